@@ -1,0 +1,1 @@
+"""One file per command; `experiments.cli` is shared by all of them."""

@@ -1,0 +1,1 @@
+"""Weights and parser that ship with the package."""
