@@ -1,0 +1,256 @@
+"""What all data modules share: records in, one `Scene` per image out."""
+
+from __future__ import annotations
+
+import random
+from abc import abstractmethod
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.images import find_image_folder, image_path, read_image
+from datamodules.records import ImageRecord, MaskRule, Segmentation
+from datamodules.scene import Scene
+from gl_ris.errors import UserError, unknown_name
+from gl_ris.proposals import GENERATORS, find_generator
+from gl_ris.proposals.base import ProposalGenerator, Proposals
+
+GROUND_TRUTH = "ground_truth"
+T = TypeVar("T")
+
+
+def identity(value: T) -> T:
+    """Return ``value``: scenes are ragged and stay as they are."""
+    return value
+
+
+class SceneDataset(Dataset[Scene]):
+    """Turns records into scenes, in the process of whoever asks.
+
+    Args:
+        records: The images, in order.
+        folder: Where their files are.
+        rule: How polygons become masks.
+        proposals: ``"ground_truth"``, a generator, or None.
+    """
+
+    def __init__(
+        self,
+        records: list[ImageRecord],
+        folder: Path,
+        rule: MaskRule = "union",
+        proposals: str | ProposalGenerator | None = None,
+    ) -> None:
+        self.records = records
+        self.folder = folder
+        self.rule = rule
+        self.proposals = proposals
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Scene:
+        record = self.records[index]
+        image = torch.zeros(3, record.height, record.width, dtype=torch.uint8)
+        targets, error = self._targets(record)
+        proposals = None
+        try:
+            image = read_image(image_path(self.folder, record.file_name), record.height, record.width)
+            proposals = self._propose(record, image) if error is None else None
+        except ValueError as reason:
+            error = error or str(reason)
+        rows = [row for row, referent in enumerate(record.referents) for _ in referent.sentences]
+        refs = [record.referents[row] for row in rows]
+        return Scene(
+            image=image if error is None else torch.zeros_like(image),
+            expressions=[sentence for referent in record.referents for sentence in referent.sentences],
+            targets=targets,
+            referents=torch.tensor(rows, dtype=torch.int64),
+            image_id=record.image_id,
+            ref_ids=[ref.ref_id for ref in refs],
+            sent_ids=[sent_id for referent in record.referents for sent_id in referent.sent_ids],
+            index=index,
+            proposals=proposals,
+            error=error,
+        )
+
+    def _targets(self, record: ImageRecord) -> tuple[Tensor, str | None]:
+        """Return the target of each ref, and what is wrong with the first faulty one (its mask is then empty)."""
+        masks, error = [], None
+        for referent in record.referents:
+            try:
+                masks.append(referent.mask(record.height, record.width, self.rule))
+            except ValueError as reason:
+                error = error or f"target of ref {referent.ref_id}: {reason}"
+                masks.append(torch.zeros(record.height, record.width, dtype=torch.bool))
+        return torch.stack(masks), error
+
+    def _propose(self, record: ImageRecord, image: Tensor) -> Proposals | None:
+        if self.proposals is None:
+            return None
+        if isinstance(self.proposals, ProposalGenerator):
+            return self.proposals(image)
+        masks = [self._instance(record, instance) for instance in record.instances]
+        empty = torch.zeros(0, record.height, record.width, dtype=torch.bool)
+        return Proposals.from_masks(
+            torch.stack([m for m in masks if m.any()]) if any(m.any() for m in masks) else empty
+        )
+
+    def _instance(self, record: ImageRecord, instance: Segmentation) -> Tensor:
+        try:
+            return instance.mask(record.height, record.width, self.rule)
+        except ValueError as reason:
+            raise ValueError(f"a ground-truth proposal: {reason}") from reason
+
+
+def _resolve_proposals(proposals: object) -> str | ProposalGenerator | None:
+    """Check the ``proposals`` argument; names of generators become generators."""
+    if proposals is None or proposals == GROUND_TRUTH or isinstance(proposals, ProposalGenerator):
+        return proposals  # type: ignore[return-value]
+    if isinstance(proposals, str) and proposals in GENERATORS:
+        return find_generator(proposals)
+    raise unknown_name("proposals", proposals, [GROUND_TRUTH, *GENERATORS, "None"])
+
+
+class RISDataModule(LightningDataModule):
+    """Base of the data modules; a subclass says how its records are read and where images usually are.
+
+    Making one reads nothing. The annotations are read once per process, in `setup` or when a property asks for them.
+
+    Attributes:
+        dataset_name: Name of the data set, as results carry it.
+        partition: Name of the partition.
+        split: Name of the split.
+    """
+
+    dataset_name: str
+    partition: str
+
+    def __init__(
+        self,
+        *,
+        split: str,
+        image_root: str | Path | None,
+        proposals: str | ProposalGenerator | None,
+        rule: MaskRule,
+        limit: int | None,
+        limit_seed: int | None,
+        num_workers: int,
+        pin_memory: bool,
+        allow_missing_images: bool,
+    ) -> None:
+        super().__init__()
+        if limit is not None and limit < 1:
+            raise UserError(f"limit is {limit}, but at least one image must be left; leave it out for all.")
+        if num_workers < 0:
+            raise UserError(f"num_workers is {num_workers}; 0 reads in the main process.")
+        self.split = split
+        self.image_root = None if image_root is None else Path(image_root).expanduser()
+        self.proposals = _resolve_proposals(proposals)
+        self.rule = rule
+        self.limit = limit
+        self.limit_seed = limit_seed
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+        self.allow_missing_images = allow_missing_images
+        self._records: list[ImageRecord] | None = None
+        self._dataset: SceneDataset | None = None
+
+    @abstractmethod
+    def read_records(self, all_instances: bool) -> list[ImageRecord]:
+        """Read the split: one record per image, in a fixed order; instances too if they are asked for."""
+
+    @abstractmethod
+    def image_folders(self) -> list[Path]:
+        """Return the folders where the images usually are, the likeliest first."""
+
+    @property
+    def records(self) -> list[ImageRecord]:
+        """The images of the split after `limit`, read at the first call."""
+        if self._records is None:
+            self._records = self._limited(self.read_records(self.proposals == GROUND_TRUTH))
+        return self._records
+
+    def _limited(self, records: list[ImageRecord]) -> list[ImageRecord]:
+        if self.limit is None or self.limit >= len(records):
+            return records
+        if self.limit_seed is None:
+            return records[: self.limit]
+        drawn = random.Random(self.limit_seed).sample(range(len(records)), self.limit)
+        return [records[i] for i in sorted(drawn)]
+
+    @property
+    def proposals_name(self) -> str | None:
+        """``"ground_truth"``, the name of the generator, or None if the data bring no proposals."""
+        return self.proposals.name if isinstance(self.proposals, ProposalGenerator) else self.proposals
+
+    @property
+    def n_images(self) -> int:
+        """Count of images, each one scene."""
+        return len(self.records)
+
+    @property
+    def n_expressions(self) -> int:
+        """Count of expressions over all images."""
+        return sum(len(referent.sentences) for record in self.records for referent in record.referents)
+
+    def expressions(self) -> list[str]:
+        """Return every expression, scene by scene, without opening an image."""
+        return [
+            text for record in self.records for referent in record.referents for text in referent.sentences
+        ]
+
+    def check_world_size(self, world_size: int) -> None:
+        """Check that every process gets an image.
+
+        Args:
+            world_size: Count of processes.
+
+        Raises:
+            UserError: If there are fewer images than processes.
+        """
+        if self.n_images < world_size:
+            raise UserError(
+                f"{self.n_images} images cannot be spread over {world_size} processes; "
+                f"use --trainer.devices={self.n_images} or fewer."
+            )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the annotations and find the images; called in every process, harmless when repeated.
+
+        Raises:
+            UserError: If annotations or images are missing, or a file name leads out of the image folder.
+        """
+        if self._dataset is not None:
+            return
+        names = [record.file_name for record in self.records]
+        folder = find_image_folder(
+            self.image_root, self.image_folders() if self.image_root is None else [], names
+        )
+        self._check_images(folder, names)
+        self._dataset = SceneDataset(self.records, folder, self.rule, self.proposals)
+
+    def _check_images(self, folder: Path, names: list[str]) -> None:
+        missing = [name for name in names if not image_path(folder, name).is_file()]
+        if missing and not self.allow_missing_images:
+            raise UserError(
+                f"{len(missing)} of {len(names)} images are not in '{folder}' (the first: {', '.join(missing[:3])}). "
+                "Add them, or set allow_missing_images to count their expressions as failed."
+            )
+
+    def predict_dataloader(self) -> DataLoader[Scene]:
+        """Return the loader: one `Scene` a step, in the order of the records."""
+        self.setup("predict")
+        assert self._dataset is not None
+        return DataLoader(
+            self._dataset,
+            batch_size=None,
+            shuffle=False,
+            collate_fn=identity,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+        )

@@ -1,0 +1,164 @@
+"""What is known of an image before it is opened: compact, and turned into masks only when asked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gl_ris.masks import decode_rle, polygons_to_mask
+
+MaskRule = Literal["union", "sum_equals_one", "drawn"]
+"""How the polygons of one instance become one mask.
+
+``union``: every pixel inside any of them (COCO's own rule). ``sum_equals_one``: pixels inside exactly one of them, as the
+published evaluation code has it (METHOD_FACTS 2.9). ``drawn``: PhraseCut's own rule, vertices cut down to integers and
+each polygon drawn with its outline.
+"""
+
+Key = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """One instance's outline as the file gives it: polygons, a run-length code, or something that is neither.
+
+    Attributes:
+        polygons: Per polygon a float64 array ``(2 * points,)`` of x, y, x, y, ... in pixels.
+        rle: A COCO run-length code (compressed or not), or None.
+        fault: Why there is no mask in it, or None.
+    """
+
+    polygons: tuple[np.ndarray, ...] = ()
+    rle: dict[str, Any] | None = None
+    fault: str | None = None
+
+    @classmethod
+    def from_json(cls, value: Any) -> Segmentation:
+        """Take up a COCO ``segmentation`` value; whatever is wrong with it is kept as `fault`, never raised."""
+        if isinstance(value, dict):
+            return cls._from_rle(value)
+        if not isinstance(value, list):
+            return cls(fault=f"the segmentation is {type(value).__name__}, not polygons or a run-length code")
+        try:
+            polygons = tuple(np.asarray(polygon, dtype=np.float64) for polygon in value)
+        except (TypeError, ValueError, OverflowError):
+            return cls(fault="the segmentation holds something other than lists of numbers")
+        return cls._from_polygons(polygons)
+
+    @classmethod
+    def from_points(cls, polygons: Any) -> Segmentation:
+        """Take up PhraseCut's polygons: per polygon a list of ``[x, y]`` points."""
+        if not isinstance(polygons, list):
+            return cls(fault=f"the polygons of an instance are {type(polygons).__name__}, not a list")
+        try:
+            arrays = tuple(np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in polygons)
+        except (TypeError, ValueError, OverflowError):
+            return cls(fault="a polygon is not a list of [x, y] points")
+        return cls._from_polygons(tuple(array.reshape(-1) for array in arrays))
+
+    @classmethod
+    def _from_polygons(cls, polygons: tuple[np.ndarray, ...]) -> Segmentation:
+        if any(p.ndim != 1 or len(p) % 2 for p in polygons):
+            return cls(fault="a polygon is not a flat list of an even count of numbers")
+        if not all(np.isfinite(p).all() for p in polygons):
+            return cls(fault="a polygon has a coordinate that is not finite")
+        return cls(polygons=polygons)
+
+    @classmethod
+    def _from_rle(cls, value: dict[str, Any]) -> Segmentation:
+        counts = value.get("counts")
+        if isinstance(counts, list) and all(type(n) is int and 0 <= n < 2**31 for n in counts):
+            counts = np.asarray(counts, dtype=np.int32)
+        return cls(rle={"size": value.get("size"), "counts": counts})
+
+    def mask(self, height: int, width: int, rule: MaskRule = "union") -> Tensor:
+        """Return the mask, bool ``(height, width)``; polygons of no area give an empty one.
+
+        Raises:
+            ValueError: If the annotation is faulty or was made for an image of another size.
+        """
+        if self.fault is not None:
+            raise ValueError(self.fault)
+        if self.rle is not None:
+            return _rle_mask(self.rle, height, width)
+        # Far outside of the image the rasteriser would walk along every pixel of an edge.
+        if any(np.abs(p).max(initial=0) > 10 * max(height, width) for p in self.polygons):
+            raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
+        polygons = [p.tolist() for p in self.polygons if len(p) >= 6]
+        if rule == "drawn":
+            return _draw(polygons, height, width)
+        if not polygons:
+            return torch.zeros(height, width, dtype=torch.bool)
+        return polygons_to_mask(polygons, height, width, overlap=rule)
+
+
+def _rle_mask(rle: dict[str, Any], height: int, width: int) -> Tensor:
+    counts = rle["counts"]
+    plain = counts.tolist() if isinstance(counts, np.ndarray) else counts
+    return decode_rle({"size": rle["size"], "counts": plain}, size=(height, width))
+
+
+def _draw(polygons: list[list[float]], height: int, width: int) -> Tensor:
+    from PIL import Image, ImageDraw
+
+    canvas = Image.new("L", (width, height), 0)
+    for polygon in polygons:
+        ImageDraw.Draw(canvas).polygon([math.trunc(c) for c in polygon], outline=1, fill=1)
+    return torch.from_numpy(np.array(canvas, dtype=bool))
+
+
+@dataclass(frozen=True, slots=True)
+class Referent:
+    """What one or more sentences refer to.
+
+    Attributes:
+        ref_id: The data set's own id of the ref (PhraseCut: of the task).
+        segmentations: Its instances; the target is their union.
+        sentences: The expressions, as the file has them.
+        sent_ids: One id per sentence.
+        category: Name of the category, where the file gives one.
+    """
+
+    ref_id: Key
+    segmentations: tuple[Segmentation, ...]
+    sentences: tuple[str, ...]
+    sent_ids: tuple[Key, ...]
+    category: str | None = None
+
+    def mask(self, height: int, width: int, rule: MaskRule) -> Tensor:
+        """Return the target mask, bool ``(height, width)``; see `Segmentation.mask`."""
+        target = torch.zeros(height, width, dtype=torch.bool)
+        for segmentation in self.segmentations:
+            target |= segmentation.mask(height, width, rule)
+        return target
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image of a split with all that is asked about it.
+
+    Attributes:
+        image_id: The data set's own id.
+        file_name: Name of the image file inside the image folder.
+        height: Rows of pixels as annotated.
+        width: Columns of pixels as annotated.
+        referents: What its expressions refer to, ordered by id.
+        instances: Outlines of every instance of the image, read only when they are to serve as proposals.
+    """
+
+    image_id: Key
+    file_name: str
+    height: int
+    width: int
+    referents: tuple[Referent, ...]
+    instances: tuple[Segmentation, ...] = ()
+
+
+def sort_key(key: Key) -> tuple[bool, int, str]:
+    """Order ids: numbers by value, then strings by their characters."""
+    return (True, 0, key) if isinstance(key, str) else (False, key, "")

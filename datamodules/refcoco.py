@@ -1,0 +1,89 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg, and whatever else is written in their format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from datamodules.base import RISDataModule
+from datamodules.records import ImageRecord
+from datamodules.refer import partitions, read_split
+from gl_ris.errors import UserError, unknown_name
+from gl_ris.proposals.base import ProposalGenerator
+
+
+class RefCOCO(RISDataModule):
+    """A data set of REFER files, one scene per image with all its refs of the split.
+
+    Args:
+        root: Folder that holds a folder per data set, ``<root>/<dataset>/refs(<split_by>).p``.
+        dataset: ``refcoco``, ``refcoco+``, ``refcocog`` or another folder of that format.
+        split_by: Partition: ``unc`` for RefCOCO and RefCOCO+, ``umd`` or ``google`` for RefCOCOg.
+        split: A split of the partition, e.g. ``val``, ``testA``, ``testB``, ``test``.
+        image_root: Folder of the images (COCO ``train2014``); None looks in the usual places below root.
+        proposals: ``"ground_truth"`` (every instance of the image in ``instances.json`` except crowds and empty
+            masks: the paper's Table 2), the name of a generator, a generator, or None for none.
+        overlap: How the polygons of one annotation make its mask: ``union``, or ``sum_equals_one`` as the published
+            evaluation has it, where pixels inside two polygons are background.
+        limit: Evaluate only so many images.
+        limit_seed: None takes the first ones, a number draws them with that seed.
+        num_workers: Processes that read images and make proposals beside the main one.
+        pin_memory: Page-lock what the workers hand over; pays off with a GPU.
+        allow_missing_images: Count the expressions of missing images as failed, rather than refuse to start.
+    """
+
+    def __init__(
+        self,
+        root: str | Path = "data",
+        dataset: str = "refcoco",
+        split_by: str = "unc",
+        split: str = "val",
+        image_root: str | Path | None = None,
+        proposals: str | ProposalGenerator | None = None,
+        overlap: Literal["union", "sum_equals_one"] = "union",
+        limit: int | None = None,
+        limit_seed: int | None = None,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        allow_missing_images: bool = False,
+    ) -> None:
+        super().__init__(
+            split=split,
+            image_root=image_root,
+            proposals=proposals,
+            rule=overlap,
+            limit=limit,
+            limit_seed=limit_seed,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            allow_missing_images=allow_missing_images,
+        )
+        self.root = Path(root).expanduser()
+        self.dataset_name = dataset
+        self.partition = split_by
+
+    def read_records(self, all_instances: bool) -> list[ImageRecord]:
+        """Read the split; see `datamodules.refer.read_split`."""
+        if not self.root.is_dir():
+            raise UserError(f"No folder '{self.root}': root should hold '{self.dataset_name}/refs(...).p'.")
+        folder = self.root / self.dataset_name
+        if not folder.is_dir():
+            present = [p.name for p in self.root.iterdir() if p.is_dir() and partitions(p)]
+            raise unknown_name(f"data set in '{self.root}'", self.dataset_name, present)
+        return read_split(folder, self.partition, self.split, all_instances)
+
+    def image_folders(self) -> list[Path]:
+        """Return where the images are usually kept."""
+        below = (
+            f"{self.dataset_name}/images",
+            "train2014",
+            "images/mscoco/images/train2014",
+            "coco/train2014",
+            "coco/images/train2014",
+            "images/train2014",
+            "mscoco/train2014",
+            f"{self.dataset_name}/train2014",
+            "images",
+            "",  # file names that bring their folder along: "coco/train2014/..."
+        )
+        return [self.root / name for name in below]

@@ -1,0 +1,23 @@
+"""Mask proposals: what a method chooses from."""
+
+from __future__ import annotations
+
+from gl_ris.errors import unknown_name
+from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.felzenszwalb import Felzenszwalb
+
+__all__ = ["GENERATORS", "Felzenszwalb", "ProposalGenerator", "Proposals", "find_generator"]
+
+GENERATORS: dict[str, type[ProposalGenerator]] = {Felzenszwalb.name: Felzenszwalb}
+"""Generators by name."""
+
+
+def find_generator(name: str) -> ProposalGenerator:
+    """Return the generator called ``name``, with its default settings.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    if name not in GENERATORS:
+        raise unknown_name("proposal generator", name, GENERATORS)
+    return GENERATORS[name]()

@@ -1,0 +1,82 @@
+"""What a mask proposal is, and what makes them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gl_ris.masks import tight_boxes
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """The masks of one image that a method may choose from.
+
+    Attributes:
+        masks: bool ``(N, H, W)`` at the image's own size; ``N`` may be 0.
+        boxes: float32 ``(N, 4)``, XYXY in pixels, the right and lower edge exclusive.
+        scores: float32 ``(N,)``; what they mean is the generator's affair, higher is better.
+    """
+
+    masks: Tensor
+    boxes: Tensor
+    scores: Tensor
+
+    def __post_init__(self) -> None:
+        """Check that the three belong together."""
+        n = len(self.masks)
+        if self.masks.ndim != 3 or self.masks.dtype != torch.bool:
+            raise ValueError(
+                f"masks must be bool (N, H, W), got {self.masks.dtype} {tuple(self.masks.shape)}."
+            )
+        if self.boxes.shape != (n, 4) or self.scores.shape != (n,):
+            raise ValueError(
+                f"{n} masks need boxes ({n}, 4) and scores ({n},), "
+                f"got {tuple(self.boxes.shape)} and {tuple(self.scores.shape)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    @classmethod
+    def from_masks(cls, masks: Tensor, scores: Tensor | None = None) -> Proposals:
+        """Make proposals of masks alone: boxes are the tight ones, scores 1 unless given.
+
+        Args:
+            masks: bool ``(N, H, W)``.
+            scores: ``(N,)`` of any float type.
+        """
+        scores = torch.ones(len(masks)) if scores is None else scores.to(torch.float32)
+        return cls(masks, tight_boxes(masks), scores.to(masks.device))
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Proposals:
+        """Return the proposals on ``device``."""
+        return Proposals(
+            *(t.to(device, non_blocking=non_blocking) for t in (self.masks, self.boxes, self.scores))
+        )
+
+    def pin_memory(self) -> Proposals:
+        """Return the proposals in page-locked memory."""
+        return Proposals(self.masks.pin_memory(), self.boxes.pin_memory(), self.scores.pin_memory())
+
+
+class ProposalGenerator(ABC):
+    """Makes mask proposals of an image.
+
+    Attributes:
+        name: Short name that results carry, e.g. ``"felzenszwalb"``.
+    """
+
+    name: str
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Return every setting that bears on the masks, as JSON values."""
+
+    @abstractmethod
+    def __call__(self, image: Tensor) -> Proposals:
+        """Return the proposals of ``image``, uint8 ``(3, H, W)`` RGB, best first; there may be none."""
