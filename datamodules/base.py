@@ -79,7 +79,7 @@ class SceneDataset(Dataset[Scene]):
         )
 
     def _targets(self, record: ImageRecord) -> tuple[Tensor, str | None]:
-        """Return the target of each ref, and what is wrong with the first faulty one (its mask is then empty)."""
+        """Return the target of each ref (empty where faulty), and what is wrong with the first faulty one."""
         masks, error = [], None
         for referent in record.referents:
             try:
@@ -110,7 +110,7 @@ class SceneDataset(Dataset[Scene]):
 def _resolve_proposals(proposals: object) -> str | ProposalGenerator | None:
     """Check the ``proposals`` argument; names of generators become generators."""
     if proposals is None or proposals == GROUND_TRUTH or isinstance(proposals, ProposalGenerator):
-        return proposals  # type: ignore[return-value]
+        return proposals
     if isinstance(proposals, str) and proposals in GENERATORS:
         return find_generator(proposals)
     raise unknown_name("proposals", proposals, [GROUND_TRUTH, *GENERATORS, "None"])
@@ -119,7 +119,8 @@ def _resolve_proposals(proposals: object) -> str | ProposalGenerator | None:
 class RISDataModule(LightningDataModule):
     """Base of the data modules; a subclass says how its records are read and where images usually are.
 
-    Making one reads nothing. The annotations are read once per process, in `setup` or when a property asks for them.
+    Making one reads nothing. The annotations are read once per process, in `setup` or when a property asks
+    for them.
 
     Attributes:
         dataset_name: Name of the data set, as results carry it.
@@ -238,8 +239,9 @@ class RISDataModule(LightningDataModule):
         missing = [name for name in names if not image_path(folder, name).is_file()]
         if missing and not self.allow_missing_images:
             raise UserError(
-                f"{len(missing)} of {len(names)} images are not in '{folder}' (the first: {', '.join(missing[:3])}). "
-                "Add them, or set allow_missing_images to count their expressions as failed."
+                f"{len(missing)} of {len(names)} images are not in '{folder}' (the first: "
+                f"{', '.join(missing[:3])}). Add them, or set allow_missing_images to count their expressions "
+                "as failed."
             )
 
     def predict_dataloader(self) -> DataLoader[Scene]:

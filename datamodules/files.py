@@ -30,8 +30,8 @@ def require_file(path: Path, what: str) -> Path:
 def read_json(path: Path, opening: Literal["{", "["]) -> Any:
     """Read a JSON file whose outermost value is an object or a list.
 
-    The first and the last character are looked at before anything else is read, so that an archive, a web page
-    or half a download is refused at once however large it is.
+    The first and the last character are looked at before anything else is read, so that an archive, a web
+    page or half a download is refused at once however large it is.
 
     Args:
         path: The file, UTF-8.
@@ -54,7 +54,7 @@ def read_json(path: Path, opening: Literal["{", "["]) -> Any:
 
 
 def _outermost(path: Path) -> bytes:
-    """Return the first and the last byte of a file that are not white space (looking 4 KiB in from each end)."""
+    """Return the first and the last byte of a file that are not white space, 4 KiB in at most."""
     with path.open("rb") as file:
         first = file.read(4096).lstrip(_WHITE)[:1]
         file.seek(max(0, path.stat().st_size - 4096))
@@ -73,8 +73,8 @@ class _PlainUnpickler(pickle.Unpickler):
 def read_plain_pickle(path: Path) -> Any:
     """Read a pickle that holds plain values only, Python 2 era files included.
 
-    No global is admitted at all, so that no pickle can run anything. Python 2 byte strings are read as UTF-8; those
-    that are not UTF-8 keep their bytes as surrogate escapes, which `clean_text` reads as Latin-1.
+    No global is admitted at all, so that no pickle can run anything. Python 2 byte strings are read as UTF-8;
+    those that are not UTF-8 keep their bytes as surrogate escapes, which `clean_text` reads as Latin-1.
 
     Raises:
         UserError: If the file is missing, damaged, truncated or asks for any global.
@@ -91,10 +91,10 @@ def read_plain_pickle(path: Path) -> Any:
 
 
 def clean_text(text: str) -> str:
-    """Return ``text`` with every character encodable.
+    r"""Return ``text`` with every character encodable.
 
     Example:
-        >>> clean_text(b"caf\\xe9".decode("utf-8", "surrogateescape"))
+        >>> clean_text(b"caf\xe9".decode("utf-8", "surrogateescape"))
         'café'
     """
     try:

@@ -39,7 +39,7 @@ def find_image_folder(given: Path | None, candidates: Sequence[Path], file_names
 
     Args:
         given: The folder the user named, or None.
-        candidates: Where to look otherwise; of those that exist, the first that holds one of the images is taken.
+        candidates: Where to look otherwise; the first that holds one of the images is taken.
         file_names: Names of some images.
 
     Raises:
@@ -58,8 +58,8 @@ def find_image_folder(given: Path | None, candidates: Sequence[Path], file_names
 def read_image(path: Path, height: int, width: int) -> Tensor:
     """Read an image in the pixel orientation it is stored in, which is that of the annotations.
 
-    EXIF rotation is not applied. Grey, palette and CMYK images become RGB, 16-bit values lose their lower 8 bits, alpha
-    is dropped.
+    EXIF rotation is not applied. Grey, palette and CMYK images become RGB, 16-bit values lose their lower 8
+    bits, alpha is dropped.
 
     Args:
         path: The file.

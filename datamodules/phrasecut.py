@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.base import RISDataModule
+from datamodules.checks import KEY, require_fields, require_size
 from datamodules.files import clean_text, read_json, write_json
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
-from datamodules.refer import _KEY, _require, check_size
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator
 
@@ -57,10 +57,10 @@ def check_tasks(tasks: Any, where: str) -> None:
     """
     for number, task in enumerate(tasks):
         place = f"'{where}': task {number}"
-        _require(task, place, task_id=_KEY, image_id=_KEY, phrase=(str,), Polygons=(list,))
+        require_fields(task, place, task_id=KEY, image_id=KEY, phrase=(str,), Polygons=(list,))
         structure = task.get("phrase_structure")
         if structure:
-            _require(structure, f"{place}, its phrase_structure", name=(str,))
+            require_fields(structure, f"{place}, its phrase_structure", name=(str,))
 
 
 def read_images(folder: Path) -> dict[Key, dict[str, Any]]:
@@ -85,8 +85,8 @@ def check_images(images: Any, where: str) -> None:
     """
     for number, image in enumerate(images):
         place = f"'{where}': image {number}"
-        _require(image, place, image_id=_KEY, height=(int,), width=(int,))
-        check_size(image["height"], image["width"], place)
+        require_fields(image, place, image_id=KEY)
+        require_size(image, place)
 
 
 def read_split(folder: Path, split: str, all_instances: bool = False) -> list[ImageRecord]:
@@ -95,8 +95,8 @@ def read_split(folder: Path, split: str, all_instances: bool = False) -> list[Im
     Args:
         folder: Folder that holds ``refer_<split>.json``.
         split: ``train``, ``val``, ``miniv`` or ``test``.
-        all_instances: Also keep every instance that some phrase of the split names, without repeats, to serve as
-            ground-truth proposals.
+        all_instances: Also keep every instance that some phrase of the split names, without repeats, to
+            serve as ground-truth proposals.
 
     Returns:
         One record per image, ordered by image id, its phrases ordered by task id.
@@ -110,8 +110,8 @@ def read_split(folder: Path, split: str, all_instances: bool = False) -> list[Im
     for task in tasks:
         if task["image_id"] not in images:
             raise UserError(
-                f"'{tasks_path(folder, split)}' is about image {task['image_id']!r}, which {IMAGE_FILES[0]} does not "
-                "list: use both files of one download."
+                f"'{tasks_path(folder, split)}' is about image {task['image_id']!r}, which is not in "
+                f"the list of images ({IMAGE_FILES[0]}). Use both files of one download."
             )
         by_image[task["image_id"]].append(task)
     del tasks
@@ -158,8 +158,8 @@ def write_phrasecut(
         folder: Where to write, made if missing.
         split: Name of the split.
         tasks: Dicts with ``task_id, image_id, ann_ids, phrase, phrase_structure`` (``name, attributes,
-            relation_ids, relation_descriptions, type``), ``instance_boxes`` (XYWH) and ``Polygons``: per instance a
-            list of polygons, each a list of ``[x, y]``.
+            relation_ids, relation_descriptions, type``), ``instance_boxes`` (XYWH) and ``Polygons``: per
+            instance a list of polygons, each a list of ``[x, y]``.
         images: Dicts with ``image_id, width, height, url, split``.
 
     Raises:
@@ -192,15 +192,15 @@ def _counts(tasks: Sequence[dict[str, Any]]) -> dict[str, list[tuple[str, int]]]
 class PhraseCut(RISDataModule):
     """PhraseCut, one scene per image.
 
-    Targets are drawn by the data set's own rule (vertices cut down to integers, outline included); a phrase may refer to
-    several instances, and its target is their union.
+    Targets are drawn by the data set's own rule (vertices cut down to integers, outline included). A phrase
+    may refer to several instances; its target is their union.
 
     Args:
         root: Folder with ``refer_<split>.json`` and ``image_data_split.json``, or its parent.
         split: ``train``, ``val``, ``miniv`` or ``test``.
         image_root: Folder of the images ``<image_id>.jpg``; None looks in the usual places below root.
-        proposals: ``"ground_truth"`` (every instance that a phrase of the split names), the name of a generator, a
-            generator, or None for none.
+        proposals: ``"ground_truth"`` (every instance that a phrase of the split names), the name of a
+            generator, a generator, or None for none.
         limit: Evaluate only so many images.
         limit_seed: None takes the first ones, a number draws them with that seed.
         num_workers: Processes that read images and make proposals beside the main one.

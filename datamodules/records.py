@@ -15,9 +15,9 @@ from gl_ris.masks import decode_rle, polygons_to_mask
 MaskRule = Literal["union", "sum_equals_one", "drawn"]
 """How the polygons of one instance become one mask.
 
-``union``: every pixel inside any of them (COCO's own rule). ``sum_equals_one``: pixels inside exactly one of them, as the
-published evaluation code has it (METHOD_FACTS 2.9). ``drawn``: PhraseCut's own rule, vertices cut down to integers and
-each polygon drawn with its outline.
+``union``: every pixel inside any of them (COCO's own rule). ``sum_equals_one``: pixels inside exactly one of
+them, as in the published evaluation code. ``drawn``: PhraseCut's own rule, vertices cut down to integers and each
+polygon drawn with its outline.
 """
 
 Key = int | str
@@ -39,7 +39,7 @@ class Segmentation:
 
     @classmethod
     def from_json(cls, value: Any) -> Segmentation:
-        """Take up a COCO ``segmentation`` value; whatever is wrong with it is kept as `fault`, never raised."""
+        """Take up a COCO ``segmentation``; what is wrong with it is kept as `fault`, never raised."""
         if isinstance(value, dict):
             return cls._from_rle(value)
         if not isinstance(value, list):

@@ -21,10 +21,10 @@ class RefCOCO(RISDataModule):
         split_by: Partition: ``unc`` for RefCOCO and RefCOCO+, ``umd`` or ``google`` for RefCOCOg.
         split: A split of the partition, e.g. ``val``, ``testA``, ``testB``, ``test``.
         image_root: Folder of the images (COCO ``train2014``); None looks in the usual places below root.
-        proposals: ``"ground_truth"`` (every instance of the image in ``instances.json`` except crowds and empty
-            masks: the paper's Table 2), the name of a generator, a generator, or None for none.
-        overlap: How the polygons of one annotation make its mask: ``union``, or ``sum_equals_one`` as the published
-            evaluation has it, where pixels inside two polygons are background.
+        proposals: ``"ground_truth"`` (every instance of the image in ``instances.json`` except crowds and
+            empty masks: the paper's Table 2), the name of a generator, a generator, or None for none.
+        overlap: How the polygons of one annotation make its mask: ``union``, or ``sum_equals_one`` as in the
+            published evaluation, where pixels inside two polygons are background.
         limit: Evaluate only so many images.
         limit_seed: None takes the first ones, a number draws them with that seed.
         num_workers: Processes that read images and make proposals beside the main one.

@@ -8,12 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datamodules.checks import KEY, require_fields, require_size
 from datamodules.files import atomic_file, clean_text, read_json, read_plain_pickle, write_json
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
 from gl_ris.errors import UserError, unknown_name
-
-MAX_SIDE = 65_535
-"""Images wider or higher than this (the limit of JPEG) are taken for damage in the annotations."""
 
 
 def refs_path(folder: Path, split_by: str) -> Path:
@@ -49,20 +47,22 @@ def read_refs(folder: Path, split_by: str) -> list[dict[str, Any]]:
 def read_split(folder: Path, split_by: str, split: str, all_instances: bool = False) -> list[ImageRecord]:
     """Read one split, grouped by image.
 
-    An image of a partition by object (RefCOCOg ``google``) may stand in several splits; here it comes with the refs of
-    ``split`` alone. Refs without any sentence are left out, since nothing is asked of them.
+    An image of a partition by object (RefCOCOg ``google``) may stand in several splits; here it comes with
+    the refs of ``split`` alone. Refs without any sentence are left out, since nothing is asked of them.
 
     Args:
         folder: Folder of the data set.
         split_by: The partition.
         split: The split, one that the partition has.
-        all_instances: Also keep every instance of each image (crowds excepted), to serve as ground-truth proposals.
+        all_instances: Also keep every instance of each image, to serve as ground-truth proposals. Crowds
+            (``iscrowd``) are left out: they outline many objects at once.
 
     Returns:
         One record per image, ordered by image id, the refs of each ordered by ref id.
 
     Raises:
-        UserError: If a file is missing or damaged, the split is unknown, or the two files do not belong together.
+        UserError: If a file is missing or damaged, the split is unknown, or the two files do not belong
+            together.
     """
     refs = read_refs(folder, split_by)
     splits = {ref["split"] for ref in refs}
@@ -128,25 +128,9 @@ def _check_complete(kind: str, wanted: Iterable[Key], found: Mapping[Key, Any], 
     missing = sorted((key for key in wanted if key not in found), key=sort_key)
     if missing:
         raise UserError(
-            f"{files} do not belong together: the refs name {len(missing)} {kind}s that the instances do not hold, "
-            f"the first being {missing[0]!r}. Use both files of one download."
+            f"{files} do not belong together: {len(missing)} {kind}s that the refs name are not in the "
+            f"instances (the first: {missing[0]!r}). Use both files of one download."
         )
-
-
-def _require(record: Any, where: str, **kinds: tuple[type, ...]) -> None:
-    """Check that ``record`` is a dict whose fields are of the given kinds."""
-    if not isinstance(record, dict):
-        raise UserError(f"{where} is {type(record).__name__}, not a dict of fields.")
-    for field, kind in kinds.items():
-        if field not in record:
-            raise UserError(f"{where} has no '{field}'.")
-        # bool is an int to isinstance, never to an annotator
-        if type(record[field]) not in kind:
-            wanted = " or ".join(k.__name__ for k in kind)
-            raise UserError(f"{where}: '{field}' should be {wanted}, not {type(record[field]).__name__}.")
-
-
-_KEY = (int, str)
 
 
 def check_refs(refs: Any, where: str) -> None:
@@ -163,18 +147,18 @@ def check_refs(refs: Any, where: str) -> None:
         raise UserError(f"'{where}' holds {type(refs).__name__}, not a list of refs.")
     for number, ref in enumerate(refs):
         place = f"'{where}': ref {number}"
-        _require(
+        require_fields(
             ref,
             place,
-            ref_id=_KEY,
-            ann_id=_KEY,
-            image_id=_KEY,
-            category_id=_KEY,
+            ref_id=KEY,
+            ann_id=KEY,
+            image_id=KEY,
+            category_id=KEY,
             split=(str,),
             sentences=(list,),
         )
         for sentence in ref["sentences"]:
-            _require(sentence, f"{place}, one of its sentences", sent_id=_KEY, sent=(str,))
+            require_fields(sentence, f"{place}, one of its sentences", sent_id=KEY, sent=(str,))
 
 
 def check_instances(instances: Any, where: str) -> None:
@@ -189,27 +173,17 @@ def check_instances(instances: Any, where: str) -> None:
     Raises:
         UserError: Naming the first record and field at fault.
     """
-    _require(instances, f"'{where}'", images=(list,), annotations=(list,), categories=(list,))
+    require_fields(instances, f"'{where}'", images=(list,), annotations=(list,), categories=(list,))
     for number, image in enumerate(instances["images"]):
         place = f"'{where}': image {number}"
-        _require(image, place, id=_KEY, file_name=(str,), height=(int,), width=(int,))
-        check_size(image["height"], image["width"], place)
+        require_fields(image, place, id=KEY, file_name=(str,))
+        require_size(image, place)
     for number, annotation in enumerate(instances["annotations"]):
-        _require(annotation, f"'{where}': annotation {number}", id=_KEY, image_id=_KEY)
+        require_fields(annotation, f"'{where}': annotation {number}", id=KEY, image_id=KEY)
         if "segmentation" not in annotation:
             raise UserError(f"'{where}': annotation {number} has no 'segmentation'.")
     for number, category in enumerate(instances["categories"]):
-        _require(category, f"'{where}': category {number}", id=_KEY, name=(str,))
-
-
-def check_size(height: int, width: int, where: str) -> None:
-    """Check that an annotated image size is one an image can have.
-
-    Raises:
-        UserError: If a side is below 1 or above `MAX_SIDE`.
-    """
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        raise UserError(f"{where} is said to be {width} x {height} pixels.")
+        require_fields(category, f"'{where}': category {number}", id=KEY, name=(str,))
 
 
 def write_refer(
@@ -223,10 +197,11 @@ def write_refer(
     Args:
         folder: Folder of the data set, made if missing.
         split_by: Name of the partition.
-        refs: Dicts with ``ref_id, ann_id, image_id, category_id, split, file_name, sent_ids`` and ``sentences``, a list
-            of dicts with ``sent_id, sent, raw, tokens``. Written as a pickle of protocol 2.
-        instances: COCO instances: ``images`` (``id, file_name, height, width``), ``annotations`` (``id, image_id,
-            category_id, segmentation, area, bbox, iscrowd``) and ``categories`` (``id, name``).
+        refs: Dicts with ``ref_id, ann_id, image_id, category_id, split, file_name, sent_ids`` and
+            ``sentences``, a list of dicts with ``sent_id, sent, raw, tokens``. Written as a pickle of
+            protocol 2.
+        instances: COCO instances: ``images`` (``id, file_name, height, width``), ``annotations`` (``id,
+            image_id, category_id, segmentation, area, bbox, iscrowd``) and ``categories`` (``id, name``).
 
     Raises:
         UserError: If the records lack a field that the format has.
