@@ -1,0 +1,268 @@
+"""Geometry of binary masks as pure functions: run lengths, polygons, boxes, overlaps.
+
+Masks are bool tensors ``(..., H, W)`` in pixels of the original image; boxes are float32 XYXY in that frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gl_ris.errors import UserError, unknown_name
+
+Overlap = Literal["union", "sum_equals_one"]
+
+# float32 counts 0/1 products exactly up to 2**24; a smaller block also bounds the memory.
+_PIXELS_PER_BLOCK = 1 << 20
+
+
+def encode_rle(mask: Tensor) -> dict[str, Any]:
+    """Pack a mask as a compressed COCO run-length encoding that JSON can hold.
+
+    Args:
+        mask: bool ``(H, W)``, at least one pixel; an empty mask (all False) is fine.
+
+    Returns:
+        ``{"size": [H, W], "counts": str}``.
+
+    Raises:
+        TypeError: If the mask is not bool.
+        ValueError: If it is not ``(H, W)`` or has no pixels.
+
+    Example:
+        >>> encode_rle(torch.tensor([[False, True], [False, True]]))
+        {'size': [2, 2], 'counts': '22'}
+    """
+    from pycocotools import mask as coco
+
+    if mask.dtype != torch.bool:
+        raise TypeError(f"encode_rle needs a bool mask, got {mask.dtype}.")
+    if mask.ndim != 2 or mask.numel() == 0:
+        raise ValueError(f"encode_rle needs a mask of shape (H, W) with H, W >= 1, got {tuple(mask.shape)}.")
+    packed = coco.encode(np.asfortranarray(mask.cpu().numpy().astype(np.uint8)))
+    return {"size": list(mask.shape), "counts": packed["counts"].decode("ascii")}
+
+
+def decode_rle(rle: Mapping[str, Any], size: Sequence[int] | None = None) -> Tensor:
+    """Unpack a COCO run-length encoding, compressed (``str`` or ``bytes`` counts) or not (a list of lengths).
+
+    The runs must cover the mask exactly: where a truncated encoding ends, pycocotools would return
+    uninitialised memory.
+
+    Args:
+        rle: ``{"size": [H, W], "counts": ...}``; ``size`` may be missing if it is given as an argument.
+        size: The ``(H, W)`` that the mask must have, or None to trust the encoding.
+
+    Returns:
+        bool ``(H, W)`` on the CPU.
+
+    Raises:
+        UserError: If the encoding is damaged, says no size, or has another size than asked for.
+
+    Example:
+        >>> decode_rle({"size": [2, 2], "counts": [2, 2]}).tolist()
+        [[False, True], [False, True]]
+    """
+    height, width = _rle_size(rle, size)
+    runs = _run_lengths(rle.get("counts"))
+    if (runs < 0).any() or (runs > height * width).any() or int(runs.sum()) != height * width:
+        raise UserError(
+            f"Damaged mask encoding: its {len(runs)} runs do not add up to the {height * width} pixels "
+            f"of its size [{height}, {width}]."
+        )
+    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return torch.from_numpy(np.ascontiguousarray(pixels.reshape(width, height).T))
+
+
+def _rle_size(rle: Mapping[str, Any], size: Sequence[int] | None) -> tuple[int, int]:
+    own = rle.get("size", size)
+    if not isinstance(own, Sequence) or len(own) != 2 or not all(_is_count(side) for side in own):
+        raise UserError(f"Damaged mask encoding: size should be [height, width], got {own!r}.")
+    if size is not None and tuple(own) != tuple(size):
+        raise UserError(f"The mask encoding is of size {list(own)}, but {list(size)} was expected.")
+    return int(own[0]), int(own[1])
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _run_lengths(counts: object) -> np.ndarray:
+    """Read the counts of an encoding as int64 run lengths, background first."""
+    if isinstance(counts, str):
+        counts = counts.encode("ascii", errors="replace")
+    if isinstance(counts, bytes):
+        return _decompress(np.frombuffer(counts, np.uint8).astype(np.int64) - 48)
+    if isinstance(counts, Sequence) and all(_is_count(run) and run < 1 << 62 for run in counts):
+        return np.asarray(counts, np.int64)
+    raise UserError(
+        f"Damaged mask encoding: counts should be text or a list of run lengths, got {counts!r:.60}."
+    )
+
+
+def _decompress(codes: np.ndarray) -> np.ndarray:
+    """Read COCO's compressed counts: 5 bits a character, low bits first, bit 5 set where the number goes on.
+
+    From the fourth run on, each number is the difference to the run two before it.
+    """
+    ends = np.flatnonzero(codes & 0x20 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1 if len(ends) else ends
+    if (
+        not len(ends)
+        or ends[-1] != len(codes) - 1
+        or codes.min() < 0
+        or codes.max() > 63
+        or lengths.max() > 7
+    ):
+        raise UserError(
+            "Damaged mask encoding: the compressed counts are cut off or hold foreign characters."
+        )
+    shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
+    numbers = np.add.reduceat((codes & 0x1F) << shifts, starts)
+    numbers -= np.where(codes[ends] & 0x10, 1 << 5 * lengths, 0)
+    for chain in (numbers[1::2], numbers[2::2]):
+        np.cumsum(chain, out=chain)
+    return numbers
+
+
+def polygons_to_mask(
+    polygons: Sequence[Sequence[float]], height: int, width: int, overlap: Overlap = "union"
+) -> Tensor:
+    """Fill the polygons of one annotation, with COCO's rasterisation.
+
+    Args:
+        polygons: Each a flat list ``[x0, y0, x1, y1, ...]`` in pixels. One of fewer than three points
+            encloses nothing and adds nothing; no polygons give an empty mask.
+        height: Height of the mask in pixels.
+        width: Width of the mask in pixels.
+        overlap: What becomes of pixels in several polygons: ``"union"`` keeps them; ``"sum_equals_one"``
+            makes them background, as the published evaluation does.
+
+    Returns:
+        bool ``(height, width)``.
+
+    Raises:
+        UserError: If ``overlap`` is unknown or a polygon is not a list of finite x, y pairs.
+
+    Example:
+        >>> int(polygons_to_mask([[0, 0, 2, 0, 2, 2, 0, 2]], 4, 4).sum())
+        4
+    """
+    from pycocotools import mask as coco
+
+    if overlap not in ("union", "sum_equals_one"):
+        raise unknown_name("overlap", overlap, ["union", "sum_equals_one"])
+    # pycocotools would read a polygon of four numbers as a box.
+    outlines = [outline for outline in map(_outline, polygons) if len(outline) >= 6]
+    if not outlines:
+        return torch.zeros(height, width, dtype=torch.bool)
+    layers = torch.from_numpy(coco.decode(coco.frPyObjects(outlines, height, width)))
+    cover = layers.sum(dim=2)
+    return cover > 0 if overlap == "union" else cover == 1
+
+
+def _outline(polygon: Sequence[float]) -> list[float]:
+    try:
+        outline = [float(coordinate) for coordinate in polygon]
+    except (TypeError, ValueError):
+        outline = [float("nan")]
+    if len(outline) % 2 or not np.isfinite(outline).all():
+        raise UserError(f"A polygon should be a flat list of finite x, y pairs, got {list(polygon)!r:.60}.")
+    return outline
+
+
+def tight_boxes(masks: Tensor) -> Tensor:
+    """Find the smallest box around each mask.
+
+    Args:
+        masks: bool ``(N, H, W)``.
+
+    Returns:
+        float32 ``(N, 4)`` XYXY in pixels, exclusive (max = last index + 1); zeros for an empty mask.
+
+    Example:
+        >>> tight_boxes(torch.tensor([[[False, True, True], [False, False, False]]])).tolist()
+        [[1.0, 0.0, 3.0, 1.0]]
+    """
+    x0, x1 = _first_last(masks.any(dim=-2))
+    y0, y1 = _first_last(masks.any(dim=-1))
+    return torch.stack([x0, y0, x1, y1], dim=-1).float()
+
+
+def _first_last(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """First and one past the last True of each row of ``(N, L)``; zeros where there is none."""
+    index = torch.arange(occupied.shape[-1], device=occupied.device)
+    last = ((index + 1) * occupied).amax(dim=-1)
+    first = torch.where(occupied, index, occupied.shape[-1]).amin(dim=-1)
+    return torch.minimum(first, last), last
+
+
+def projection_boxes(masks: Tensor) -> Tensor:
+    """Compute the boxes that FreeSOLO reports.
+
+    The centre is the mean index of the occupied columns (rows), the width (height) their number. One solid
+    blob over columns a to b gives [a - 0.5, b + 0.5]; a mask with gaps, a box narrower than its extent.
+
+    Args:
+        masks: bool ``(N, H, W)``.
+
+    Returns:
+        float32 ``(N, 4)`` XYXY in pixels; zeros for an empty mask.
+
+    Example:
+        >>> projection_boxes(torch.tensor([[[True, False, True], [False, False, False]]])).tolist()
+        [[0.0, -0.5, 2.0, 0.5]]
+    """
+    x0, x1 = _centre_extent(masks.any(dim=-2))
+    y0, y1 = _centre_extent(masks.any(dim=-1))
+    return torch.stack([x0, y0, x1, y1], dim=-1)
+
+
+def _centre_extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    index = torch.arange(occupied.shape[-1], device=occupied.device)
+    count = occupied.sum(dim=-1)
+    centre = (index * occupied).sum(dim=-1).float() / count.clamp(min=1)
+    return centre - count / 2, centre + count / 2
+
+
+def pairwise_areas(masks: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Measure how each mask overlaps each target, in whole pixels.
+
+    Args:
+        masks: bool ``(N, H, W)``; N may be 0.
+        targets: bool ``(R, H, W)`` of the same height and width; R may be 0.
+
+    Returns:
+        Intersection and union, both int64 ``(N, R)``, exact at any image size.
+
+    Raises:
+        TypeError: If either is not bool.
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> mask = torch.tensor([[[True, True, False]]])
+        >>> [area.tolist() for area in pairwise_areas(mask, ~mask)]
+        [[[0]], [[3]]]
+    """
+    if masks.dtype != torch.bool or targets.dtype != torch.bool:
+        raise TypeError(f"pairwise_areas needs bool masks, got {masks.dtype} and {targets.dtype}.")
+    if masks.ndim != 3 or targets.ndim != 3 or masks.shape[1:] != targets.shape[1:]:
+        raise ValueError(
+            "pairwise_areas needs masks (N, H, W) and targets (R, H, W) of one size, "
+            f"got {tuple(masks.shape)} and {tuple(targets.shape)}."
+        )
+    flat_masks, flat_targets = masks.flatten(1), targets.flatten(1)
+    intersection = torch.zeros(len(masks), len(targets), dtype=torch.int64, device=masks.device)
+    for start in range(0, flat_masks.shape[1], _PIXELS_PER_BLOCK):
+        block = slice(start, start + _PIXELS_PER_BLOCK)
+        # autocast would otherwise round the counts to 8 bits
+        with torch.autocast(masks.device.type, enabled=False):
+            product = flat_masks[:, block].float() @ flat_targets[:, block].float().T
+        intersection += product.round().long()
+    areas = flat_masks.sum(dim=1)[:, None] + flat_targets.sum(dim=1)[None, :]
+    return intersection, areas - intersection
