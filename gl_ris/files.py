@@ -1,0 +1,81 @@
+"""Writing files that appear complete or not at all, and JSON that any parser reads."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
+    """Open ``path`` for writing bytes so that it appears complete or not at all; missing folders are made.
+
+    An error inside the block leaves an earlier file of that name as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def to_json(value: Any, indent: int | None = None) -> bytes:
+    """Write a value as strict JSON in UTF-8: readable text, no NaN.
+
+    See `plain` for what becomes of objects that JSON does not know. The bytes depend on the value alone.
+
+    Example:
+        >>> to_json({"mIoU": float("nan"), "size": (2, 3)})
+        b'{"mIoU": null, "size": [2, 3]}'
+    """
+    text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    # a lone surrogate has no UTF-8, but its escape is JSON
+    return text.encode("utf-8", "backslashreplace")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write ``value`` to ``path`` as indented, strict JSON, atomically; missing folders are made.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "results.json"
+        >>> write_json(path, {"oIoU": float("nan")})
+        >>> json.loads(path.read_text())
+        {'oIoU': None}
+    """
+    with atomic_file(path) as file:
+        file.write(to_json(value, indent=2) + b"\n")
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON can hold.
+
+    NaN and infinities become None; numpy and torch scalars and arrays, numbers and lists; tuples and sets,
+    lists; keys and everything unknown (paths, devices, dtypes), text.
+
+    Example:
+        >>> plain({1: Path("a/b"), "x": (float("inf"), True)})
+        {'1': 'a/b', 'x': [None, True]}
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((plain(item) for item in value), key=str)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)

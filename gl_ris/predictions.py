@@ -1,0 +1,222 @@
+"""One record per expression and method, written as a run goes and merged over its processes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from gl_ris.errors import UserError
+from gl_ris.files import atomic_file, to_json
+
+_NAME = "predictions.jsonl"
+_NUMBER = (int, float)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "image_id": (int, str),
+    "ref_id": (int, str),
+    "sent_id": (int, str),
+    "expression": (str,),
+    "noun_phrase": (str, type(None)),
+    "method": (str,),
+    "choice": (int, type(None)),
+    "score": (*_NUMBER, type(None)),
+    "iou": _NUMBER,
+    "intersection": (int,),
+    "union": (int,),
+    "segmentation": (dict, type(None)),
+    "failure": (str, type(None)),
+    "index": (int,),
+}
+_OPTIONAL: dict[str, Any] = {"failure": None, "index": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What one method chose for one expression: a line of ``predictions.jsonl``.
+
+    Attributes:
+        image_id: The data set's own id of the image.
+        ref_id: The data set's own id of the referent.
+        sent_id: The data set's own id of the expression.
+        expression: The expression as the data set has it.
+        noun_phrase: Its target noun phrase, or None where no method asked for it.
+        method: The method's name, e.g. "Global-Local".
+        choice: Index of the chosen proposal, or None if there was nothing to choose from.
+        score: The method's score of the choice, or None; NaN is written as null.
+        iou: Intersection over union in [0, 1]; 0 where the union is empty.
+        intersection: Pixels that the choice and the target share.
+        union: Pixels that they cover together.
+        segmentation: The chosen mask as compressed COCO RLE (`gl_ris.masks.encode_rle`), or None.
+        failure: Why the expression counts as a miss without a choice (e.g. "no proposals"), or None.
+        index: Position of the image in the split: the order of the lines.
+    """
+
+    image_id: int | str
+    ref_id: int | str
+    sent_id: int | str
+    expression: str
+    noun_phrase: str | None
+    method: str
+    choice: int | None
+    score: float | None
+    iou: float
+    intersection: int
+    union: int
+    segmentation: dict[str, Any] | None
+    failure: str | None = None
+    index: int = 0
+
+
+class PredictionWriter:
+    """Writes one process's records to ``predictions_rank{rank}.jsonl``, on disk after every `append`.
+
+    A file of that name from an earlier run is replaced. Usable as a context manager.
+
+    Args:
+        run_dir: The run folder; made if missing.
+        rank: Rank of the process.
+
+    Example:
+        >>> import tempfile
+        >>> record = Prediction(
+        ...     image_id=1, ref_id=2, sent_id=3, expression="left star", noun_phrase=None, method="Random",
+        ...     choice=0, score=0.5, iou=0.25, intersection=1, union=4, segmentation=None,
+        ... )
+        >>> folder = tempfile.mkdtemp()
+        >>> with PredictionWriter(folder) as writer:
+        ...     writer.append([record])
+        >>> read_predictions(merge_predictions(folder, world_size=1)) == [record]
+        True
+    """
+
+    def __init__(self, run_dir: Path | str, rank: int = 0) -> None:
+        self.path = _rank_path(Path(run_dir), rank)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("wb")
+
+    def append(self, records: Iterable[Prediction]) -> None:
+        """Write the records of one image, in the order that the merged file shall have within the image."""
+        self._file.write(b"".join(to_json(asdict(record)) + b"\n" for record in records))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; further `append` calls raise ValueError."""
+        self._file.close()
+
+    def __enter__(self) -> PredictionWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def merge_predictions(run_dir: Path | str, world_size: int | None = None) -> Path:
+    """Merge the files of all processes into ``predictions.jsonl`` and remove them.
+
+    Lines are ordered by ``index``, and within an image as they were appended, so the file has the same bytes
+    for any number of processes. Call it in one process, after every writer is closed.
+
+    Args:
+        run_dir: The run folder.
+        world_size: Number of processes. If given, exactly the files of ranks 0 to ``world_size - 1`` are
+            merged; those of higher ranks, left by an earlier run, are removed. None merges all there are.
+
+    Returns:
+        Path of the merged file.
+
+    Raises:
+        UserError: If a file is missing or damaged, or two processes wrote the same image; no file is
+            changed then.
+    """
+    run_dir = Path(run_dir)
+    present = sorted(run_dir.glob("predictions_rank*.jsonl"), key=lambda path: (len(path.name), path.name))
+    wanted = present if world_size is None else [_rank_path(run_dir, rank) for rank in range(world_size)]
+    missing = [path.name for path in wanted if not path.is_file()]
+    if missing or not wanted:
+        raise UserError(f"No predictions to merge in {run_dir}: {', '.join(missing) or 'no file'} there.")
+    with atomic_file(run_dir / _NAME) as merged:
+        merged.writelines(_in_order(wanted))
+    for path in present:
+        path.unlink(missing_ok=True)
+    return run_dir / _NAME
+
+
+def _in_order(paths: list[Path]) -> list[bytes]:
+    lines: list[tuple[int, bytes]] = []
+    writer: dict[int, Path] = {}
+    for path in paths:
+        for record, line in _records(path):
+            if writer.setdefault(record.index, path) != path:
+                raise UserError(
+                    f"Image {record.image_id} (index {record.index}) was evaluated twice: it is in "
+                    f"{writer[record.index].name} and in {path.name}."
+                )
+            lines.append((record.index, line))
+    return [line for _, line in sorted(lines, key=lambda item: item[0])]
+
+
+def read_predictions(path: Path | str) -> list[Prediction]:
+    """Read a ``predictions.jsonl`` in the order of its lines.
+
+    Args:
+        path: The file. Its lines may lack ``failure`` and ``index``; other keys than ours are ignored.
+
+    Raises:
+        UserError: If the file is missing or a line is damaged; the sentence names the file and the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no file of predictions at {path}.")
+    return [record for record, _ in _records(path)]
+
+
+def count_failures(records: Iterable[Prediction]) -> dict[str, int]:
+    """Count the expressions without a choice by reason, each once for all methods; reasons in order.
+
+    Example:
+        >>> count_failures([])
+        {}
+    """
+    failed = {
+        (item.failure, item.index, item.ref_id, item.sent_id) for item in records if item.failure is not None
+    }
+    return dict(sorted(Counter(reason for reason, *_ in failed if reason is not None).items()))
+
+
+def _rank_path(run_dir: Path, rank: int) -> Path:
+    return run_dir / f"predictions_rank{rank}.jsonl"
+
+
+def _records(path: Path) -> Iterator[tuple[Prediction, bytes]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield _parse(line), line
+            except ValueError as error:
+                raise UserError(f"Damaged record in {path}, line {number}: {error}") from error
+
+
+def _parse(line: bytes) -> Prediction:
+    """Read one line; any fault is a ValueError (as are those of JSON and UTF-8)."""
+    if not line.endswith(b"\n"):
+        raise ValueError("the line is cut off.")
+    record: dict[str, Any] = json.loads(line, parse_constant=_refuse_constant)
+    if not isinstance(record, dict):
+        raise ValueError("it should be a JSON object.")
+    record = _OPTIONAL | record
+    for name in (field.name for field in fields(Prediction)):
+        if name not in record:
+            raise ValueError(f"'{name}' is missing.")
+        if not isinstance(record[name], _TYPES[name]) or isinstance(record[name], bool):
+            raise ValueError(f"'{name}' has the value {record[name]!r:.60}.")
+    return Prediction(**{name: record[name] for name in _TYPES})
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON.")
