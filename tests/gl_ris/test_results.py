@@ -1,0 +1,218 @@
+"""The result document and its table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gl_ris.files import atomic_file, plain, write_json
+from gl_ris.metrics import RISMetrics
+from gl_ris.results import format_table, git_commit, result_document, versions, write_table_csv
+
+KEYS = [
+    "schema",
+    "experiment",
+    "dataset",
+    "split",
+    "partition",
+    "proposals",
+    "n_images",
+    "n_expressions_expected",
+    "n_expressions_evaluated",
+    "failures",
+    "methods",
+    "upper_bound",
+    "seconds",
+    "config",
+    "versions",
+    "git_commit",
+    "created",
+]
+STAGES = ["data", "proposals", "image", "text", "score", "metrics", "total"]
+
+
+def _figures(*correct: int) -> dict[str, float]:
+    metrics = RISMetrics()
+    metrics.update_areas(torch.tensor(correct), torch.full((len(correct),), 100))
+    return metrics.compute()
+
+
+def _document(**changes: Any) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "experiment": "zero_shot",
+        "dataset": "refshapes",
+        "split": "val",
+        "partition": "own",
+        "proposals": "felzenszwalb",
+        "n_images": 1250,
+        "n_expressions_expected": 4000,
+        "n_expressions_evaluated": 4000,
+        "methods": {"Global-Local": _figures(95, 55, 75, 11), "Random": _figures(0, 0, 50, 1)},
+        "upper_bound": _figures(100, 90, 80, 71),
+        "seconds": {stage: 1.25 * i for i, stage in enumerate(STAGES)},
+        "config": {"model": {"alpha": 0.85}},
+        "failures": {"no proposals": 3, "image: cut off": 1},
+    }
+    return result_document(**(content | changes))
+
+
+def test_the_document_has_the_contract_keys() -> None:
+    document = _document()
+    assert list(document) == KEYS
+    assert document["schema"] == 1
+    assert list(document["methods"]["Random"]) == ["oIoU", "mIoU", *(f"Pr@0.{i}" for i in range(5, 10))]
+    assert document["methods"]["Random"]["oIoU"] == 12.75
+    assert document["upper_bound"] == {"oIoU": 85.25, "mIoU": pytest.approx(85.25)}
+    assert list(document["seconds"]) == STAGES
+    assert document["failures"] == {"no proposals": 3, "image: cut off": 1}
+    assert datetime.fromisoformat(document["created"]).utcoffset() is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"seconds": {"total": 1.0}}, "seconds must have exactly.*data, proposals", id="stages"),
+        pytest.param({"seconds": dict.fromkeys([*STAGES, "tea"], 1.0)}, "tea", id="unknown-stage"),
+        pytest.param({"upper_bound": {"oIoU": 1.0}}, "upper_bound must have oIoU and mIoU", id="upper-bound"),
+    ],
+)
+def test_an_incomplete_document_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _document(**changes)
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_nan_is_null_in_strict_json(tmp_path: Path) -> None:
+    document = _document(methods={"Random": RISMetrics().compute()}, config={"x": float("inf")})
+    write_json(tmp_path / "results.json", document)
+    read = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+    assert set(read["methods"]["Random"].values()) == {None}
+    assert read["config"] == {"x": None}
+    assert read == document, "the document is already what JSON holds"
+    assert format_table(read).splitlines()[4].split() == ["Random", *"-------"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param(np.float32("nan"), None, id="numpy-nan"),
+        pytest.param(np.int64(3), 3, id="numpy-int"),
+        pytest.param(torch.tensor([1.5, float("inf")]), [1.5, None], id="tensor"),
+        pytest.param({"b", "a"}, ["a", "b"], id="set"),
+        pytest.param(torch.float16, "torch.float16", id="dtype"),
+        pytest.param((True, None, {2: Path("x")}), [True, None, {"2": "x"}], id="nested"),
+    ],
+)
+def test_plain_values(value: object, expected: object) -> None:
+    assert plain(value) == expected
+    assert json.dumps(plain(value)) == json.dumps(expected)
+
+
+def _write_half(path: Path) -> None:
+    with atomic_file(path) as file:
+        file.write(b"half")
+        raise RuntimeError("power cut")
+
+
+def test_an_error_while_writing_leaves_the_earlier_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "results.json"
+    write_json(path, {"run": 1})
+    with pytest.raises(RuntimeError, match="power cut"):
+        _write_half(path)
+    assert json.loads(path.read_text()) == {"run": 1}
+    assert [item.name for item in path.parent.iterdir()] == ["results.json"]
+
+
+def test_the_table_reads_like_the_paper() -> None:
+    lines = format_table(_document()).splitlines()
+    assert lines == [
+        "refshapes val (own), proposals: felzenszwalb",
+        "",
+        "Method         oIoU   mIoU  Pr@0.5  Pr@0.6  Pr@0.7  Pr@0.8  Pr@0.9",
+        "------------------------------------------------------------------",
+        "Global-Local  59.00  59.00   75.00   50.00   50.00   25.00   25.00",
+        "Random        12.75  12.75   25.00    0.00    0.00    0.00    0.00",
+        "------------------------------------------------------------------",
+        "Upper bound   85.25  85.25       -       -       -       -       -",
+        "",
+        "Images       1,250",
+        "Expressions  4,000 evaluated of 4,000 expected",
+        "Failures     no proposals: 3; image: cut off: 1 (counted as misses)",
+        "Seconds      data 0.0, proposals 1.2, image 2.5, text 3.8, score 5.0, metrics 6.2, total 7.5",
+    ]
+
+
+def test_the_table_says_what_is_missing() -> None:
+    table = format_table(_document(n_expressions_evaluated=3990, failures={}, partition=None))
+    assert "3,990 evaluated of 4,000 expected (10 MISSING)" in table
+    assert "Failures     none\n" in table
+    assert table.startswith("refshapes val, proposals")
+
+
+def test_the_csv_holds_the_same_figures_at_full_precision(tmp_path: Path) -> None:
+    document = _document()
+    write_table_csv(tmp_path / "table.csv", document)
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["Global-Local", "Random", "Upper bound"]
+    for method, figures in document["methods"].items():
+        assert {name: float(rows[method][name]) for name in figures} == figures
+    assert float(rows["Upper bound"]["mIoU"]) == document["upper_bound"]["mIoU"]
+    assert rows["Upper bound"]["Pr@0.5"] == ""
+    assert rows["Random"]["dataset"] == "refshapes"
+    assert rows["Random"]["n_expressions_evaluated"] == "4000"
+
+
+def test_versions_name_python_and_the_libraries() -> None:
+    found = versions()
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["numpy"] == np.__version__
+    assert {"torch", "open_clip_torch", "lightning"} <= set(found)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for package in ("gl_ris", "venv"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "file.py").touch()
+    _git(tmp_path, "init", "-q")
+    _git(tmp_path, "add", "gl_ris")
+    _git(tmp_path, "commit", "-q", "-m", "first")
+    return tmp_path
+
+
+def test_commit_of_a_checkout(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = _git(checkout, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    assert git_commit(checkout / "gl_ris") == head
+
+
+def test_no_commit_where_the_package_is_not_versioned(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert git_commit(checkout / "venv") is None
+    assert git_commit(tmp_path_factory.mktemp("bare")) is None
+    assert git_commit(checkout / "nowhere") is None
+
+
+def test_no_commit_without_git(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(checkout))
+    assert git_commit(checkout / "gl_ris") is None
+    assert _document()["git_commit"] is None
