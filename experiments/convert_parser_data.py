@@ -1,9 +1,10 @@
 """Turn dependency trees (JSON lines) into the `.spacy` files that `spacy train` reads.
 
-    python -m experiments.convert_parser_data OUT.spacy TREES.jsonl.gz... [--consistent EXPRESSIONS.jsonl.gz...]
+    python -m experiments.convert_parser_data OUT.spacy TREES.jsonl.gz... --consistent EXPRESSIONS.jsonl.gz...
 
-Each line of a tree file is one sentence: `words, spaces, heads (absolute index), deps, tags, pos`, in spaCy's own English
-labels.  The trees are not part of the project; gl_ris/assets/parser/README.md says which ones the shipped pipeline saw.
+Each line of a tree file is one sentence: `words, spaces, heads (absolute index), deps, tags, pos`, in
+spaCy's own English labels.  The trees are not part of the project; gl_ris/assets/parser/README.md says
+which ones the shipped pipeline saw.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from spacy.vocab import Vocab
 
 RARE_READING = 0.15
+VERB_RULED = frozenset({"nsubj", "nsubjpass", "dobj", "aux", "auxpass"})
 
 
 class Tree(TypedDict):
@@ -64,16 +66,18 @@ def _checked(line: str, where: str) -> Tree:
 
 
 def consistent(trees: Iterable[Tree], rare: float = RARE_READING) -> list[Tree]:
-    """Drop the trees in which a word is read in a way that is rare for that word in the whole collection.
+    """Leave out the trees of expressions that cannot be right.
 
-    Machine-made trees of telegraphic phrases go wrong in one typical way: a noun or a direction word is taken for a verb
-    ("top left gentleman": somebody *left* a gentleman; "batter in red": to *batter*).  The same word is read
-    correctly in most other phrases, so its rare readings mark the trees to leave out.
+    Machine-made trees of telegraphic phrases go wrong in typical ways: "top left gentleman" becomes
+    a sentence (somebody *left* a gentleman), "batter in red" an order (to *batter*), "girl on right
+    pink top" two sentences.  Such a tree shows itself by a reading of a word that is rare for this word
+    in the whole collection, by *left* as a verb, by a subject or object of a word that is no verb, or by
+    several roots.
 
     Args:
-        trees: Trees of one collection.
-        rare: A reading (word, first letter of the tag: N noun, V verb, J adjective, ...) is rare
-            if fewer than this share of the word's occurrences have it.
+        trees: Trees of one collection of expressions.
+        rare: A reading (a word and the first letter of its tag: N noun, V verb, J adjective, ...) is rare if
+            less than this share of the word's occurrences have it.
 
     Returns:
         The kept trees in their order.
@@ -83,16 +87,31 @@ def consistent(trees: Iterable[Tree], rare: float = RARE_READING) -> list[Tree]:
     words: Counter[str] = Counter()
     for (word, _), count in readings.items():
         words[word] += count
-    return [
-        tree
-        for tree in trees
-        if all(readings[reading] >= rare * words[reading[0]] for reading in _readings(tree))
-        and not any(tag[0] == "V" and word.lower() == "left" for word, tag in zip(tree["words"], tree["tags"]))
-    ]
+    usual = {reading for reading, count in readings.items() if count >= rare * words[reading[0]]}
+    usual.discard(("left", "V"))
+    return [tree for tree in trees if usual.issuperset(_readings(tree)) and _is_one_clause(tree)]
+
+
+def _is_one_clause(tree: Tree) -> bool:
+    links = zip(tree["deps"], tree["heads"], strict=True)
+    ruled_by_verbs = all(tree["tags"][head][0] in "VM" for dep, head in links if dep in VERB_RULED)
+    return ruled_by_verbs and tree["deps"].count("ROOT") == 1
 
 
 def _readings(tree: Tree) -> list[tuple[str, str]]:
     return [(word.lower(), tag[0]) for word, tag in zip(tree["words"], tree["tags"], strict=True)]
+
+
+def read_expressions(paths: Iterable[Path]) -> frozenset[str]:
+    """The `expression` of every line of JSON-lines files, in lower case."""
+    lines = (line for path in paths for line in path.read_text(encoding="utf-8").splitlines())
+    return frozenset(json.loads(line)["expression"].lower() for line in lines)
+
+
+def text_of(tree: Tree) -> str:
+    """The sentence as it is written."""
+    pieces = zip(tree["words"], tree["spaces"], strict=True)
+    return "".join(word + " " * space for word, space in pieces).strip()
 
 
 def to_doc(tree: Tree, vocab: Vocab) -> Doc:
@@ -118,12 +137,19 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Turn dependency trees into a .spacy file.")
     parser.add_argument("out", type=Path, help="the .spacy file to write")
-    parser.add_argument("trees", type=Path, nargs="+", help="tree files; name one twice to give it double weight")
+    parser.add_argument(
+        "trees", type=Path, nargs="+", help="tree files; name one twice to give it double weight"
+    )
     parser.add_argument("--consistent", type=Path, nargs="+", default=[], help="tree files to filter first")
+    parser.add_argument(
+        "--exclude", type=Path, nargs="+", default=[], help="JSON lines whose `expression` is left out"
+    )
     options = parser.parse_args(arguments)
     trees = [tree for path in options.trees for tree in read_trees(path)]
     for path in options.consistent:
         trees += consistent(read_trees(path))
+    excluded = read_expressions(options.exclude)
+    trees = [tree for tree in trees if text_of(tree).lower() not in excluded]
     print(f"{options.out}: {write_docs(trees, options.out)} trees")
 
 

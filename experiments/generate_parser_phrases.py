@@ -1,11 +1,10 @@
-"""Write made-up referring expressions with their dependency trees, from a small grammar.
+"""Write made-up referring expressions with their dependency trees (see `experiments.parser_grammar`).
 
-    python -m experiments.generate_parser_phrases OUT.jsonl.gz --count=20000 --seed=0 --exclude=tests/data/noun_phrases.jsonl
+    python -m experiments.generate_parser_phrases OUT.jsonl.gz --exclude LABELLED.jsonl...
 
-Machine-made trees of telegraphic phrases ("far left tan chair") are often wrong; these are right by construction.
-They follow spaCy's English labels and the attachment habits of its released models: positions before a noun are its
-modifiers, words and phrases after the noun hang on that noun.  Expressions that stand in an `--exclude` file (JSON lines
-with an `expression`) are never written, so a hand-labelled list stays unseen.
+Machine-made trees of telegraphic phrases ("far left tan chair") are often wrong; these are right by
+construction.  Expressions that stand in an `--exclude` file (JSON lines with an `expression`) are
+never written, so that a hand-labelled list stays unseen.
 """
 
 from __future__ import annotations
@@ -14,390 +13,17 @@ import argparse
 import gzip
 import json
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.convert_parser_data import Tree
-
-PEOPLE = (
-    "man woman guy girl boy kid child lady person player baby dude gentleman batter catcher umpire pitcher skier surfer "
-    "rider chef chick cop driver waiter bride groom worker toddler teen mom dad skater snowboarder couple group"
-).split()
-THINGS = (
-    "dog cat horse cow sheep elephant zebra giraffe bear bird duck car truck bus train bike motorcycle boat plane van taxi "
-    "cart scooter tire wheel sink oven fridge toilet table chair couch sofa bench bed desk lamp shelf laptop monitor "
-    "keyboard mouse phone remote tv screen book clock vase pot plate bowl cup mug glass bottle spoon fork knife tray basket "
-    "pizza sandwich donut cake banana apple orange broccoli carrot bun burger bread food slice piece half meat salad "
-    "umbrella suitcase bag backpack purse hat cap shirt jacket coat vest dress skirt tie scarf jeans pants shorts shoe boot "
-    "glove helmet racket bat ball kite skateboard surfboard snowboard frisbee ski net sign light meter hydrant tree bush "
-    "flower plant wall fence door window building house road street grass hill beach ocean water sky corner edge side row "
-    "pile stack bunch end head face hair hand arm leg foot ear eye nose tail trunk horn mouth back picture photo one thing "
-    "object shape circle square triangle star heart hexagon pentagon octagon diamond cross ring arrow moon crescent oval "
-    "ellipse rectangle trapezoid plus drop disk dot semicircle kite bolt cloud leaf"
-).split()
-COMPOUNDS = (
-    "cell phone|tennis player|baseball bat|stop sign|hot dog|fire hydrant|parking meter|teddy bear|traffic light|wine glass|"
-    "coffee cup|tennis racket|toilet paper|street light|baseball player|remote control|pizza box|police officer|"
-    "trash can|dining table|hair dryer|laptop computer|potted plant|soccer ball|tank top|foot stool|computer mouse|"
-    "train car|ski pole|baby cow|salad bowl|office chair|pine tree|picture frame|flower pot|glass door|brick wall"
-).split("|")
-PLURALS = "men women people kids girls boys dogs cats horses cows elephants zebras bananas oranges chairs books shapes stars".split()
-COLOURS = (
-    "red blue green yellow white black brown gray grey orange pink purple tan silver gold beige maroon teal cyan magenta "
-    "turquoise navy"
-).split()
-LOOKS = (
-    "striped plaid dotted checkered spotted solid hollow plain filled shiny wooden metal plastic leather floral fluffy bald "
-    "blond dirty clean empty full open closed broken blurry furry sliced cooked half-eaten parked covered folded hidden "
-    "standing sitting smiling seated sleeping dressed shirtless hairy curly round square patterned denim glazed"
-).split()
-SIZES = "big small large tiny little tall short long huge young old older younger dark light bright wide thin fat skinny".split()
-SUPERLATIVES = (
-    "biggest smallest largest tallest shortest closest nearest farthest brightest darkest lightest tiniest oldest "
-    "leftmost rightmost topmost bottommost lowest highest widest"
-).split()
-COMPARATIVES = "bigger smaller larger taller shorter closer darker lighter lower upper higher older younger".split()
-ORDINALS = "first second third fourth fifth 1st 2nd 3rd 4th 5th last".split()
-SIDES = "left right top bottom middle center front back".split()
-ACTIONS = (
-    "holding wearing eating carrying riding swinging throwing kicking hitting using petting cutting pulling pushing "
-    "drinking touching reading catching watching feeding driving washing making serving chasing"
-).split()
-STATES = (
-    "standing sitting walking lying leaning looking running bending kneeling waiting jumping playing facing hanging resting "
-    "grazing laying smiling talking sleeping moving pointing flying swimming turning"
-).split()
-PARTICIPLES = "parked covered filled dressed seated held topped hidden surrounded painted stacked made cut placed decorated".split()
-FINITE = "holds wears eats carries rides swings throws kicks hits uses pets cuts pulls pushes drinks touches reads catches".split()
-PREPOSITIONS = "on in under behind near beside above below by at over inside with against between around across".split()
-
-POS = {
-    "NN": "NOUN", "NNS": "NOUN", "JJ": "ADJ", "JJR": "ADJ", "JJS": "ADJ", "RB": "ADV", "RBS": "ADV", "IN": "ADP", "DT": "DET",
-    "CD": "NUM", "CC": "CCONJ", "VBG": "VERB", "VBN": "VERB", "VBZ": "VERB", "PRP": "PRON", "PRP$": "DET", "POS": "PART",
-    "TO": "PART", "WDT": "DET", "WP": "PRON", "WP$": "DET", "EX": "PRON", ",": "PUNCT", ".": "PUNCT", "RP": "ADP", "VB": "VERB",
-}  # fmt: skip
+from experiments.convert_parser_data import Tree, read_expressions, text_of
+from experiments.parser_grammar import Grammar
+from experiments.parser_nodes import to_tree
 
 
-@dataclass
-class Node:
-    """A word with what hangs on it: left children in reading order, right children in reading order."""
-
-    word: str
-    tag: str
-    dep: str
-    left: list[Node] = field(default_factory=list)
-    right: list[Node] = field(default_factory=list)
-
-    def add(self, *children: Node) -> Node:
-        """Hang children on the right and return this node."""
-        self.right.extend(children)
-        return self
-
-
-def to_tree(root: Node) -> Tree:
-    """Read the words off in order and number their heads."""
-    order: list[Node] = []
-    parents: dict[int, Node] = {}
-
-    def visit(node: Node) -> None:
-        for child in node.left:
-            parents[id(child)] = node
-            visit(child)
-        order.append(node)
-        for child in node.right:
-            parents[id(child)] = node
-            visit(child)
-
-    visit(root)
-    index = {id(node): i for i, node in enumerate(order)}
-    for node, after in zip(order, order[1:], strict=False):
-        if node.word == "a" and after.word[0] in "aeiou":
-            node.word = "an"
-    glued = [node.tag in {",", ".", "POS"} for node in order]
-    return {
-        "words": [node.word for node in order],
-        "spaces": [*(not after for after in glued[1:]), False],
-        "heads": [index[id(parents.get(id(node), node))] for node in order],
-        "deps": [node.dep for node in order],
-        "tags": [node.tag for node in order],
-        "pos": [POS[node.tag] for node in order],
-    }
-
-
-class Grammar:
-    """Draws expressions; every method returns new nodes.
-
-    Args:
-        rng: The source of all choices.
-    """
-
-    def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
-
-    def maybe(self, chance: float) -> bool:
-        """True with the given chance."""
-        return self.rng.random() < chance
-
-    def word(self, words: list[str], tag: str, dep: str) -> Node:
-        """One word of a list as a leaf."""
-        return Node(self.rng.choice(words), tag, dep)
-
-    def noun(self, dep: str, *, article: float = 0.5, rich: float = 0.5, position: float = 0.0) -> Node:
-        """A noun with its left modifiers, and nothing on its right.
-
-        Args:
-            dep: Its label.
-            article: Chance of an article or possessive.
-            rich: Chance of each kind of adjective.
-            position: Chance of a position word ("far left", "2nd from right").
-        """
-        head = self._bare_noun(dep)
-        left: list[Node] = []
-        plural = head.tag == "NNS"
-        if self.maybe(article):
-            left.append(self._determiner(plural))
-        if self.maybe(position):
-            left.extend(self._position())
-        if self.maybe(rich * 0.35):
-            left.append(self.word(SIZES, "JJ", "amod"))
-        if self.maybe(rich * 0.25):
-            superlative = self.maybe(0.6)
-            degree = (SUPERLATIVES, "JJS") if superlative else (COMPARATIVES, "JJR")
-            left.append(self.word(*degree, "amod"))
-        if self.maybe(rich * 0.35):
-            left.append(self.word(LOOKS, "JJ", "amod"))
-        if self.maybe(rich * 0.7):
-            left.append(self._colour())
-        head.left = left + head.left
-        return head
-
-    def _bare_noun(self, dep: str) -> Node:
-        draw = self.rng.random()
-        if draw < 0.15:
-            first, last = self.rng.choice(COMPOUNDS).split()
-            return Node(last, "NN", dep, left=[Node(first, "NN", "compound")])
-        if draw < 0.22:
-            return self.word(PLURALS, "NNS", dep)
-        if draw < 0.26:
-            clothing = self.noun("compound", article=0, rich=0.6)
-            clothing.tag = "NN"
-            return Node(self.rng.choice(PEOPLE), "NN", dep, left=[clothing])
-        return self.word(PEOPLE if draw < 0.5 else THINGS, "NN", dep)
-
-    def _determiner(self, plural: bool) -> Node:
-        draw = self.rng.random()
-        if draw < 0.04:
-            owner = Node(self.rng.choice(PEOPLE), "NN", "poss", right=[Node("'s", "POS", "case")])
-            owner.left = [Node(self.rng.choice(["the", "a"]), "DT", "det")] if self.maybe(0.6) else []
-            return owner
-        if draw < 0.1:
-            return Node(self.rng.choice(["his", "her", "its", "their"]), "PRP$", "poss")
-        if plural and draw < 0.5:
-            return self.word(["two", "three", "four", "2", "3"], "CD", "nummod")
-        return Node("the" if plural or self.maybe(0.6) else "a", "DT", "det")
-
-    def _colour(self) -> Node:
-        colour = self.word(COLOURS, "JJ", "amod")
-        draw = self.rng.random()
-        if draw < 0.12:
-            colour.add(Node("and", "CC", "cc"), self.word(COLOURS, "JJ", "conj"))
-        elif draw < 0.2:
-            colour.left = [self.word(["light", "dark", "bright", "pale"], "JJ", "amod")]
-        elif draw < 0.25:
-            colour.left = [self.word(["mostly", "very", "partially", "completely", "barely"], "RB", "advmod")]
-        return colour
-
-    def _position(self) -> list[Node]:
-        draw = self.rng.random()
-        if draw < 0.25:
-            ordinal = self.word(ORDINALS, "JJ", "amod")
-            if self.maybe(0.5):
-                article = [Node("the", "DT", "det")] if self.maybe(0.3) else []
-                ordinal.add(Node("from", "IN", "prep").add(Node(self.rng.choice(SIDES), "NN", "pobj", left=article)))
-            return [ordinal]
-        side = self.word(SIDES, "JJ", "amod")
-        if draw < 0.35:
-            side.left = [Node("far", "RB", "advmod")]
-        elif draw < 0.42:
-            side.add(Node("most", "RBS", "advmod"))
-        elif draw < 0.6:
-            corner = [self.word(["top", "bottom", "upper", "lower", "back", "front"], "JJ", "amod")]
-            return [*corner, self.word(["left", "right", "middle"], "JJ", "amod")]
-        return [side]
-
-    def postmodified(self, dep: str, depth: int = 0, *, position: float = 0.0, article: float = 0.5) -> Node:
-        """A noun with up to two phrases on its right."""
-        head = self.noun(dep, article=article, rich=0.6 if depth else 0.8, position=position)
-        for _ in range(self.rng.choice([0, 1, 1, 1, 2]) if depth < 2 else 0):
-            head.add(*self.rng.choice(self._tails())(depth))
-        return head
-
-    def _tails(self) -> list[Callable[[int], list[Node]]]:
-        return [
-            *[self._prepositional] * 4, self._in_colour, self._with, self._side, self._bare_side, self._doing, self._doing,
-            self._done, self._relative, self._relative, self._object_relative, self._whose, self._of, self._next_to,
-            self._nearest, self._not_doing, self._apposed,
-        ]  # fmt: skip
-
-    def _object(self, dep: str, depth: int) -> Node:
-        if self.maybe(0.04):
-            return Node(self.rng.choice(["us", "it", "them", "him", "her"]), "PRP", dep)
-        thing = self.postmodified(dep, depth + 1) if self.maybe(0.3) else self.noun(dep, article=0.7)
-        if self.maybe(0.06):
-            thing.add(Node("and", "CC", "cc"), self.noun("conj", article=0.4))
-        return thing
-
-    def _prepositional(self, depth: int) -> list[Node]:
-        return [self.word(PREPOSITIONS, "IN", "prep").add(self._object("pobj", depth))]
-
-    def _in_colour(self, depth: int) -> list[Node]:
-        return [Node("in", "IN", "prep").add(self.word(COLOURS, "NN", "pobj"))]
-
-    def _with(self, depth: int) -> list[Node]:
-        held = self._object("pobj", depth)
-        if self.maybe(0.15):
-            held = self.noun("pobj", article=0, rich=0.2)
-            held.left.insert(0, Node("no", "DT", "det"))
-        elif self.maybe(0.25):
-            side = Node("to", "IN", "prep").add(Node("us", "PRP", "pobj"))
-            held.add(self.rng.choice([Node("down", "RB", "advmod"), Node("up", "RB", "advmod"), Node("on", "RB", "advmod"), side]))
-        return [Node("with", "IN", "prep").add(held)]
-
-    def _side(self, depth: int) -> list[Node]:
-        place = self.word([*SIDES, "corner", "background", "foreground", "edge"], "NN", "pobj")
-        if self.maybe(0.25):
-            place.left = [self.word(["far", "top", "bottom", "upper", "lower", "very", "left", "right"], "JJ", "amod")]
-        if self.maybe(0.6):
-            place.left.insert(0, Node("the", "DT", "det"))
-        if self.maybe(0.3):
-            place.add(Node("of", "IN", "prep").add(self._object("pobj", depth)))
-        return [self.word(["on", "in", "at", "to", "from"], "IN", "prep").add(place)]
-
-    def _bare_side(self, depth: int) -> list[Node]:
-        side = self.word(["left", "right", "center", "front", "back", "top", "bottom", "middle"], "RB", "advmod")
-        if self.maybe(0.5):
-            side.left = [self.word(["far", "top", "bottom", "upper", "lower", "front", "back"], "RB", "advmod")]
-        if self.maybe(0.3):
-            side.add(Node("of", "IN", "prep").add(self._object("pobj", depth)))
-        return [side]
-
-    def _activity(self, dep: str, depth: int) -> Node:
-        """A verb in -ing with its object or place."""
-        if self.maybe(0.5):
-            return self.word(ACTIONS, "VBG", dep).add(self._object("dobj", depth))
-        verb = self.word(STATES, "VBG", dep)
-        if self.maybe(0.15):
-            verb.add(self.word(["up", "down", "over", "back"], "RP", "prt"))
-        if self.maybe(0.65):
-            verb.add(*self.rng.choice([self._prepositional, self._prepositional, self._next_to, self._side])(depth))
-        elif self.maybe(0.3):
-            purpose = Node(self.rng.choice(["eat", "catch", "hit", "swing", "throw", "drink", "get"]), "VB", "advcl")
-            purpose.left = [Node("to", "TO", "aux")]
-            verb.add(purpose.add(self._object("dobj", depth)))
-        return verb
-
-    def _doing(self, depth: int) -> list[Node]:
-        verb = self._activity("acl", depth)
-        if self.maybe(0.1):
-            verb.add(Node("and", "CC", "cc"), self._activity("conj", depth))
-        return [Node(",", ",", "punct"), verb] if self.maybe(0.1) else [verb]
-
-    def _not_doing(self, depth: int) -> list[Node]:
-        verb = self._activity("acl", depth)
-        verb.left = [Node("not", "RB", "neg")]
-        return [verb]
-
-    def _done(self, depth: int) -> list[Node]:
-        verb = self.word(PARTICIPLES, "VBN", "acl")
-        if self.maybe(0.4):
-            verb.left = [Node("being", "VBG", "auxpass")]
-            return [verb.add(Node("by", "IN", "agent").add(self._object("pobj", depth)))] if self.maybe(0.7) else [verb]
-        return [verb.add(*self._prepositional(depth))]
-
-    def _predicate(self, dep: str, depth: int) -> Node:
-        """A verb phrase with a finite verb: "is riding a bike", "has a hat", "is half full"."""
-        draw = self.rng.random()
-        if draw < 0.45:
-            verb = self._activity(dep, depth)
-            verb.left = [Node("is", "VBZ", "aux")]
-        elif draw < 0.55:
-            verb = self._done(depth)[0]
-            verb.dep = dep
-            verb.left = [Node("is", "VBZ", "auxpass"), *(node for node in verb.left if node.word == "being")]
-        elif draw < 0.7:
-            verb = Node("is", "VBZ", dep).add(*self._prepositional(depth))
-        elif draw < 0.82:
-            look = self.word(LOOKS + SIZES, "JJ", "acomp")
-            verb = Node("is", "VBZ", dep).add(look)
-            if self.maybe(0.2):
-                look.left = [self.word(["half", "very", "not", "mostly"], "RB", "advmod")]
-        elif draw < 0.9:
-            verb = Node("is", "VBZ", dep).add(*self._nearest(depth))
-            verb.right[0].dep = "acomp"
-        else:
-            verb = self.word(["has", *FINITE], "VBZ", dep).add(self._object("dobj", depth))
-        return verb
-
-    def _relative(self, depth: int) -> list[Node]:
-        verb = self._predicate("relcl", depth)
-        pronoun, tag = self.rng.choice([("that", "WDT"), ("that", "WDT"), ("which", "WDT"), ("who", "WP")])
-        verb.left.insert(0, Node(pronoun, tag, "nsubjpass" if verb.tag == "VBN" else "nsubj"))
-        return [verb]
-
-    def _object_relative(self, depth: int) -> list[Node]:
-        verb = self.word(ACTIONS + STATES, "VBG", "relcl")
-        verb.left = [self.noun("nsubj", article=0.9, rich=0.3), Node("is", "VBZ", "aux")]
-        if self.maybe(0.8):
-            verb.left.insert(0, self.word(["that", "which"], "WDT", "dobj"))
-        return [verb.add(self.word(["on", "in", "at", "with"], "IN", "prep"))] if self.maybe(0.5) else [verb]
-
-    def _whose(self, depth: int) -> list[Node]:
-        owned = self.word(["face", "hair", "head", "back", "shirt", "hat", "door", "tail", "mouth"], "NN", "nsubj")
-        owned.left = [Node("whose", "WP$", "poss")]
-        verb = self._predicate("relcl", depth)
-        verb.left.insert(0, owned)
-        return [verb]
-
-    def _of(self, depth: int) -> list[Node]:
-        return [Node("of", "IN", "prep").add(self._object("pobj", depth))]
-
-    def _next_to(self, depth: int) -> list[Node]:
-        draw = self.rng.random()
-        if draw < 0.5:
-            return [Node("next", "RB", "advmod").add(Node("to", "IN", "prep").add(self._object("pobj", depth)))]
-        start, noun = self.rng.choice([("in", "front"), ("on", "top"), ("to", "left"), ("to", "right")])
-        place = Node(noun, "NN", "pobj", left=[Node("the", "DT", "det")] if start == "to" else [])
-        return [Node(start, "IN", "prep").add(place.add(Node("of", "IN", "prep").add(self._object("pobj", depth))))]
-
-    def _nearest(self, depth: int) -> list[Node]:
-        degree = self.word(["closest", "nearest", "farthest"], "JJS", "amod")
-        target = Node("us", "PRP", "pobj") if self.maybe(0.3) else self._object("pobj", depth)
-        return [degree.add(self.word(["to", "from"], "IN", "prep").add(target))]
-
-    def _apposed(self, depth: int) -> list[Node]:
-        return [Node(",", ",", "punct"), self.noun("appos", article=0.1, rich=0.8)]
-
-    def expression(self) -> Node:
-        """One whole expression: a noun phrase (mostly), a clause about it, or "there is ..."."""
-        draw = self.rng.random()
-        if draw < 0.45:
-            root = self.postmodified("ROOT", position=0.35, article=0.2)
-        elif draw < 0.8:
-            root = self.postmodified("ROOT", article=0.95)
-        elif draw < 0.97:
-            root = self._predicate("ROOT", 0)
-            subject = self.postmodified("nsubj", 1, article=0.9, position=0.05)
-            root.left.insert(0, subject)
-        else:
-            root = Node("is", "VBZ", "ROOT", left=[Node("there", "EX", "expl")])
-            root.add(self.postmodified("attr", 1, article=0.9))
-        if draw > 0.45 and self.maybe(0.15):
-            root.add(Node(".", ".", "punct"))
-        return root
-
-
-def generate(count: int, seed: int, excluded: frozenset[str] = frozenset(), longest: int = 30) -> Iterator[Tree]:
+def generate(
+    count: int, seed: int, excluded: frozenset[str] = frozenset(), longest: int = 30
+) -> Iterator[Tree]:
     """Draw distinct expressions.
 
     Args:
@@ -421,24 +47,17 @@ def generate(count: int, seed: int, excluded: frozenset[str] = frozenset(), long
         yield tree
 
 
-def text_of(tree: Tree) -> str:
-    """The sentence as it is written."""
-    pieces = zip(tree["words"], tree["spaces"], strict=True)
-    return "".join(word + " " * space for word, space in pieces).strip()
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Write made-up referring expressions with their trees.")
     parser.add_argument("out", type=Path, help="the .jsonl.gz file to write")
-    parser.add_argument("--count", type=int, default=20000, help="how many expressions")
+    parser.add_argument("--count", type=int, default=16000, help="how many expressions")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--exclude", type=Path, help="JSON lines whose `expression` must not be written")
+    parser.add_argument(
+        "--exclude", type=Path, nargs="+", default=[], help="JSON lines whose `expression` is never written"
+    )
     options = parser.parse_args(arguments)
-    excluded: frozenset[str] = frozenset()
-    if options.exclude is not None:
-        lines = options.exclude.read_text(encoding="utf-8").splitlines()
-        excluded = frozenset(json.loads(line)["expression"].lower() for line in lines)
+    excluded = read_expressions(options.exclude)
     with gzip.open(options.out, "wt", encoding="utf-8") as out:
         for tree in generate(options.count, options.seed, excluded):
             out.write(json.dumps(tree) + "\n")
