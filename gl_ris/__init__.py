@@ -1,0 +1,55 @@
+"""Zero-shot referring image segmentation with CLIP, after the paper's Global-Local method.
+
+The names below are imported on first use, so that ``import gl_ris`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gl_ris.clip import RegionCLIP, load_clip
+    from gl_ris.errors import UserError
+    from gl_ris.recipe import Recipe
+    from gl_ris.scorers import Scorer, load_scorer
+    from gl_ris.scorers.cropping import Cropping
+    from gl_ris.scorers.global_local import GlobalLocal
+    from gl_ris.scorers.random_proposal import RandomProposal
+    from gl_ris.text import noun_phrases
+
+__all__ = [
+    "Cropping",
+    "GlobalLocal",
+    "RandomProposal",
+    "Recipe",
+    "RegionCLIP",
+    "Scorer",
+    "UserError",
+    "load_clip",
+    "load_scorer",
+    "noun_phrases",
+]
+
+_HOMES = {
+    "Cropping": "gl_ris.scorers.cropping",
+    "GlobalLocal": "gl_ris.scorers.global_local",
+    "RandomProposal": "gl_ris.scorers.random_proposal",
+    "Recipe": "gl_ris.recipe",
+    "RegionCLIP": "gl_ris.clip",
+    "Scorer": "gl_ris.scorers",
+    "UserError": "gl_ris.errors",
+    "load_clip": "gl_ris.clip",
+    "load_scorer": "gl_ris.scorers",
+    "noun_phrases": "gl_ris.text",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

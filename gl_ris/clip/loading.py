@@ -1,0 +1,201 @@
+"""Loading any fitting open_clip model, with one clear sentence where that fails."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from gl_ris.clip.region_clip import RegionCLIP
+from gl_ris.clip.tower import check_tower
+from gl_ris.errors import UserError, unknown_name
+
+ASSETS = Path(__file__).parent.parent / "assets"
+SHIPPED = ("refshapes-vit", "refshapes-rn")
+LOCAL, HUB = "local-dir:", "hf-hub:"
+CONFIG = "open_clip_config.json"
+
+_PRECISION = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+_T = TypeVar("_T")
+
+
+def load_clip(
+    name: str,
+    pretrained: str | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> RegionCLIP:
+    """Load a CLIP model that can encode regions.
+
+    Args:
+        name: An architecture of open_clip, ``"local-dir:FOLDER"`` or ``"hf-hub:ORG/REPO"``, whose image
+            tower is a VisionTransformer with a class token or a ModifiedResNet; or one of the shipped
+            ``"refshapes-vit"`` and ``"refshapes-rn"``.
+        pretrained: For an architecture: a tag of open_clip or a weights file. None gives random weights,
+            with a warning. Folders and repositories bring their own weights.
+        device: Where to put the model.
+        dtype: float32 (also None), bfloat16 or float16 of the weights; norms stay in float32.
+
+    Returns:
+        The model, frozen and in evaluation mode.
+
+    Raises:
+        UserError: Unknown name or tag, a model that does not fit, a QuickGELU mismatch between weights and
+            architecture, a missing or damaged file, or a device that is not there.
+    """
+    source = f"{LOCAL}{ASSETS / name}" if name in SHIPPED else name
+    if source.startswith((LOCAL, HUB)) and pretrained is not None:
+        raise UserError(f"CLIP model '{name}' brings its own weights: leave out pretrained='{pretrained}'.")
+    config = _model_config(name, source)
+    check_tower(name, config.get("vision_cfg", {}))
+    if not source.startswith((LOCAL, HUB)):
+        _check_pretrained(name, pretrained, config)
+    from open_clip import create_model, get_tokenizer
+
+    model = _or_user_error(
+        lambda: create_model(
+            source,
+            pretrained,
+            precision=_precision(dtype),
+            device=_device(device),
+            pretrained_text=False,
+            require_pretrained=pretrained is not None or source.startswith((LOCAL, HUB)),
+        ),
+        f"The weights of CLIP model '{name}' cannot be loaded",
+        _mend(name, source, pretrained),
+    )
+    tokenizer = _or_user_error(
+        lambda: get_tokenizer(source),
+        f"The tokenizer of CLIP model '{name}' cannot be loaded",
+        _mend(name, source, pretrained),
+    )
+    return RegionCLIP(model, tokenizer, name)
+
+
+def _model_config(name: str, source: str) -> dict[str, Any]:
+    """Read the open_clip configuration of a model before anything large is touched."""
+    import open_clip
+
+    mend = _mend(name, source, None)
+    if source.startswith(LOCAL):
+        return _local_config(name, Path(source.removeprefix(LOCAL)), mend)
+    if source.startswith(HUB):
+        return _or_user_error(
+            lambda: open_clip.get_model_config(source),
+            f"The configuration of CLIP model '{name}' cannot be read",
+            mend,
+        )
+    config = open_clip.get_model_config(name)
+    if config is None:
+        names = [*SHIPPED, *open_clip.list_models()]
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise UserError(
+            f"Unknown CLIP model '{name}'.{hint} Available: {', '.join(SHIPPED)}, '{LOCAL}FOLDER', "
+            f"'{HUB}ORG/REPO', and the architectures that open_clip.list_models() lists."
+        )
+    return config
+
+
+def _local_config(name: str, folder: Path, mend: str) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise UserError(f"CLIP model '{name}': there is no folder {folder}; {mend}.")
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UserError(f"CLIP model '{name}': {path} is missing; {mend}.")
+    if not [file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin", ".pth")]:
+        raise UserError(f"CLIP model '{name}': no weights (open_clip_model.safetensors) in {folder}; {mend}.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return dict(config["model_cfg"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"CLIP model '{name}': {path} is damaged ({_short(error)}); {mend}.") from error
+
+
+def _check_pretrained(name: str, pretrained: str | None, config: dict[str, Any]) -> None:
+    """Check a tag or file against the architecture before anything is downloaded."""
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    if pretrained is None:
+        warnings.warn(
+            f"CLIP model '{name}' has random weights: give pretrained=... for weights that know anything.",
+            stacklevel=3,
+        )
+        return
+    weights = get_pretrained_cfg(name, pretrained)
+    if not weights:
+        if not os.path.isfile(pretrained):
+            tags = list_pretrained_tags_by_model(name)
+            raise unknown_name(f"weights (tag or file) of CLIP model '{name}',", pretrained, tags)
+        warnings.warn(
+            f"A weights file does not say its activation and preprocessing: {pretrained} is read with the "
+            f"activation of '{name}' and OpenAI's preprocessing. '{LOCAL}FOLDER' with {CONFIG} states both.",
+            stacklevel=3,
+        )
+        return
+    wants, has = bool(weights.get("quick_gelu")), bool(config.get("quick_gelu"))
+    if wants != has:
+        other = f"{name}-quickgelu" if wants else name.removesuffix("-quickgelu")
+        fix = f"use '{other}'" if other in open_clip.list_models() else "choose another architecture"
+        raise UserError(
+            f"QuickGELU mismatch: the weights '{pretrained}' were trained {'with' if wants else 'without'} "
+            f"QuickGELU and the architecture '{name}' is {'with' if has else 'without'} it; {fix}."
+        )
+
+
+def _mend(name: str, source: str, pretrained: str | None) -> str:
+    """Say what to do about a model that cannot be loaded."""
+    if name in SHIPPED:
+        return "install gl-ris again, or make it anew with `python -m experiments.train_refshapes_clip`"
+    if source.startswith(LOCAL):
+        return f"the folder must hold {CONFIG}, complete weights of that very model, and its tokenizer files"
+    if source.startswith(HUB) or not (pretrained and os.path.isfile(pretrained)):
+        return (
+            "check the name and the network, or set HF_HUB_OFFLINE=1 to use a download already in the cache, "
+            f"or give a '{LOCAL}FOLDER'"
+        )
+    return "check that the file is complete and holds weights of that very architecture"
+
+
+def _or_user_error(make: Callable[[], _T], what: str, mend: str) -> _T:
+    from safetensors import SafetensorError
+
+    causes = (RuntimeError, OSError, ValueError, KeyError, TypeError, EOFError, ImportError)
+    try:
+        return make()
+    except UserError:
+        raise
+    except (*causes, pickle.UnpicklingError, SafetensorError) as error:
+        raise UserError(f"{what} ({_short(error)}); {mend}.") from error
+
+
+def _short(error: BaseException) -> str:
+    """The heart of an error, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]} ..."
+
+
+def _precision(dtype: torch.dtype | None) -> str:
+    dtype = dtype or torch.float32
+    if dtype not in _PRECISION:
+        raise unknown_name("dtype of a CLIP model", dtype, _PRECISION)
+    return _PRECISION[dtype]
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"Unknown device '{device}': give 'cpu', 'cuda' or 'cuda:0'.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"Device '{device}' was asked for, but torch sees no GPU here; use 'cpu'.")
+    return device

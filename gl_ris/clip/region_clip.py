@@ -1,0 +1,197 @@
+"""An open_clip model opened up for regions."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gl_ris.clip.context import ImageContext
+from gl_ris.clip.text_tower import TextTower
+from gl_ris.clip.threads import map_batches, one_thread_per_operation
+from gl_ris.clip.tower import open_tower
+from gl_ris.errors import UserError
+
+Gather = Callable[[list[Any]], list[list[Any]]]
+
+
+class RegionCLIP(nn.Module):
+    """A CLIP model that encodes regions of an image, and texts at their true length.
+
+    It is frozen and always in evaluation mode. On a CPU the features are bit for bit the same for any
+    number of threads. What it remembers (the texts it encoded, the last image) is forgotten when its
+    weights change.
+
+    Attributes:
+        model: The open_clip model; its ``state_dict`` may be loaded from outside.
+        name: The name it was loaded by.
+        tower: Its image tower, opened.
+        image_size: Height and width of the tower's input in pixels; images are squashed to it.
+        feature_dim: Length ``D`` of the features.
+        mean: RGB mean of the weights' preprocessing, in [0, 1].
+        std: RGB standard deviation of the weights' preprocessing, in [0, 1].
+        interpolation: ``"bicubic"`` or ``"bilinear"``, of the weights' preprocessing.
+        batch_size: Masks or crops that go through the tower together, which bounds the memory; None is 8 on
+            a CPU and 64 elsewhere.
+        text_batch_size: Texts that are encoded together.
+
+    Args:
+        model: An open_clip model.
+        tokenizer: Its tokenizer, callable as ``tokenizer(texts, context_length=n)``.
+        name: A name for messages and results.
+
+    Raises:
+        UserError: The image tower cannot be opened.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Callable[..., Tensor], name: str = "custom") -> None:
+        super().__init__()
+        self.model: Any = model.requires_grad_(False).eval()
+        self.name = name
+        self.tower = open_tower(self.model.visual)
+        self.image_size = self.tower.image_size
+        self.feature_dim = self.tower.feature_dim
+        self._read_preprocessing(getattr(self.model.visual, "preprocess_cfg", {}))
+        self._text_tower = TextTower(model, tokenizer)
+        self.batch_size: int | None = None
+        self.text_batch_size = 64
+        self._texts: dict[str, Tensor] = {}
+        self._context: ImageContext | None = None
+        self._seen_weights = self._weights()
+        self._warned = False
+
+    def _read_preprocessing(self, config: dict[str, Any]) -> None:
+        from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+        self.mean: tuple[float, ...] = tuple(config.get("mean", OPENAI_DATASET_MEAN))
+        self.std: tuple[float, ...] = tuple(config.get("std", OPENAI_DATASET_STD))
+        self.interpolation: Any = config.get("interpolation", "bicubic")
+        if self.interpolation not in ("bicubic", "bilinear"):
+            raise UserError(
+                f"CLIP model '{self.name}' asks for interpolation '{self.interpolation}' in preprocess_cfg; "
+                "set it to 'bicubic' or 'bilinear' in open_clip_config.json."
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def image_batch(self) -> int:
+        """Masks or crops that go through the tower together."""
+        return self.batch_size or (8 if self.device.type == "cpu" else 64)
+
+    def train(self, mode: bool = True) -> RegionCLIP:
+        """Stay in evaluation mode, whatever the module around it does."""
+        return super().train(False)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Encode whole images in batches.
+
+        Args:
+            pixels: float ``(B, 3, *image_size)``, standardised.
+
+        Returns:
+            float32 ``(B, D)``, not normalised.
+        """
+        with one_thread_per_operation(self.device):
+            features = map_batches(self.tower.encode, pixels.split(self.image_batch))
+        return torch.cat(features).float()
+
+    def context(self, image: Tensor, masks: Tensor, boxes: Tensor | None = None) -> ImageContext:
+        """Return the shared work on an image and its masks; the last one is kept for who asks next.
+
+        Args:
+            image: uint8 ``(3, H, W)`` RGB at its original size.
+            masks: bool ``(N, H, W)``.
+            boxes: float ``(N, 4)`` XYXY pixels to crop by, or None for the recipe's own.
+
+        Raises:
+            ValueError: A shape or dtype is not as above.
+        """
+        self._forget_if_weights_changed()
+        if self._context is None or not self._context.is_about(image, masks, boxes):
+            self._context = ImageContext(self, image, masks, boxes)
+        return self._context
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Encode texts; each distinct text once, then remembered.
+
+        Args:
+            texts: Any number, any repeats.
+
+        Returns:
+            float32 ``(len(texts), D)``, not normalised, on the model's device. A text longer than the
+            context loses its end, which is warned about once.
+        """
+        self._forget_if_weights_changed()
+        missing = [text for text in texts if text not in self._texts]
+        if missing:
+            self._encode(missing, 0, 1, lambda own: [own])
+        rows = [self._texts[text] for text in texts]
+        return (
+            torch.stack(rows).to(self.device)
+            if rows
+            else torch.zeros(0, self.feature_dim, device=self.device)
+        )
+
+    def prepare_texts(
+        self, texts: Iterable[str], rank: int = 0, world_size: int = 1, gather: Gather | None = None
+    ) -> None:
+        """Encode the texts of a whole split ahead, each once over all processes.
+
+        The batches are made of the sorted distinct texts, so the features are bit for bit the same for any
+        number of processes.
+
+        Args:
+            texts: The same on every process.
+            rank: This process; it encodes batches ``rank, rank + world_size, ...``
+            world_size: Number of processes.
+            gather: Turns this process's list into the lists of all processes, e.g. by
+                ``torch.distributed.all_gather_object``; needed for more than one process.
+
+        Raises:
+            ValueError: Several processes and no ``gather``.
+        """
+        if world_size > 1 and gather is None:
+            raise ValueError(f"gather is needed to share texts between {world_size} processes.")
+        self._forget_if_weights_changed()
+        self._encode(texts, rank, world_size, gather or (lambda own: [own]))
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _encode(self, texts: Iterable[str], rank: int, world_size: int, gather: Gather) -> None:
+        # Outside inference mode, so that a remembered feature can take part in a gradient later.
+        batches, cut = self._text_tower.batches(texts, self.text_batch_size)
+        if cut and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{cut} of the texts are longer than the {self._text_tower.context_length} tokens that CLIP "
+                f"model '{self.name}' reads; their ends are cut off.",
+                stacklevel=3,
+            )
+        own = batches[rank::world_size]
+        with one_thread_per_operation(self.device):
+            features = map_batches(self._text_tower.encode, own)
+        payload = [(batch.texts, rows.cpu()) for batch, rows in zip(own, features, strict=True)]
+        for keys, rows in itertools.chain.from_iterable(gather(payload)):
+            self._texts.update(zip(keys, rows, strict=True))
+
+    def _weights(self) -> tuple[tuple[int, int], ...]:
+        """Identify the weights: where each lies, and how often it was written to."""
+        tensors = itertools.chain(self.model.parameters(), self.model.buffers())
+        return tuple(
+            (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors
+        )
+
+    def _forget_if_weights_changed(self) -> None:
+        weights = self._weights()
+        if weights != self._seen_weights:
+            self._seen_weights = weights
+            self._texts.clear()
+            self._context = None

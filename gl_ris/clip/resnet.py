@@ -1,0 +1,106 @@
+"""A ModifiedResNet of open_clip opened for regions: masked attention pooling (paper, Sec. 4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ResNetState:
+    """What all masks of an image share.
+
+    Attributes:
+        feature_map: ``(1, C, rows, columns)``, L2-normalised over channels if that was asked for.
+        projected: Query, key and value projections of the map's positions without bias, ``(3, rows *
+            columns, C)``.
+    """
+
+    feature_map: Tensor
+    projected: Tensor
+
+
+class ResNetTower:
+    """An open_clip ``ModifiedResNet``.
+
+    Attributes:
+        kind: ``"resnet"``.
+        visual: The open_clip tower.
+        image_size: Height and width of its input.
+        grid_size: Rows and columns of its last feature map.
+        feature_dim: Length of its features.
+    """
+
+    kind = "resnet"
+
+    def __init__(self, visual: Any) -> None:
+        self.visual = visual
+        self.image_size = (visual.image_size, visual.image_size)
+        self.grid_size = (visual.image_size // 32, visual.image_size // 32)
+        self.feature_dim: int = visual.output_dim
+
+    def check_masked_blocks(self, masked_blocks: int) -> None:
+        """Accept any value: this tower masks its last feature map, however many blocks a ViT would mask."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Encode whole images, standardised ``(B, 3, *image_size)``, to unnormalised ``(B, feature_dim)``."""
+        return self.visual(pixels.to(self.visual.conv1.weight.dtype))
+
+    def feature_map(self, pixels: Tensor) -> Tensor:
+        """Compute the last feature map before pooling, ``(B, C, rows, columns)``."""
+        output = self.visual.forward_intermediates(
+            pixels.to(self.visual.conv1.weight.dtype), indices=[4], intermediates_only=True
+        )
+        return output["image_intermediates"][0]
+
+    def image_state(self, pixels: Tensor, masked_blocks: int = 0, unit_map: bool = False) -> ResNetState:
+        """Do the work that all masks of an image share: the feature map and its projections.
+
+        The projections are linear and a mask scales whole positions, so masking after projecting is the
+        same as projecting the masked map.
+
+        Args:
+            pixels: ``(1, 3, *image_size)``, standardised.
+            masked_blocks: Not used: this tower masks its last feature map.
+            unit_map: L2-normalise the map over channels, position by position.
+        """
+        feature_map = self.feature_map(pixels)
+        if unit_map:
+            feature_map = F.normalize(feature_map, dim=1)
+        positions = feature_map[0].flatten(1).T
+        pool = self.visual.attnpool
+        weights = (pool.q_proj.weight, pool.k_proj.weight, pool.v_proj.weight)
+        return ResNetState(feature_map, torch.stack([F.linear(positions, weight) for weight in weights]))
+
+    def region_features(self, state: ResNetState, grid_masks: Tensor, masked_blocks: int = 0) -> Tensor:
+        """Pool the masked map once per mask (Eqs. 2, 3), as ``visual.attnpool`` would.
+
+        The query is the mean over *all* positions of the masked map; masked-out positions stay as keys and
+        values that consist of bias and position embedding alone.
+
+        Args:
+            state: What `image_state` returned.
+            grid_masks: float ``(N, rows, columns)`` in [0, 1].
+            masked_blocks: Not used.
+
+        Returns:
+            ``(N, feature_dim)``, not normalised.
+        """
+        pool = self.visual.attnpool
+        keep = grid_masks.flatten(1).to(state.projected.dtype)
+        position = pool.positional_embedding.to(keep.dtype)
+        mean = torch.einsum("ng,pgc->pnc", keep / keep.shape[1], state.projected)
+        query = mean[0] + pool.q_proj(position[0])
+        key, value = (
+            torch.cat([mean[i][:, None], keep[..., None] * state.projected[i]], dim=1) + projection(position)
+            for i, projection in ((1, pool.k_proj), (2, pool.v_proj))
+        )
+        heads = [
+            part.unflatten(-1, (pool.num_heads, -1)).transpose(1, 2) for part in (query[:, None], key, value)
+        ]
+        pooled = F.scaled_dot_product_attention(*heads)
+        return pool.c_proj(pooled.transpose(1, 2).flatten(1))

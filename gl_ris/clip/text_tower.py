@@ -1,0 +1,106 @@
+"""Text through a CLIP model at its true length, in batches that do not depend on who encodes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Texts that are encoded together.
+
+    Attributes:
+        texts: The texts, sorted.
+        tokens: int64 ``(len(texts), L)``; every row is ``L`` tokens long, so there is no padding where the
+            tower is causal.
+    """
+
+    texts: tuple[str, ...]
+    tokens: Tensor
+
+
+class TextTower:
+    """The text side of an open_clip model.
+
+    A causal tower reads a text at its true length: the pooled token does not see what comes after it. Towers
+    that are not causal, or pool elsewhere, read the full context.
+
+    Args:
+        model: An open_clip ``CLIP`` or ``CustomTextCLIP``.
+        tokenizer: Callable ``(texts, context_length) -> int64 (len(texts), context_length)``.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Callable[..., Tensor]) -> None:
+        self.model: Any = model
+        self.tokenizer = tokenizer
+        self.tower: Any = self.model if hasattr(model, "token_embedding") else self.model.text
+        # CLIP keeps the settings of the text tower under names of its own.
+        self.pool_type = getattr(self.tower, "text_pool_type", getattr(self.tower, "pool_type", None))
+        self.eos_id: Any = getattr(self.tower, "text_eos_id", getattr(self.tower, "eos_id", None))
+        # Hugging Face towers do not say.
+        self.context_length: int = getattr(self.tower, "context_length", 77)
+        self.trimmed = (
+            getattr(self.tower, "attn_mask", None) is not None
+            and getattr(self.tower, "cls_emb", None) is None
+            and self.pool_type in ("argmax", "eos")
+        )
+
+    def batches(self, texts: Iterable[str], batch_size: int) -> tuple[list[TokenBatch], int]:
+        """Tokenise and group texts; the result depends on the set of texts alone.
+
+        Args:
+            texts: Any order, any repeats.
+            batch_size: Most texts in a batch.
+
+        Returns:
+            Batches of distinct texts, and how many texts are longer than the context and so lost their end.
+        """
+        distinct = sorted(set(texts))
+        if not distinct:
+            return [], 0
+        tokens = self.tokenizer(distinct, context_length=self.context_length)
+        groups: dict[int, list[int]] = {}
+        for row, length in enumerate(self._lengths(tokens)):
+            groups.setdefault(length, []).append(row)
+        batches = [
+            TokenBatch(tuple(distinct[row] for row in part), tokens[part, :length])
+            for length, group in sorted(groups.items())
+            for part in _parts(group, batch_size)
+        ]
+        return batches, self._count_cut(distinct)
+
+    def encode(self, batch: TokenBatch) -> Tensor:
+        """Encode a batch to float32 ``(len(batch.texts), D)``, not normalised (Eqs. 6, 7)."""
+        tokens = batch.tokens.to(next(self.model.parameters()).device)
+        if not self.trimmed:
+            return self.model.encode_text(tokens).float()
+        tower, length = self.tower, tokens.shape[1]
+        dtype = tower.transformer.get_cast_dtype()
+        hidden = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)
+        hidden = tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length])
+        pooled = tower.ln_final(hidden[:, -1])
+        if tower.text_projection is None:
+            return pooled.float()
+        if isinstance(tower.text_projection, nn.Linear):
+            return tower.text_projection(pooled).float()
+        return (pooled @ tower.text_projection).float()
+
+    def _lengths(self, tokens: Tensor) -> list[int]:
+        """Tokens up to and with the pooled one, row by row; the full context if the tower needs it."""
+        if not self.trimmed:
+            return [tokens.shape[1]] * len(tokens)
+        end = tokens if self.pool_type == "argmax" else tokens.eq(self.eos_id).int()
+        return (end.argmax(dim=1) + 1).tolist()
+
+    def _count_cut(self, texts: Sequence[str]) -> int:
+        """Count the texts that would still fill a context of one token more."""
+        wider = self.tokenizer([*texts, ""], context_length=self.context_length + 1)[:, -1]
+        return int((wider[:-1] != wider[-1]).sum())
+
+
+def _parts(items: list[int], size: int) -> list[list[int]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

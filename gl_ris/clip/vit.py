@@ -1,0 +1,109 @@
+"""A VisionTransformer of open_clip opened for regions: token masking in the last blocks (paper, Sec. 4.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gl_ris.errors import UserError
+
+
+class ViTTower:
+    """An open_clip ``VisionTransformer`` with a class token.
+
+    Attributes:
+        kind: ``"vit"``.
+        visual: The open_clip tower.
+        image_size: Height and width of its input.
+        grid_size: Rows and columns of its patches.
+        feature_dim: Length of its features.
+        depth: Number of blocks, ``L``.
+    """
+
+    kind = "vit"
+
+    def __init__(self, visual: Any) -> None:
+        self.visual = visual
+        self.image_size: tuple[int, int] = tuple(visual.image_size)
+        self.grid_size: tuple[int, int] = tuple(visual.grid_size)
+        self.feature_dim: int = visual.output_dim
+        self.depth = len(visual.transformer.resblocks)
+
+    def check_masked_blocks(self, masked_blocks: int) -> None:
+        """Check the number ``k`` of blocks with masked tokens.
+
+        Raises:
+            UserError: It is not an integer from 0 to the depth of the tower.
+        """
+        if not isinstance(masked_blocks, int) or not 0 <= masked_blocks <= self.depth:
+            raise UserError(
+                f"masked_blocks={masked_blocks!r} does not fit a tower of {self.depth} blocks: "
+                f"give a whole number from 0 (no masking) to {self.depth}."
+            )
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Encode whole images, standardised ``(B, 3, *image_size)``, to unnormalised ``(B, feature_dim)``."""
+        features = self.visual(pixels.to(self.visual.conv1.weight.dtype))
+        return features[0] if isinstance(features, tuple) else features
+
+    def image_state(self, pixels: Tensor, masked_blocks: int, unit_map: bool = False) -> Tensor:
+        """Do the work that all masks of an image share: the first ``L - k`` blocks.
+
+        Args:
+            pixels: ``(1, 3, *image_size)``, standardised.
+            masked_blocks: ``k``.
+            unit_map: Not used: this tower's tokens are never normalised.
+
+        Returns:
+            Tokens ``(1, 1 + rows * columns, width)``, the class token first: what enters block ``L - k``.
+        """
+        self.check_masked_blocks(masked_blocks)
+        pixels = pixels.to(self.visual.conv1.weight.dtype)
+        if masked_blocks == self.depth:
+            return self._embedded(pixels)
+        intermediates = self._run(pixels, self.depth - masked_blocks - 1)
+        return torch.cat(
+            [intermediates["image_intermediates_prefix"][0], intermediates["image_intermediates"][0]], dim=1
+        )
+
+    def region_features(self, state: Tensor, grid_masks: Tensor, masked_blocks: int) -> Tensor:
+        """Finish the tower once per mask (Eq. 3): grid tokens times mask before each of the last blocks.
+
+        Args:
+            state: Tokens of `image_state` for the same ``k``.
+            grid_masks: float ``(N, rows, columns)`` in [0, 1]. The class token is never masked.
+            masked_blocks: ``k``; 0 leaves nothing to mask, so every mask gets the feature of the image.
+
+        Returns:
+            The projected class token of each mask, ``(N, feature_dim)``, not normalised.
+        """
+        keep = grid_masks.flatten(1).to(state.dtype)
+        keep = torch.cat([keep.new_ones(len(keep), 1), keep], dim=1)[..., None]
+        tokens = state.expand(len(grid_masks), -1, -1)
+        for block in self.visual.transformer.resblocks[self.depth - masked_blocks :]:
+            tokens = block(tokens * keep)
+        return self.visual.ln_post(tokens[:, 0]) @ self.visual.proj
+
+    def _run(self, pixels: Tensor, last_block: int) -> dict[str, list[Tensor]]:
+        return self.visual.forward_intermediates(
+            pixels,
+            indices=[last_block],
+            stop_early=True,
+            intermediates_only=True,
+            output_fmt="NLC",
+            output_extra_tokens=True,
+        )
+
+    def _embedded(self, pixels: Tensor) -> Tensor:
+        """Tokens before the first block, which open_clip offers no call for: caught on their way in."""
+        caught: list[Tensor] = []
+        hook = self.visual.transformer.resblocks[0].register_forward_pre_hook(
+            lambda _, inputs: caught.append(inputs[0])
+        )
+        try:
+            self._run(pixels, 0)
+        finally:
+            hook.remove()
+        return caught[0]

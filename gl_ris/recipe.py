@@ -1,0 +1,191 @@
+"""The details that the paper leaves open, each as one named field.
+
+Two recipes have names. ``clean`` does what the paper and the weights' own preprocessing say and counts
+every miss; it is what `Recipe()` gives. ``published`` does what the published code does, which is needed to
+reach the published numbers. The number in front of a field's description is the point of the published code
+that it stands for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_type_hints
+
+from gl_ris.errors import UserError, unknown_name
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How one kind of tower mixes and compares its features.
+
+    Attributes:
+        unit_map: L2-normalise the feature map over channels, position by position, before it is masked.
+        unit_global: L2-normalise the global visual feature (Eq. 3) before mixing (Eq. 5).
+        unit_local: L2-normalise the local visual feature (Eq. 4) before mixing.
+        unit_text: L2-normalise both text features (Eqs. 6, 7) before mixing (Eq. 8).
+        cosine: Compare by cosine; a plain dot product if False.
+    """
+
+    unit_map: bool
+    unit_global: bool
+    unit_local: bool
+    unit_text: bool
+    cosine: bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The details of scoring and evaluation; the defaults are the ``clean`` recipe.
+
+    Attributes:
+        normalization: (1) Mean and standard deviation of the image: the weights' own (``"clip"``) or
+            ``"imagenet"``.
+        working_size: (1) Short side in pixels that the image is first resized to (Pillow, bilinear), from
+            which both the tower's input and the crops are then made; None makes them from the original
+            image.
+        interpolation: (2) Of the image and the crops: ``"weights"`` is what the weights were made with
+            (bicubic or bilinear), ``"bilinear"`` always bilinear.
+        antialias: (2) Antialias when the image and the crops are made smaller.
+        grid_mask: (2) Mask on the feature grid: ``"area"`` is the covered share of each cell, so that a
+            mask with a pixel never vanishes; ``"sampled"`` is bilinear interpolation without antialiasing,
+            at which a small mask can vanish. Both in [0, 1].
+        crop_fill: (3) RGB of the background of a crop, in *normalised* space: zeros are the mean colour.
+        box_rounding: (3) Crop boxes to whole pixels: ``"cover"`` rounds outwards, ``"truncate"`` towards
+            zero.
+        boxes: (4) Crop boxes when the caller gives none: ``"tight"`` around the mask, or ``"projection"``,
+            FreeSOLO's own (see `gl_ris.masks.projection_boxes`).
+        vit_unit_visual: (5) VisionTransformer: normalise global and local feature before mixing.
+        vit_unit_text: (5) VisionTransformer: normalise both text features before mixing.
+        resnet_unit_map: (6) ModifiedResNet: normalise the feature map over channels before masking.
+        resnet_unit_global: (6) ModifiedResNet: normalise the global feature before mixing.
+        resnet_unit_local: (6) ModifiedResNet: normalise the local feature before mixing.
+        resnet_unit_text: (6) ModifiedResNet: normalise both text features before mixing.
+        resnet_cosine: (6) ModifiedResNet: compare by cosine; a plain dot product if False.
+        text: (7) Expressions ``"as_given"``, or ``"tokens"``: in lower case, spaCy's tokens joined by
+            single blanks.
+        skip_images_without_proposals: (8) Leave such images out of the metrics instead of counting misses.
+        target_overlap: (9) Pixels under two polygons of one annotation: ``"union"`` keeps them,
+            ``"sum_equals_one"`` makes them background.
+    """
+
+    normalization: Literal["clip", "imagenet"] = "clip"
+    working_size: int | None = None
+    interpolation: Literal["weights", "bilinear"] = "weights"
+    antialias: bool = True
+    grid_mask: Literal["area", "sampled"] = "area"
+    crop_fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    box_rounding: Literal["cover", "truncate"] = "cover"
+    boxes: Literal["tight", "projection"] = "tight"
+    vit_unit_visual: bool = True
+    vit_unit_text: bool = True
+    resnet_unit_map: bool = False
+    resnet_unit_global: bool = True
+    resnet_unit_local: bool = True
+    resnet_unit_text: bool = True
+    resnet_cosine: bool = True
+    text: Literal["as_given", "tokens"] = "as_given"
+    skip_images_without_proposals: bool = False
+    target_overlap: Literal["union", "sum_equals_one"] = "union"
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UserError: A value is not one of those allowed; the message names the field.
+        """
+        for field, kind in get_type_hints(type(self)).items():
+            value, allowed = getattr(self, field), get_args(kind)
+            if isinstance(allowed[0] if allowed else None, str) and value not in allowed:
+                raise unknown_name(f"value of recipe field '{field}'", value, allowed)
+            if kind is bool and not isinstance(value, bool):
+                raise UserError(f"Recipe field '{field}' must be true or false, got {value!r}.")
+        if self.working_size is not None and not self.working_size >= 1:
+            raise UserError(
+                f"Recipe field 'working_size' must be a length in pixels or none, got {self.working_size}."
+            )
+        if len(self.crop_fill) != 3:
+            raise UserError(f"Recipe field 'crop_fill' must be three numbers, got {self.crop_fill!r}.")
+        # A list from a configuration file would make the recipe unhashable.
+        object.__setattr__(self, "crop_fill", tuple(float(value) for value in self.crop_fill))
+
+    @classmethod
+    def named(cls, name: str, **changes: Any) -> Recipe:
+        """Return the recipe of that name, with the given fields changed.
+
+        Args:
+            name: ``"published"`` or ``"clean"``.
+            **changes: Fields to set to another value.
+
+        Raises:
+            UserError: No such recipe or field, or a value that is not allowed.
+
+        Example:
+            >>> Recipe.named("published", antialias=True).normalization
+            'imagenet'
+        """
+        if name not in _NAMED:
+            raise unknown_name("recipe", name, _NAMED)
+        return _NAMED[name].replace(**changes)
+
+    @classmethod
+    def resolve(cls, recipe: str | Recipe) -> Recipe:
+        """Return a recipe for a name or a recipe.
+
+        Raises:
+            UserError: No recipe has that name.
+        """
+        return recipe if isinstance(recipe, Recipe) else cls.named(recipe)
+
+    def replace(self, **changes: Any) -> Recipe:
+        """Return the recipe with some fields changed.
+
+        Raises:
+            UserError: No such field, or a value that is not allowed.
+        """
+        fields = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in fields:
+                raise unknown_name("recipe field", name, fields)
+        return dataclasses.replace(self, **changes)
+
+    def mixing(self, tower: str) -> Mixing:
+        """Return how features are mixed and compared for a kind of tower, ``"vit"`` or ``"resnet"``."""
+        return {
+            "vit": Mixing(False, self.vit_unit_visual, self.vit_unit_visual, self.vit_unit_text, True),
+            "resnet": Mixing(
+                self.resnet_unit_map,
+                self.resnet_unit_global,
+                self.resnet_unit_local,
+                self.resnet_unit_text,
+                self.resnet_cosine,
+            ),
+        }[tower]
+
+
+_NAMED = {
+    "clean": Recipe(),
+    "published": Recipe(
+        normalization="imagenet",
+        working_size=800,
+        interpolation="bilinear",
+        antialias=False,
+        grid_mask="sampled",
+        crop_fill=IMAGENET_MEAN,
+        box_rounding="truncate",
+        boxes="projection",
+        vit_unit_visual=False,
+        vit_unit_text=False,
+        resnet_unit_map=True,
+        resnet_unit_global=False,
+        resnet_unit_local=True,
+        resnet_unit_text=True,
+        resnet_cosine=False,
+        text="tokens",
+        skip_images_without_proposals=True,
+        target_overlap="sum_equals_one",
+    ),
+}

@@ -1,0 +1,233 @@
+"""What a scoring method is, and how one is found by name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gl_ris.clip.context import ImageContext
+from gl_ris.clip.region_clip import RegionCLIP
+from gl_ris.clip.threads import one_thread_per_operation
+from gl_ris.errors import UserError, unknown_name
+from gl_ris.recipe import Recipe
+
+
+class Scorer(nn.Module, ABC):
+    """Scores every mask of an image against every expression.
+
+    A method is a subclass with a ``name``, a ``title`` and `score`. It has no trainable parameters of its
+    own.
+
+    Attributes:
+        name: Short name on the command line.
+        title: The paper's name, used in results.
+
+    Args:
+        clip: The model; several scorers may share one, and then share its work on an image.
+        alpha: Share of the global visual feature, in [0, 1] (Eq. 5).
+        beta: Share of the global text feature, in [0, 1] (Eq. 8).
+        masked_blocks: ``k``, the last blocks of a ViT in which tokens are masked (Eq. 3); a ResNet ignores
+            it.
+        recipe: ``"published"``, ``"clean"`` or a `Recipe`.
+        parser: For noun phrases that are not given: see `gl_ris.text.noun_phrases`.
+
+    Raises:
+        UserError: A value out of range, or no recipe of that name.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self,
+        clip: RegionCLIP,
+        alpha: float = 0.85,
+        beta: float = 0.5,
+        masked_blocks: int = 3,
+        recipe: str | Recipe = "published",
+        parser: Any = None,
+    ) -> None:
+        super().__init__()
+        for key, value in (("alpha", alpha), ("beta", beta)):
+            if not 0 <= value <= 1:
+                raise UserError(f"{key}={value} is out of range: it is a share from 0 to 1.")
+        clip.tower.check_masked_blocks(masked_blocks)
+        self.clip = clip
+        self.alpha = alpha
+        self.beta = beta
+        self.masked_blocks = masked_blocks
+        self.recipe = Recipe.resolve(recipe)
+        self.mixing = self.recipe.mixing(clip.tower.kind)
+        self.parser = parser
+        self._noun_phrases: dict[str, str] = {}
+
+    @abstractmethod
+    def score(
+        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
+    ) -> Tensor:
+        """Score the masks of ``context`` against the expressions.
+
+        Runs without gradients; there is at least one mask and one expression.
+
+        Args:
+            context: The image and its masks, with the features that methods share.
+            expressions: ``E`` referring expressions.
+            noun_phrases: Their target noun phrases, if the caller has them.
+
+        Returns:
+            ``(E, N)``, higher is better.
+        """
+
+    @torch.no_grad()
+    def forward(
+        self,
+        image: Tensor,
+        masks: Tensor,
+        expressions: Sequence[str],
+        noun_phrases: Sequence[str] | None = None,
+        boxes: Tensor | None = None,
+    ) -> Tensor:
+        """Score every mask against every expression (Eq. 1 is the argmax of a row).
+
+        Args:
+            image: uint8 ``(3, H, W)`` RGB at its original size.
+            masks: bool ``(N, H, W)``.
+            expressions: ``E`` referring expressions.
+            noun_phrases: Their target noun phrases; found by the parser if None.
+            boxes: float ``(N, 4)`` XYXY pixels to crop by; derived from the masks by the recipe if None.
+
+        Returns:
+            float32 ``(E, N)``; -inf for a mask without a pixel. Without masks or expressions it is empty.
+
+        Raises:
+            ValueError: A shape or dtype is not as above.
+        """
+        if noun_phrases is not None and len(noun_phrases) != len(expressions):
+            raise ValueError(f"{len(expressions)} expressions but {len(noun_phrases)} noun phrases.")
+        context = self.clip.context(image, masks, boxes)
+        if not len(masks) or not expressions:
+            return torch.zeros(len(expressions), len(masks), device=self.clip.device)
+        with one_thread_per_operation(self.clip.device):
+            scores = self.score(context, expressions, noun_phrases).float()
+        return scores.masked_fill(~context.occupied, -torch.inf)
+
+    def text_weight(self) -> float:
+        """The share of the global text feature that this method uses, ``beta`` unless it says otherwise."""
+        return self.beta
+
+    @torch.no_grad()
+    def text_features(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None = None) -> Tensor:
+        """Global-local textual features (Eqs. 6 to 8).
+
+        Args:
+            expressions: ``E`` referring expressions.
+            noun_phrases: Their target noun phrases; found by the parser if None and needed.
+
+        Returns:
+            float32 ``(E, D)``, mixed as the recipe says, not normalised after mixing.
+        """
+        return blend(
+            self.text_weight(),
+            lambda: self._unit_text(self.clip.encode_texts(self._sentences(expressions))),
+            lambda: self._unit_text(self.clip.encode_texts(self._phrases(expressions, noun_phrases))),
+        )
+
+    def texts(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None = None) -> list[str]:
+        """Everything that will be encoded for these expressions, to give to `RegionCLIP.prepare_texts`."""
+        sentences = self._sentences(expressions) if self.text_weight() > 0 else []
+        return sentences + (self._phrases(expressions, noun_phrases) if self.text_weight() < 1 else [])
+
+    def similarity(self, text: Tensor, visual: Tensor) -> Tensor:
+        """Compare text ``(E, D)`` with visual ``(N, D)`` as the recipe says (Eq. 1), to ``(E, N)``."""
+        if self.mixing.cosine:
+            text, visual = F.normalize(text, dim=-1), F.normalize(visual, dim=-1)
+        return text @ visual.T
+
+    def _unit_text(self, features: Tensor) -> Tensor:
+        return F.normalize(features, dim=-1) if self.mixing.unit_text else features
+
+    def _sentences(self, expressions: Sequence[str]) -> list[str]:
+        if self.recipe.text == "as_given":
+            return list(expressions)
+        from gl_ris.text import published_texts
+
+        return published_texts(expressions, self.parser)
+
+    def _phrases(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None) -> list[str]:
+        if noun_phrases is not None:
+            return list(noun_phrases)
+        new = list(dict.fromkeys(text for text in expressions if text not in self._noun_phrases))
+        if new:
+            from gl_ris.text import noun_phrases as find
+
+            phrases = find(new, self.parser, published=self.recipe.text == "tokens")
+            self._noun_phrases.update(zip(new, phrases, strict=True))
+        return [self._noun_phrases[text] for text in expressions]
+
+
+def blend(weight: float, first: Callable[[], Tensor], second: Callable[[], Tensor]) -> Tensor:
+    """Mix two features, ``weight`` of the first; one that has no weight is not computed."""
+    if weight == 1:
+        return first()
+    if weight == 0:
+        return second()
+    return weight * first() + (1 - weight) * second()
+
+
+def load_scorer(name: str) -> type[Scorer]:
+    """Find a scoring method.
+
+    Args:
+        name: A short name (``"global_local"``, ``"cropping"``, ``"random"``), or the path of a class
+            (``"package.module.Class"``).
+
+    Returns:
+        The class.
+
+    Raises:
+        UserError: There is none of that name, or the path does not lead to a `Scorer`.
+    """
+    if "." in name:
+        return _by_path(name)
+    known = available_scorers()
+    if name not in known:
+        raise unknown_name("method", name, known)
+    return known[name]
+
+
+def available_scorers() -> dict[str, type[Scorer]]:
+    """Return the methods of this package by their short names: every class in a file of `gl_ris.scorers`."""
+    import gl_ris.scorers as package
+
+    modules = [
+        importlib.import_module(f"{package.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(package.__path__)
+    ]
+    return {
+        item.name: item
+        for module in modules
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, Scorer) and item.__module__ == module.__name__
+        if item is not Scorer
+    }
+
+
+def _by_path(path: str) -> type[Scorer]:
+    module_name, _, class_name = path.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(f"Method '{path}': module '{module_name}' cannot be imported ({error}).") from error
+    classes = {key: item for key, item in vars(module).items() if isinstance(item, type)}
+    if class_name not in classes:
+        raise unknown_name(f"class in module '{module_name}',", class_name, classes)
+    if not issubclass(classes[class_name], Scorer):
+        raise UserError(f"Method '{path}' is not a subclass of gl_ris.scorers.Scorer.")
+    return classes[class_name]

@@ -1,0 +1,64 @@
+"""Global-Local CLIP, the method of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gl_ris.clip.context import ImageContext
+from gl_ris.scorers.base import Scorer, blend
+
+
+class GlobalLocal(Scorer):
+    """Similarity of the mask-guided global-local visual and the global-local textual feature (Eqs. 1 to 8).
+
+    Example:
+        >>> GlobalLocal.title
+        'Global-Local'
+    """
+
+    name = "global_local"
+    title = "Global-Local"
+
+    def visual_weight(self) -> float:
+        """The share of the global visual feature that this method uses."""
+        return self.alpha
+
+    @torch.no_grad()
+    def visual_features(
+        self, image: Tensor, masks: Tensor, boxes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mask-guided global and local visual features, as they go into the mix of Eq. 5.
+
+        Args:
+            image: uint8 ``(3, H, W)`` RGB at its original size.
+            masks: bool ``(N, H, W)``.
+            boxes: float ``(N, 4)`` XYXY pixels to crop by; derived from the masks by the recipe if None.
+
+        Returns:
+            Global (Eq. 3) and local (Eq. 4) features, float32 ``(N, D)`` each, normalised where the recipe
+            says so. Those of a mask without a pixel mean nothing.
+
+        Raises:
+            ValueError: A shape or dtype is not as above.
+        """
+        context = self.clip.context(image, masks, boxes)
+        return self._global(context), self._local(context)
+
+    def score(
+        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
+    ) -> Tensor:
+        """Score by the similarity of Eq. 1."""
+        visual = blend(self.visual_weight(), lambda: self._global(context), lambda: self._local(context))
+        return self.similarity(self.text_features(expressions, noun_phrases), visual)
+
+    def _global(self, context: ImageContext) -> Tensor:
+        features = context.global_features(self.recipe, self.masked_blocks)
+        return F.normalize(features, dim=-1) if self.mixing.unit_global else features
+
+    def _local(self, context: ImageContext) -> Tensor:
+        features = context.local_features(self.recipe)
+        return F.normalize(features, dim=-1) if self.mixing.unit_local else features
