@@ -13,6 +13,13 @@ class UserError(ValueError):
     """
 
 
+class EvaluationError(RuntimeError):
+    """A run whose figures would mean nothing, e.g. because every image failed or a count does not add up.
+
+    The command line prints it as one sentence and exits with code 1.
+    """
+
+
 def unknown_name(kind: str, name: object, available: Iterable[object]) -> UserError:
     """Build the error for a name that is not in a known set.
 

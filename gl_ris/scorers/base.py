@@ -85,6 +85,9 @@ class Scorer(nn.Module, ABC):
             ``(E, N)``, higher is better.
         """
 
+    def prepare(self, context: ImageContext) -> None:
+        """Compute ahead what `score` needs of the image alone, to be kept in ``context``: by default nothing."""
+
     @torch.no_grad()
     def forward(
         self,

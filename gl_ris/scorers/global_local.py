@@ -48,12 +48,19 @@ class GlobalLocal(Scorer):
         context = self.clip.context(image, masks, boxes)
         return self._global(context), self._local(context)
 
+    @torch.no_grad()
+    def prepare(self, context: ImageContext) -> None:
+        """Compute the visual feature of every mask (Eqs. 3 to 5)."""
+        self._visual(context)
+
     def score(
         self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
     ) -> Tensor:
         """Score by the similarity of Eq. 1."""
-        visual = blend(self.visual_weight(), lambda: self._global(context), lambda: self._local(context))
-        return self.similarity(self.text_features(expressions, noun_phrases), visual)
+        return self.similarity(self.text_features(expressions, noun_phrases), self._visual(context))
+
+    def _visual(self, context: ImageContext) -> Tensor:
+        return blend(self.visual_weight(), lambda: self._global(context), lambda: self._local(context))
 
     def _global(self, context: ImageContext) -> Tensor:
         features = context.global_features(self.recipe, self.masked_blocks)

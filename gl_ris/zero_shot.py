@@ -1,0 +1,286 @@
+"""Zero-shot referring segmentation as a LightningModule: nothing to train, `predict_step` chooses."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from gl_ris.choice import Choices, SceneLike, choose, chosen_areas, make_records
+from gl_ris.errors import EvaluationError, UserError
+from gl_ris.evaluation import Evaluation, Stopwatch, Tally, best_proposals, gather_objects
+from gl_ris.masks import encode_rle, pairwise_areas
+from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.recipe import Recipe
+from gl_ris.results import Prediction
+from gl_ris.scorers import Scorer, load_scorer
+
+NO_PROPOSALS = "no proposals"
+SKIPPED = "skipped, no proposals"
+
+_T = TypeVar("_T")
+
+log = logging.getLogger(__name__)
+
+
+class ZeroShotRIS(LightningModule):
+    """Chooses for each expression the proposal that a method scores highest, and measures the choices.
+
+    Nothing is loaded until `configure_model`. `predict_step` takes one scene (an image with all its
+    expressions), so shards are by image, and every count is an integer: any number of processes gives the
+    same figures. After ``trainer.predict``, `evaluation` has them.
+
+    Args:
+        clip: The CLIP model: refshapes-vit, refshapes-rn, an open_clip name such as ViT-B-32-quickgelu, or
+            local-dir:FOLDER.
+        pretrained: Weights for an open_clip name, e.g. openai; folders bring their own.
+        methods: Scoring methods, one or a list: global_local, cropping, random, or the path of a class.
+        alpha: Share of the global visual feature, from 0 to 1 (Eq. 5).
+        beta: Share of the global text feature, from 0 to 1 (Eq. 8).
+        masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).
+        recipe: clean, published, or the fields of a recipe.
+        proposals: What makes the masks of images that bring none.
+        parser: What finds noun phrases: null for the shipped pipeline, an installed one such as
+            en_core_web_lg, or a folder.
+
+    Attributes:
+        evaluation: The outcome of the last run; None before.
+
+    Raises:
+        UserError: An unknown method or one given twice, a share out of range, an unknown recipe.
+    """
+
+    def __init__(
+        self,
+        clip: str = "refshapes-vit",
+        pretrained: str | None = None,
+        methods: list[str] | str = "global_local",
+        alpha: float = 0.85,
+        beta: float = 0.5,
+        masked_blocks: int = 3,
+        recipe: Recipe | str = "clean",
+        proposals: ProposalGenerator | None = None,
+        parser: str | None = None,
+    ) -> None:
+        super().__init__()
+        names = [methods] if isinstance(methods, str) else list(methods)
+        self._makers = [load_scorer(name) for name in names]
+        titles = [maker.title for maker in self._makers]
+        if not titles or len(set(titles)) < len(titles):
+            raise UserError(f"methods={names} must name one method or more, each once.")
+        for key, value in (("alpha", alpha), ("beta", beta)):
+            if not 0 <= value <= 1:
+                raise UserError(f"{key}={value} is out of range: it is a share from 0 to 1.")
+        self.clip_name, self.pretrained = clip, pretrained
+        self.alpha, self.beta, self.masked_blocks = alpha, beta, masked_blocks
+        self.recipe = Recipe.resolve(recipe)
+        self.proposals, self.parser = proposals, parser
+        self.evaluation: Evaluation | None = None
+        self.scorers = nn.ModuleList()
+        self.tally = Tally(titles)
+        self._watch = Stopwatch()
+        self._noun_phrases: dict[str, str] = {}
+        self._told: set[str] = set()
+
+    def configure_model(self) -> None:
+        """Load the CLIP model and the parser, and make the scorers; harmless when repeated.
+
+        Raises:
+            UserError: One of them cannot be loaded or does not fit the settings.
+        """
+        if len(self.scorers):
+            return
+        from gl_ris.clip import load_clip
+        from gl_ris.text import load_parser
+
+        load_parser(self.parser)
+        self.clip: Any = load_clip(self.clip_name, self.pretrained)
+        settings = (self.alpha, self.beta, self.masked_blocks, self.recipe, self.parser)
+        self.scorers.extend(maker(self.clip, *settings) for maker in self._makers)
+
+    def setup(self, stage: str) -> None:
+        """Check that data, trainer and settings fit together.
+
+        Raises:
+            UserError: Fewer images than processes, a trainer that leaves images out, no proposals, or targets
+                made in another way than the recipe says.
+        """
+        data = self._data()
+        if data is not None:
+            self.check_data(data, self.trainer.world_size)
+        if self.trainer.limit_predict_batches not in (None, 1.0):
+            raise UserError("The trainer would leave images out; use data.limit=N for a part of a split.")
+
+    def check_data(self, data: Any, world_size: int) -> None:
+        """Check that ``data``, a data module, can be evaluated by ``world_size`` processes.
+
+        Raises:
+            UserError: See `setup`.
+        """
+        data.check_world_size(world_size)
+        if self.proposals is None and data.proposals_name is None:
+            raise UserError(
+                "There is nothing to choose from; give proposals=felzenszwalb or proposals=ground_truth."
+            )
+        rule, wanted = data.rule, self.recipe.target_overlap
+        if rule in ("union", "sum_equals_one") and rule != wanted:
+            raise UserError(
+                f"The recipe wants targets with target_overlap '{wanted}', but the data make them by "
+                f"'{rule}'; set data.overlap={wanted}."
+            )
+
+    def on_predict_start(self) -> None:
+        """Start the clock; parse and encode every expression of the split, each in one process."""
+        self.evaluation = None
+        self.tally.reset()
+        self._watch = Stopwatch(self.device)
+        data = self._data()
+        if data is not None:
+            with self._watch("text"):
+                self._prepare_texts(data.expressions())
+
+    def on_predict_epoch_start(self) -> None:
+        """Begin to wait for the first scene."""
+        self._watch.mark()
+
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Note how long the scene took to come."""
+        self._watch.waited("data")
+
+    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Begin to wait for the next scene."""
+        self._watch.mark()
+
+    def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> list[Prediction]:
+        """Choose a proposal for every expression of a scene, by every method.
+
+        An expression without a usable proposal, or in a scene that cannot be used or scored, is a miss: it
+        counts with intersection 0 and the target's area as union, and its record says why. (A recipe can
+        leave images without proposals out of the figures, as the published evaluation does.)
+
+        Returns:
+            The records, expression by expression, each in the order of the methods.
+        """
+        proposals, failure = self._propose(scene)
+        chosen = [self._choose(cast("Scorer", scorer), scene, proposals, failure) for scorer in self.scorers]
+        with self._watch("metrics"):
+            return self._judge(scene, proposals, chosen, failure)
+
+    def on_predict_epoch_end(self) -> None:
+        """Add up all processes.
+
+        Raises:
+            EvaluationError: Not one expression could be evaluated, or the counts are not those of the split.
+        """
+        evaluation = self.tally.compute(self._watch.stop())
+        data = self._data()
+        if data is not None:
+            seen = (evaluation.n_images, evaluation.n_evaluated + evaluation.n_skipped)
+            if seen != (data.n_images, data.n_expressions):
+                raise EvaluationError(
+                    f"Evaluated {seen[0]:,} images with {seen[1]:,} expressions, but the split has "
+                    f"{data.n_images:,} with {data.n_expressions:,}."
+                )
+        self.evaluation = evaluation
+
+    def _propose(self, scene: SceneLike) -> tuple[Proposals, str | None]:
+        """Return the proposals of a scene; if there is no usable one, none and the reason."""
+        proposals, failure = Proposals.from_masks(torch.zeros_like(scene.targets[:0])), scene.error
+        if failure is None:
+            with self._watch("proposals"):
+                proposals, failure = self._attempt(
+                    "proposals", scene, lambda: self._masks_of(scene), proposals
+                )
+            if failure is None and not proposals.masks.any():
+                failure = NO_PROPOSALS
+        return proposals, failure
+
+    def _masks_of(self, scene: SceneLike) -> Proposals:
+        if scene.proposals is not None:
+            return scene.proposals
+        if self.proposals is None:
+            raise UserError(
+                f"Image {scene.image_id} brings no proposals, and the model has nothing to make them."
+            )
+        return self.proposals(scene.image).to(self.device)
+
+    def _choose(self, scorer: Scorer, scene: SceneLike, proposals: Proposals, failure: str | None) -> Choices:
+        none = Choices.none(len(scene.expressions), failure or "")
+        if failure is not None:
+            return none
+        choices, failure = self._attempt(
+            scorer.title, scene, lambda: choose(self._scores(scorer, scene, proposals.masks)), none
+        )
+        return choices if failure is None else Choices.none(len(scene.expressions), failure)
+
+    def _scores(self, scorer: Scorer, scene: SceneLike, masks: Tensor) -> Tensor:
+        phrases = self._phrases(scene.expressions)
+        with self._watch("image"):
+            scorer.prepare(self.clip.context(scene.image, masks))
+        with self._watch("score"):
+            return scorer(scene.image, masks, scene.expressions, phrases)
+
+    def _attempt(
+        self, what: str, scene: SceneLike, work: Callable[[], _T], otherwise: _T
+    ) -> tuple[_T, str | None]:
+        """Do some work on a scene; an error becomes the reason of a failure, and is told when new."""
+        try:
+            return work(), None
+        except UserError:
+            raise
+        except Exception as error:
+            reason = f"{what}: {type(error).__name__}: {str(error)[:120].partition(chr(10))[0]}"
+            if reason not in self._told:
+                self._told.add(reason)
+                log.warning("Image %s counts as failed (%s).", scene.image_id, reason, exc_info=error)
+            return otherwise, reason
+
+    def _judge(
+        self, scene: SceneLike, proposals: Proposals, chosen: list[Choices], failure: str | None
+    ) -> list[Prediction]:
+        """Measure the choices and the best ones possible, count them, and write them down."""
+        count, titles = len(scene.expressions), self.tally.methods
+        skip = failure == NO_PROPOSALS and self.recipe.skip_images_without_proposals
+        areas = pairwise_areas(proposals.masks, scene.targets)
+        best = [None] * count if failure else best_proposals(*areas)[scene.referents].tolist()
+        found = [chosen_areas(rows, areas, scene) for rows in (*(choice.rows for choice in chosen), best)]
+        if not skip:
+            self.tally.add_areas(found)
+        phrases = self._phrases(scene.expressions)
+        encode = functools.cache(lambda row: encode_rle(proposals.masks[row]))
+        columns = [
+            make_records(title, scene, choices, own, phrases, encode)
+            for title, choices, own in zip(titles, chosen, found, strict=False)
+        ]
+        records = [record for row in zip(*columns, strict=True) for record in row]
+        self.tally.add_scene(records, skipped=count if skip else 0)
+        return records
+
+    def _prepare_texts(self, expressions: Sequence[str]) -> None:
+        rank, world_size = self.global_rank, self.trainer.world_size
+        distinct = sorted(set(expressions))
+        own = distinct[rank::world_size]
+        for part in gather_objects(dict(zip(own, self._phrases(own), strict=True))):
+            self._noun_phrases.update(part)
+        phrases = self._phrases(distinct)
+        texts = [text for scorer in self.scorers for text in cast("Scorer", scorer).texts(distinct, phrases)]
+        self.clip.prepare_texts(texts, rank, world_size, gather_objects)
+
+    def _phrases(self, expressions: Sequence[str]) -> list[str]:
+        """Return the noun phrases of expressions; those of a split are known from `on_predict_start`."""
+        from gl_ris.text import noun_phrases
+
+        new = [text for text in expressions if text not in self._noun_phrases]
+        if new:
+            found = noun_phrases(new, self.parser, published=self.recipe.text == "tokens")
+            self._noun_phrases.update(zip(new, found, strict=True))
+        return [self._noun_phrases[text] for text in expressions]
+
+    def _data(self) -> Any:
+        """The data module, if the scenes come from one."""
+        return getattr(self.trainer, "datamodule", None)
