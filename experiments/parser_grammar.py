@@ -73,6 +73,9 @@ class Grammar:
             return Node(last, "NN", dep, left=[Node(first, "NN", "compound")])
         if draw < 0.22:
             return self.word(WORDS["plurals"], "NNS", dep)
+        if draw < 0.23:
+            numbered = Node(str(self.rng.randrange(100)), "CD", "nummod")
+            return Node("number", "NN", dep).add(numbered)
         if draw < 0.26:
             clothing = self.noun("compound", article=0, rich=0.6)
             clothing.tag = "NN"
@@ -224,6 +227,8 @@ class Grammar:
             )
             purpose.left = [Node("to", "TO", "aux")]
             verb.add(purpose.add(self._object("dobj", depth)))
+        if self.maybe(0.15):
+            verb.add(self.word(WORDS["actions"], "VBG", "advcl").add(self._object("dobj", depth)))
         return verb
 
     def _doing(self, depth: int) -> list[Node]:
