@@ -63,6 +63,7 @@ class RegionCLIP(nn.Module):
         self._context: ImageContext | None = None
         self._seen_weights = self._weights()
         self._warned = False
+        self.eval()
 
     def _read_preprocessing(self, config: dict[str, Any]) -> None:
         from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD

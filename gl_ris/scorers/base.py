@@ -86,7 +86,7 @@ class Scorer(nn.Module, ABC):
         """
 
     def prepare(self, context: ImageContext) -> None:
-        """Compute ahead what `score` needs of the image alone, to be kept in ``context``: by default nothing."""
+        """Compute ahead what `score` needs of the image alone, to be kept in ``context``; maybe nothing."""
 
     @torch.no_grad()
     def forward(

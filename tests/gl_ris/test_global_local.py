@@ -1,0 +1,332 @@
+"""Global-Local scores against both recipes written out step by step, one mask and one text at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import spacy
+import torch
+import torch.nn.functional as F
+import torchvision.transforms.functional as TF
+from PIL import Image
+from torch import Tensor
+
+from gl_ris.clip import RegionCLIP
+from gl_ris.errors import UserError
+from gl_ris.recipe import Recipe
+from gl_ris.scorers import Scorer
+from gl_ris.scorers.cropping import Cropping
+from gl_ris.scorers.global_local import GlobalLocal
+
+EXPRESSIONS = ["the red star left of a big circle", "Dog", "a striped square"]
+PHRASES = ["the red star", "Dog", "a striped square"]
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+BLANK = spacy.blank("en")
+
+
+def published_inputs(clip: RegionCLIP, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Tower input, grid mask and crop as the published code makes them, in normalised space throughout."""
+    size = list(clip.image_size)
+    picture = TF.resize(Image.fromarray(image.permute(1, 2, 0).numpy()), [800])
+    whole = TF.normalize(TF.to_tensor(picture), *IMAGENET)
+    grid = TF.resize(mask[None].float(), list(clip.tower.grid_size), antialias=False)[0]
+    original = TF.resize(whole, list(mask.shape), antialias=False)
+    fill = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    masked = original * mask + fill * ~mask
+    rows, columns = (mask.any(dim).nonzero().flatten().double() for dim in (1, 0))
+    left, right = (int(columns.mean() + sign * len(columns) / 2) for sign in (-1, 1))
+    top, bottom = (int(rows.mean() + sign * len(rows) / 2) for sign in (-1, 1))
+    crop = TF.resized_crop(
+        masked, top, left, max(bottom - top, 1), max(right - left, 1), size, antialias=False
+    )
+    return TF.resize(whole, size, antialias=False), grid, crop
+
+
+def clean_inputs(clip: RegionCLIP, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by the weights' preprocessing: Pillow's antialiased resize, mean colour as background."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (clip.mean, clip.std))
+    mode = getattr(Image.Resampling, clip.interpolation.upper())
+
+    def read(pixels: Tensor) -> Tensor:
+        channels = [
+            Image.fromarray(channel.numpy()).resize(clip.image_size[::-1], mode) for channel in pixels
+        ]
+        resized = torch.from_numpy(np.stack([np.asarray(channel) for channel in channels]))
+        return (resized.clamp(0, 1) - mean) / std
+
+    pixels = image.float() / 255
+    rows, columns = (mask.any(dim).nonzero().flatten() for dim in (1, 0))
+    masked = pixels * mask + mean * ~mask
+    crop = masked[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    grid = F.interpolate(mask[None, None].float(), clip.tower.grid_size, mode="area")[0, 0]
+    return read(pixels), grid, read(crop.contiguous())
+
+
+def region_feature(clip: RegionCLIP, pixels: Tensor, grid: Tensor, unit_map: bool) -> Tensor:
+    """The global feature by hooks (ViT, last 3 blocks) or by open_clip's pooling (ResNet)."""
+    visual = clip.model.visual
+    if clip.tower.kind == "resnet":
+        feature_map = clip.tower.feature_map(pixels[None])  # type: ignore[attr-defined]
+        return visual.attnpool((F.normalize(feature_map, dim=1) if unit_map else feature_map) * grid)[0]
+    factor = torch.cat([torch.ones(1), grid.flatten()])[None, :, None]
+    hooks = [
+        block.register_forward_pre_hook(lambda _, inputs: (inputs[0] * factor,))
+        for block in visual.transformer.resblocks[-3:]
+    ]
+    try:
+        return visual(pixels[None])[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def unit(feature: Tensor) -> Tensor:
+    return feature / feature.norm()
+
+
+@torch.no_grad()
+def naive_scores(
+    clip: RegionCLIP, image: Tensor, masks: Tensor, expressions: list[str], recipe: str, alpha: float
+) -> Tensor:
+    resnet, published = clip.tower.kind == "resnet", recipe == "published"
+    inputs = published_inputs if published else clean_inputs
+    tokenizer = clip._text_tower.tokenizer
+    scores = torch.zeros(len(expressions), len(masks))
+    for column, mask in enumerate(masks):
+        pixels, grid, crop = inputs(clip, image, mask)
+        whole = region_feature(clip, pixels, grid, unit_map=published and resnet)
+        local = clip.model.visual(crop[None])[0]
+        if not published:
+            whole, local = unit(whole), unit(local)
+        elif resnet:
+            local = unit(local)
+        visual = alpha * whole + (1 - alpha) * local
+        for row, texts in enumerate(zip(expressions, PHRASES, strict=True)):
+            sentence, phrase = (clip.model.encode_text(tokenizer([text]))[0] for text in texts)
+            if resnet or not published:
+                sentence, phrase = unit(sentence), unit(phrase)
+            text = (sentence + phrase) / 2
+            scores[row, column] = text @ visual
+            if not (resnet and published):
+                scores[row, column] /= text.norm() * visual.norm()
+    return scores
+
+
+@pytest.mark.parametrize("alpha", [0.85, 0.0, 1.0])
+@pytest.mark.parametrize("recipe", ["clean", "published"])
+def test_scores_equal_the_recipe_written_out(
+    clip: RegionCLIP, image: Tensor, masks: Tensor, recipe: str, alpha: float
+) -> None:
+    # The tokenizer of these models is case-sensitive, so lower case shows.
+    expressions = [text.lower() for text in EXPRESSIONS] if recipe == "published" else EXPRESSIONS
+    expected = naive_scores(clip, image, masks, expressions, recipe, alpha)
+    scorer = GlobalLocal(clip, alpha=alpha, recipe=recipe, parser=BLANK)
+    with torch.inference_mode():
+        actual = scorer(image, masks, EXPRESSIONS, PHRASES)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+    assert actual.std(dim=1).min() > 5e-4
+
+
+SCORING_FIELDS = [
+    field.name
+    for field in dataclasses.fields(Recipe)
+    if field.name not in ("skip_images_without_proposals", "target_overlap")
+]
+
+
+@pytest.mark.parametrize("field", SCORING_FIELDS)
+def test_each_field_changes_the_scores_of_the_tower_it_speaks_of(
+    clip: RegionCLIP, image: Tensor, masks: Tensor, field: str
+) -> None:
+    # Tight boxes are whole already, so there is nothing to round.
+    recipe = Recipe(boxes="projection" if field == "box_rounding" else "tight")
+    value = getattr(recipe, field)
+    changed: Any = (
+        not value if field.startswith(("vit", "resnet")) else getattr(Recipe.named("published"), field)
+    )
+    other = {"vit": "resnet", "resnet": "vit"}[clip.tower.kind]
+    scores = [
+        GlobalLocal(clip, alpha=0.5, recipe=recipe, parser=BLANK)(image, masks, EXPRESSIONS, PHRASES)
+        for recipe in (recipe, recipe.replace(**{field: changed}))
+    ]
+    assert torch.equal(*scores) == field.startswith(other)
+
+
+def test_published_reads_lower_case_tokens(clip: RegionCLIP, image: Tensor, masks: Tensor) -> None:
+    scorer = GlobalLocal(clip, beta=1, parser=BLANK)
+    assert scorer.texts(["The RED  star, left"]) == ["the red star , left"]
+    expected = scorer(image, masks, ["the red star , left"])
+    assert torch.equal(scorer(image, masks, ["The RED  star, left"]), expected)
+
+
+def test_alpha_and_beta_mix_the_features(clip: RegionCLIP, image: Tensor, masks: Tensor) -> None:
+    scorer = GlobalLocal(clip, alpha=0.3, beta=0.8, recipe="clean")
+    whole, local = scorer.visual_features(image, masks)
+    torch.testing.assert_close(whole.norm(dim=1), torch.ones(len(masks)))
+    sentences, phrases = (F.normalize(clip.encode_texts(texts), dim=1) for texts in (EXPRESSIONS, PHRASES))
+    text = scorer.text_features(EXPRESSIONS, PHRASES)
+    torch.testing.assert_close(text, 0.8 * sentences + 0.2 * phrases)
+    expected = F.cosine_similarity(text[:, None], (0.3 * whole + 0.7 * local)[None], dim=-1)
+    torch.testing.assert_close(scorer(image, masks, EXPRESSIONS, PHRASES), expected)
+
+
+def test_cropping_is_local_visual_and_global_text(clip: RegionCLIP, image: Tensor, masks: Tensor) -> None:
+    expected = GlobalLocal(clip, alpha=0, beta=1, recipe="clean")(image, masks, EXPRESSIONS)
+    scorer = Cropping(clip, recipe="clean")
+    assert torch.equal(scorer(image, masks, EXPRESSIONS), expected)
+    assert scorer.texts(EXPRESSIONS) == EXPRESSIONS
+
+
+def test_the_order_of_masks_and_texts_does_not_matter(clip: RegionCLIP, image: Tensor, masks: Tensor) -> None:
+    scorer = GlobalLocal(clip, recipe="clean")
+    order, turn = torch.tensor([3, 0, 5, 1, 4, 2]), [2, 0, 1]
+    scores = scorer(image, masks, EXPRESSIONS, PHRASES)
+    moved = scorer(image, masks[order], [EXPRESSIONS[i] for i in turn], [PHRASES[i] for i in turn])
+    torch.testing.assert_close(moved, scores[turn][:, order], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_the_batch_size_does_not_matter(
+    clip: RegionCLIP, image: Tensor, masks: Tensor, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = GlobalLocal(clip, recipe="clean")(image, masks, EXPRESSIONS, PHRASES)
+    monkeypatch.setattr(clip, "batch_size", batch_size)
+    monkeypatch.setattr(clip, "_context", None)
+    actual = GlobalLocal(clip, recipe="clean")(image, masks, EXPRESSIONS, PHRASES)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_empty_mask_never_wins(clip: RegionCLIP, image: Tensor, masks: Tensor) -> None:
+    scorer = GlobalLocal(clip, recipe="clean")
+    expected = scorer(image, masks, EXPRESSIONS, PHRASES)
+    scores = scorer(
+        image, torch.cat([masks[:2], torch.zeros(1, 45, 70).bool(), masks[2:]]), EXPRESSIONS, PHRASES
+    )
+    assert (scores[:, 2] == -torch.inf).all()
+    torch.testing.assert_close(scores[:, [0, 1, 3, 4, 5, 6]], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "e"), [(0, 2), (3, 0), (0, 0)])
+def test_nothing_to_score_gives_an_empty_table(clip: RegionCLIP, image: Tensor, n: int, e: int) -> None:
+    scorer = GlobalLocal(clip, recipe="clean")
+    masks = torch.ones(n, 45, 70, dtype=torch.bool)
+    assert scorer(image, masks, EXPRESSIONS[:e], PHRASES[:e]).shape == (e, n)
+    assert [part.shape for part in scorer.visual_features(image, masks)] == [(n, clip.feature_dim)] * 2
+
+
+def test_given_boxes_are_cropped_by(clip: RegionCLIP, image: Tensor, masks: Tensor) -> None:
+    scorer = GlobalLocal(clip, recipe="clean")
+    tight = torch.tensor([[12.0, 8, 41, 30], [3, 5, 60, 40]])
+    local = scorer.visual_features(image, masks[:2])[1]
+    torch.testing.assert_close(scorer.visual_features(image, masks[:2], tight)[1], local)
+    wide = tight + torch.tensor([-3.0, -3, 3, 3])
+    assert (scorer.visual_features(image, masks[:2], wide)[1] - local).abs().max() > 1e-3
+
+
+def count_encodes(clip: RegionCLIP, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    counts = {"encode": 0, "image_state": 0, "region_features": 0}
+
+    def counted(name: str, rows: Callable[..., int]) -> None:
+        original = getattr(clip.tower, name)
+
+        def call(*args: Tensor) -> Tensor:
+            counts[name] += rows(*args)
+            return original(*args)
+
+        monkeypatch.setattr(clip.tower, name, call)
+
+    counted("encode", lambda pixels: len(pixels))
+    counted("image_state", lambda *args: 1)
+    counted("region_features", lambda state, grid, k: len(grid))
+    return counts
+
+
+def test_scorers_share_the_work_on_an_image(
+    clip: RegionCLIP, image: Tensor, masks: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clip, "_context", None)
+    counts = count_encodes(clip, monkeypatch)
+    scorers: list[Scorer] = [
+        GlobalLocal(clip, recipe="clean"),
+        Cropping(clip, recipe="clean"),
+        GlobalLocal(clip, alpha=0.5, beta=1, recipe=Recipe.named("clean", vit_unit_visual=False)),
+    ]
+    for scorer in scorers:
+        scorer(image.clone(), masks.clone(), EXPRESSIONS, PHRASES)
+    assert counts == {"encode": 6, "image_state": 1, "region_features": 6}
+    Cropping(clip, recipe=Recipe.named("clean", crop_fill=(1, 1, 1)))(image, masks, EXPRESSIONS)
+    assert counts == {"encode": 12, "image_state": 1, "region_features": 6}
+
+
+def test_a_changed_image_is_never_mistaken_for_the_last_one(
+    clip: RegionCLIP, image: Tensor, masks: Tensor
+) -> None:
+    scorer = GlobalLocal(clip, recipe="clean")
+    before = scorer(image, masks, EXPRESSIONS, PHRASES)
+    image.mul_(0)
+    assert (scorer(image, masks, EXPRESSIONS, PHRASES) - before).abs().max() > 1e-3
+    masks.logical_not_()
+    assert (scorer(image, masks, EXPRESSIONS, PHRASES)[:, 3] == -torch.inf).all()
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_scores_are_the_same_bits_for_any_number_of_threads(
+    clip: RegionCLIP, image: Tensor, masks: Tensor, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = []
+    before = torch.get_num_threads()
+    for count in (1, threads):
+        monkeypatch.setattr(clip, "_context", None)
+        monkeypatch.setattr(clip, "_texts", {})
+        monkeypatch.setattr(clip, "batch_size", 2)
+        torch.set_num_threads(count)
+        try:
+            results.append(GlobalLocal(clip, recipe="clean")(image, masks, EXPRESSIONS, PHRASES))
+            assert torch.get_num_threads() == count
+        finally:
+            torch.set_num_threads(before)
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alpha": 1.5}, "alpha=1.5 is out of range"),
+        ({"beta": -0.1}, "beta=-0.1 is out of range"),
+        ({"recipe": "clear"}, "Unknown recipe 'clear'. Did you mean 'clean'"),
+        ({"masked_blocks": 6}, "masked_blocks=6 does not fit a tower of 5 blocks"),
+    ],
+)
+def test_impossible_settings_are_refused(
+    clips: dict[str, RegionCLIP], change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        GlobalLocal(clips["vit"], **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": torch.zeros(3, 45, 70)}, r"image must be uint8 \(3, H, W\), got torch.float32"),
+        ({"masks": torch.zeros(2, 45, 71).bool()}, r"masks must be bool \(N, 45, 70\) like the image"),
+        ({"masks": torch.zeros(2, 45, 70)}, "masks must be bool"),
+        ({"boxes": torch.zeros(2, 4)}, r"boxes must be \(6, 4\) XYXY"),
+        ({"noun_phrases": ["a"]}, "3 expressions but 1 noun phrases"),
+    ],
+)
+def test_wrong_tensors_are_refused(
+    clips: dict[str, RegionCLIP], image: Tensor, masks: Tensor, change: dict[str, object], message: str
+) -> None:
+    arguments = {"image": image, "masks": masks, "expressions": EXPRESSIONS, **change}
+    with pytest.raises(ValueError, match=message):
+        GlobalLocal(clips["vit"], recipe="clean")(**arguments)
+
+
+def test_a_scorer_has_no_trainable_parameters(clip: RegionCLIP) -> None:
+    scorer = GlobalLocal(clip).train()
+    assert not [name for name, value in scorer.named_parameters() if value.requires_grad]
+    assert not clip.model.visual.training

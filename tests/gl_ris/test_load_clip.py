@@ -1,0 +1,241 @@
+"""Loading: what fits, and one clear sentence for everything that does not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from gl_ris.clip import RegionCLIP, load_clip, loading
+from gl_ris.clip.tower import fitting_architectures, misfit, open_tower
+from gl_ris.errors import UserError
+
+
+@pytest.fixture
+def folder(clip_folder: Callable[..., Path], tmp_path: Path) -> Path:
+    """A tiny CLIP of its own to damage."""
+    return Path(shutil.copytree(clip_folder("vit"), tmp_path / "clip"))
+
+
+def change_config(folder: Path, **changes: object) -> None:
+    path = folder / "open_clip_config.json"
+    document = json.loads(path.read_text())
+    for key, value in changes.items():
+        section = "preprocess_cfg" if key == "interpolation" else "model_cfg"
+        current = document[section].get(key)
+        document[section][key] = {**current, **value} if isinstance(value, dict) and current else value  # type: ignore[dict-item]
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(("kind", "size", "grid"), [("vit", 32, 4), ("resnet", 96, 3)])
+def test_a_folder_loads_with_its_own_preprocessing(
+    clips: dict[str, RegionCLIP], kind: str, size: int, grid: int
+) -> None:
+    clip = clips[kind]
+    assert (clip.image_size, clip.tower.grid_size) == ((size, size), (grid, grid))
+    assert (clip.mean, clip.std) == ((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
+    assert (clip.interpolation, clip.feature_dim) == ("bicubic", 24)
+    assert not clip.training
+    assert not any(value.requires_grad for value in clip.parameters())
+    pixels = torch.randn(11, 3, size, size)
+    with torch.no_grad():
+        expected = clip.model.encode_image(pixels)
+    torch.testing.assert_close(clip.encode_image(pixels), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_half_precision_weights_are_read_into_float32(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = folder / "open_clip_model.safetensors"
+    save_file({key: value.half() for key, value in load_file(weights).items()}, weights)
+    model = load_clip(f"local-dir:{folder}").model
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_lower_precision_gives_nearby_float32_features(
+    clip_folder: Callable[..., Path], kind: str, dtype: torch.dtype, image: torch.Tensor, masks: torch.Tensor
+) -> None:
+    from gl_ris.scorers.global_local import GlobalLocal
+
+    name = f"local-dir:{clip_folder(kind)}"
+    full, low = (GlobalLocal(load_clip(name, dtype=d), recipe="clean") for d in (None, dtype))
+    for a, b in zip(full.visual_features(image, masks), low.visual_features(image, masks), strict=True):
+        assert b.dtype == torch.float32
+        assert 0 < (a - b).abs().max() < 0.05
+    a, b = (scorer.text_features(["a dog"], ["dog"]) for scorer in (full, low))
+    assert 0 < (a - b).abs().max() < 0.05
+
+
+def test_random_weights_are_announced() -> None:
+    with pytest.warns(UserWarning, match="'ViT-S-32-alt' has random weights"):
+        clip = load_clip("ViT-S-32-alt")
+    assert clip.tower.kind == "vit"
+
+
+def test_a_weights_file_of_an_architecture(tmp_path: Path) -> None:
+    model = open_clip.create_model("ViT-S-32-alt")
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    with pytest.warns(UserWarning, match="does not say its activation and preprocessing"):
+        clip = load_clip("ViT-S-32-alt", str(tmp_path / "weights.pt"))
+    assert torch.equal(clip.model.visual.proj, model.visual.proj)
+    (tmp_path / "weights.pt").write_bytes((tmp_path / "weights.pt").read_bytes()[:5000])
+    message = r"weights of CLIP model 'ViT-S-32-alt' cannot be loaded .* complete"
+    with pytest.warns(UserWarning, match="does not say"), pytest.raises(UserError, match=message):
+        load_clip("ViT-S-32-alt", str(tmp_path / "weights.pt"))
+
+
+def test_unsafe_pickles_are_not_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "sprung",))
+
+    torch.save({"state_dict": Trap()}, tmp_path / "weights.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(UserError, match="cannot be loaded"):
+            load_clip("ViT-S-32-alt", str(tmp_path / "weights.pt"))
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrained", "message"),
+    [
+        ("ViT-B32", None, "Unknown CLIP model 'ViT-B32'. Did you mean 'ViT-B-32'"),
+        ("refshapes-vti", None, "Unknown CLIP model 'refshapes-vti'. Did you mean 'refshapes-vit'"),
+        ("ViT-B-32", "opnai", "of CLIP model 'ViT-B-32', 'opnai'. Did you mean 'openai'"),
+        ("ViT-B-32", "openai", "QuickGELU mismatch: .* trained with .* use 'ViT-B-32-quickgelu'"),
+        ("RN50", "openai", "QuickGELU mismatch: .* use 'RN50-quickgelu'"),
+        ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "Unknown weights"),
+        ("ViT-B-16-SigLIP", "webli", "does not fit: its image tower is timm's .* these fit: .*ViT-L-14-336"),
+        ("coca_ViT-B-32", None, "does not fit: its image tower has an attentional pooler"),
+        ("ViT-L-14-CLIPA", None, "does not fit: its image tower pools by 'avg'"),
+        ("local-dir:/no/such/folder", None, "there is no folder /no/such/folder; the folder must hold"),
+        ("hf-hub:a/b", "openai", "brings its own weights: leave out pretrained='openai'"),
+    ],
+)
+def test_names_that_do_not_work(name: str, pretrained: str | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_clip(name, pretrained)
+
+
+def test_a_gelu_mismatch_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("open_clip.pretrained.get_pretrained_cfg", lambda *_: {"quick_gelu": False})
+    with pytest.raises(UserError, match=r"trained without QuickGELU .* is with it; use 'ViT-B-32'\."):
+        load_clip("ViT-B-32-quickgelu", "some-tag")
+
+
+def damage_config(folder: Path) -> None:
+    (folder / "open_clip_config.json").write_text('{"model_cfg": {"embed')
+
+
+def no_model(folder: Path) -> None:
+    (folder / "open_clip_config.json").write_text("{}")
+
+
+def truncate(folder: Path) -> None:
+    weights = folder / "open_clip_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+
+
+def empty(folder: Path) -> None:
+    (folder / "open_clip_model.safetensors").write_bytes(b"")
+
+
+def other_weights(folder: Path) -> None:
+    change_config(folder, vision_cfg={"layers": 6})
+
+
+def wrong_shapes(folder: Path) -> None:
+    change_config(folder, embed_dim=32)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "open_clip_config.json").unlink(), "open_clip_config.json is missing"),
+        (damage_config, "open_clip_config.json is damaged"),
+        (no_model, "open_clip_config.json is damaged .*model_cfg"),
+        (lambda folder: (folder / "open_clip_model.safetensors").unlink(), "no weights"),
+        (truncate, "weights of CLIP model .* cannot be loaded"),
+        (empty, "weights of CLIP model .* cannot be loaded"),
+        (other_weights, "weights of CLIP model .* cannot be loaded .*Missing key"),
+        (wrong_shapes, "weights of CLIP model .* cannot be loaded .*size mismatch"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer of CLIP model .* cannot be loaded"),
+        (
+            lambda folder: (folder / "tokenizer.json").write_text('{"version": '),
+            "tokenizer of CLIP model .* cannot be loaded",
+        ),
+        (lambda folder: change_config(folder, vision_cfg={"pool_type": "avg"}), "pools by 'avg'"),
+        (lambda folder: change_config(folder, interpolation="nearest"), "interpolation 'nearest'"),
+        (lambda folder: change_config(folder, vision_cfg={"wdith": 3}), "cannot be loaded .*wdith"),
+    ],
+    ids=[
+        "no config", "half a config", "empty config", "no weights", "truncated weights", "empty weights",
+        "missing keys", "wrong shapes", "no tokenizer", "half a tokenizer", "no class token", "interpolation",
+        "unknown key",
+    ],
+)  # fmt: skip
+def test_a_damaged_folder_is_one_sentence(folder: Path, damage: Callable[[Path], None], message: str) -> None:
+    damage(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        load_clip(f"local-dir:{folder}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_shipped_model_says_how_to_get_it_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "ASSETS", folder.parent)
+    with pytest.raises(UserError, match=r"there is no folder .*refshapes-vit; install gl-ris again"):
+        load_clip("refshapes-vit")
+    folder.rename(folder.parent / "refshapes-vit")
+    assert load_clip("refshapes-vit").name == "refshapes-vit"
+    truncate(folder.parent / "refshapes-vit")
+    with pytest.raises(UserError, match=r"cannot be loaded .*train_refshapes_clip"):
+        load_clip("refshapes-vit")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "gpu0"}, "Unknown device 'gpu0'"),
+        ({"dtype": torch.int8}, "Unknown dtype of a CLIP model 'torch.int8'"),
+    ],
+)
+def test_impossible_options(folder: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_clip(f"local-dir:{folder}", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_gpu_that_is_not_there(folder: Path) -> None:
+    with pytest.raises(UserError, match="'cuda' was asked for, but torch sees no GPU"):
+        load_clip(f"local-dir:{folder}", device="cuda")
+
+
+def test_the_list_of_what_fits_agrees_with_what_opens() -> None:
+    """Every architecture's configuration, and the native towers themselves, on the meta device."""
+    from open_clip.model import _build_vision_tower
+
+    fitting = fitting_architectures()
+    assert {"RN50", "RN101-quickgelu", "ViT-B-32", "ViT-L-14-336", "ViT-H-14"} <= set(fitting)
+    for name in open_clip.list_models():
+        config = open_clip.get_model_config(name)
+        assert (misfit(config["vision_cfg"]) is None) == (name in fitting)
+        if "timm_model_name" in config["vision_cfg"]:
+            continue
+        with torch.device("meta"):
+            visual = _build_vision_tower(config["embed_dim"], config["vision_cfg"])
+        if name in fitting:
+            assert open_tower(visual).feature_dim == config["embed_dim"]
+        else:
+            with pytest.raises(UserError, match="cannot be opened for regions"):
+                open_tower(visual)
