@@ -240,8 +240,8 @@ class RISDataModule(LightningDataModule):
         if missing and not self.allow_missing_images:
             raise UserError(
                 f"{len(missing)} of {len(names)} images are not in '{folder}' (the first: "
-                f"{', '.join(missing[:3])}). Add them, or set allow_missing_images to count their expressions "
-                "as failed."
+                f"{', '.join(missing[:3])}). Add them, or set allow_missing_images to count their "
+                "expressions as failed."
             )
 
     def predict_dataloader(self) -> DataLoader[Scene]:

@@ -16,8 +16,8 @@ MaskRule = Literal["union", "sum_equals_one", "drawn"]
 """How the polygons of one instance become one mask.
 
 ``union``: every pixel inside any of them (COCO's own rule). ``sum_equals_one``: pixels inside exactly one of
-them, as in the published evaluation code. ``drawn``: PhraseCut's own rule, vertices cut down to integers and each
-polygon drawn with its outline.
+them, as in the published evaluation code. ``drawn``: PhraseCut's own rule, vertices cut down to integers and
+each polygon drawn with its outline.
 """
 
 Key = int | str

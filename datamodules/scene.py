@@ -26,8 +26,8 @@ class Scene:
         index: Position of the image in the split (after `limit`), starting at 0.
         proposals: The masks to choose from, if the data bring them along.
         error: Why the image cannot be used, or None. If it is given, ``image`` is all zeros, ``targets`` are
-            what could be made of the annotations (zeros where they are at fault), and every expression is to be
-            counted as failed.
+            what could be made of the annotations (zeros where they are at fault), and every expression counts
+            as failed.
     """
 
     image: Tensor

@@ -1,41 +1,141 @@
-"""Unsupervised proposals from Felzenszwalb and Huttenlocher's graph-based segmentation."""
+"""Unsupervised proposals from Felzenszwalb and Huttenlocher's graph-based segmentation (IJCV 2004)."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
+from gl_ris.errors import UserError
 from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.regions import fill_holes, islands, merge_tree, objectness, region_graph, suppress
 
 
 class Felzenszwalb(ProposalGenerator):
-    """Regions of one segmentation.
+    """Object candidates grown from the regions of one graph-based segmentation.
+
+    Candidates are the regions, everything that merging the most alike neighbours yields, all of these with
+    their holes filled, and the connected pieces of what the largest region leaves over. They are ranked by
+    how much they look like one whole object (`gl_ris.proposals.regions.objectness`, the score of a proposal),
+    and what repeats a better one is dropped. Nothing is learnt and nothing is random.
+
+    Lengths and areas in pixels are those of the reduced image, where `max_side` reduces it.
 
     Args:
-        scale: Preference for large regions, above 0.
-        sigma: Width of the Gaussian that smooths the image first, in pixels.
-        min_size: Smallest region in pixels.
+        scale: Preference of the segmentation for large regions, above 0 (hundreds to thousands).
+        sigma: Width of the Gaussian that smooths the image first, in pixels, 0 for none.
+        min_size: Smallest region of the segmentation in pixels, at least 1.
+        min_area: Smallest proposal in pixels, at least 1.
+        max_area: Largest proposal as a share of the image, above 0 and up to 1.
+        max_border: Largest share of a proposal's outline that may lie on the frame of the image, 0 to 1.
+        max_iou: Proposals whose intersection over union with a better one is above this are dropped, 0 to 1.
+        max_overlap: Likewise for the intersection as a share of the smaller one, 0 to 1; 1 keeps parts within
+            their wholes.
+        max_count: Most proposals of an image, at least 1.
+        max_side: Images with a longer side than this, in pixels, are reduced to it first; bounds the time.
+
+    Raises:
+        UserError: If a setting is outside of its range.
     """
 
     name = "felzenszwalb"
 
-    def __init__(self, scale: float = 100.0, sigma: float = 0.8, min_size: int = 40) -> None:
+    def __init__(
+        self,
+        scale: float = 1000.0,
+        sigma: float = 0.5,
+        min_size: int = 60,
+        min_area: int = 150,
+        max_area: float = 0.4,
+        max_border: float = 0.5,
+        max_iou: float = 0.8,
+        max_overlap: float = 0.8,
+        max_count: int = 20,
+        max_side: int = 256,
+    ) -> None:
         self.scale = scale
         self.sigma = sigma
         self.min_size = min_size
+        self.min_area = min_area
+        self.max_area = max_area
+        self.max_border = max_border
+        self.max_iou = max_iou
+        self.max_overlap = max_overlap
+        self.max_count = max_count
+        self.max_side = max_side
+        self._check()
+
+    def _check(self) -> None:
+        ranges = {
+            "scale": (self.scale > 0, "above 0"),
+            "sigma": (self.sigma >= 0, "at least 0"),
+            "max_area": (0 < self.max_area <= 1, "above 0 and up to 1"),
+            **{
+                name: (0 <= getattr(self, name) <= 1, "from 0 to 1")
+                for name in ("max_border", "max_iou", "max_overlap")
+            },
+            **{
+                name: (getattr(self, name) >= 1, "at least 1")
+                for name in ("min_size", "min_area", "max_count", "max_side")
+            },
+        }
+        for name, (fine, wanted) in ranges.items():
+            if not fine:
+                raise UserError(f"Felzenszwalb: {name} is {getattr(self, name)}, it must be {wanted}.")
 
     def settings(self) -> dict[str, Any]:
-        """Return all settings."""
-        return {"scale": self.scale, "sigma": self.sigma, "min_size": self.min_size}
+        """Return every setting; together with the image they determine the proposals."""
+        return dict(vars(self))
 
     def __call__(self, image: Tensor) -> Proposals:
-        """Return the regions of ``image``, uint8 ``(3, H, W)``, largest first."""
+        """Propose masks.
+
+        Args:
+            image: uint8 ``(3, H, W)``, RGB, any size.
+
+        Returns:
+            Proposals at the image's own size and on its device, best first, scores in [0, 1]; none for an
+            image without any edge.
+        """
         from skimage.segmentation import felzenszwalb
 
-        pixels = image.permute(1, 2, 0).cpu().numpy()
-        labels = torch.from_numpy(felzenszwalb(pixels, self.scale, self.sigma, self.min_size))
-        areas = torch.bincount(labels.flatten())
-        order = areas.argsort(descending=True, stable=True)
-        return Proposals.from_masks(labels == order[:, None, None], areas[order] / areas.sum())
+        height, width = image.shape[1:]
+        pixels = _reduced(image.cpu(), self.max_side)
+        labels = felzenszwalb(pixels, scale=self.scale, sigma=self.sigma, min_size=self.min_size)
+        members, scores = self._candidates(labels, pixels)
+        grid = np.ix_(_nearest(height, labels.shape[0]), _nearest(width, labels.shape[1]))
+        masks = torch.from_numpy(members[:, labels[grid]])
+        return Proposals.from_masks(masks.to(image.device), torch.from_numpy(scores))
+
+    def _candidates(self, labels: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the chosen candidates as sets of regions, bool ``(N, n)``, and their scores."""
+        graph = region_graph(labels, pixels)
+        merged = merge_tree(graph)
+        members = np.unique(np.concatenate([merged, fill_holes(merged, graph), islands(graph)]), axis=0)
+        areas = members @ graph.areas
+        on_frame = members @ graph.frame
+        outline = ((members @ graph.borders) * ~members).sum(axis=1) + on_frame
+        fits = (areas >= self.min_area) & (areas <= self.max_area * labels.size)
+        members = members[fits & (on_frame <= self.max_border * outline)]
+        scores = objectness(members, graph)
+        chosen = suppress(members, graph.areas, scores, self.max_iou, self.max_overlap, self.max_count)
+        return members[chosen], scores[chosen]
+
+
+def _nearest(length: int, reduced: int) -> np.ndarray:
+    """For each of ``length`` pixels, the index of the one of ``reduced`` pixels that covers its centre."""
+    return (2 * np.arange(length) + 1) * reduced // (2 * length)
+
+
+def _reduced(image: Tensor, max_side: int) -> np.ndarray:
+    """Return the image as uint8 ``(h, w, 3)``, its longer side at most ``max_side``."""
+    height, width = image.shape[1:]
+    if max(height, width) > max_side:
+        share = max_side / max(height, width)
+        size = [max(1, round(height * share)), max(1, round(width * share))]
+        smooth = interpolate(image[None].float(), size, mode="bilinear", antialias=True)[0]
+        image = smooth.round().clamp(0, 255).byte()
+    return image.permute(1, 2, 0).contiguous().numpy()
