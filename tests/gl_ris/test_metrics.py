@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 import subprocess
 import sys
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import BinaryJaccardIndex
 from torchmetrics.segmentation import MeanIoU as TorchMeanIoU
 
+from gl_ris import iou
 from gl_ris.metrics import (
     MeanIoU,
     OverallIoU,
@@ -113,6 +116,8 @@ def test_mean_iou_is_as_precise_as_it_says_even_for_huge_masks() -> None:
     intersection = torch.tensor([1, 6, 2**31 - 1, 2**31 - 2, 0])
     exact = sum(Fraction(int(i), int(u)) for i, u in zip(intersection, union, strict=True)) / 5
     assert abs(Fraction(mean_iou(intersection, union).item()) - exact) <= Fraction(1, 2**33)
+    rounded_up = mean_iou(torch.tensor([2]), torch.tensor([3])).item()
+    assert abs(Fraction(rounded_up) - Fraction(2, 3)) <= Fraction(1, 2**33)
 
 
 def test_empty_cases() -> None:
@@ -133,6 +138,15 @@ def test_empty_cases() -> None:
 def test_no_sample_is_nan_with_a_warning(metric_class: type[Metric]) -> None:
     with pytest.warns(UserWarning, match="before the ``update`` method"):
         assert metric_class().compute().isnan()
+
+
+def test_areas_alone_count_as_an_update() -> None:
+    metrics = RISMetrics()
+    metrics.update_areas(*_areas())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics.compute()
+        metrics.compute_count()
 
 
 def test_functions_give_nan_for_no_sample() -> None:
@@ -234,6 +248,7 @@ def test_two_processes_give_the_bits_of_one(tmp_path: Path) -> None:
             [sys.executable, "-c", SHARD, str(rank), str(tmp_path / "store"), areas],
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(iou.__file__).parents[1])},
         )
         for rank in range(2)
     ]

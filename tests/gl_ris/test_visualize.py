@@ -31,6 +31,7 @@ def test_prediction_is_filled_and_target_outlined() -> None:
     assert _near(picture.getpixel((250, 150)), SHADED), "inside the target"
     assert picture.getpixel((200, 150)) == TARGET
     assert picture.getpixel((250, 100)) == TARGET
+    assert max(picture.getpixel((198, 150))) < 50, "a dark rim around the outline"
     assert _near(picture.getpixel((20, 20)), SHADED), "outside both"
 
 
