@@ -1,0 +1,41 @@
+"""The folder in which made data is kept between runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Give the cache folder: ``$GL_RIS_CACHE``, else ``gl-ris`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    if named := os.environ.get("GL_RIS_CACHE"):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gl-ris"
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """Write a folder so that it appears complete or not at all.
+
+    Args:
+        folder: The folder to make. If another process finishes it first, that one's work stands.
+
+    Yields:
+        An empty folder beside it to write into; it becomes ``folder`` when the block ends without an error,
+        and is removed when it does not.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield draft
+        try:
+            draft.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

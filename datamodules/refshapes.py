@@ -1,0 +1,146 @@
+"""RefShapes: the benchmark that the project carries with it, drawn on first use.
+
+Scenes of three to seven drawn objects on textured grounds, in the file formats of the real data sets and read
+by their readers. Three registers speak of the same images, as RefCOCO, RefCOCO+ and RefCOCOg do: ``refshapes``
+is short and may use absolute positions ("left red star"), ``refshapes+`` is short without them ("dotted
+star"), ``refshapesg`` is long and relational ("the small star that is below a blue square"). A PhraseCut-style
+set names things alone or in groups, with categories and fills that the registers never show.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datamodules.cache import cache_folder, written_whole
+from datamodules.phrasecut import PhraseCut
+from datamodules.records import ImageRecord
+from datamodules.refcoco import RefCOCO
+from gl_ris.errors import unknown_name
+from gl_ris.proposals.base import ProposalGenerator
+
+VERSION = 1
+"""Part of the cache folders' names: raised whenever images or expressions change."""
+
+SIZES = {"train": 3000, "val": 250, "testA": 150, "testB": 150}
+"""Images per split. In testA all targets have curved outlines (circle, oval, semicircle, heart, moon, drop,
+flower), in testB straight ones, as RefCOCO's testA holds people and testB everything else."""
+
+PHRASE_SIZES = {"val": 100, "test": 250}
+"""Images per split of the PhraseCut-style set."""
+
+REGISTERS = ("refshapes", "refshapes+", "refshapesg")
+
+
+class RefShapes(RefCOCO):
+    """RefShapes in one of its registers.
+
+    Args:
+        dataset: ``refshapes``, ``refshapes+`` or ``refshapesg``.
+        split: ``train``, ``val``, ``testA`` or ``testB``.
+        proposals: ``"ground_truth"``, the name of a generator, a generator, or None for none.
+        limit: Evaluate only so many images.
+        limit_seed: None takes the first ones, a number draws them with that seed.
+        num_workers: Processes that read images and make proposals beside the main one.
+        pin_memory: Page-lock what the workers hand over; pays off with a GPU.
+        seed: Of the whole data set; results are comparable at the default only.
+
+    Raises:
+        UserError: The register is unknown (the split: when it is read).
+    """
+
+    def __init__(
+        self,
+        dataset: str = "refshapesg",
+        split: str = "val",
+        proposals: str | ProposalGenerator | None = None,
+        limit: int | None = None,
+        limit_seed: int | None = None,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if dataset not in REGISTERS:
+            raise unknown_name("register of RefShapes", dataset, REGISTERS)
+        if split not in SIZES:
+            raise unknown_name("split of RefShapes", split, SIZES)
+        root = cache_folder() / f"refshapes-v{VERSION}-seed{seed}"
+        super().__init__(
+            root=root,
+            dataset=dataset,
+            split_by="shapes",
+            split=split,
+            image_root=root / "images",
+            proposals=proposals,
+            limit=limit,
+            limit_seed=limit_seed,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+        )
+        self.seed = seed
+
+    def prepare_data(self) -> None:
+        """Draw the data set into the cache folder, unless it is there; it appears whole or not at all."""
+        if not self.root.is_dir():
+            from datamodules.shapes.build import build_refer
+
+            with written_whole(self.root) as draft:
+                build_refer(draft, SIZES, self.seed)
+
+    def read_records(self, all_instances: bool) -> list[ImageRecord]:
+        """Read the split, drawing the data set first where that has not been done."""
+        self.prepare_data()
+        return super().read_records(all_instances)
+
+
+class RefShapesPhrases(PhraseCut):
+    """The PhraseCut-style set of RefShapes, with unseen categories and fills.
+
+    Args:
+        split: ``val``, ``miniv`` (the first tenth of val) or ``test``.
+        proposals: ``"ground_truth"`` (every instance that a phrase names), the name of a generator, a
+            generator, or None for none.
+        limit: Evaluate only so many images.
+        limit_seed: None takes the first ones, a number draws them with that seed.
+        num_workers: Processes that read images and make proposals beside the main one.
+        pin_memory: Page-lock what the workers hand over; pays off with a GPU.
+        seed: Of the whole data set; results are comparable at the default only.
+    """
+
+    dataset_name = "refshapes-phrases"
+    partition = "shapes"
+
+    def __init__(
+        self,
+        split: str = "test",
+        proposals: str | ProposalGenerator | None = None,
+        limit: int | None = None,
+        limit_seed: int | None = None,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if split not in (*PHRASE_SIZES, "miniv"):
+            raise unknown_name("split of RefShapes phrases", split, (*PHRASE_SIZES, "miniv"))
+        super().__init__(
+            root=cache_folder() / f"refshapes-phrases-v{VERSION}-seed{seed}",
+            split=split,
+            proposals=proposals,
+            limit=limit,
+            limit_seed=limit_seed,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+        )
+        self.seed = seed
+
+    def prepare_data(self) -> None:
+        """Draw the data set into the cache folder, unless it is there; it appears whole or not at all."""
+        if not self.root.is_dir():
+            from datamodules.shapes.build import build_phrasecut
+
+            with written_whole(Path(self.root)) as draft:
+                build_phrasecut(draft, PHRASE_SIZES, self.seed)
+
+    def read_records(self, all_instances: bool) -> list[ImageRecord]:
+        """Read the split, drawing the data set first where that has not been done."""
+        self.prepare_data()
+        return super().read_records(all_instances)

@@ -1,0 +1,186 @@
+"""Writing RefShapes to disk, as true REFER and PhraseCut files."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from datamodules.phrasecut import write_phrasecut
+from datamodules.refer import write_refer
+from datamodules.shapes.scenes import Phrase, Picture, annotation, make_phrases, make_picture, sentences
+from datamodules.shapes.world import CATEGORIES, SEEN_CATEGORIES, ShapeScene
+from gl_ris.errors import UserError
+
+T = TypeVar("T")
+
+PARTITION = "shapes"
+"""The `split_by` of the REFER files."""
+
+
+def build_refer(root: Path, sizes: dict[str, int], seed: int) -> None:
+    """Draw the images of all splits and write the three registers' files.
+
+    Args:
+        root: An existing, empty folder: images go to ``images/``, annotations to one folder per register.
+        sizes: Split -> number of images.
+        seed: Of everything; an image depends on the seed, its split and its place in the split alone.
+    """
+    (root / "images").mkdir()
+    jobs = [(split, index) for split, size in sizes.items() for index in range(size)]
+    files = [f"refshapes_{number:06d}.png" for number in range(1, len(jobs) + 1)]
+    work = functools.partial(_picture, seed, root / "images")
+    pictures = _in_parallel(
+        work, [(*job, file) for job, file in zip(jobs, files, strict=True)], "Drawing RefShapes"
+    )
+    splits = [split for split, _ in jobs]
+    annotations, ids = _annotate([(picture.scene, picture.masks) for picture in pictures])
+    instances = {
+        "images": [
+            {"id": number, "file_name": file, "width": picture.scene.width, "height": picture.scene.height}
+            for number, (file, picture) in enumerate(zip(files, pictures, strict=True), start=1)
+        ],
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for number, name in enumerate(SEEN_CATEGORIES, start=1)],
+    }
+    for register in pictures[0].utterances:
+        write_refer(root / register, PARTITION, _refs(register, pictures, splits, files, ids), instances)
+
+
+def build_phrasecut(root: Path, sizes: dict[str, int], seed: int) -> None:
+    """Draw the images of the PhraseCut-style set and write its files.
+
+    Args:
+        root: An existing, empty folder.
+        sizes: Split -> number of images; a ``miniv`` is made of the first tenth of ``val``.
+        seed: Of everything.
+    """
+    (root / "images").mkdir()
+    jobs = [(split, index) for split, size in sizes.items() for index in range(size)]
+    work = functools.partial(_phrases, seed, root / "images")
+    made = _in_parallel(
+        work, [(*job, f"{k}.jpg") for k, job in enumerate(jobs, start=1)], "Drawing RefShapes phrases"
+    )
+    _, ids = _annotate([(scene, masks) for scene, masks, _ in made])
+    images = [
+        {"image_id": k, "width": scene.width, "height": scene.height, "url": f"{k}.jpg", "split": split}
+        for k, ((split, _), (scene, _, _)) in enumerate(zip(jobs, made, strict=True), start=1)
+    ]
+    tasks: dict[str, list[dict[str, Any]]] = {split: [] for split in sizes}
+    for image, (scene, masks, phrases), numbers in zip(images, made, ids, strict=True):
+        rows = [
+            _task(image["image_id"], k, scene, masks, phrase, numbers) for k, phrase in enumerate(phrases)
+        ]
+        tasks[image["split"]] += rows
+    for split in sizes:
+        write_phrasecut(root, split, tasks[split], [image for image in images if image["split"] == split])
+    first = {image["image_id"] for image in images if image["split"] == "val"}
+    mini = set(sorted(first)[: max(1, len(first) // 10)])
+    write_phrasecut(root, "miniv", [task for task in tasks["val"] if task["image_id"] in mini], images)
+
+
+def _picture(seed: int, folder: Path, job: tuple[str, int, str]) -> Picture:
+    split, index, file = job
+    return make_picture(f"refshapes {seed} {split} {index}", split, folder / file)
+
+
+def _phrases(
+    seed: int, folder: Path, job: tuple[str, int, str]
+) -> tuple[ShapeScene, np.ndarray, list[Phrase]]:
+    split, index, file = job
+    return make_phrases(f"refshapes phrases {seed} {split} {index}", folder / file)
+
+
+def _in_parallel(work: Callable[[Any], T], jobs: list[Any], title: str) -> list[T]:
+    """Do independent jobs on all cores, in order, with a progress bar."""
+    from tqdm import tqdm
+
+    try:
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
+            return list(tqdm(pool.map(work, jobs, chunksize=16), total=len(jobs), desc=title, unit="image"))
+    except OSError as error:
+        raise UserError(
+            f"{title} failed: {error}. Set GL_RIS_CACHE to a folder with 300 MB of space."
+        ) from error
+
+
+def _annotate(
+    scenes: Iterable[tuple[ShapeScene, np.ndarray]],
+) -> tuple[list[dict[str, Any]], list[list[int]]]:
+    """Write all objects as annotations; also the annotation ids of each image's objects."""
+    annotations: list[dict[str, Any]] = []
+    ids: list[list[int]] = []
+    for image_id, (scene, masks) in enumerate(scenes, start=1):
+        ids.append([])
+        for thing, mask in zip(scene.things, masks, strict=True):
+            ids[-1].append(len(annotations) + 1)
+            annotations.append(annotation(ids[-1][-1], image_id, thing, mask))
+    return annotations, ids
+
+
+def _refs(
+    register: str, pictures: list[Picture], splits: list[str], files: list[str], ids: list[list[int]]
+) -> list[dict[str, Any]]:
+    refs: list[dict[str, Any]] = []
+    spoken = 1
+    for image_id, (picture, split, file, numbers) in enumerate(
+        zip(pictures, splits, files, ids, strict=True), start=1
+    ):
+        for index, utterances in picture.utterances[register].items():
+            if not utterances:
+                continue  # no true expression of this register singles the object out: it is not a ref
+            said = sentences(utterances, spoken)
+            spoken += len(said)
+            refs.append(
+                {
+                    "ref_id": len(refs) + 1,
+                    "ann_id": numbers[index],
+                    "image_id": image_id,
+                    "category_id": CATEGORIES.index(picture.scene.things[index].category) + 1,
+                    "split": split,
+                    "file_name": file,
+                    "sent_ids": [sentence["sent_id"] for sentence in said],
+                    "sentences": said,
+                }
+            )
+    return refs
+
+
+def _task(
+    image_id: int, number: int, scene: ShapeScene, masks: np.ndarray, phrase: Phrase, ids: list[int]
+) -> dict[str, Any]:
+    noun = phrase.noun
+    boxes = [annotation(0, image_id, scene.things[i], masks[i])["bbox"] for i in phrase.things]
+    return {
+        "task_id": f"{image_id}__{number}",
+        "image_id": image_id,
+        "ann_ids": [ids[i] for i in phrase.things],
+        "phrase": phrase.text,
+        "phrase_structure": {
+            "name": noun.category,
+            "attributes": [word for word in (noun.size, noun.fill, noun.color) if word],
+            "relation_ids": [],
+            "relation_descriptions": [],
+            "type": "attribute" if noun != type(noun)(noun.category) else "name",
+        },
+        "instance_boxes": boxes,
+        "Polygons": [_polygons(masks[i]) for i in phrase.things],
+    }
+
+
+def _polygons(mask: np.ndarray) -> list[list[list[float]]]:
+    """Outline a mask the way annotators do, by polygons through its boundary pixels, ``[x, y]``."""
+    from skimage.measure import approximate_polygon, find_contours
+
+    contours = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
+    outlines = [approximate_polygon(contour - 1, 0.4)[:-1, ::-1] for contour in contours if len(contour) > 8]
+    return [
+        [[round(float(x), 2), round(float(y), 2)] for x, y in outline]
+        for outline in outlines
+        if len(outline) > 2
+    ]

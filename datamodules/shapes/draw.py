@@ -1,0 +1,175 @@
+"""Painting a RefShapes scene, and the exact mask of each of its objects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from random import Random
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from datamodules.shapes.outlines import outline
+from datamodules.shapes.world import COLORS, ShapeScene, Thing
+
+_SCALE = 2  # scenes are painted this much larger and averaged down, for smooth edges
+
+_RGB = tuple[int, int, int]
+_BACKDROPS: tuple[_RGB, ...] = (
+    (196, 184, 164), (168, 180, 186), (178, 190, 170), (190, 172, 172), (158, 162, 150),
+    (140, 150, 164), (206, 202, 192),
+)  # fmt: skip
+
+
+def draw_scene(scene: ShapeScene) -> tuple[Image.Image, np.ndarray]:
+    """Paint a scene.
+
+    Args:
+        scene: What to paint.
+
+    Returns:
+        The RGB image of ``scene.width`` x ``scene.height`` pixels, and the visible masks of its objects, bool
+        ``(len(scene.things), height, width)``: what later objects cover is not part of a mask.
+    """
+    image = _backdrop(scene)
+    covers = np.zeros((len(scene.things), scene.height, scene.width), bool)
+    for index, thing in enumerate(scene.things):
+        left, top = _corner(thing)
+        patch, alpha = paint_thing(thing)
+        image.paste(patch, (left, top), alpha)
+        stencil = Image.new("L", (scene.width, scene.height), 0)
+        stencil.paste(alpha, (left, top))
+        covers[index] = np.asarray(stencil) >= 128
+    return image, _visible(covers)
+
+
+def paint_thing(thing: Thing) -> tuple[Image.Image, Image.Image]:
+    """Paint one object, with its fill and a dark rim, on a square patch around its centre.
+
+    Returns:
+        The RGB patch and its coverage (mode L, 0 to 255), both at the scale of the image.
+    """
+    main, second, rim = _palette(thing)
+    side = 2 * _reach(thing)
+    pattern = Image.new("RGB", (side * _SCALE, side * _SCALE), main)
+    _FILLS[thing.fill](ImageDraw.Draw(pattern), thing, second)
+    cover = Image.new("L", pattern.size, 0)
+    edge = _corners(thing, closed=True)
+    ImageDraw.Draw(cover).polygon(_corners(thing), fill=255)
+    ImageDraw.Draw(cover).line(edge, fill=255, width=2 * _SCALE, joint="curve")
+    ImageDraw.Draw(pattern).line(edge, fill=rim, width=2 * _SCALE, joint="curve")
+    return pattern.reduce(_SCALE), cover.reduce(_SCALE)
+
+
+def _reach(thing: Thing) -> int:
+    return math.ceil(1.12 * thing.radius) + 2
+
+
+def _corner(thing: Thing) -> tuple[int, int]:
+    """The whole pixel of the image at which an object's patch begins."""
+    return math.floor(thing.x) - _reach(thing), math.floor(thing.y) - _reach(thing)
+
+
+def _centre(thing: Thing) -> tuple[float, float]:
+    left, top = _corner(thing)
+    return (thing.x - left) * _SCALE, (thing.y - top) * _SCALE
+
+
+def _visible(covers: np.ndarray) -> np.ndarray:
+    above = np.zeros_like(covers[0])
+    visible = np.empty_like(covers)
+    for index in range(len(covers) - 1, -1, -1):
+        visible[index] = covers[index] & ~above
+        above |= covers[index]
+    return visible
+
+
+def _corners(thing: Thing, closed: bool = False) -> list[tuple[float, float]]:
+    sin, cos = math.sin(math.radians(thing.angle)), math.cos(math.radians(thing.angle))
+    scale = thing.radius * _SCALE
+    middle_x, middle_y = _centre(thing)
+    points: list[tuple[float, float]] = [
+        # whole units: a difference in the last bit between two machines' sines cannot move an edge
+        (round(middle_x + scale * (cos * x - sin * y)), round(middle_y + scale * (sin * x + cos * y)))
+        for x, y in outline(thing.category)
+    ]
+    return [*points, points[0], points[1]] if closed else points
+
+
+def _mix(a: _RGB, b: _RGB, share: float) -> _RGB:
+    return tuple(round(p + (q - p) * share) for p, q in zip(a, b, strict=True))  # type: ignore[return-value]
+
+
+def _palette(thing: Thing) -> tuple[_RGB, _RGB, _RGB]:
+    main = COLORS[thing.color]
+    wobble = Random(f"{thing.x:.3f} {thing.y:.3f}")
+    main = tuple(min(255, max(0, channel + wobble.randint(-9, 9))) for channel in main)  # type: ignore[assignment]
+    luminance = 0.299 * main[0] + 0.587 * main[1] + 0.114 * main[2]
+    second = _mix(main, (70, 70, 74), 0.6) if luminance > 190 else _mix(main, (255, 255, 255), 0.72)
+    return main, second, _mix(main, (10, 10, 14), 0.72)
+
+
+def _solid(drawing: ImageDraw.ImageDraw, thing: Thing, second: _RGB) -> None:
+    """One colour: nothing to add."""
+
+
+def _striped(drawing: ImageDraw.ImageDraw, thing: Thing, second: _RGB) -> None:
+    (x, y), reach = _centre(thing), 1.2 * thing.radius * _SCALE
+    step = 0.56 * thing.radius * _SCALE
+    for k in range(-3, 4):
+        drawing.line(
+            (x + k * step - reach, y + reach, x + k * step + reach, y - reach),
+            fill=second,
+            width=round(step * 0.36),
+        )
+
+
+def _dotted(drawing: ImageDraw.ImageDraw, thing: Thing, second: _RGB) -> None:
+    x, y = _centre(thing)
+    step = 0.5 * thing.radius * _SCALE
+    dot = 0.30 * step
+    for row in range(-3, 4):
+        for column in range(-3, 4):
+            cx, cy = x + (column + 0.5 * (row % 2)) * step, y + row * step * 0.87
+            drawing.ellipse((cx - dot, cy - dot, cx + dot, cy + dot), fill=second)
+
+
+def _checkered(drawing: ImageDraw.ImageDraw, thing: Thing, second: _RGB) -> None:
+    x, y = _centre(thing)
+    step = 0.4 * thing.radius * _SCALE
+    for row in range(-4, 4):
+        for column in range(-4, 4):
+            if (row + column) % 2 == 0:
+                left, top = x + column * step, y + row * step
+                drawing.rectangle((left, top, left + step, top + step), fill=second)
+
+
+def _hollow(drawing: ImageDraw.ImageDraw, thing: Thing, second: _RGB) -> None:
+    x, y = _centre(thing)
+    inner = [(x + 0.62 * (px - x), y + 0.62 * (py - y)) for px, py in _corners(thing)]
+    drawing.polygon(inner, fill=_mix(second, (255, 255, 255), 0.5))
+
+
+_FILLS: dict[str, Callable[[ImageDraw.ImageDraw, Thing, _RGB], None]] = {
+    "solid": _solid,
+    "striped": _striped,
+    "dotted": _dotted,
+    "checkered": _checkered,
+    "hollow": _hollow,
+}
+
+
+def _backdrop(scene: ShapeScene) -> Image.Image:
+    """A muted gradient with a soft grain, weaker than any object's edge."""
+    rng = Random(scene.background)
+    base = _mix(rng.choice(_BACKDROPS), rng.choice(_BACKDROPS), rng.random() * 0.5)
+    tilt_x, tilt_y = rng.uniform(-16, 16), rng.uniform(-16, 16)
+    width, height = scene.width, scene.height
+    x, y = np.arange(width, dtype=np.float32)[None, :], np.arange(height, dtype=np.float32)[:, None]
+    period, turn = rng.uniform(12, 30), rng.choice((-1, 0, 1))
+    shade = tilt_x * (x / width - 0.5) + tilt_y * (y / height - 0.5)
+    shade = shade + np.float32(rng.uniform(0, 4)) * np.sin((x + turn * y) * np.float32(2 * np.pi / period))
+    coarse = Image.frombytes("L", (width // 4, height // 4), rng.randbytes((width // 4) * (height // 4)))
+    grain = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32) / 255 - 0.5
+    shade = np.rint(shade + np.float32(rng.uniform(6, 16)) * grain).astype(np.int16)
+    return Image.fromarray(np.clip(shade[..., None] + np.asarray(base, np.int16), 0, 255).astype(np.uint8))

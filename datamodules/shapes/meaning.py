@@ -1,0 +1,167 @@
+"""What an expression about a RefShapes scene means, apart from how it is worded.
+
+Spatial words are vague, so each has two readings: *strict*, which a speaker needs in order to say it of an
+object, and *loose*, under which a listener might still apply it. An expression denotes an object only if it is
+strictly true of it and not even loosely true of any other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from datamodules.shapes.world import ShapeScene, Thing
+
+
+@dataclass(frozen=True)
+class Noun:
+    """A kind of object: what is None is left open."""
+
+    category: str | None = None
+    color: str | None = None
+    fill: str | None = None
+    size: str | None = None
+
+    def fits(self, thing: Thing) -> bool:
+        """Tell whether the object is of this kind."""
+        return all(
+            wanted is None or wanted == got
+            for wanted, got in (
+                (self.category, thing.category),
+                (self.color, thing.color),
+                (self.fill, thing.fill),
+                (self.size, thing.size),
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A spatial relation to some object of a kind, which may be related on in turn."""
+
+    kind: str
+    anchor: Noun
+    then: Relation | None = None
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A referring expression's meaning: a kind, where it is in the picture, what it stands next to.
+
+    Attributes:
+        noun: The kind.
+        place: A key of `PLACES`, or None.
+        rank: ``(axis, number)``, e.g. ``("left", 2)``: the second of its kind from the left; or None.
+        relations: All of them hold.
+    """
+
+    noun: Noun
+    place: str | None = None
+    rank: tuple[str, int] | None = None
+    relations: tuple[Relation, ...] = ()
+
+
+def _gap(a: Thing, b: Thing) -> float:
+    return math.hypot(a.x - b.x, a.y - b.y) - a.radius - b.radius
+
+
+def _is_above(a: Thing, b: Thing, strict: bool) -> bool:
+    lean, least = (0.75, 18.0) if strict else (1.35, 6.0)
+    return b.y - a.y > least and abs(a.x - b.x) < lean * (b.y - a.y)
+
+
+def _is_left(a: Thing, b: Thing, strict: bool) -> bool:
+    lean, least = (0.75, 18.0) if strict else (1.35, 6.0)
+    return b.x - a.x > least and abs(a.y - b.y) < lean * (b.x - a.x)
+
+
+def _is_next_to(a: Thing, b: Thing, strict: bool) -> bool:
+    return _gap(a, b) < (14.0 if strict else 30.0)
+
+
+RELATIONS: dict[str, Callable[[Thing, Thing, bool], bool]] = {
+    "above": _is_above,
+    "below": lambda a, b, strict: _is_above(b, a, strict),
+    "left of": _is_left,
+    "right of": lambda a, b, strict: _is_left(b, a, strict),
+    "next to": _is_next_to,
+}
+"""Relation -> whether it holds of two objects, strictly or loosely."""
+
+_Region = Callable[[float, float], float]
+
+PLACES: dict[str, _Region] = {
+    "left": lambda x, y: 0.5 - x,
+    "right": lambda x, y: x - 0.5,
+    "top": lambda x, y: 0.5 - y,
+    "bottom": lambda x, y: y - 0.5,
+    "top left": lambda x, y: min(0.5 - x, 0.5 - y),
+    "top right": lambda x, y: min(x - 0.5, 0.5 - y),
+    "bottom left": lambda x, y: min(0.5 - x, y - 0.5),
+    "bottom right": lambda x, y: min(x - 0.5, y - 0.5),
+    "middle": lambda x, y: 0.2 - max(abs(x - 0.5), abs(y - 0.5)),
+}
+"""Place -> how far inside it a point of the unit square lies (negative: outside), as a share of the image."""
+
+_AXES: dict[str, Callable[[Thing], float]] = {
+    "left": lambda thing: thing.x,
+    "right": lambda thing: -thing.x,
+    "top": lambda thing: thing.y,
+    "bottom": lambda thing: -thing.y,
+}
+
+
+def holds(expression: Expression, scene: ShapeScene, index: int, strict: bool) -> bool:
+    """Tell whether an expression is true of one object of a scene.
+
+    Args:
+        expression: What is said.
+        scene: Of which scene.
+        index: Of which of its objects.
+        strict: True for the speaker's reading, False for the generous listener's.
+    """
+    thing = scene.things[index]
+    return (
+        expression.noun.fits(thing)
+        and _in_place(expression.place, scene, thing, strict)
+        and _in_rank(expression, scene, index, strict)
+        and all(_related(relation, scene, index, strict) for relation in expression.relations)
+    )
+
+
+def denotes(expression: Expression, scene: ShapeScene, index: int) -> bool:
+    """Tell whether an expression is strictly true of one object and not even loosely of any other."""
+    return holds(expression, scene, index, strict=True) and not any(
+        holds(expression, scene, other, strict=False) for other in range(len(scene.things)) if other != index
+    )
+
+
+def _in_place(place: str | None, scene: ShapeScene, thing: Thing, strict: bool) -> bool:
+    if place is None:
+        return True
+    depth = PLACES[place](thing.x / scene.width, thing.y / scene.height)
+    return depth > (0.08 if strict else -0.04)
+
+
+def _in_rank(expression: Expression, scene: ShapeScene, index: int, strict: bool) -> bool:
+    if expression.rank is None:
+        return True
+    axis, number = expression.rank
+    key = _AXES[axis]
+    alike = sorted((thing for thing in scene.things if expression.noun.fits(thing)), key=key)
+    places = [key(thing) for thing in alike]
+    if len(alike) < 2 or any(after - before < 14 for before, after in pairwise(places)):
+        return False  # nobody counts what is one, or stands in a heap
+    return number <= len(alike) and alike[number - 1] is scene.things[index]
+
+
+def _related(relation: Relation, scene: ShapeScene, index: int, strict: bool) -> bool:
+    return any(
+        relation.anchor.fits(other)
+        and RELATIONS[relation.kind](scene.things[index], other, strict)
+        and (relation.then is None or _related(relation.then, scene, j, strict))
+        for j, other in enumerate(scene.things)
+        if j != index
+    )

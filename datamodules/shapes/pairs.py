@@ -1,0 +1,122 @@
+"""Images with captions, to train a small CLIP on: no masks, no boxes, no referring expressions.
+
+Scenes come in families of four that share their objects but not how these are arranged or coloured, so that a
+caption has to get attributes and relations right to tell its own image from its sisters in the same batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+from PIL import Image
+
+from datamodules.shapes.captions import close_up_caption, telling_caption
+from datamodules.shapes.draw import draw_scene, paint_thing
+from datamodules.shapes.world import (
+    CANVASES,
+    COLORS,
+    EVERYTHING,
+    FILLS,
+    RADIUS,
+    ShapeScene,
+    Thing,
+    sample_scene,
+)
+
+FAMILY = 4
+_COUNTS = (1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6)
+_CLOSE_UPS = 0.25
+_GREY = (128, 128, 128)
+
+
+def family(seed: str, size: int, captions: int) -> tuple[np.ndarray, list[list[str]]]:
+    """Make one family of images.
+
+    Args:
+        seed: Any text; equal seeds give equal families.
+        size: Height and width of the images: the scenes are squashed to a square, as CLIP will see them.
+        captions: Number of captions for each image.
+
+    Returns:
+        uint8 images ``(4, size, size, 3)`` RGB, and for each its captions.
+    """
+    rng = Random(seed)
+    close_up = rng.random() < _CLOSE_UPS
+    scenes = list(_relatives(rng, sample_scene(rng, 1 if close_up else rng.choice(_COUNTS), EVERYTHING)))
+    images, texts = [], []
+    for scene in scenes:
+        others = [other for other in scenes if other is not scene]
+        picture = _draw_close_up(rng, scene.things[0]) if close_up else draw_scene(scene)[0]
+        images.append(np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)))
+        texts.append(
+            [
+                close_up_caption(rng, scene) if close_up else telling_caption(rng, scene, others)
+                for _ in range(captions)
+            ]
+        )
+    return np.stack(images), texts
+
+
+def _relatives(rng: Random, scene: ShapeScene) -> Iterator[ShapeScene]:
+    yield scene
+    yield _changed(rng, scene) if len(scene.things) == 1 else _mirrored(rng, scene)
+    yield (
+        _changed(rng, scene)
+        if len(scene.things) == 1
+        else _exchanged(rng, scene, ("category", "color", "fill"))
+    )
+    yield _exchanged(rng, _changed(rng, scene), (rng.choice(("category", "color", "fill")),))
+
+
+def _mirrored(rng: Random, scene: ShapeScene) -> ShapeScene:
+    flip_x, flip_y = rng.choice(((True, False), (False, True), (True, True)))
+    things = tuple(
+        replace(t, x=scene.width - t.x if flip_x else t.x, y=scene.height - t.y if flip_y else t.y)
+        for t in scene.things
+    )
+    return replace(scene, things=things, background=rng.getrandbits(32))
+
+
+def _exchanged(rng: Random, scene: ShapeScene, attributes: tuple[str, ...]) -> ShapeScene:
+    """Hand the given attributes round among the objects."""
+    order = list(range(len(scene.things)))
+    turn = rng.randrange(1, max(2, len(order)))
+    order = order[turn:] + order[:turn]
+    things = tuple(
+        replace(thing, **{name: getattr(scene.things[other], name) for name in attributes})
+        for thing, other in zip(scene.things, order, strict=True)
+    )
+    return replace(scene, things=things, background=rng.getrandbits(32))
+
+
+def _changed(rng: Random, scene: ShapeScene) -> ShapeScene:
+    """Give one object another colour, fill, category or (smaller) size."""
+    index = rng.randrange(len(scene.things))
+    thing = scene.things[index]
+    smaller = "small" if thing.size != "small" else thing.size
+    changes: tuple[dict[str, str | float], ...] = (
+        {"color": rng.choice(tuple(COLORS))},
+        {"fill": rng.choice(FILLS)},
+        {"category": rng.choice(EVERYTHING.categories)},
+        {"size": smaller, "radius": min(thing.radius, rng.uniform(*RADIUS["small"]))},
+    )
+    things = list(scene.things)
+    things[index] = replace(thing, **rng.choice(changes))  # type: ignore[arg-type]
+    return replace(scene, things=tuple(things), background=rng.getrandbits(32))
+
+
+def _draw_close_up(rng: Random, thing: Thing) -> Image.Image:
+    """Paint an object alone on a plain ground, filling the frame, as in a product photo."""
+    width, height = rng.choice(CANVASES)
+    ground = _GREY if rng.random() < 0.75 else tuple(rng.randint(100, 215) for _ in range(3))
+    patch, alpha = paint_thing(replace(thing, x=width / 2, y=height / 2))
+    picture = Image.new("RGB", (patch.width + 8, patch.height + 8), ground)
+    picture.paste(patch, (4, 4), alpha)
+    left, top, right, bottom = alpha.getbbox() or (0, 0, *patch.size)
+    margins = [rng.choice((0, 0, 0, 1, 2, 4)) for _ in range(4)]
+    return picture.crop(
+        (left + 4 - margins[0], top + 4 - margins[1], right + 4 + margins[2], bottom + 4 + margins[3])
+    )

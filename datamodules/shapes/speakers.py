@@ -1,0 +1,119 @@
+"""Speakers: which of the things that could be said of an object they choose to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from datamodules.shapes.language import sentence, statement, telegram
+from datamodules.shapes.meaning import PLACES, RELATIONS, Expression, Noun, Relation, denotes
+from datamodules.shapes.world import ShapeScene, Thing
+
+Draft = Callable[[Random, ShapeScene, int], tuple[Expression, str]]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """An expression as said: its words and what they mean."""
+
+    text: str
+    meaning: Expression
+
+
+def refer(rng: Random, scene: ShapeScene, index: int, register: str, tries: int = 60) -> Utterance | None:
+    """Let a speaker of a register refer to an object.
+
+    Args:
+        rng: Chooses what is said and how.
+        scene: The scene.
+        index: The object meant.
+        register: One of `REGISTERS`.
+        tries: Drafts made before giving up.
+
+    Returns:
+        An utterance that denotes the object and nothing else in the scene, or None where no draft did.
+    """
+    for _ in range(tries):
+        meaning, text = REGISTERS[register](rng, scene, index)
+        if denotes(meaning, scene, index):
+            return Utterance(text, meaning)
+    return None
+
+
+def some_noun(rng: Random, thing: Thing, *, category: float, color: float, fill: float, size: float) -> Noun:
+    """Describe an object by a random part of what is true of it; each number is a chance to be said."""
+    return Noun(
+        category=thing.category if rng.random() < category else None,
+        color=thing.color if rng.random() < color else None,
+        fill=thing.fill if rng.random() < (fill if thing.fill != "solid" else 0.3 * fill) else None,
+        size=thing.size if thing.size != "medium" and rng.random() < size else None,
+    )
+
+
+def some_relation(rng: Random, scene: ShapeScene, index: int, depth: int = 0) -> Relation | None:
+    """Pick a relation that strictly holds between an object and another one; None where there is none."""
+    found = [
+        (name, other)
+        for other in range(len(scene.things))
+        if other != index
+        for name, test in RELATIONS.items()
+        if test(scene.things[index], scene.things[other], True)
+    ]
+    if not found:
+        return None
+    name, other = rng.choice(found)
+    anchor = some_noun(rng, scene.things[other], category=0.93, color=0.6, fill=0.25, size=0.25)
+    then = some_relation(rng, scene, other) if depth else None
+    return Relation(name, anchor, then)
+
+
+def _short(rng: Random, scene: ShapeScene, index: int) -> tuple[Expression, str]:
+    noun = some_noun(rng, scene.things[index], category=0.9, color=0.5, fill=0.2, size=0.15)
+    manner = rng.random()
+    if manner < 0.45:
+        meaning = Expression(noun, place=rng.choice(tuple(PLACES)))
+    elif manner < 0.60:
+        meaning = Expression(
+            noun, rank=(rng.choice(("left", "right", "top", "bottom")), rng.choice((1, 1, 2, 3)))
+        )
+    else:
+        meaning = Expression(noun)
+    return meaning, telegram(rng, meaning)
+
+
+def _short_without_place(rng: Random, scene: ShapeScene, index: int) -> tuple[Expression, str]:
+    noun = some_noun(rng, scene.things[index], category=0.9, color=0.6, fill=0.45, size=0.5)
+    relation = some_relation(rng, scene, index) if rng.random() < 0.2 else None
+    meaning = Expression(noun, relations=(relation,) if relation else ())
+    return meaning, telegram(rng, meaning)
+
+
+def _long(rng: Random, scene: ShapeScene, index: int) -> tuple[Expression, str]:
+    noun = _shared_noun(rng, scene, index)
+    manner = rng.random()
+    first = some_relation(rng, scene, index, depth=1 if manner < 0.15 else 0)
+    second = some_relation(rng, scene, index) if manner > 0.8 else None
+    relations = tuple(relation for relation in (first, second) if relation)
+    meaning = Expression(noun, relations=relations)
+    if relations and rng.random() < 0.2:
+        return meaning, statement(rng, meaning)
+    return meaning, sentence(rng, meaning, rng.choice(("the", "the", "a")))
+
+
+def _shared_noun(rng: Random, scene: ShapeScene, index: int) -> Noun:
+    """Prefer a kind that other objects share, so that what follows the noun has work to do."""
+    noun = Noun()
+    for _ in range(4):
+        noun = some_noun(rng, scene.things[index], category=0.97, color=0.4, fill=0.3, size=0.45)
+        if sum(noun.fits(thing) for thing in scene.things) > 1:
+            break
+    return noun
+
+
+REGISTERS: dict[str, Draft] = {
+    "refshapes": _short,
+    "refshapes+": _short_without_place,
+    "refshapesg": _long,
+}
+"""Register -> its way of drafting an expression (which may fail to single the object out)."""

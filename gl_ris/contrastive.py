@@ -1,0 +1,164 @@
+"""Contrastive training of an open_clip model on image-caption pairs, as a LightningModule."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Tokenize = Callable[[list[str]], Tensor]
+Batch = tuple[Tensor, list[list[str]]]
+
+LEVEL = 0.6
+"""Share of the steps before the learning rate falls; a run stopped before that can go on to fewer steps."""
+
+
+class ContrastiveCLIP(LightningModule):
+    """Train a CLIP with open_clip's own model class and loss.
+
+    Args:
+        config: An ``open_clip_config.json``: ``model_cfg`` and ``preprocess_cfg``.
+        tokenizer: The folder of a Hugging Face tokenizer whose end token has the highest id.
+        learning_rate: Peak of the schedule: linear warm-up, level, then linearly to zero over the last 40% of
+            the trainer's ``max_steps``.
+        weight_decay: On matrices; gains, biases, embeddings and the temperature have none.
+        warmup: Number of steps to the peak.
+        patch_dropout: Share of a VisionTransformer's patches left out of a training step, which makes it that
+            much cheaper; not used while the rate falls, so that the tower ends on whole images.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        tokenizer: Path,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.1,
+        warmup: int = 150,
+        patch_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        from open_clip.loss import ClipLoss
+        from open_clip.model import CLIP
+
+        self.save_hyperparameters()
+        self.open_clip_config: dict[str, Any] = json.loads(Path(config).read_text())
+        cfg = self.open_clip_config["model_cfg"]
+        vision = dict(cfg["vision_cfg"], patch_dropout=patch_dropout) if patch_dropout else cfg["vision_cfg"]
+        self.model = CLIP(cfg["embed_dim"], vision, cfg["text_cfg"]).to(memory_format=torch.channels_last)
+        self.loss = ClipLoss()
+        self.tokenize = load_tokenizer(tokenizer, cfg["text_cfg"]["context_length"])
+        preprocess = self.open_clip_config["preprocess_cfg"]
+        self.register_buffer("mean", torch.tensor(preprocess["mean"]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocess["std"]).view(1, 3, 1, 1), persistent=False)
+
+    def features(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Encode a batch of images and their sets of captions.
+
+        Args:
+            batch: uint8 images ``(B, H, W, 3)``, and one or more lists of B captions.
+
+        Returns:
+            Image features ``(B, D)`` and text features ``(B, D)`` for each list, all of length 1.
+        """
+        images, captions = batch
+        pixels = (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        texts = [self._encode_text(self.tokenize(texts).to(pixels.device)) for texts in captions]
+        return self.model.encode_image(pixels, normalize=True), [F.normalize(text, dim=-1) for text in texts]
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """One step of open_clip's ClipLoss, averaged over the sets of captions."""
+        self._set_patch_dropout()
+        image, texts = self.features(batch)
+        scale = self.model.logit_scale.exp()
+        loss = torch.stack([self.loss(image, text, scale) for text in texts]).mean()
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/retrieval@1", _retrieval(image, texts[0]), prog_bar=True)
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Clamp the temperature, as CLIP does."""
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(0, math.log(100))
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Retrieval among the held-out pairs: the share whose own partner comes first."""
+        image, (text, *_) = self.features(batch)
+        self.log("val/loss", self.loss(image, text, self.model.logit_scale.exp()), batch_size=len(image))
+        self.log("val/caption_retrieval@1", _retrieval(image, text), prog_bar=True, batch_size=len(image))
+        self.log("val/image_retrieval@1", _retrieval(text, image), prog_bar=True, batch_size=len(image))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with CLIP's betas; warm-up, level, decay."""
+        rate, total = self.hparams["learning_rate"], int(self.trainer.estimated_stepping_batches)
+        optimizer = torch.optim.AdamW(
+            _decay_groups(self.model.named_parameters(), self.hparams["weight_decay"]),
+            lr=rate,
+            betas=(0.9, 0.98),
+        )
+        warmup, decay = self.hparams["warmup"], (1 - LEVEL) * total
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: max(0.0, min((step + 1) / warmup, 1.0, (total - step) / decay))
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def export(self, folder: Path, tokenizer: Path) -> None:
+        """Write an open_clip ``local-dir:`` folder: configuration, fp16 weights, tokenizer files."""
+        from safetensors.torch import save_file
+
+        shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
+        state = {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in self.model.state_dict().items()
+        }
+        save_file({k: v.contiguous().cpu() for k, v in state.items()}, folder / "open_clip_model.safetensors")
+        (folder / "open_clip_config.json").write_text(json.dumps(self.open_clip_config, indent=2) + "\n")
+
+    def _encode_text(self, tokens: Tensor) -> Tensor:
+        """open_clip's text tower over texts cut at the longest: causal, so padding behind adds nothing."""
+        from open_clip.transformer import text_global_pool
+
+        model, length = self.model, tokens.shape[1]
+        hidden = model.token_embedding(tokens) + model.positional_embedding[:length]
+        hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
+        return text_global_pool(hidden, tokens, model.text_pool_type) @ model.text_projection
+
+    def _set_patch_dropout(self) -> None:
+        dropout = getattr(self.model.visual, "patch_dropout", None)
+        if dropout is not None and hasattr(dropout, "prob"):
+            late = self.global_step >= LEVEL * self.trainer.estimated_stepping_batches
+            dropout.prob = 0.0 if late else self.hparams["patch_dropout"]
+
+
+def load_tokenizer(folder: Path, context_length: int) -> Tokenize:
+    """Load open_clip's wrapper of a Hugging Face tokenizer; batches are cut at their longest text."""
+    from open_clip.tokenizer import HFTokenizer
+
+    tokenizer = HFTokenizer(str(folder), context_length=context_length)
+
+    def tokenize(texts: list[str]) -> Tensor:
+        tokens = tokenizer(texts)
+        return tokens[:, : int((tokens != 0).sum(1).max())]
+
+    return tokenize
+
+
+def _retrieval(queries: Tensor, keys: Tensor) -> Tensor:
+    best = (queries @ keys.T).argmax(1)
+    return (best == torch.arange(len(best), device=best.device)).float().mean()
+
+
+def _decay_groups(parameters: Iterable[tuple[str, nn.Parameter]], decay: float) -> list[dict[str, Any]]:
+    named = list(parameters)
+    spared = ("embedding", "logit_scale")
+    decayed = [p for name, p in named if p.ndim >= 2 and not any(word in name for word in spared)]
+    chosen = {id(p) for p in decayed}
+    rest = [p for _, p in named if id(p) not in chosen]
+    return [{"params": decayed, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
