@@ -1,10 +1,10 @@
 """RefShapes: the benchmark that the project carries with it, drawn on first use.
 
-Scenes of three to seven drawn objects on textured grounds, in the file formats of the real data sets and read
-by their readers. Three registers speak of the same images, as RefCOCO, RefCOCO+ and RefCOCOg do: ``refshapes``
-is short and may use absolute positions ("left red star"), ``refshapes+`` is short without them ("dotted
-star"), ``refshapesg`` is long and relational ("the small star that is below a blue square"). A PhraseCut-style
-set names things alone or in groups, with categories and fills that the registers never show.
+Scenes of three to seven drawn objects on textured grounds, in the file formats of the real data sets and
+read by their readers. Three registers speak of the same images, as RefCOCO, RefCOCO+ and RefCOCOg do:
+``refshapes`` is short and may use absolute positions ("left red star"), ``refshapes+`` is short without them
+("dotted star"), ``refshapesg`` is long and relational ("the small star that is below a blue square"). A
+PhraseCut-style set names things alone or in groups, with categories and fills that the registers never show.
 """
 
 from __future__ import annotations

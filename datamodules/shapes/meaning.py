@@ -1,8 +1,8 @@
 """What an expression about a RefShapes scene means, apart from how it is worded.
 
 Spatial words are vague, so each has two readings: *strict*, which a speaker needs in order to say it of an
-object, and *loose*, under which a listener might still apply it. An expression denotes an object only if it is
-strictly true of it and not even loosely true of any other.
+object, and *loose*, under which a listener might still apply it. An expression denotes an object only if it
+is strictly true of it and not even loosely true of any other.
 """
 
 from __future__ import annotations
