@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from gl_ris.choice import Choices, SceneLike, choose, chosen_areas, make_records
@@ -107,31 +107,25 @@ class ZeroShotRIS(LightningModule):
         """Check that data, trainer and settings fit together.
 
         Raises:
-            UserError: Fewer images than processes, a trainer that leaves images out, no proposals, or targets
-                made in another way than the recipe says.
+            UserError: Fewer images than processes, a trainer that leaves images out, or no proposals.
         """
         data = self._data()
         if data is not None:
-            self.check_data(data, self.trainer.world_size)
-        if self.trainer.limit_predict_batches not in (None, 1.0):
-            raise UserError("The trainer would leave images out; use data.limit=N for a part of a split.")
+            self.check(data, self.trainer)
 
-    def check_data(self, data: Any, world_size: int) -> None:
-        """Check that ``data``, a data module, can be evaluated by ``world_size`` processes.
+    def check(self, data: Any, trainer: Trainer) -> None:
+        """Check that ``data``, a data module, can be evaluated by ``trainer`` with these settings.
 
         Raises:
             UserError: See `setup`.
         """
-        data.check_world_size(world_size)
+        data.check_world_size(trainer.world_size)
+        share = trainer.limit_predict_batches
+        if share not in (None, 1.0) or isinstance(share, int):
+            raise UserError("The trainer would leave images out; use data.limit=N for a part of a split.")
         if self.proposals is None and data.proposals_name is None:
             raise UserError(
                 "There is nothing to choose from; give proposals=felzenszwalb or proposals=ground_truth."
-            )
-        rule, wanted = data.rule, self.recipe.target_overlap
-        if rule in ("union", "sum_equals_one") and rule != wanted:
-            raise UserError(
-                f"The recipe wants targets with target_overlap '{wanted}', but the data make them by "
-                f"'{rule}'; set data.overlap={wanted}."
             )
 
     def on_predict_start(self) -> None:

@@ -1,0 +1,93 @@
+"""What a command is before anything heavy is imported: its name, its help, its exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "configs"
+ENV_PREFIX = "GL_RIS"
+
+# A child process that fails together with the main one leaves the telling to the main one.
+_CHILD_WAITS = 6.0
+
+
+@dataclass(frozen=True)
+class Command:
+    """One experiment on the command line.
+
+    Attributes:
+        name: Name of the module in `experiments`, of ``configs/<name>.yaml`` and of the folder in ``runs``.
+        summary: What it does, in a sentence or two.
+        examples: Pairs of arguments and what they do.
+        shorthand: Short spellings of options, e.g. ``{"limit": "data.limit"}``.
+        explained: Options to explain in the help: for each prefix, the source file (relative to the project)
+            and the class whose ``__init__`` takes them.
+    """
+
+    name: str
+    summary: str
+    examples: tuple[tuple[str, str], ...]
+    shorthand: Mapping[str, str] = field(default_factory=dict)
+    explained: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def program(self) -> str:
+        """What a user types to start it."""
+        return f"python -m experiments.{self.name}"
+
+    @property
+    def config(self) -> Path:
+        """The file with its default settings."""
+        return CONFIGS / f"{self.name}.yaml"
+
+
+def groups() -> dict[str, list[str]]:
+    """Return the ready-made settings: the names of the files in each folder of ``configs``."""
+    names: dict[str, list[str]] = {}
+    for file in sorted(CONFIGS.glob("*/*.yaml"), key=lambda file: (file.parent.name, file.stem)):
+        names.setdefault(file.parent.name, []).append(file.stem)
+    return names
+
+
+def run(command: Command, main: Callable[[], None]) -> NoReturn:
+    """Run a command and leave the process: code 0, 2 for what the user can mend, 1 for all other failures.
+
+    Args:
+        command: For the help, which is printed without importing what ``main`` needs.
+        main: Does the work.
+    """
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        from experiments.help import help_text
+
+        print(help_text(command))
+        sys.exit(0)
+    sys.exit(exit_code(main))
+
+
+def exit_code(main: Callable[[], None]) -> int:
+    """Call ``main``, print what goes wrong, and return the exit code of the process."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        from gl_ris.errors import EvaluationError, UserError
+
+        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+            time.sleep(_CHILD_WAITS)
+        if not isinstance(error, UserError | EvaluationError):
+            traceback.print_exc()
+            return 1
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    return 0

@@ -1,0 +1,94 @@
+"""From the parts of an experiment to a finished run folder."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities import rank_zero_only
+
+from experiments.cli import ExperimentCLI
+from experiments.pictures import draw_overlays
+from experiments.recorder import Recorder, write_config
+from experiments.run_folder import RunFolder
+from experiments.wandb_log import log_run
+from gl_ris.errors import UserError
+from gl_ris.results import format_table
+
+
+def evaluate(cli: ExperimentCLI) -> Path | None:
+    """Evaluate without training, and leave everything in the run folder.
+
+    All checks come before any work, and the run folder comes after the checks. When the evaluation is
+    written, it is finished: pictures and wandb follow, and cannot undo it.
+
+    Args:
+        cli: The parts, the module a `gl_ris.zero_shot.ZeroShotRIS`.
+
+    Returns:
+        The run folder, in rank 0; None in other processes.
+
+    Raises:
+        UserError: A setting, file or model is wrong.
+        EvaluationError: The figures would mean nothing.
+    """
+    model, trainer = cast("Any", cli.model), cast("Any", cli.trainer)
+    main = getattr(rank_zero_only, "rank", 0) == 0
+    folder = RunFolder(cli.command.name, cli.config.run_dir, cli.config.overwrite) if main else None
+    with _cleaned_up(cli.trainer, folder):
+        if folder is not None:
+            model.configure_model()
+            cli.datamodule.prepare_data()
+            cli.datamodule.setup("predict")
+            model.check(cli.datamodule, trainer)
+            check_targets(model.recipe.target_overlap, cli.datamodule)
+            write_config(folder.create() / "config.yaml", cli.settings(), cli.command.program)
+        path = None if folder is None else folder.path
+        trainer.callbacks.append(Recorder(path, cli.command.name, cli.settings()))
+        trainer.predict(model, datamodule=cli.datamodule, return_predictions=False)
+    if folder is None:
+        return None
+    document = json.loads((folder.path / "results.json").read_text(encoding="utf-8"))
+    print(f"\n{format_table(document)}\n\nRun folder   {folder.path}")
+    draw_overlays(folder.path, cli.datamodule)
+    log_run(folder.path, cli.config.wandb)
+    return folder.path
+
+
+def check_targets(wanted: str, data: Any) -> None:
+    """Check that ``data`` make targets of polygons in the way that the recipe wants.
+
+    Args:
+        wanted: ``target_overlap`` of the recipe.
+        data: A data module; one without an option ``overlap`` has no targets for which it matters.
+
+    Raises:
+        UserError: They do not.
+    """
+    if "overlap" in inspect.signature(type(data)).parameters and data.rule != wanted:
+        raise UserError(
+            f"The recipe's target_overlap is '{wanted}', but the data make targets by '{data.rule}'; "
+            f"set data.overlap={wanted}."
+        )
+
+
+@contextmanager
+def _cleaned_up(trainer: Trainer, folder: RunFolder | None) -> Iterator[None]:
+    """If the work inside fails, end the processes that were started for it, and leave no empty run folder."""
+    try:
+        yield
+    except BaseException:
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            launcher.kill(signal.SIGKILL)
+        if folder is not None and not folder.discard_if_empty():
+            print(f"The run was cut off; what it wrote is in {folder.path}.", file=sys.stderr)
+        raise

@@ -1,0 +1,115 @@
+"""The short help of a command, made from its source and its configuration files without importing either."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Iterator
+
+from experiments.command import ENV_PREFIX, ROOT, Command, groups
+
+# Options that every command has: name, default, explanation.
+COMMON = (
+    ("run_dir", None, "Folder for everything the run writes; by default runs/<experiment>/<time>."),
+    ("overwrite", False, "Replace an earlier run in run_dir."),
+    (
+        "wandb",
+        "auto",
+        "Log to wandb: online, offline, disabled, or auto (online if there is a key, else offline).",
+    ),
+)
+TRAINER = (
+    ("trainer.devices", "auto", "How many processes or GPUs share the work."),
+    ("trainer.accelerator", "auto", "cpu, gpu, mps or auto."),
+    ("trainer.precision", None, "For example bf16-mixed."),
+    ("trainer.enable_progress_bar", None, "false for log files."),
+)
+_WIDTH = 100
+
+
+def help_text(command: Command) -> str:
+    """Return the help of ``command``: spellings, examples, ready-made settings, the options that matter."""
+    return "\n".join(
+        [
+            f"usage: {command.program} [NAME=VALUE | --NAME=VALUE | --NAME VALUE] ...",
+            "",
+            *textwrap.wrap(command.summary, _WIDTH),
+            "",
+            "model.alpha=0.5 and --model.alpha=0.5 mean the same, for every option. What comes later wins:",
+            f"defaults, configs/{command.config.name}, environment ({ENV_PREFIX}_MODEL__ALPHA=0.5), then the",
+            "command line from left to right.",
+            "",
+            "examples:",
+            *(line for arguments, what in command.examples for line in _example(command, arguments, what)),
+            "",
+            "ready-made settings (files in configs/, which every other option can change):",
+            *(f"  {name}=NAME".ljust(22) + ", ".join(names) for name, names in groups().items()),
+            *_shorthand(command),
+            *(line for part in command.explained for line in _class_section(*part)),
+            "",
+            "every command:",
+            *(line for option in (*COMMON, *TRAINER) for line in _option(*option)),
+            "",
+            "more:",
+            "  --config FILE".ljust(22)
+            + "settings from a YAML file, for example the config.yaml of an earlier run",
+            "  --print_config".ljust(22) + "print all settings as YAML and exit; feed it back with --config",
+            "  --help_all".ljust(22) + "every option, with those of Lightning's Trainer (takes longer)",
+            "  --data.help=CLASS".ljust(22) + "the options of one data module, for example RefCOCO",
+        ]
+    )
+
+
+def _example(command: Command, arguments: str, what: str) -> Iterator[str]:
+    yield f"  {command.program} {arguments}".rstrip()
+    yield f"      {what}"
+
+
+def _shorthand(command: Command) -> list[str]:
+    if not command.shorthand:
+        return []
+    pairs = ", ".join(f"{short}={name}" for short, name in command.shorthand.items())
+    return [
+        "",
+        "short spellings:",
+        *textwrap.wrap(pairs, _WIDTH, initial_indent="  ", subsequent_indent="  "),
+    ]
+
+
+def _class_section(prefix: str, file: str, name: str) -> Iterator[str]:
+    """Explain the arguments of one class, read from its source."""
+    import docstring_parser
+
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+    doc = docstring_parser.parse(ast.get_docstring(node) or "")
+    yield ""
+    yield f"{prefix} ({name}):"
+    defaults = dict(_defaults(node))
+    for param in doc.params:
+        if param.arg_name in defaults:
+            yield from _option(
+                f"{prefix}.{param.arg_name}", defaults[param.arg_name], param.description or ""
+            )
+
+
+def _defaults(node: ast.ClassDef) -> Iterator[tuple[str, str | None]]:
+    """Yield the arguments of ``__init__`` with their defaults as written; None for those without."""
+    init = next(n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__").args
+    plain = [*init.posonlyargs, *init.args][1:]
+    missing: list[ast.expr | None] = [None] * (len(plain) - len(init.defaults))
+    values = [*missing, *init.defaults, *init.kw_defaults]
+    for argument, value in zip([*plain, *init.kwonlyargs], values, strict=True):
+        yield argument.arg, None if value is None else ast.unparse(value).strip("'\"")
+
+
+def _option(name: str, default: object, description: str) -> Iterator[str]:
+    text = " ".join(description.replace("``", "").split())
+    text += f" [{default}]" if default not in (None, "None") else ""
+    lines = textwrap.wrap(text, _WIDTH - 30) or [""]
+    head = f"  {name}"
+    if len(head) > 28:
+        yield head
+        head = ""
+    yield head.ljust(30) + lines[0]
+    yield from (" " * 30 + line for line in lines[1:])

@@ -1,0 +1,119 @@
+"""What jsonargparse has to say about a wrong option, said in a sentence with the fix."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+
+_NO_VALUE = re.compile(r"argument --(?P<name>[\w.]+)\S*: expected one argument")
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_UNKNOWN = re.compile(r"(?:Group '(?P<group>[^']+)' does not accept option|(?<!\w)Option) '(?P<name>[^']+)'")
+_NO_FILE = re.compile(r"Unable to load config '(?P<value>[^']*)'")
+_ARGUMENTS = re.compile(r"unrecognized arguments: (.*)", re.DOTALL)
+_REQUIRED = re.compile(r"the following arguments are required: (.*)")
+_CHOICE = re.compile(r"Expected a typing\.Literal\[(?P<allowed>.*?)\]\. Got value: (?P<value>.*)")
+_TYPE = re.compile(r"Expected an? <class '(?P<type>[^']+)'>\. Got value: (?P<value>.*)")
+_UNION = re.compile(r"Subtypes: \[(?P<types>[^\n]*)\]")
+_VALUE = re.compile(r"Given value: (.*)")
+_CLASS = re.compile(
+    r"Expected a dot import path string: (?P<short>\S+)|has no attribute '(?P<attribute>[^']+)'"
+    r"|No module named '(?P<module>[^']+)'|Problem with given class_path '(?P<path>[^']+)'"
+)
+_TYPE_NAMES = {
+    "NoneType": "null",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "list": "a list such as [a,b]",
+    "str": "text",
+}
+
+
+def explain(message: str, options: Iterable[str], classes: Sequence[str] = ()) -> str:
+    """Turn a message of jsonargparse into one or two sentences.
+
+    Args:
+        message: The message, often of many lines: one for every type that was tried.
+        options: The full names of all options, to say which one was meant.
+        classes: Names that would have been accepted where a class was expected.
+
+    Returns:
+        What is wrong with which option and what would be right; the first lines of ``message`` if it is of a
+        kind not known here.
+
+    Example:
+        >>> explain("unrecognized arguments: --model.alhpa=1", ["model.alpha", "model.beta"])
+        "Unknown option 'model.alhpa'. Did you mean 'model.alpha'?"
+    """
+    key = ".".join(dict.fromkeys(_KEY.findall(message)))
+    if found := _NO_VALUE.search(message):
+        return f"{found['name']} needs a value: {found['name']}=VALUE."
+    if found := _NO_FILE.search(message):
+        return f"{key} cannot be '{found['value']}'; give {key}.NAME=VALUE, or a YAML file with options."
+    if found := _ARGUMENTS.search(message):
+        return _unexpected(found[1].split(), options)
+    if found := _UNKNOWN.search(message):
+        return unknown_option(".".join(filter(None, (key or found["group"], found["name"]))), options)
+    if found := _REQUIRED.search(message):
+        names = [f"{key}.{name}".lstrip(".") for name in found[1].split(", ")]
+        return f"{' and '.join(names)} must be given, e.g. {names[0]}=VALUE."
+    if found := _CHOICE.search(message):
+        return _wrong_choice(key, found["value"], re.findall(r"'([^']*)'", found["allowed"]))
+    if found := _TYPE.search(message):
+        return f"{key} must be {_type_name(found['type'])}, not '{found['value']}'."
+    if key and (unions := list(_UNION.finditer(message))):
+        return _wrong_type(key, message[unions[-1].start() :], unions[-1]["types"], classes)
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
+    return " ".join(lines[:3])
+
+
+def unknown_option(name: str, options: Iterable[str]) -> str:
+    """Say that there is no such option, and which one was meant if one is near."""
+    near = nearest(name, options)
+    return f"Unknown option '{name}'." + (
+        f" Did you mean '{near}'?" if near else " --help lists the options."
+    )
+
+
+def nearest(name: str, options: Iterable[str]) -> str | None:
+    """Return the option most like ``name``: of the same last part, else similar, else by its last part."""
+    known = sorted(options, key=lambda option: (option.count("."), option))
+    last = name.rpartition(".")[2]
+    same = [option for option in known if option.rpartition(".")[2] == last]
+    lasts = {option.rpartition(".")[2]: option for option in reversed(known)}
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    close_last = [lasts[match] for match in difflib.get_close_matches(last, lasts, n=1, cutoff=0.7)]
+    return next(iter([*same, *close, *close_last]), None)
+
+
+def _unexpected(tokens: Sequence[str], options: Iterable[str]) -> str:
+    names = [token[2:].partition("=")[0].rstrip("+") for token in tokens if token.startswith("--")]
+    if names:
+        known = list(options)
+        return " ".join(unknown_option(name, known) for name in names)
+    return f"What is '{tokens[0]}'? Options are written name=value or --name=value; --help lists them."
+
+
+def _wrong_choice(key: str, value: str, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(value, allowed, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"{key} cannot be '{value}'.{hint} Available: {', '.join(allowed)}."
+
+
+def _wrong_type(key: str, detail: str, types: str, classes: Sequence[str]) -> str:
+    """Say which of several types, or which class, was expected."""
+    given = _VALUE.search(detail)
+    value = given[1].strip() if given else "?"
+    if found := _CLASS.search(detail):
+        name = found["short"] or found["path"] or value
+        near = difflib.get_close_matches(name.rpartition(".")[2], classes, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        return f"{key}: there is no class '{name}'.{hint} Available: {', '.join(classes) or 'none'}."
+    names = [_type_name(name) for name in re.findall(r"<class '([^']+)'>", types)]
+    choices = re.findall(r"'([^']*)'", "".join(re.findall(r"Literal\[(.*?)\]", types)))
+    return f"{key} must be {' or '.join([*choices, *names])}, not '{value}'."
+
+
+def _type_name(path: str) -> str:
+    return _TYPE_NAMES.get(path, path.rpartition(".")[2])

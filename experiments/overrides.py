@@ -1,0 +1,82 @@
+"""The command line as users write it, turned into the command line that jsonargparse reads."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from gl_ris.errors import unknown_name
+
+_OVERRIDE = re.compile(r"[A-Za-z_][\w.]*\+?=")
+_NAME = re.compile(r"--(?P<name>[\w.]+?)(?P<rest>\+?=.*|)", re.DOTALL)
+# What cannot be the name of a ready-made setting: class paths, files, YAML values.
+_NATIVE = re.compile(r".*[./{\[:]|null$|None$", re.DOTALL)
+_FLAGS = {"--help", "--help_all", "--print_config"}
+
+
+def normalise(
+    args: Sequence[str],
+    shorthand: Mapping[str, str],
+    groups: Mapping[str, Sequence[str]],
+    folder: Path,
+    classes: Callable[[str], Sequence[str]] = lambda _: (),
+) -> list[str]:
+    """Rewrite arguments so that ``k=64``, ``limit=20`` and ``data=refshapesg`` are read like native options.
+
+    Args:
+        args: The arguments as given; ``--name value`` counts as one.
+        shorthand: Short names and the options that they stand for; ``short.x`` stands for ``option.x``.
+        groups: Kinds of ready-made settings, with the names there are of each.
+        folder: Where they are: ``<folder>/<kind>/<name>.yaml``.
+        classes: Gives the names of classes that a kind also accepts.
+
+    Returns:
+        Arguments of the form ``--name=value``; a ready-made setting becomes ``--config=FILE``.
+
+    Raises:
+        UserError: There is no such ready-made setting.
+
+    Example:
+        >>> normalise(["limit=20", "--model.alpha", "0.5"], {"limit": "data.limit"}, {}, Path("configs"))
+        ['--data.limit=20', '--model.alpha=0.5']
+    """
+    rewritten = []
+    for token in _joined(args):
+        matched = _NAME.fullmatch(token)
+        name, rest = (matched["name"], matched["rest"]) if matched else ("", "")
+        value = rest.removeprefix("=")
+        if name in groups and rest.startswith("=") and not _NATIVE.match(value):
+            known = classes(shorthand.get(name, name))
+            if value in groups[name]:
+                token = f"--config={folder / name / value}.yaml"
+            elif value not in known:
+                raise unknown_name(name, value, [*groups[name], *known])
+        if matched and not token.startswith("--config="):
+            token = f"--{_full_name(name, shorthand)}{rest}"
+        rewritten.append(token)
+    return rewritten
+
+
+def _joined(args: Sequence[str]) -> Iterator[str]:
+    """Write ``name=value`` and ``--name value`` as ``--name=value``."""
+    queue = deque(args)
+    while queue:
+        token = queue.popleft()
+        token = "--config" if token == "-c" else token
+        if _OVERRIDE.match(token):
+            yield f"--{token}"
+        elif _lacks_value(token) and queue and not queue[0].startswith("--"):
+            yield f"{token}={queue.popleft()}"
+        else:
+            yield token
+
+
+def _lacks_value(token: str) -> bool:
+    return token.startswith("--") and "=" not in token and token not in _FLAGS and not token.endswith(".help")
+
+
+def _full_name(name: str, shorthand: Mapping[str, str]) -> str:
+    head, dot, tail = name.partition(".")
+    return {"help_all": "help", **shorthand}.get(head, head) + dot + tail

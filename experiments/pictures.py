@@ -1,0 +1,73 @@
+"""Pictures of a finished run: a few expressions with what was chosen and what was meant."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gl_ris.masks import decode_rle
+from gl_ris.results import Prediction, read_predictions
+from gl_ris.visualize import contact_sheet, overlay
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+COUNT = 12
+
+
+def draw_overlays(folder: Path, data: Any, *, count: int = COUNT, seed: int = 0) -> list[Path]:
+    """Draw some predictions of the run's first method into ``<folder>/overlays``.
+
+    Args:
+        folder: The run folder with its ``predictions.jsonl``.
+        data: The data module of the run.
+        count: How many expressions, each of another image as far as there are enough.
+        seed: Chooses them.
+
+    Returns:
+        The pictures; the last is ``contact_sheet.png`` with all of them.
+    """
+    picked = pick(read_predictions(folder / "predictions.jsonl"), count, seed)
+    scenes = data.predict_dataloader().dataset
+    (folder / "overlays").mkdir(exist_ok=True)
+    pictures, paths = [], []
+    for number, record in enumerate(picked, start=1):
+        pictures.append(_draw(record, scenes[record.index]))
+        paths.append(folder / "overlays" / f"{number:02d}_image_{_safe(record.image_id)}.png")
+        pictures[-1].save(paths[-1])
+    if pictures:
+        paths.append(folder / "overlays" / "contact_sheet.png")
+        contact_sheet(pictures).save(paths[-1])
+    return paths
+
+
+def pick(records: Sequence[Prediction], count: int, seed: int) -> list[Prediction]:
+    """Pick records of the first method at random, of different images as far as there are enough.
+
+    Example:
+        >>> pick([], 12, 0)
+        []
+    """
+    own = [record for record in records if record.method == records[0].method]
+    random.Random(seed).shuffle(own)
+    first_of_image = {record.index: record for record in reversed(own)}
+    rest = [record for record in own if first_of_image[record.index] is not record]
+    picked = [*(record for record in own if first_of_image[record.index] is record), *rest][:count]
+    return sorted(picked, key=lambda record: (record.index, str(record.ref_id), str(record.sent_id)))
+
+
+def _draw(record: Prediction, scene: Any) -> Image:
+    row = next(
+        i
+        for i, ids in enumerate(zip(scene.ref_ids, scene.sent_ids, strict=True))
+        if ids == (record.ref_id, record.sent_id)
+    )
+    chosen = None if record.segmentation is None else decode_rle(record.segmentation)
+    caption = record.expression + (f" [{record.failure}]" if record.failure else "")
+    return overlay(scene.image, chosen, scene.targets[scene.referents[row]], caption, iou=record.iou)
+
+
+def _safe(name: int | str) -> str:
+    return "".join(char if char.isalnum() or char in "-_" else "_" for char in str(name))[:60]

@@ -1,0 +1,104 @@
+"""Writes down a run: predictions as they come, then the table and the result document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gl_ris.errors import EvaluationError
+from gl_ris.evaluation import Evaluation
+from gl_ris.results import (
+    PredictionWriter,
+    format_table,
+    merge_predictions,
+    result_document,
+    write_json,
+    write_table_csv,
+)
+
+
+class Recorder(Callback):
+    """Writes what a `gl_ris.zero_shot.ZeroShotRIS` run gives into the run folder, from all processes.
+
+    Each process appends its records to a file of its own; in the end rank 0 merges them and writes
+    ``table.csv``, ``table.txt`` and, last, ``results.json``: a folder with that file is a finished run.
+
+    Args:
+        path: The run folder, as rank 0 knows it.
+        experiment: Name of the experiment.
+        settings: The resolved configuration.
+    """
+
+    def __init__(self, path: Path | None, experiment: str, settings: dict[str, Any]) -> None:
+        self.path = path
+        self.experiment = experiment
+        self.settings = settings
+        self._writer: PredictionWriter | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Tell every process the run folder."""
+        self.path = trainer.strategy.broadcast(self.path)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open this process's file of predictions."""
+        assert self.path is not None
+        self._writer = PredictionWriter(self.path, trainer.global_rank)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the records of one image."""
+        assert self._writer is not None
+        self._writer.append(outputs)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Merge the predictions and write the results, in rank 0, when every process is done."""
+        assert self._writer is not None
+        self._writer.close()
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            self._finish(trainer, pl_module)
+
+    def _finish(self, trainer: Trainer, module: Any) -> None:
+        data: Any = getattr(trainer, "datamodule", None)
+        evaluation: Evaluation = module.evaluation
+        assert self.path is not None
+        predictions = merge_predictions(self.path, trainer.world_size)
+        expected = data.n_expressions * len(evaluation.methods)
+        with predictions.open("rb") as file:
+            written = sum(1 for _ in file)
+        if written != expected:
+            raise EvaluationError(f"{predictions} has {written:,} records, expected are {expected:,}.")
+        document = result_document(
+            experiment=self.experiment,
+            dataset=data.dataset_name,
+            split=data.split,
+            partition=data.partition,
+            proposals=data.proposals_name or module.proposals.name,
+            n_images=evaluation.n_images,
+            n_expressions_expected=data.n_expressions,
+            n_expressions_evaluated=evaluation.n_evaluated,
+            methods=evaluation.methods,
+            upper_bound=evaluation.upper_bound,
+            seconds=evaluation.seconds,
+            config=self.settings,
+            failures=evaluation.failures,
+        )
+        write_table_csv(self.path / "table.csv", document)
+        (self.path / "table.txt").write_text(format_table(document) + "\n", encoding="utf-8")
+        write_json(self.path / "results.json", document)
+
+
+def write_config(path: Path, settings: dict[str, Any], program: str) -> None:
+    """Write the settings of a run so that they run again by ``--config``."""
+    header = f"# {program} --config {path}\n"
+    path.write_text(header + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")

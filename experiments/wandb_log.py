@@ -1,0 +1,181 @@
+"""Log a finished run folder to wandb: ``python -m experiments.wandb_log RUN_FOLDER``.
+
+Logging is a process of its own with a time limit, so whatever wandb does (ask for a key, retry for hours,
+break), the evaluation is neither delayed nor undone. If the server cannot be reached, the run is logged
+offline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import netrc
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlparse
+
+from experiments.command import ROOT
+
+MODES = ("auto", "online", "offline", "disabled")
+SERVER = "https://api.wandb.ai"
+PROJECT = "gl-ris"
+_INIT_SECONDS = 20
+_LIMIT_SECONDS = {"online": 120, "offline": 90}
+
+
+def resolve_mode(mode: str, environment: Mapping[str, str] | None = None) -> str:
+    """Turn ``auto`` into a mode of wandb: what ``WANDB_MODE`` says; else online with a key, offline without.
+
+    Args:
+        mode: One of `MODES`; all but ``auto`` stay as they are.
+        environment: Stands in for ``os.environ``.
+    """
+    environment = os.environ if environment is None else environment
+    if mode != "auto":
+        return mode
+    wanted = {"dryrun": "offline", "run": "online"}.get(
+        environment.get("WANDB_MODE", ""), environment.get("WANDB_MODE", "")
+    )
+    if environment.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes"):
+        return "disabled"
+    if wanted in MODES[1:]:
+        return wanted
+    return "online" if environment.get("WANDB_API_KEY") or _key_in_netrc(environment) else "offline"
+
+
+def log_run(folder: Path, mode: str) -> None:
+    """Log a finished run, and say in a line where; never raises and never waits longer than its limit.
+
+    Args:
+        folder: The run folder.
+        mode: One of `MODES`.
+    """
+    resolved = resolve_mode(mode)
+    if resolved == "disabled":
+        return
+    try:
+        done, line = _in_process_of_its_own(folder, resolved)
+        if not done and resolved == "online":
+            print(f"wandb        {line} Logging offline instead.", flush=True)
+            done, line = _in_process_of_its_own(folder, "offline")
+        print(f"wandb        {line}" + ("" if done else " The results are complete without it."), flush=True)
+    except KeyboardInterrupt:
+        print("wandb        interrupted; the results are complete without it.", flush=True)
+
+
+def _in_process_of_its_own(folder: Path, mode: str) -> tuple[bool, str]:
+    """Run this file on ``folder``; return whether it worked, and a line about it."""
+    command = [sys.executable, "-m", "experiments.wandb_log", str(folder.resolve()), f"--mode={mode}"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment.pop("WANDB_MODE", None)
+    try:
+        # From inside the folder, so that whatever wandb writes beside its own folder is in there as well.
+        answer = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_SECONDS[mode],
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"Not done after {_LIMIT_SECONDS[mode]} seconds ({mode})."
+    except OSError as error:
+        return False, f"Logging failed ({error.strerror})."
+    lines = [
+        line for line in (answer.stdout if answer.returncode == 0 else answer.stderr).splitlines() if line
+    ]
+    last = lines[-1].strip() if lines else f"exit code {answer.returncode}"
+    return answer.returncode == 0, last if answer.returncode == 0 else f"Logging {mode} failed ({last})."
+
+
+def _key_in_netrc(environment: Mapping[str, str]) -> bool:
+    host = urlparse(environment.get("WANDB_BASE_URL", SERVER)).hostname or ""
+    path = Path(environment.get("NETRC") or Path.home() / ".netrc")
+    try:
+        return netrc.netrc(str(path)).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def log_folder(folder: Path, mode: str) -> str:
+    """Log a run folder from this process.
+
+    Args:
+        folder: With ``results.json`` and perhaps ``overlays``.
+        mode: ``online`` or ``offline``.
+
+    Returns:
+        A line that says where the run is.
+    """
+    import wandb
+
+    document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    settings = wandb.Settings(init_timeout=_INIT_SECONDS, silent=True, console="off")
+    run: Any = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", PROJECT),
+        name=os.environ.get("WANDB_NAME", f"{document['dataset']}-{document['split']}-{folder.name}"),
+        job_type=document["experiment"],
+        dir=folder,
+        mode=cast("Any", mode),
+        config=document["config"],
+        settings=settings,
+    )
+    overlays = sorted((folder / "overlays").glob("*.png"))
+    pictures = {path.stem: wandb.Image(str(path)) for path in overlays if path.stem == "contact_sheet"} | {
+        "overlays": [
+            wandb.Image(str(path), caption=path.stem) for path in overlays if path.stem != "contact_sheet"
+        ]
+    }
+    columns, rows = table_of(document)
+    run.log({"results": wandb.Table(columns=[*columns], data=rows), **pictures})
+    run.summary.update(summary_of(document))
+    where = run.url if mode == "online" else f"offline; upload with: wandb sync {Path(run.dir).parent}"
+    run.finish()
+    return str(where)
+
+
+def table_of(document: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """Return the columns and rows of the table of methods, the upper bound last."""
+    figures = {**document["methods"], "Upper bound": document["upper_bound"]}
+    names = list(dict.fromkeys(name for row in figures.values() for name in row))
+    return ["method", *names], [[method, *map(row.get, names)] for method, row in figures.items()]
+
+
+def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the summary metrics: ``<method>/<figure>``, the upper bound, counts and seconds.
+
+    Example:
+        >>> empty = {"upper_bound": {}, "seconds": {}, "failures": {}}
+        >>> figures = {"methods": {"Random": {"oIoU": 1.5}}, "n_images": 1, "n_expressions_evaluated": 2}
+        >>> summary_of({**empty, **figures})
+        {'Random/oIoU': 1.5, 'n_images': 1, 'n_expressions_evaluated': 2, 'n_failures': 0}
+    """
+    figures = {**document["methods"], "upper_bound": document["upper_bound"], "seconds": document["seconds"]}
+    summary = {f"{group}/{name}": value for group, row in figures.items() for name, value in row.items()}
+    counts = {name: document[name] for name in ("n_images", "n_expressions_evaluated")}
+    return {**summary, **counts, "n_failures": sum(document["failures"].values())}
+
+
+def main() -> None:
+    """Log the run folder that the command line names."""
+    parser = argparse.ArgumentParser(description="Log a finished run folder to wandb.", allow_abbrev=False)
+    parser.add_argument("folder", type=Path, help="the run folder")
+    parser.add_argument(
+        "--mode", choices=MODES, default="auto", help="see the option wandb of the experiments"
+    )
+    options = parser.parse_args()
+    if not (options.folder / "results.json").is_file():
+        parser.error(f"'{options.folder}' is not the folder of a finished run: it has no results.json.")
+    mode = resolve_mode(options.mode)
+    print("disabled" if mode == "disabled" else log_folder(options.folder.resolve(), mode))
+
+
+if __name__ == "__main__":
+    main()
