@@ -9,13 +9,15 @@ PhraseCut-style set names things alone or in groups, with categories and fills t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from datamodules.cache import cache_folder, written_whole
 from datamodules.phrasecut import PhraseCut
 from datamodules.records import ImageRecord
 from datamodules.refcoco import RefCOCO
-from gl_ris.errors import unknown_name
+from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator
 
 VERSION = 1
@@ -29,6 +31,15 @@ PHRASE_SIZES = {"val": 100, "test": 250}
 """Images per split of the PhraseCut-style set."""
 
 REGISTERS = ("refshapes", "refshapes+", "refshapesg")
+
+
+@contextmanager
+def _advice(root: Path) -> Iterator[None]:
+    """Tell whoever meets a damaged cache that it can be made again."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{error} Delete the folder '{root}' to have it drawn anew.") from error
 
 
 class RefShapes(RefCOCO):
@@ -89,7 +100,8 @@ class RefShapes(RefCOCO):
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split, drawing the data set first where that has not been done."""
         self.prepare_data()
-        return super().read_records(all_instances)
+        with _advice(self.root):
+            return super().read_records(all_instances)
 
 
 class RefShapesPhrases(PhraseCut):
@@ -143,4 +155,5 @@ class RefShapesPhrases(PhraseCut):
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split, drawing the data set first where that has not been done."""
         self.prepare_data()
-        return super().read_records(all_instances)
+        with _advice(self.root):
+            return super().read_records(all_instances)

@@ -50,6 +50,13 @@ def close_up_caption(rng: Random, scene: ShapeScene) -> str:
     return kind(rng, noun, rng.choice(("", "a", "a", "the")))
 
 
+def subject_caption(rng: Random, scene: ShapeScene, index: int) -> str:
+    """Caption a picture taken of one object, its neighbours beside it: the sentence is about that object."""
+    noun = some_noun(rng, scene.things[index], category=0.96, color=0.6, fill=0.4, size=0.0)
+    relation = some_relation(rng, scene, index) if rng.random() < 0.7 else None
+    return _words(rng, Expression(noun, relations=(relation,) if relation else ()))
+
+
 def is_true(claim: Claim, scene: ShapeScene) -> bool:
     """Tell whether each expression of a claim is, generously read, true of some object of a scene."""
     return all(

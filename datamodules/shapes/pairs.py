@@ -1,19 +1,20 @@
 """Images with captions, to train a small CLIP on: no masks, no boxes, no referring expressions.
 
-Scenes come in families of four that share their objects but not how these are arranged or coloured, so that a
-caption has to get attributes and relations right to tell its own image from its sisters in the same batch.
+Scenes come in families of four that share their objects but not how these are arranged or coloured, so that
+a caption has to get attributes and relations right to tell its own image from its sisters in the same batch. As
+on the web, some pictures are of whole scenes, some of one subject with its neighbours, some of a thing alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
 
 import numpy as np
 from PIL import Image
 
-from datamodules.shapes.captions import close_up_caption, telling_caption
+from datamodules.shapes.captions import close_up_caption, subject_caption, telling_caption
 from datamodules.shapes.draw import draw_scene, paint_thing
 from datamodules.shapes.world import (
     CANVASES,
@@ -26,9 +27,12 @@ from datamodules.shapes.world import (
     sample_scene,
 )
 
+_Shot = tuple[Image.Image, Callable[[], str]]
+"""A picture, and someone who captions it."""
+
 FAMILY = 4
 _COUNTS = (1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6)
-_CLOSE_UPS = 0.25
+_CLOSE_UPS, _PORTRAITS = 0.2, 0.4
 _GREY = (128, 128, 128)
 
 
@@ -44,20 +48,18 @@ def family(seed: str, size: int, captions: int) -> tuple[np.ndarray, list[list[s
         uint8 images ``(4, size, size, 3)`` RGB, and for each its captions.
     """
     rng = Random(seed)
-    close_up = rng.random() < _CLOSE_UPS
-    scenes = list(_relatives(rng, sample_scene(rng, 1 if close_up else rng.choice(_COUNTS), EVERYTHING)))
-    images, texts = [], []
-    for scene in scenes:
-        others = [other for other in scenes if other is not scene]
-        picture = _draw_close_up(rng, scene.things[0]) if close_up else draw_scene(scene)[0]
-        images.append(np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)))
-        texts.append(
-            [
-                close_up_caption(rng, scene) if close_up else telling_caption(rng, scene, others)
-                for _ in range(captions)
-            ]
-        )
-    return np.stack(images), texts
+    manner = rng.random()
+    count = 1 if manner < _CLOSE_UPS else rng.choice(_COUNTS)
+    scenes = list(_relatives(rng, sample_scene(rng, count, EVERYTHING)))
+    if manner < _CLOSE_UPS:
+        shots = [_close_up(rng, scene) for scene in scenes]
+    elif manner < _CLOSE_UPS + _PORTRAITS:
+        index = rng.randrange(len(scenes[0].things))
+        shots = [_portrait(rng, scene, index) for scene in scenes]
+    else:
+        shots = [_view(rng, scene, [other for other in scenes if other is not scene]) for scene in scenes]
+    images = [np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)) for picture, _ in shots]
+    return np.stack(images), [[say() for _ in range(captions)] for _, say in shots]
 
 
 def _relatives(rng: Random, scene: ShapeScene) -> Iterator[ShapeScene]:
@@ -108,8 +110,30 @@ def _changed(rng: Random, scene: ShapeScene) -> ShapeScene:
     return replace(scene, things=tuple(things), background=rng.getrandbits(32))
 
 
-def _draw_close_up(rng: Random, thing: Thing) -> Image.Image:
-    """Paint an object alone on a plain ground, filling the frame, as in a product photo."""
+def _view(rng: Random, scene: ShapeScene, others: list[ShapeScene]) -> _Shot:
+    """Take the whole scene."""
+    return draw_scene(scene)[0], lambda: telling_caption(rng, scene, others)
+
+
+def _portrait(rng: Random, scene: ShapeScene, index: int) -> _Shot:
+    """Take a picture of one object near the middle of the frame, with the neighbours that fit in."""
+    thing = scene.things[index]
+    reach = thing.radius * rng.uniform(1.5, 3.4)
+    x, y = (place + rng.uniform(-0.5, 0.5) * thing.radius for place in (thing.x, thing.y))
+    left, top = max(0, round(x - reach)), max(0, round(y - reach))
+    right, bottom = min(scene.width, round(x + reach)), min(scene.height, round(y + reach))
+    inside = [t for t in scene.things if t is thing or (left < t.x < right and top < t.y < bottom)]
+    framed = replace(scene, things=tuple(inside))
+    picture = draw_scene(scene)[0].crop((left, top, right, bottom))
+    return picture, lambda: subject_caption(rng, framed, inside.index(thing))
+
+
+def _close_up(rng: Random, scene: ShapeScene) -> _Shot:
+    """Take an object alone on a plain ground, filling the frame, as in a product photo."""
+    return _draw_alone(rng, scene.things[0]), lambda: close_up_caption(rng, scene)
+
+
+def _draw_alone(rng: Random, thing: Thing) -> Image.Image:
     width, height = rng.choice(CANVASES)
     ground = _GREY if rng.random() < 0.75 else tuple(rng.randint(100, 215) for _ in range(3))
     patch, alpha = paint_thing(replace(thing, x=width / 2, y=height / 2))

@@ -56,13 +56,14 @@ def make_picture(seed: str, split: str, file: Path) -> Picture:
         The picture; every utterance denotes its object and no other.
     """
     rng = Random(seed)
-    scene = sample_scene(rng, rng.randint(3, 7))
-    while len(scene.things) < 3 or not _targets(scene, split):
+    while True:
         scene = sample_scene(rng, rng.randint(3, 7))
+        chosen = _choose(rng, scene, _targets(scene, split))
+        utterances = {name: {i: _say(rng, scene, i, name) for i in chosen} for name in REGISTERS}
+        if len(scene.things) >= 3 and all(any(said.values()) for said in utterances.values()):
+            break
     image, masks = draw_scene(scene)
     image.save(file)
-    chosen = _choose(rng, scene, _targets(scene, split))
-    utterances = {name: {i: _say(rng, scene, i, name) for i in chosen} for name in REGISTERS}
     return Picture(scene, masks, utterances)
 
 
