@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -48,7 +49,8 @@ def read_json(path: Path, opening: Literal["{", "["]) -> Any:
     if ends[1:] != _CLOSING[opening].encode():
         raise UserError(f"'{path}' breaks off: its last character is {ends[1:]!r}. Fetch the file anew.")
     try:
-        return json.loads(path.read_bytes())
+        with _no_collection():
+            return json.loads(path.read_bytes())
     except (ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"'{path}' is damaged JSON ({error}). Fetch the file anew.") from error
 
@@ -59,6 +61,18 @@ def _outermost(path: Path) -> bytes:
         first = file.read(4096).lstrip(_WHITE)[:1]
         file.seek(max(0, path.stat().st_size - 4096))
         return first + file.read().rstrip(_WHITE)[-1:]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from walking, time and again, through millions of values that all stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -81,12 +95,12 @@ def read_plain_pickle(path: Path) -> Any:
     """
     require_file(path, "annotation file")
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, _no_collection():
             return _PlainUnpickler(file, encoding="utf-8", errors="surrogateescape").load()
     except UserError as error:
         raise UserError(f"'{path}' was refused: {error}. Fetch the file from a source you trust.") from error
     except Exception as error:  # the unpickler answers to damage with nearly every exception there is
-        reason = str(error) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"'{path}' is not a readable pickle ({reason}). Fetch the file anew.") from error
 
 

@@ -56,8 +56,10 @@ class Segmentation:
         if not isinstance(polygons, list):
             return cls(fault=f"the polygons of an instance are {type(polygons).__name__}, not a list")
         try:
-            arrays = tuple(np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in polygons)
+            arrays = tuple(np.asarray(polygon, dtype=np.float64) for polygon in polygons)
         except (TypeError, ValueError, OverflowError):
+            arrays = (np.zeros(1),)
+        if any(array.size and array.shape[1:] != (2,) for array in arrays):
             return cls(fault="a polygon is not a list of [x, y] points")
         return cls._from_polygons(tuple(array.reshape(-1) for array in arrays))
 

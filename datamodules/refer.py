@@ -87,15 +87,14 @@ def _join(
     wanted = {ref["ann_id"] for refs in by_image.values() for ref in refs}
     targets: dict[Key, Segmentation] = {}
     others: dict[Key, list[Segmentation]] = defaultdict(list)
-    for annotation in sorted(instances["annotations"], key=lambda annotation: sort_key(annotation["id"])):
+    for annotation in instances["annotations"]:
         proposed = all_instances and annotation["image_id"] in by_image and not annotation.get("iscrowd")
-        if not proposed and annotation["id"] not in wanted:
-            continue
-        segmentation = Segmentation.from_json(annotation["segmentation"])
-        if annotation["id"] in wanted:
-            targets[annotation["id"]] = segmentation
-        if proposed:
-            others[annotation["image_id"]].append(segmentation)
+        if proposed or annotation["id"] in wanted:
+            segmentation = Segmentation.from_json(annotation["segmentation"])
+            if annotation["id"] in wanted:
+                targets[annotation["id"]] = segmentation
+            if proposed:
+                others[annotation["image_id"]].append(segmentation)
     names = {category["id"]: category["name"] for category in instances["categories"]}
     _check_complete("image", by_image, images, files)
     _check_complete("annotation", wanted, targets, files)

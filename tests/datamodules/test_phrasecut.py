@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datamodules.phrasecut import PhraseCut, read_split, write_phrasecut
+from gl_ris.errors import UserError
+
+
+def box(x: int, y: int, x1: int, y1: int) -> list[list[int]]:
+    return [[x, y], [x1, y], [x1, y1], [x, y1]]
+
+
+def task(
+    task_id: str, image_id: int, phrase: str, name: str, *polygons: list[list[list[int]]]
+) -> dict[str, Any]:
+    return {
+        "task_id": task_id,
+        "image_id": image_id,
+        "ann_ids": list(range(len(polygons))),
+        "phrase": phrase,
+        "phrase_structure": {
+            "name": name,
+            "attributes": ["black"],
+            "relation_ids": [3],
+            "relation_descriptions": [["on", "grass"]],
+            "type": "attribute",
+        },
+        "instance_boxes": [[0, 0, 1, 1] for _ in polygons],
+        "Polygons": list(polygons),
+    }
+
+
+# the form of the published file: two dogs, the second of two pieces; then a phrase for the first alone
+TASKS = [
+    task("20__b", 20, "black dogs", "dog", [box(0, 0, 2, 2)], [box(5, 0, 6, 1), box(8, 3, 9, 4)]),
+    task("20__a", 20, "small dog", "dog", [box(0, 0, 2, 2)]),
+    task("11__x", 11, "狗 on grass", "grass", [box(0, 0, 3, 1)]),
+]
+IMAGES = [
+    {"image_id": 20, "width": 10, "height": 6, "url": "https://x/20.jpg", "split": "val"},
+    {"image_id": 11, "width": 4, "height": 4, "url": "https://x/11.jpg", "split": "val"},
+    {"image_id": 99, "width": 4, "height": 4, "url": "https://x/99.jpg", "split": "train"},
+]
+
+
+@pytest.fixture(params=["image_data_split.json", "image_data_split3000.json"])
+def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    (tmp_path / "refer_val.json").write_text(json.dumps(TASKS))
+    (tmp_path / request.param).write_text(json.dumps(IMAGES))
+    return tmp_path
+
+
+def test_published_files_are_read(folder: Path) -> None:
+    small, large = read_split(folder, "val")
+    assert (small.image_id, small.file_name, small.height, small.width) == (11, "11.jpg", 4, 4)
+    assert (large.image_id, large.height, large.width) == (20, 6, 10)
+    assert [r.sentences for r in large.referents] == [("small dog",), ("black dogs",)]
+    assert [r.ref_id for r in large.referents] == ["20__a", "20__b"]
+    assert [r.sent_ids for r in large.referents] == [("20__a",), ("20__b",)]
+    assert [r.category for r in large.referents] == ["dog", "dog"]
+    assert small.referents[0].sentences == ("狗 on grass",)
+
+
+def test_the_target_is_the_union_of_all_instances(folder: Path) -> None:
+    _, large = read_split(folder, "val")
+    wanted = np.zeros((6, 10), dtype=bool)
+    wanted[0:3, 0:3] = True  # drawn with the outline: 0 to 2 in both directions
+    wanted[0:2, 5:7] = True
+    wanted[3:5, 8:10] = True
+    np.testing.assert_array_equal(large.referents[1].mask(6, 10, "drawn").numpy(), wanted)
+
+
+def test_ground_truth_proposals_are_the_distinct_instances(folder: Path) -> None:
+    _, large = read_split(folder, "val", all_instances=True)
+    assert [int(s.mask(6, 10, "drawn").sum()) for s in large.instances] == [9, 8]
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    write_phrasecut(tmp_path / "set", "val", TASKS, IMAGES[:2])
+    assert json.loads((tmp_path / "set" / "refer_val.json").read_text()) == TASKS
+    assert [i["image_id"] for i in json.loads((tmp_path / "set" / "image_data_split.json").read_text())] == [
+        11,
+        20,
+    ]
+    assert [r.image_id for r in read_split(tmp_path / "set", "val")] == [11, 20]
+
+
+def test_a_second_split_keeps_the_first_ones_images_and_counts(tmp_path: Path) -> None:
+    write_phrasecut(tmp_path, "val", TASKS, IMAGES[:2])
+    write_phrasecut(tmp_path, "train", [task("99__0", 99, "dog", "dog", [box(0, 0, 1, 1)])], IMAGES[2:])
+    assert [r.image_id for r in read_split(tmp_path, "val")] == [11, 20]
+    assert [r.image_id for r in read_split(tmp_path, "train")] == [99]
+    counts = json.loads((tmp_path / "name_att_rel_count.json").read_text())
+    assert counts == {"cat": [["dog", 3], ["grass", 1]], "att": [["black", 4]], "rel": [["on", 4]]}
+    write_phrasecut(tmp_path, "train", [], [])
+    assert json.loads((tmp_path / "name_att_rel_count.json").read_text())["cat"] == [["dog", 2], ["grass", 1]]
+
+
+@pytest.mark.parametrize("structure", [None, {}, "absent"], ids=str)
+def test_a_phrase_without_structure_has_no_category(folder: Path, structure: Any) -> None:
+    tasks = [dict(TASKS[2], phrase_structure=structure)]
+    if structure == "absent":
+        del tasks[0]["phrase_structure"]
+    (folder / "refer_val.json").write_text(json.dumps(tasks))
+    assert read_split(folder, "val")[0].referents[0].category is None
+
+
+def test_a_split_that_is_not_there(folder: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"Unknown split of PhraseCut 'vall'\. Did you mean 'val'\? Available: val\."
+    ):
+        read_split(folder, "vall")
+
+
+def test_a_missing_list_of_images_is_named(tmp_path: Path) -> None:
+    (tmp_path / "refer_val.json").write_text(json.dumps(TASKS))
+    with pytest.raises(UserError, match=r"No image_data_split\.json or image_data_split3000\.json in"):
+        read_split(tmp_path, "val")
+
+
+def test_an_image_that_is_not_listed(folder: Path) -> None:
+    (folder / "refer_val.json").write_text(json.dumps([*TASKS, task("5__0", 5, "a", "a", [box(0, 0, 1, 1)])]))
+    with pytest.raises(UserError, match="is about image 5, which is not in the list of images"):
+        read_split(folder, "val")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"phrase": None}, "task 0: 'phrase' should be str, not NoneType"),
+        ({"Polygons": {}}, "task 0: 'Polygons' should be list, not dict"),
+        ({"task_id": 1.0}, "task 0: 'task_id' should be int or str, not float"),
+        ({"phrase_structure": {"name": 3}}, "its phrase_structure: 'name' should be str, not int"),
+        ({"phrase_structure": [1]}, "its phrase_structure is list"),
+    ],
+    ids=["phrase", "polygons", "id", "name", "structure"],
+)
+def test_tasks_of_another_shape_are_refused(folder: Path, change: dict[str, Any], match: str) -> None:
+    (folder / "refer_val.json").write_text(json.dumps([dict(TASKS[0], **change)]))
+    with pytest.raises(UserError, match=match):
+        read_split(folder, "val")
+
+
+def test_making_the_data_module_reads_nothing(tmp_path: Path) -> None:
+    data = PhraseCut(tmp_path / "none")
+    assert (data.dataset_name, data.partition, data.split) == ("phrasecut", "official", "test")
+    with pytest.raises(UserError, match=r"No refer_<split>\.json of PhraseCut; looked in .*VGPhraseCut_v0"):
+        data.setup()
