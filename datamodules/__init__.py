@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from datamodules.phrasecut import PhraseCut
@@ -9,15 +10,20 @@ from datamodules.refcoco import RefCOCO
 from datamodules.scene import Scene
 
 if TYPE_CHECKING:
-    from datamodules.refshapes import RefShapes
+    from datamodules.captioned_shapes import CaptionedShapes
+    from datamodules.refshapes import RefShapes, RefShapesPhrases
 
-__all__ = ["PhraseCut", "RefCOCO", "RefShapes", "Scene"]
+__all__ = ["CaptionedShapes", "PhraseCut", "RefCOCO", "RefShapes", "RefShapesPhrases", "Scene"]
+
+_LATE = {
+    "CaptionedShapes": "datamodules.captioned_shapes",
+    "RefShapes": "datamodules.refshapes",
+    "RefShapesPhrases": "datamodules.refshapes",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `RefShapes` only when it is asked for, since it brings what is needed to draw scenes."""
-    if name == "RefShapes":
-        from datamodules.refshapes import RefShapes
-
-        return RefShapes
+    """Import what draws its own data only when it is asked for."""
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

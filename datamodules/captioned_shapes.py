@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,10 @@ class CaptionedShapes(LightningDataModule):
         """All captions, by family and image, those held out last."""
         loaded: list[list[list[str]]] = json.loads((self.folder / "captions.json").read_text())
         return loaded
+
+    def training_captions(self) -> Iterator[str]:
+        """Every caption but those held out."""
+        return (text for images in self.texts()[: self.families] for captions in images for text in captions)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of uint8 images ``(B, H, W, 3)`` and `captions_per_visit` lists of B captions."""

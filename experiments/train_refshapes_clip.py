@@ -1,82 +1,112 @@
-"""Train one of the two small CLIPs that ship with the project, on captioned pictures of shapes alone."""
+"""Train one of the two small CLIPs that ship with the project: ``python -m experiments.train_refshapes_clip``."""
 
 from __future__ import annotations
 
-import shutil
+import csv
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, cast
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "clip"
-VOCABULARY = 641
+from experiments.command import Command, run
+
+if TYPE_CHECKING:
+    from experiments.cli import ExperimentCLI
+
+COMMAND = Command(
+    name="train_refshapes_clip",
+    summary=(
+        "Train a small CLIP on captioned pictures of shapes: open_clip's own model classes and loss, images and "
+        "captions alone, no masks. The run folder gets checkpoints, the curve (metrics.csv) and the model as an "
+        "open_clip local-dir: folder. Naming the folder of a run that was stopped goes on with it."
+    ),
+    examples=(
+        ("tower=vit", "the VisionTransformer that ships as refshapes-vit"),
+        (
+            "tower=rn run_dir=runs/rn",
+            "the ModifiedResNet; the same command again goes on from the last checkpoint",
+        ),
+        ("tower=vit trainer.max_steps=20000 trainer.precision=bf16-mixed", "longer, on a GPU"),
+    ),
+    explained=(
+        ("model", "gl_ris/contrastive.py", "ContrastiveCLIP"),
+        ("data", "datamodules/captioned_shapes.py", "CaptionedShapes"),
+    ),
+)
+EVERY_STEPS = 100
 
 
-def train(
-    tower: Literal["vit", "rn"],
-    output: Path,
-    steps: int = 2500,
-    learning_rate: float = 1e-3,
-    patch_dropout: float = 0.0,
-    families: int = 10_000,
-    batch_size: int = 128,
-    seed: int = 0,
-    threads: int = 1,
-) -> None:
-    """Train, and leave an open_clip ``local-dir:`` folder.
+def train(cli: ExperimentCLI) -> Path:
+    """Train and export.
 
-    Args:
-        tower: ``vit`` for a VisionTransformer, ``rn`` for a ModifiedResNet.
-        output: Where the run is written: checkpoints, the loss curve, and at the end the model in ``model/``.
-            A run that was stopped goes on from its last checkpoint.
-        steps: Number of optimiser steps.
-        learning_rate: Its peak.
-        patch_dropout: Share of the patches left out of a step while the rate is level (vit only).
-        families: Number of families of four captioned images.
-        batch_size: Images per step.
-        seed: Of the images, their captions, the weights and the order.
-        threads: CPU threads.
+    Returns:
+        The folder of the model, in open_clip's ``local-dir:`` form, with the curve beside it.
     """
-    import torch
-    from lightning import Trainer, seed_everything
+    from experiments.recorder import write_config
+    from experiments.run_folder import RunFolder
+    from gl_ris.tokenizer import train_tokenizer
+
+    model, data, trainer = cast("Any", cli.model), cast("Any", cli.datamodule), cli.trainer
+    last = Path(cli.config.run_dir or "") / "checkpoints" / "last.ckpt"
+    resumed = bool(cli.config.run_dir) and last.is_file()
+    folder = (
+        last.parents[1]
+        if resumed
+        else RunFolder(COMMAND.name, cli.config.run_dir, cli.config.overwrite).create()
+    )
+    write_config(folder / "config.yaml", cli.settings(), COMMAND.program)
+    data.prepare_data()
+    tokenizer = folder / "tokenizer"
+    if not tokenizer.is_dir():
+        train_tokenizer(data.training_captions(), tokenizer, model.vocabulary)
+    model.use_tokenizer(tokenizer)
+    _set_up_logs(trainer, folder)
+    _keep_curve(folder)
+    trainer.fit(model, data, ckpt_path=last if resumed else None, weights_only=True if resumed else None)
+    model.export(folder / "model", tokenizer)
+    _keep_curve(folder)
+    _join_curves(sorted(folder.glob("curve-*.csv")), folder / "model" / "training.csv")
+    print(f"\nModel        {folder / 'model'}")
+    return folder / "model"
+
+
+def _set_up_logs(trainer: Any, folder: Path) -> None:
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger
 
-    from datamodules.captioned_shapes import CaptionedShapes
-    from gl_ris.contrastive import ContrastiveCLIP
-    from gl_ris.tokenizer import train_tokenizer
+    trainer.loggers = [CSVLogger(folder, name="", version="")]
+    trainer.callbacks.append(
+        ModelCheckpoint(folder / "checkpoints", save_last=True, every_n_train_steps=EVERY_STEPS)
+    )
 
-    torch.set_num_threads(threads)
-    seed_everything(seed)
-    data = CaptionedShapes(families=families, batch_size=batch_size, seed=seed)
-    data.prepare_data()
-    tokenizer = output / "tokenizer"
-    if not tokenizer.is_dir():
-        texts = data.texts()[: data.families]
-        train_tokenizer(
-            (t for images in texts for captions in images for t in captions), tokenizer, VOCABULARY
-        )
-    module = ContrastiveCLIP(
-        CONFIGS / f"refshapes-{tower}.json", tokenizer, learning_rate, patch_dropout=patch_dropout
-    )
-    last = output / "checkpoints" / "last.ckpt"
-    trainer = Trainer(
-        max_steps=steps,
-        accelerator="auto",
-        devices=1,
-        logger=CSVLogger(output, name="", version=""),
-        log_every_n_steps=10,
-        val_check_interval=200,
-        check_val_every_n_epoch=None,
-        gradient_clip_val=1.0,
-        callbacks=[
-            ModelCheckpoint(output / "checkpoints", save_last=True, every_n_train_steps=100, save_top_k=1)
-        ],
-    )
-    trainer.fit(module, data, ckpt_path=last if last.is_file() else None)
-    module.export(output / "model", tokenizer)
-    shutil.copy(output / "metrics.csv", output / "model" / "training.csv")
+
+def _keep_curve(folder: Path) -> None:
+    """Put the curve so far where the logger of a resumed run does not write over it."""
+    if (folder / "metrics.csv").is_file():
+        (folder / "metrics.csv").rename(folder / f"curve-{len(list(folder.glob('curve-*.csv'))):03d}.csv")
+
+
+def _join_curves(parts: list[Path], path: Path) -> None:
+    """Write the curves of a run and its resumptions as one; where two tell of a step, the later one counts."""
+    rows: dict[tuple[str, bool], dict[str, str]] = {}
+    for part in parts:
+        with part.open(newline="") as file:
+            for row in csv.DictReader(file):
+                rows[row["step"], bool(row.get("train/loss"))] = row
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows.values(), key=lambda row: int(row["step"])))
+
+
+def main() -> None:
+    """Train what the command line describes."""
+    import datamodules.captioned_shapes  # noqa: F401  so that its class is known by its short name
+    from datamodules.captioned_shapes import CaptionedShapes
+    from experiments.cli import ExperimentCLI
+    from gl_ris.contrastive import ContrastiveCLIP
+
+    train(ExperimentCLI(COMMAND, ContrastiveCLIP, CaptionedShapes))
 
 
 if __name__ == "__main__":
-    from jsonargparse import CLI
-
-    CLI(train, as_positional=False)
+    run(COMMAND, main)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 Tokenize = Callable[[list[str]], Tensor]
 Batch = tuple[Tensor, list[list[str]]]
 
-LEVEL = 0.6
+LEVEL = 0.75
 """Share of the steps before the learning rate falls; a run stopped before that can go on to fewer steps."""
 
 
@@ -25,10 +25,10 @@ class ContrastiveCLIP(LightningModule):
     """Train a CLIP with open_clip's own model class and loss.
 
     Args:
-        config: An ``open_clip_config.json``: ``model_cfg`` and ``preprocess_cfg``.
-        tokenizer: The folder of a Hugging Face tokenizer whose end token has the highest id.
-        learning_rate: Peak of the schedule: linear warm-up, level, then linearly to zero over the last 40% of
-            the trainer's ``max_steps``.
+        model_cfg: open_clip's ``model_cfg``: ``embed_dim``, ``vision_cfg``, ``text_cfg``.
+        preprocess_cfg: open_clip's ``preprocess_cfg``; its mean and standard deviation are used in training.
+        learning_rate: Peak of the schedule: linear warm-up, level, then linearly to zero over the last quarter
+            of the trainer's ``max_steps``.
         weight_decay: On matrices; gains, biases, embeddings and the temperature have none.
         warmup: Number of steps to the peak.
         patch_dropout: Share of a VisionTransformer's patches left out of a training step, which makes it that
@@ -37,8 +37,8 @@ class ContrastiveCLIP(LightningModule):
 
     def __init__(
         self,
-        config: Path,
-        tokenizer: Path,
+        model_cfg: dict[str, Any],
+        preprocess_cfg: dict[str, Any],
         learning_rate: float = 1e-3,
         weight_decay: float = 0.1,
         warmup: int = 150,
@@ -48,16 +48,27 @@ class ContrastiveCLIP(LightningModule):
         from open_clip.loss import ClipLoss
         from open_clip.model import CLIP
 
-        self.save_hyperparameters()
-        self.open_clip_config: dict[str, Any] = json.loads(Path(config).read_text())
-        cfg = self.open_clip_config["model_cfg"]
-        vision = dict(cfg["vision_cfg"], patch_dropout=patch_dropout) if patch_dropout else cfg["vision_cfg"]
-        self.model = CLIP(cfg["embed_dim"], vision, cfg["text_cfg"]).to(memory_format=torch.channels_last)
+        self.model_cfg, self.preprocess_cfg = model_cfg, preprocess_cfg
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.warmup, self.patch_dropout = warmup, patch_dropout
+        vision = dict(model_cfg["vision_cfg"])
+        if patch_dropout:
+            vision["patch_dropout"] = patch_dropout
+        self.model = CLIP(model_cfg["embed_dim"], vision, model_cfg["text_cfg"])
+        self.model.to(memory_format=torch.channels_last)
         self.loss = ClipLoss()
-        self.tokenize = load_tokenizer(tokenizer, cfg["text_cfg"]["context_length"])
-        preprocess = self.open_clip_config["preprocess_cfg"]
-        self.register_buffer("mean", torch.tensor(preprocess["mean"]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(preprocess["std"]).view(1, 3, 1, 1), persistent=False)
+        self.tokenize: Tokenize = _no_tokenizer
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(preprocess_cfg[name]).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens that the text tower knows."""
+        return int(self.model_cfg["text_cfg"]["vocab_size"])
+
+    def use_tokenizer(self, folder: Path) -> None:
+        """Read texts with a Hugging Face tokenizer whose end token has the highest id."""
+        self.tokenize = load_tokenizer(folder, self.model_cfg["text_cfg"]["context_length"])
 
     def features(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """Encode a batch of images and their sets of captions.
@@ -97,13 +108,13 @@ class ContrastiveCLIP(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with CLIP's betas; warm-up, level, decay."""
-        rate, total = self.hparams["learning_rate"], int(self.trainer.estimated_stepping_batches)
+        total = int(self.trainer.estimated_stepping_batches)
         optimizer = torch.optim.AdamW(
-            _decay_groups(self.model.named_parameters(), self.hparams["weight_decay"]),
-            lr=rate,
+            _decay_groups(self.model.named_parameters(), self.weight_decay),
+            lr=self.learning_rate,
             betas=(0.9, 0.98),
         )
-        warmup, decay = self.hparams["warmup"], (1 - LEVEL) * total
+        warmup, decay = self.warmup, (1 - LEVEL) * total
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: max(0.0, min((step + 1) / warmup, 1.0, (total - step) / decay))
         )
@@ -119,7 +130,8 @@ class ContrastiveCLIP(LightningModule):
             for name, value in self.model.state_dict().items()
         }
         save_file({k: v.contiguous().cpu() for k, v in state.items()}, folder / "open_clip_model.safetensors")
-        (folder / "open_clip_config.json").write_text(json.dumps(self.open_clip_config, indent=2) + "\n")
+        config = {"model_cfg": self.model_cfg, "preprocess_cfg": self.preprocess_cfg}
+        (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
     def _encode_text(self, tokens: Tensor) -> Tensor:
         """open_clip's text tower over texts cut at the longest: causal, so padding behind adds nothing."""
@@ -134,7 +146,11 @@ class ContrastiveCLIP(LightningModule):
         dropout = getattr(self.model.visual, "patch_dropout", None)
         if dropout is not None and hasattr(dropout, "prob"):
             late = self.global_step >= LEVEL * self.trainer.estimated_stepping_batches
-            dropout.prob = 0.0 if late else self.hparams["patch_dropout"]
+            dropout.prob = 0.0 if late else self.patch_dropout
+
+
+def _no_tokenizer(texts: list[str]) -> Tensor:
+    raise RuntimeError("No tokenizer: call use_tokenizer first.")
 
 
 def load_tokenizer(folder: Path, context_length: int) -> Tokenize:

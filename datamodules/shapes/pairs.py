@@ -1,8 +1,8 @@
 """Images with captions, to train a small CLIP on: no masks, no boxes, no referring expressions.
 
 Scenes come in families of four that share their objects but not how these are arranged or coloured, so that
-a caption has to get attributes and relations right to tell its own image from its sisters in the same batch. As
-on the web, some pictures are of whole scenes, some of one subject with its neighbours, some of a thing alone.
+a caption has to get attributes and relations right to tell its own image from its sisters in the same batch.
+As on the web, some pictures show whole scenes, some one subject with its neighbours, some a thing alone.
 """
 
 from __future__ import annotations
