@@ -1,4 +1,4 @@
-"""Train one of the two small CLIPs that ship with the project: ``python -m experiments.train_refshapes_clip``."""
+"""Train one of the small CLIPs that ship with the project: ``python -m experiments.train_refshapes_clip``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 COMMAND = Command(
     name="train_refshapes_clip",
     summary=(
-        "Train a small CLIP on captioned pictures of shapes: open_clip's own model classes and loss, images and "
-        "captions alone, no masks. The run folder gets checkpoints, the curve (metrics.csv) and the model as an "
-        "open_clip local-dir: folder. Naming the folder of a run that was stopped goes on with it."
+        "Train a small CLIP on captioned pictures of shapes: open_clip's own model classes and loss, images "
+        "and captions alone, no masks. The run folder gets checkpoints, the curve and the model "
+        "as an open_clip local-dir: folder. Naming the folder of a run that was stopped goes on with it."
     ),
     examples=(
         ("tower=vit", "the VisionTransformer that ships as refshapes-vit"),
@@ -85,7 +85,7 @@ def _keep_curve(folder: Path) -> None:
 
 
 def _join_curves(parts: list[Path], path: Path) -> None:
-    """Write the curves of a run and its resumptions as one; where two tell of a step, the later one counts."""
+    """Write the curves of a run and its resumptions as one; of two rows for a step the later counts."""
     rows: dict[tuple[str, bool], dict[str, str]] = {}
     for part in parts:
         with part.open(newline="") as file:

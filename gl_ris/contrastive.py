@@ -26,9 +26,9 @@ class ContrastiveCLIP(LightningModule):
 
     Args:
         model_cfg: open_clip's ``model_cfg``: ``embed_dim``, ``vision_cfg``, ``text_cfg``.
-        preprocess_cfg: open_clip's ``preprocess_cfg``; its mean and standard deviation are used in training.
-        learning_rate: Peak of the schedule: linear warm-up, level, then linearly to zero over the last quarter
-            of the trainer's ``max_steps``.
+        preprocess_cfg: open_clip's ``preprocess_cfg``; its mean and std are used in training.
+        learning_rate: Peak of the schedule: linear warm-up, level, then linearly to zero over the last
+            quarter of the trainer's ``max_steps``.
         weight_decay: On matrices; gains, biases, embeddings and the temperature have none.
         warmup: Number of steps to the peak.
         patch_dropout: Share of a VisionTransformer's patches left out of a training step, which makes it that

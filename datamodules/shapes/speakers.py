@@ -94,6 +94,8 @@ def _long(rng: Random, scene: ShapeScene, index: int) -> tuple[Expression, str]:
     manner = rng.random()
     first = some_relation(rng, scene, index, depth=1 if manner < 0.15 else 0)
     second = some_relation(rng, scene, index) if manner > 0.8 else None
+    if first and second and first.anchor.category == second.anchor.category:
+        second = None  # "next to the tiny star and beside a star" says a thing twice
     relations = tuple(relation for relation in (first, second) if relation)
     meaning = Expression(noun, relations=relations)
     if relations and rng.random() < 0.2:
