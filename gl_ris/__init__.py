@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gl_ris.scorers.cropping import Cropping
     from gl_ris.scorers.global_local import GlobalLocal
     from gl_ris.scorers.random_proposal import RandomProposal
+    from gl_ris.segmentation import Segmentation, segment
     from gl_ris.text import noun_phrases
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "Recipe",
     "RegionCLIP",
     "Scorer",
+    "Segmentation",
     "UserError",
     "load_clip",
     "load_scorer",
     "noun_phrases",
+    "segment",
 ]
 
 _HOMES = {
@@ -38,10 +41,12 @@ _HOMES = {
     "Recipe": "gl_ris.recipe",
     "RegionCLIP": "gl_ris.clip",
     "Scorer": "gl_ris.scorers",
+    "Segmentation": "gl_ris.segmentation",
     "UserError": "gl_ris.errors",
     "load_clip": "gl_ris.clip",
     "load_scorer": "gl_ris.scorers",
     "noun_phrases": "gl_ris.text",
+    "segment": "gl_ris.segmentation",
 }
 
 

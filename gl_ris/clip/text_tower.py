@@ -41,8 +41,9 @@ class TextTower:
         # CLIP keeps the settings of the text tower under names of its own.
         self.pool_type = getattr(self.tower, "text_pool_type", getattr(self.tower, "pool_type", None))
         self.eos_id: Any = getattr(self.tower, "text_eos_id", getattr(self.tower, "eos_id", None))
-        # Hugging Face towers do not say.
-        self.context_length: int = getattr(self.tower, "context_length", 77)
+        # Hugging Face towers do not say how much they read, their tokenizers do.
+        limits = [getattr(source, "context_length", None) for source in (tokenizer, self.tower)]
+        self.context_length: int = next(limit for limit in limits if limit)
         self.trimmed = (
             getattr(self.tower, "attn_mask", None) is not None
             and getattr(self.tower, "cls_emb", None) is None
@@ -77,7 +78,7 @@ class TextTower:
         """Encode a batch to float32 ``(len(batch.texts), D)``, not normalised (Eqs. 6, 7)."""
         tokens = batch.tokens.to(next(self.model.parameters()).device)
         if not self.trimmed:
-            return self.model.encode_text(tokens).float()
+            return self.model.encode_text(tokens, normalize=False).float()
         tower, length = self.tower, tokens.shape[1]
         dtype = tower.transformer.get_cast_dtype()
         hidden = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)

@@ -30,12 +30,12 @@ class RandomProposal(Scorer):
         self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
     ) -> Tensor:
         """Draw scores in [0, 1)."""
-        pixels = context.image.cpu().contiguous().numpy().tobytes()
-        rows = [_draw(pixels, text, len(context.masks)) for text in expressions]
+        seed = hashlib.blake2b(context.image.cpu().contiguous().numpy().tobytes(), digest_size=8)
+        rows = [_draw(seed.copy(), text, len(context.masks)) for text in expressions]
         return torch.stack(rows).to(context.masks.device)
 
 
-def _draw(pixels: bytes, expression: str, count: int) -> Tensor:
-    digest = hashlib.blake2b(pixels + expression.encode(), digest_size=8).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+def _draw(seed: hashlib.blake2b, expression: str, count: int) -> Tensor:
+    seed.update(expression.encode())
+    generator = torch.Generator().manual_seed(int.from_bytes(seed.digest(), "big") >> 1)
     return torch.rand(count, generator=generator)

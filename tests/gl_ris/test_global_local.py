@@ -277,7 +277,16 @@ def test_a_changed_image_is_never_mistaken_for_the_last_one(
 def test_scores_are_the_same_bits_for_any_number_of_threads(
     clip: RegionCLIP, image: Tensor, masks: Tensor, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results = []
+    results, used = [], set()
+    for tower, name in (
+        (clip.tower, "encode"),
+        (clip.tower, "region_features"),
+        (clip._text_tower, "encode"),
+    ):
+        work = getattr(tower, name)
+        monkeypatch.setattr(
+            tower, name, lambda *a, work=work: (used.add(torch.get_num_threads()), work(*a))[1]
+        )
     before = torch.get_num_threads()
     for count in (1, threads):
         monkeypatch.setattr(clip, "_context", None)
@@ -290,6 +299,7 @@ def test_scores_are_the_same_bits_for_any_number_of_threads(
         finally:
             torch.set_num_threads(before)
     assert torch.equal(*results)
+    assert used == {1}
 
 
 @pytest.mark.parametrize(

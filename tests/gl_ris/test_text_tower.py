@@ -75,7 +75,7 @@ def test_other_text_towers(clip_folder: Callable[..., Path], text_cfg: dict[str,
 
 def test_the_widely_used_tokenizer_and_an_ordinary_architecture() -> None:
     with pytest.warns(UserWarning, match="random weights"):
-        clip = load_clip("ViT-B-32-quickgelu")
+        clip = load_clip("ViT-S-32-alt")
     texts = [
         "a dark brown leather sofa behind a foot stool that has a laptop computer on it",
         "man",
@@ -84,7 +84,7 @@ def test_the_widely_used_tokenizer_and_an_ordinary_architecture() -> None:
     with pytest.warns(UserWarning, match="1 of the texts are longer than the 77 tokens"):
         actual = clip.encode_texts(texts)
     with torch.no_grad():
-        expected = clip.model.encode_text(open_clip.get_tokenizer("ViT-B-32")(texts))
+        expected = clip.model.encode_text(open_clip.get_tokenizer("ViT-S-32-alt")(texts))
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -126,7 +126,7 @@ def test_a_batch_holds_one_length_and_depends_on_the_set_alone(folder: Path) -> 
         assert {len(text.split()) + 2 for text in batch.texts} == {batch.tokens.shape[1]}
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 20])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
 def test_prepared_texts_are_the_same_bits_for_any_number_of_processes(folder: Path, world_size: int) -> None:
     reference = fresh(folder)
     reference.text_batch_size = 2
