@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.train_refshapes_clip import _join_curves
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    "data.families=8", "data.held_out=2", "data.captions=2", "data.batch_size=8", "data.image_size=128",
+    "trainer.val_check_interval=2", "trainer.log_every_n_steps=1", "trainer.enable_progress_bar=false",
+]  # fmt: skip
+
+
+def run(cache: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "GL_RIS_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "experiments.train_refshapes_clip", *SMALL, *args]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+
+
+@pytest.mark.slow
+def test_training_leaves_a_model_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    from gl_ris.clip import load_clip
+
+    folder = tmp_path / "run"
+    first = run(tmp_path, "tower=vit", f"run_dir={folder}", "trainer.max_steps=2")
+    assert first.returncode == 0, first.stderr
+    assert "Drawing captioned shapes" in first.stderr
+    again = run(tmp_path, "tower=vit", f"--run_dir={folder}", "--trainer.max_steps=4")
+    assert again.returncode == 0, again.stderr
+    rows = list(csv.DictReader((folder / "model" / "training.csv").open()))
+    steps = [int(row["step"]) for row in rows if row["train/loss"]]
+    assert len(steps) == 4
+    assert steps == sorted(set(steps))
+    assert any(row["val/caption_retrieval@1"] for row in rows)
+    assert load_clip(f"local-dir:{folder / 'model'}").encode_texts(["a red star"]).shape == (1, 128)
+
+
+def test_a_later_row_for_a_step_counts(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("epoch,step,train/loss\n0,9,4.0\n0,19,3.0\n")
+    (tmp_path / "b.csv").write_text("epoch,step,train/loss,val/loss\n0,19,2.5,\n0,19,,3.5\n")
+    _join_curves([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "all.csv")
+    assert (tmp_path / "all.csv").read_text().splitlines() == [
+        "epoch,step,train/loss,val/loss",
+        "0,9,4.0,",
+        "0,19,2.5,",
+        "0,19,,3.5",
+    ]
