@@ -7,6 +7,7 @@ import re
 import warnings
 from typing import Any, Literal
 
+import torch
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -89,11 +90,15 @@ class ExperimentCLI(LightningCLI):
             parser.add_argument(f"--{name}", type=_KINDS[name], default=default, help=explanation)
 
     def before_instantiate_classes(self) -> None:
-        """Check what Lightning would answer with a traceback.
+        """Check what Lightning would answer with a traceback; let ``auto`` choose between CUDA and CPU only.
+
+        Apple's MPS has neither float64 nor every resize that the recipes need; it must be asked for by name.
 
         Raises:
             UserError: ``trainer.devices`` is not a number of devices.
         """
+        if self.config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
+            self.config.trainer.accelerator = "cpu"
         devices = self.config.trainer.devices
         if not isinstance(devices, list) and not _DEVICES.fullmatch(str(devices)):
             raise UserError(

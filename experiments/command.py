@@ -28,6 +28,7 @@ class Command:
         summary: What it does, in a sentence or two.
         examples: Pairs of arguments and what they do.
         shorthand: Short spellings of options, e.g. ``{"limit": "data.limit"}``.
+        groups: Kinds of ready-made settings that it knows: folders of ``configs``.
         explained: Options to explain in the help: for each prefix, the source file (relative to the project)
             and the class whose ``__init__`` takes them.
     """
@@ -36,6 +37,7 @@ class Command:
     summary: str
     examples: tuple[tuple[str, str], ...]
     shorthand: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
     explained: tuple[tuple[str, str, str], ...] = ()
 
     @property
@@ -48,13 +50,9 @@ class Command:
         """The file with its default settings."""
         return CONFIGS / f"{self.name}.yaml"
 
-
-def groups() -> dict[str, list[str]]:
-    """Return the ready-made settings: the names of the files in each folder of ``configs``."""
-    names: dict[str, list[str]] = {}
-    for file in sorted(CONFIGS.glob("*/*.yaml"), key=lambda file: (file.parent.name, file.stem)):
-        names.setdefault(file.parent.name, []).append(file.stem)
-    return names
+    def settings(self) -> dict[str, list[str]]:
+        """Return the names of the ready-made settings of each kind."""
+        return {kind: sorted(file.stem for file in (CONFIGS / kind).glob("*.yaml")) for kind in self.groups}
 
 
 def run(command: Command, main: Callable[[], None]) -> NoReturn:

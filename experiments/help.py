@@ -6,7 +6,7 @@ import ast
 import textwrap
 from collections.abc import Iterator
 
-from experiments.command import ENV_PREFIX, ROOT, Command, groups
+from experiments.command import ENV_PREFIX, ROOT, Command
 
 # Options that every command has: name, default, explanation.
 COMMON = (
@@ -42,8 +42,7 @@ def help_text(command: Command) -> str:
             "examples:",
             *(line for arguments, what in command.examples for line in _example(command, arguments, what)),
             "",
-            "ready-made settings (files in configs/, which every other option can change):",
-            *(f"  {name}=NAME".ljust(22) + ", ".join(names) for name, names in groups().items()),
+            *_settings(command),
             *_shorthand(command),
             *(line for part in command.explained for line in _class_section(*part)),
             "",
@@ -63,6 +62,13 @@ def help_text(command: Command) -> str:
 def _example(command: Command, arguments: str, what: str) -> Iterator[str]:
     yield f"  {command.program} {arguments}".rstrip()
     yield f"      {what}"
+
+
+def _settings(command: Command) -> Iterator[str]:
+    if command.groups:
+        yield "ready-made settings (files in configs/, which every other option can change):"
+    for kind, names in command.settings().items():
+        yield f"  {kind}=NAME".ljust(22) + ", ".join(names)
 
 
 def _shorthand(command: Command) -> list[str]:

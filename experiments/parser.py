@@ -11,7 +11,7 @@ from typing import Any, NoReturn, get_args
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
-from experiments.command import CONFIGS, Command, groups
+from experiments.command import CONFIGS, Command
 from experiments.messages import explain
 from experiments.overrides import normalise
 from gl_ris.errors import UserError
@@ -44,7 +44,9 @@ class OverrideParser(LightningArgumentParser):
         """
         if self.command is not None:
             given = sys.argv[1:] if args is None else args
-            args = normalise(given, self.command.shorthand, groups(), CONFIGS, self.class_names)
+            args = normalise(
+                given, self.command.shorthand, self.command.settings(), CONFIGS, self.class_names
+            )
             for token in args:
                 if token.startswith("--config="):
                     check_config(Path(token.removeprefix("--config=")))

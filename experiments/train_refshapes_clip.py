@@ -26,6 +26,7 @@ COMMAND = Command(
         ),
         ("tower=vit trainer.max_steps=20000 trainer.precision=bf16-mixed", "longer, on a GPU"),
     ),
+    groups=("tower",),
     explained=(
         ("model", "gl_ris/contrastive.py", "ContrastiveCLIP"),
         ("data", "datamodules/captioned_shapes.py", "CaptionedShapes"),

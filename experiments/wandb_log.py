@@ -24,7 +24,7 @@ MODES = ("auto", "online", "offline", "disabled")
 SERVER = "https://api.wandb.ai"
 PROJECT = "gl-ris"
 _INIT_SECONDS = 20
-_LIMIT_SECONDS = {"online": 120, "offline": 90}
+_LIMIT_SECONDS = {"online": 180, "offline": 180}
 
 
 def resolve_mode(mode: str, environment: Mapping[str, str] | None = None) -> str:

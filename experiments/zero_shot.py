@@ -33,6 +33,7 @@ COMMAND = Command(
         "recipe": "model.recipe",
         "split": "data.split",
     },
+    groups=("data", "proposals"),
     explained=(
         ("model", "gl_ris/zero_shot.py", "ZeroShotRIS"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
