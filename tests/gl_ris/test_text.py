@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import spacy
+from spacy.tokens import Doc
+
+from gl_ris.parser import SHIPPED, load_parser
+from gl_ris.text import noun_phrase, noun_phrases, published_texts
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+def labelled(name: str) -> list[dict[str, str]]:
+    lines = (DATA / name).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def parsed(*rows: str) -> Doc:
+    """A document from one row per token: word, index of its head, label, part of speech."""
+    words, heads, deps, pos = zip(*(row.split() for row in rows), strict=True)
+    vocab = spacy.blank("en").vocab
+    spaces = [True] * (len(words) - 1) + [False]
+    return Doc(vocab, words=words, spaces=spaces, heads=[int(head) for head in heads], deps=deps, pos=pos)
+
+
+# Trees are written by hand, so these tests say nothing about any parser.
+@pytest.mark.parametrize(
+    ("doc", "expected"),
+    [
+        pytest.param(
+            parsed("the 1 det DET", "guy 1 ROOT NOUN", "in 1 prep ADP", "red 2 pobj NOUN"),
+            "the guy",
+            id="root in a chunk",
+        ),
+        pytest.param(
+            parsed(
+                "a 1 det DET", "cat 3 nsubj NOUN", "is 3 aux AUX", "lying 3 ROOT VERB", "down 3 advmod ADV"
+            ),
+            "a cat",
+            id="root in no chunk: the chunk of its first child",
+        ),
+        pytest.param(
+            parsed("there 1 expl PRON", "is 1 ROOT VERB", "a 3 det DET", "man 1 attr NOUN"),
+            "there is a man",
+            id="first child in no chunk: whole text though a later child is in one",
+        ),
+        pytest.param(parsed("striped 0 ROOT ADJ"), "striped", id="no chunk and no child: whole text"),
+        pytest.param(
+            parsed("left 1 amod ADJ", "guy 1 ROOT NOUN", "pink 3 amod ADJ", "top 3 ROOT NOUN"),
+            "pink top",
+            id="several roots: the last one",
+        ),
+        pytest.param(
+            # spaCy drops the chunk of zebra because the chunk of left lies inside it
+            parsed(
+                "2nd 3 amod ADJ",
+                "from 0 prep ADP",
+                "left 1 pobj NOUN",
+                "zebra 3 ROOT NOUN",
+                "up 3 advmod ADV",
+            ),
+            "2nd from left zebra up",
+            id="chunk inside the chunk of the root: whole text",
+        ),
+        pytest.param(Doc(spacy.blank("en").vocab), "", id="no tokens"),
+    ],
+)
+def test_rule_on_given_trees(doc: Doc, expected: str) -> None:
+    assert noun_phrase(doc) == expected
+
+
+def test_shipped_parser_finds_hand_labelled_phrases() -> None:
+    rows = labelled("noun_phrases.jsonl")
+    found = noun_phrases([row["expression"] for row in rows])
+    wrong = [
+        (row["expression"], phrase)
+        for row, phrase in zip(rows, found, strict=True)
+        if phrase != row["noun_phrase"]
+    ]
+    assert len(rows) >= 80
+    assert len(wrong) <= 0.06 * len(rows), wrong
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        (
+            "a dark brown leather sofa behind a foot stool that has a laptop computer on it",
+            "a dark brown leather sofa",
+        ),
+        ("a cat is lying on the seat of the scooter", "a cat"),
+    ],
+)
+def test_examples_of_the_paper(expression: str, expected: str) -> None:
+    assert noun_phrases([expression]) == [expected]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_phrase_depends_on_its_own_text_alone(batch_size: int) -> None:
+    texts = [row["expression"] for row in labelled("noun_phrases.jsonl")]
+    alone = {text: noun_phrases([text])[0] for text in texts}
+    mixed = texts + texts[::3]
+    random.Random(batch_size).shuffle(mixed)
+    assert noun_phrases(mixed, batch_size=batch_size) == [alone[text] for text in mixed]
+    shards = [noun_phrases(mixed[rank::3], batch_size=batch_size) for rank in range(3)]
+    assert [shards[i % 3][i // 3] for i in range(len(mixed))] == [alone[text] for text in mixed]
+
+
+def test_each_distinct_text_is_parsed_once() -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def pipe(self, texts: list[str], batch_size: int) -> list[Doc]:
+            self.seen += texts
+            return [parsed(f"{text} 0 ROOT NOUN") for text in texts]
+
+    parser = Counting()
+    assert noun_phrases(["b", "a", "b", "a", "b"], parser) == ["b", "a", "b", "a", "b"]  # type: ignore[arg-type]
+    assert parser.seen == ["a", "b"]
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_no_texts(published: bool) -> None:
+    assert noun_phrases([], published=published) == []
+
+
+def test_blank_texts_come_back() -> None:
+    assert noun_phrases(["", "  ", "left guy", "\t"]) == ["", "  ", "left guy", "\t"]
+    assert published_texts(["", "  "]) == ["", ""]
+
+
+def test_published_texts_are_lower_case_tokens_joined_by_blanks() -> None:
+    assert published_texts(["The Man's  hat, half-eaten."]) == ["the man 's hat , half - eaten ."]
+
+
+def test_published_option_parses_the_published_text() -> None:
+    assert noun_phrases(["The Man's hat on the left"], published=True) == ["the man 's hat"]
+    assert noun_phrases(["The Man's hat on the left"]) == ["The Man's hat"]
+
+
+def test_parser_may_be_given_loaded_or_by_folder() -> None:
+    texts = ["woman in red on right"]
+    assert (
+        noun_phrases(texts, load_parser())
+        == noun_phrases(texts, SHIPPED)
+        == noun_phrases(texts, str(SHIPPED))
+    )
