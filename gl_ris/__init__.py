@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gl_ris.scorers.random_proposal import RandomProposal
     from gl_ris.segmentation import Segmentation, segment
     from gl_ris.text import noun_phrases
+    from gl_ris.zero_shot import ZeroShotRIS
 
 __all__ = [
     "Cropping",
@@ -28,6 +29,7 @@ __all__ = [
     "Scorer",
     "Segmentation",
     "UserError",
+    "ZeroShotRIS",
     "load_clip",
     "load_scorer",
     "noun_phrases",
@@ -43,14 +45,18 @@ _HOMES = {
     "Scorer": "gl_ris.scorers",
     "Segmentation": "gl_ris.segmentation",
     "UserError": "gl_ris.errors",
+    "ZeroShotRIS": "gl_ris.zero_shot",
     "load_clip": "gl_ris.clip",
     "load_scorer": "gl_ris.scorers",
     "noun_phrases": "gl_ris.text",
     "segment": "gl_ris.segmentation",
 }
+_PACKAGES = ("clip", "metrics", "proposals", "scorers")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -99,6 +99,7 @@ def test_random_is_uniform_over_the_proposals(clip: RegionCLIP, image: Tensor, m
 def test_the_package_gives_its_names_on_first_use() -> None:
     for name in gl_ris.__all__:
         assert getattr(gl_ris, name) is not None
+    assert gl_ris.metrics.OverallIoU.__module__ == "gl_ris.metrics"
     with pytest.raises(AttributeError, match="no attribute 'load_klip'"):
         gl_ris.load_klip  # noqa: B018
 
