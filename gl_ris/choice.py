@@ -79,6 +79,14 @@ class Choices:
         return cls([None] * count, [None] * count, [reason] * count)
 
 
+class Records(list[Prediction]):
+    """The records of one scene: plain values, at home on every device."""
+
+    def to(self, *_: object, **__: object) -> Records:
+        """Return the records as they are; Lightning moves what `predict_step` returns by this method."""
+        return self
+
+
 def choose(scores: Tensor) -> Choices:
     """Choose the proposal of the highest score for each expression (Eq. 1), the first of equals.
 

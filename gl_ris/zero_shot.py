@@ -11,13 +11,12 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from gl_ris.choice import Choices, SceneLike, choose, chosen_areas, make_records
+from gl_ris.choice import Choices, Records, SceneLike, choose, chosen_areas, make_records
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.evaluation import Evaluation, Stopwatch, Tally, best_proposals, gather_objects
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.recipe import Recipe
-from gl_ris.results import Prediction
 from gl_ris.scorers import Scorer, load_scorer
 
 NO_PROPOSALS = "no proposals"
@@ -150,7 +149,7 @@ class ZeroShotRIS(LightningModule):
         """Begin to wait for the next scene."""
         self._watch.mark()
 
-    def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> list[Prediction]:
+    def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> Records:
         """Choose a proposal for every expression of a scene, by every method.
 
         An expression without a usable proposal, or in a scene that cannot be used or scored, is a miss: it
@@ -191,7 +190,7 @@ class ZeroShotRIS(LightningModule):
                     "proposals", scene, lambda: self._masks_of(scene), proposals
                 )
             if failure is None and not proposals.masks.any():
-                failure = NO_PROPOSALS
+                failure = SKIPPED if self.recipe.skip_images_without_proposals else NO_PROPOSALS
         return proposals, failure
 
     def _masks_of(self, scene: SceneLike) -> Proposals:
@@ -236,14 +235,13 @@ class ZeroShotRIS(LightningModule):
 
     def _judge(
         self, scene: SceneLike, proposals: Proposals, chosen: list[Choices], failure: str | None
-    ) -> list[Prediction]:
+    ) -> Records:
         """Measure the choices and the best ones possible, count them, and write them down."""
         count, titles = len(scene.expressions), self.tally.methods
-        skip = failure == NO_PROPOSALS and self.recipe.skip_images_without_proposals
         areas = pairwise_areas(proposals.masks, scene.targets)
         best = [None] * count if failure else best_proposals(*areas)[scene.referents].tolist()
         found = [chosen_areas(rows, areas, scene) for rows in (*(choice.rows for choice in chosen), best)]
-        if not skip:
+        if failure != SKIPPED:
             self.tally.add_areas(found)
         phrases = self._phrases(scene.expressions)
         encode = functools.cache(lambda row: encode_rle(proposals.masks[row]))
@@ -251,8 +249,8 @@ class ZeroShotRIS(LightningModule):
             make_records(title, scene, choices, own, phrases, encode)
             for title, choices, own in zip(titles, chosen, found, strict=False)
         ]
-        records = [record for row in zip(*columns, strict=True) for record in row]
-        self.tally.add_scene(records, skipped=count if skip else 0)
+        records = Records(record for row in zip(*columns, strict=True) for record in row)
+        self.tally.add_scene(records, skipped=count if failure == SKIPPED else 0)
         return records
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:

@@ -1,0 +1,29 @@
+"""What every test relies on: a seed, a working folder of its own, nothing logged, no process group left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    import torch
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("cwd")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    # `folder` is only where a test may be by chance; what it writes has a place of its own.
+    assert not stray_files(folder), f"left in the working folder: {stray_files(folder)}"
+
+
+def stray_files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name not in ("runs", ".pytest_cache"))

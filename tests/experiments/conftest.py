@@ -1,0 +1,130 @@
+"""A toy data set in the real file format, tiny CLIPs, and the commands as a user starts them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+SIZES = [(45, 70), (50, 40), (64, 64), (40, 60), (61, 47)]
+COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
+EXPRESSIONS = ("the {} square", "{} square above the star", "left {} dog")
+
+
+def _tiny_clip(folder: Path, kind: str) -> Path:
+    spec = importlib.util.spec_from_file_location("tiny_clips", ROOT / "tests" / "gl_ris" / "conftest.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.save_clip(folder, kind)
+
+
+@pytest.fixture(scope="session")
+def clip_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Names of two tiny CLIPs by kind of tower."""
+    base = tmp_path_factory.mktemp("clips")
+    return {kind: f"local-dir:{_tiny_clip(base / kind, kind)}" for kind in ("vit", "resnet")}
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of REFER data set ``toy``: five images of three coloured blocks, nine expressions each."""
+    return write_toy(tmp_path_factory.mktemp("data"), SIZES)
+
+
+def write_toy(root: Path, sizes: list[tuple[int, int]]) -> Path:
+    from datamodules.refer import write_refer
+
+    refs: list[dict[str, Any]] = []
+    instances: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "square"}]}
+    (root / "toy" / "images").mkdir(parents=True)
+    rng = np.random.default_rng(5)
+    for number, (height, width) in enumerate(sizes, start=1):
+        pixels = rng.integers(90, 110, (height, width, 3), dtype=np.uint8)
+        file_name = f"{number}.png"
+        instances["images"].append({"id": number, "file_name": file_name, "height": height, "width": width})
+        for place, (word, colour) in enumerate(COLOURS.items()):
+            ref_id = 10 * number + place
+            top, left, side = 3 + 11 * place, 4 + 10 * place + number, 8 + number
+            pixels[top : top + side, left : left + side] = colour
+            corners = [left, top, left + side, top, left + side, top + side, left, top + side]
+            instances["annotations"].append(
+                {
+                    "id": ref_id,
+                    "image_id": number,
+                    "category_id": 1,
+                    "segmentation": [[float(value) for value in corners]],
+                    "area": float(side * side),
+                    "bbox": [float(left), float(top), float(side), float(side)],
+                    "iscrowd": 0,
+                }
+            )
+            texts = [text.format(word) for text in EXPRESSIONS]
+            sent_ids = [100 * ref_id + i for i in range(len(texts))]
+            sentences = [
+                {"sent_id": i, "sent": text, "raw": text, "tokens": text.split()}
+                for i, text in zip(sent_ids, texts, strict=True)
+            ]
+            refs.append(
+                {
+                    "ref_id": ref_id,
+                    "ann_id": ref_id,
+                    "image_id": number,
+                    "category_id": 1,
+                    "split": "val",
+                    "file_name": file_name,
+                    "sent_ids": sent_ids,
+                    "sentences": sentences,
+                }
+            )
+        Image.fromarray(pixels).save(root / "toy" / "images" / file_name)
+    write_refer(root / "toy", "unc", refs, instances)
+    return root
+
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run ``python -m experiments.<name> <arguments>`` in an empty folder, as a user would."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+
+    def start(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", f"experiments.{name}", *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **environment},
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+
+    return start
+
+
+@pytest.fixture
+def toy(toy_root: Path, clip_dirs: dict[str, str]) -> list[str]:
+    """Arguments of a run on the toy data set: ViT, two methods, ground-truth proposals, no bar."""
+    return [
+        "data=datamodules.RefCOCO",
+        f"data.root={toy_root}",
+        "data.dataset=toy",
+        "proposals=ground_truth",
+        f"model.clip={clip_dirs['vit']}",
+        "methods=[global_local,cropping,random]",
+        "trainer.accelerator=cpu",
+        "trainer.enable_progress_bar=false",
+    ]

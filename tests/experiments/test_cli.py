@@ -1,0 +1,252 @@
+"""The command line, in this process: nothing is run, or it fails before any work."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from experiments import zero_shot
+from experiments.command import CONFIGS, exit_code
+
+Parse = Callable[..., Any]
+
+
+@pytest.fixture
+def parse(monkeypatch: pytest.MonkeyPatch) -> Parse:
+    """Parse a command line and make the parts, without running anything."""
+    from datamodules.base import RISDataModule
+    from experiments.cli import ExperimentCLI
+    from gl_ris.zero_shot import ZeroShotRIS
+
+    def start(*arguments: str) -> ExperimentCLI:
+        monkeypatch.setattr(sys, "argv", ["zero_shot", *arguments])
+        return ExperimentCLI(zero_shot.COMMAND, ZeroShotRIS, RISDataModule)
+
+    return start
+
+
+@pytest.fixture
+def fail(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Run the command in this process and give its exit code and what it says."""
+
+    def start(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["zero_shot", *arguments])
+        code = exit_code(zero_shot.main)
+        return code, capsys.readouterr().err
+
+    return start
+
+
+def test_defaults_are_the_main_job(parse: Parse) -> None:
+    cli = parse()
+    assert type(cli.datamodule).__name__ == "RefShapes"
+    assert (cli.datamodule.dataset_name, cli.datamodule.split) == ("refshapesg", "val")
+    assert cli.model.proposals.name == "felzenszwalb"
+    assert cli.model.tally.methods == ["Global-Local"]
+    assert cli.trainer.loggers == []
+    assert (cli.config.run_dir, cli.config.overwrite, cli.config.wandb) == (None, False, "auto")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["model.alpha=0.25", "data.split=testA", "trainer.max_epochs=7"],
+        ["--model.alpha=0.25", "--data.split=testA", "--trainer.max_epochs=7"],
+        ["--model.alpha", "0.25", "--data.split", "testA", "--trainer.max_epochs", "7"],
+        ["alpha=0.25", "split=testA", "--trainer.max_epochs=7"],
+        [
+            "model.alpha=0.9",
+            "data=refshapes",
+            "--data.init_args.split=testA",
+            "alpha=0.25",
+            "trainer.max_epochs=7",
+        ],
+    ],
+    ids=["plain", "native", "two-words", "short", "later-wins"],
+)
+def test_spellings_mean_the_same(arguments: list[str], parse: Parse) -> None:
+    cli = parse(*arguments)
+    assert cli.model.alpha == 0.25
+    assert cli.datamodule.split == "testA"
+    assert cli.trainer.max_epochs == 7
+
+
+def test_ready_made_settings_can_be_changed_in_any_order(parse: Parse) -> None:
+    cli = parse(
+        "limit=7",
+        "proposals=ground_truth",
+        "data=refshapes+",
+        "data.split=testB",
+        "methods=[cropping,random]",
+    )
+    data = cli.datamodule
+    assert (data.dataset_name, data.split, data.limit, data.proposals) == (
+        "refshapes+",
+        "testB",
+        7,
+        "ground_truth",
+    )
+    assert cli.model.proposals is None
+    assert cli.model.tally.methods == ["Cropping", "Random"]
+    again = parse("proposals=ground_truth", "proposals=felzenszwalb", "proposals.scale=33")
+    assert again.datamodule.proposals is None
+    assert again.model.proposals.scale == 33
+
+
+def test_other_data_by_class_and_arguments(parse: Parse, tmp_path: Path) -> None:
+    cli = parse("data=RefCOCO", f"data.root={tmp_path}", "data.dataset=refcoco+", "methods=random")
+    assert type(cli.datamodule).__name__ == "RefCOCO"
+    assert (cli.datamodule.dataset_name, cli.datamodule.root) == ("refcoco+", tmp_path)
+    assert cli.model.tally.methods == ["Random"]
+
+
+def test_precedence_is_file_environment_command_line(
+    parse: Parse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("model: {alpha: 0.1, beta: 0.1}\ndata: {init_args: {limit: 3}}\n")
+    monkeypatch.setenv("GL_RIS_MODEL__ALPHA", "0.2")
+    monkeypatch.setenv("GL_RIS_MODEL__BETA", "0.2")
+    assert parse().model.alpha == 0.2
+    cli = parse("--config", str(file), "beta=0.3")
+    assert (cli.model.alpha, cli.model.beta, cli.datamodule.limit) == (0.1, 0.3, 3)
+    assert parse("beta=0.3", f"--config={file}").model.beta == 0.1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        [
+            "data=refshapes",
+            "proposals=ground_truth",
+            "limit=3",
+            "methods=[random]",
+            "run_dir=x",
+            "seed_everything=7",
+        ],
+        [
+            "model.recipe.antialias=false",
+            "proposals.scale=20",
+            "trainer.devices=1",
+            "trainer.accelerator=cpu",
+        ],
+    ],
+    ids=["defaults", "ground-truth", "nested"],
+)
+def test_a_printed_configuration_runs_again_identically(
+    arguments: list[str], parse: Parse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        parse(*arguments, "--print_config")
+    printed = capsys.readouterr().out
+    (tmp_path / "printed.yaml").write_text(printed)
+    with pytest.raises(SystemExit, match="0"):
+        parse("--config", str(tmp_path / "printed.yaml"), "--print_config")
+    assert capsys.readouterr().out == printed
+    first, again = parse(*arguments), parse("--config", str(tmp_path / "printed.yaml"))
+    assert first.settings() == again.settings()
+
+
+def test_settings_leave_out_where_the_run_writes(parse: Parse, tmp_path: Path) -> None:
+    settings = parse("run_dir=somewhere", "overwrite=true", "alpha=0.5").settings()
+    assert {"run_dir", "overwrite", "config"}.isdisjoint(settings)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert parse("--config", str(tmp_path / "config.yaml")).settings() == settings
+
+
+@pytest.mark.parametrize(
+    "setting", [f"{kind}={name}" for kind, names in zero_shot.COMMAND.settings().items() for name in names]
+)
+def test_every_ready_made_setting_can_be_made_and_names_its_command(setting: str, parse: Parse) -> None:
+    kind, _, name = setting.partition("=")
+    first = (CONFIGS / kind / f"{name}.yaml").read_text().splitlines()[0]
+    assert first == f"# {zero_shot.COMMAND.program} {setting}"
+    assert parse(setting).model is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("model.alhpa=0.5", "Unknown option 'model.alhpa'. Did you mean 'model.alpha'?"),
+        ("--model.alph=0.5", "Unknown option 'model.alph'. Did you mean 'model.alpha'?"),
+        ("data.splt=val", "Unknown option 'data.splt'. Did you mean 'data.split'?"),
+        ("proposals.scal=3", "Unknown option 'model.proposals.scal'. Did you mean 'model.proposals.scale'?"),
+        ("k=64", "Unknown option 'k'."),
+        ("model.alpha=abc", "model.alpha must be a number, not 'abc'."),
+        ("alpha=1.5", "alpha=1.5 is out of range"),
+        ("limit=abc", "data.limit must be a whole number or null, not 'abc'."),
+        ("limit=0", "limit is 0, but at least one image must be left"),
+        ("wandb=foo", "wandb cannot be 'foo'. Available: auto, online, offline, disabled."),
+        (
+            "trainer.devices=four",
+            "trainer.devices cannot be 'four'; give a number (2), a list ([0,1]) or auto.",
+        ),
+        ("trainer.accelerator=gppu", "These trainer options do not work here"),
+        ("data=refshape", "Unknown data 'refshape'. Did you mean 'refshapes'?"),
+        ("data=datamodules.Nope", "data: there is no class 'datamodules.Nope'."),
+        ("split=vall", "Unknown split of RefShapes 'vall'. Did you mean 'val'?"),
+        ("methods=[global_locl]", "Unknown method 'global_locl'. Did you mean 'global_local'?"),
+        ("methods=[random,random]", "must name one method or more, each once"),
+        ("recipe=cleen", "Unknown recipe 'cleen'. Did you mean 'clean'?"),
+        ("model.recipe.text=foo", "model.recipe.text cannot be 'foo'."),
+        ("--config nowhere.yaml", "The configuration file 'nowhere.yaml' cannot be read: No such file"),
+        ("--config=damaged.yaml", "The configuration file 'damaged.yaml' is not YAML"),
+        ("--config=list.yaml", "The configuration file 'list.yaml' must hold options"),
+        ("--config=typo.yaml", "Unknown option 'model.alhpa'. Did you mean 'model.alpha'?"),
+        ("fast", "What is 'fast'?"),
+        ("model=foo", "model cannot be 'foo'"),
+        ("trainer.devices", "What is 'trainer.devices'?"),
+        ("--trainer.devices", "trainer.devices needs a value"),
+        ("overwrite=maybe", "overwrite must be true or false, not 'maybe'."),
+        ("run_dir=used", "The run folder 'used' is not empty"),
+        ("clip=refshapes-vitt", "Unknown CLIP model 'refshapes-vitt'. Did you mean 'refshapes-vit'?"),
+        ("clip=local-dir:nowhere", "there is no folder nowhere"),
+        ("model.parser=/nowhere", "No parser folder at '/nowhere'"),
+    ],
+)
+def test_mistakes_get_one_line_and_code_2(
+    arguments: str,
+    said: str,
+    fail: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("damaged.yaml").write_text("model: [")
+    Path("list.yaml").write_text("- model")
+    Path("typo.yaml").write_text("model: {alhpa: 1}")
+    Path("used").mkdir()
+    Path("used/file").touch()
+    before = sorted(os.listdir())
+    code, error = fail(*arguments.split(" "))
+    assert code == 2
+    assert error.startswith("error: ")
+    assert said in error
+    assert error.count("\n") == 1
+    assert sorted(os.listdir()) == before
+
+
+def test_a_missing_default_configuration_is_told(
+    fail: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("experiments.command.CONFIGS", tmp_path)
+    code, error = fail()
+    assert code == 2
+    assert f"The configuration file '{tmp_path / 'zero_shot.yaml'}' cannot be read" in error
+
+
+def test_other_errors_keep_their_traceback_and_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> None:
+        raise KeyError("a bug")
+
+    assert exit_code(broken) == 1
+    assert "Traceback" in capsys.readouterr().err

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.command import CONFIGS, Command
+from experiments.help import help_text
+from experiments.zero_shot import COMMAND
+
+ROOT = Path(__file__).parents[2]
+REPORT = """
+import runpy, sys
+sys.argv = ["experiments.zero_shot", *{arguments!r}]
+try:
+    runpy.run_module("experiments.zero_shot", run_name="__main__", alter_sys=True)
+except SystemExit as done:
+    print("code", done.code)
+print("IMPORTED", *sorted(sys.modules))
+"""
+
+
+def report(*arguments: str) -> tuple[str, set[str]]:
+    """Output of the command, and every module that it has imported in the end."""
+    code = REPORT.format(arguments=list(arguments))
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True
+    )
+    output, _, modules = answer.stdout.rpartition("IMPORTED ")
+    return output, set(modules.split())
+
+
+@pytest.mark.parametrize("spelling", ["--help", "-h"])
+def test_help_imports_nothing_heavy(spelling: str) -> None:
+    output, modules = report(spelling)
+    assert output.startswith("usage: python -m experiments.zero_shot")
+    assert output.endswith("code 0\n")
+    assert not modules & {"torch", "lightning", "jsonargparse", "numpy", "spacy", "open_clip", "wandb"}
+
+
+@pytest.mark.slow
+def test_parsing_imports_no_library_that_only_a_run_needs() -> None:
+    output, modules = report("--print_config")
+    assert "alpha: 0.85" in output
+    assert "lightning" in modules
+    assert not modules & {"open_clip", "spacy", "wandb", "skimage", "pycocotools", "tokenizers"}
+
+
+def test_help_explains_options_from_the_source() -> None:
+    text = help_text(COMMAND)
+    for expected in (
+        "model.alpha=0.5 and --model.alpha=0.5 mean the same",
+        "[0.85]",
+        "Share of the global visual feature",
+        "data.split",
+        "trainer.devices",
+        "run_dir",
+        "limit=data.limit",
+        "--trainer.devices=2",
+        "data=NAME           refshapes, refshapes+, refshapesg",
+    ):
+        assert expected in text
+    assert "``" not in text
+
+
+def test_help_of_a_bare_command() -> None:
+    text = help_text(Command(name="toy", summary="Does nothing.", examples=()))
+    assert text.startswith("usage: python -m experiments.toy ")
+    assert "short spellings" not in text
+    assert "ready-made" not in text
+
+
+def test_groups_are_the_files_in_the_configuration_folder() -> None:
+    settings = COMMAND.settings()
+    assert list(settings) == ["data", "proposals"]
+    for kind, names in settings.items():
+        assert names == sorted(path.stem for path in (CONFIGS / kind).iterdir())
+    assert {"refshapes", "refshapes+", "refshapesg"} <= set(settings["data"])
+    assert {"felzenszwalb", "ground_truth"} <= set(settings["proposals"])

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import wandb_log
+from experiments.wandb_log import log_run, resolve_mode, summary_of, table_of
+
+DOCUMENT = {
+    "experiment": "zero_shot",
+    "dataset": "toy",
+    "split": "val",
+    "config": {"model": {"alpha": 0.5}},
+    "methods": {
+        "Global-Local": {"oIoU": 12.5, "mIoU": 10.0, "Pr@0.5": 0.0},
+        "Random": {"oIoU": 1.0, "mIoU": None},
+    },
+    "upper_bound": {"oIoU": 90.0, "mIoU": 80.0},
+    "seconds": {"total": 1.5},
+    "n_images": 2,
+    "n_expressions_evaluated": 7,
+    "failures": {"no proposals": 3, "image file is missing": 1},
+}
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    (tmp_path / "results.json").write_text(json.dumps(DOCUMENT))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("mode", "environment", "expected"),
+    [
+        pytest.param("auto", {}, "offline", id="no-key"),
+        pytest.param("auto", {"WANDB_API_KEY": "k"}, "online", id="key"),
+        pytest.param("auto", {"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "offline", id="mode-beats-key"),
+        pytest.param("auto", {"WANDB_MODE": "disabled"}, "disabled", id="mode-disabled"),
+        pytest.param("auto", {"WANDB_MODE": "dryrun"}, "offline", id="old-name"),
+        pytest.param("auto", {"WANDB_DISABLED": "true"}, "disabled", id="old-switch"),
+        pytest.param(
+            "offline", {"WANDB_API_KEY": "k", "WANDB_MODE": "online"}, "offline", id="option-beats-all"
+        ),
+        pytest.param("disabled", {"WANDB_MODE": "online"}, "disabled", id="option-disabled"),
+    ],
+)
+def test_modes(mode: str, environment: dict[str, str], expected: str, tmp_path: Path) -> None:
+    assert resolve_mode(mode, {"NETRC": str(tmp_path / "none"), **environment}) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "server", "expected"),
+    [
+        ("machine api.wandb.ai\n  login user\n  password x\n", None, "online"),
+        ("machine api.wandb.ai\n  login user\n  password x\n", "https://own.server", "offline"),
+        ("machine own.server\n  login user\n  password x\n", "https://own.server", "online"),
+        ("machine machine machine", None, "offline"),
+    ],
+    ids=["key", "key-of-another-server", "key-of-own-server", "damaged"],
+)
+def test_a_key_in_netrc_counts(text: str, server: str | None, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text(text)
+    (tmp_path / "netrc").chmod(0o600)
+    environment = {"NETRC": str(tmp_path / "netrc")} | ({"WANDB_BASE_URL": server} if server else {})
+    assert resolve_mode("auto", environment) == expected
+
+
+def test_table_and_summary_hold_every_figure() -> None:
+    columns, rows = table_of(DOCUMENT)
+    assert columns == ["method", "oIoU", "mIoU", "Pr@0.5"]
+    assert rows == [
+        ["Global-Local", 12.5, 10.0, 0.0],
+        ["Random", 1.0, None, None],
+        ["Upper bound", 90.0, 80.0, None],
+    ]
+    summary = summary_of(DOCUMENT)
+    assert summary["Global-Local/oIoU"] == 12.5
+    assert summary["upper_bound/mIoU"] == 80.0
+    assert summary["n_failures"] == 4
+    assert summary["seconds/total"] == 1.5
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, *outcomes: object) -> list[str]:
+    """Let the logging process end in these ways, one after the other; gives the modes it was started with."""
+    modes, left = [], list(outcomes)
+
+    def fake(command: list[str], **_: object) -> object:
+        modes.append(command[-1].partition("=")[2])
+        outcome = left.pop(0)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(wandb_log.subprocess, "run", fake)
+    return modes
+
+
+def ended(code: int, output: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.CompletedProcess([], code, stdout=output, stderr=output)
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcomes", "modes", "said"),
+    [
+        pytest.param("disabled", [], [], "", id="disabled"),
+        pytest.param(
+            "offline",
+            [ended(0, "noise\noffline; upload with: wandb sync X\n")],
+            ["offline"],
+            "offline; upload with: wandb sync X",
+            id="offline",
+        ),
+        pytest.param("online", [ended(0, "https://site/run\n")], ["online"], "https://site/run", id="online"),
+        pytest.param(
+            "online",
+            [subprocess.TimeoutExpired("x", 1), ended(0, "offline; upload with: wandb sync X\n")],
+            ["online", "offline"],
+            "Logging offline instead",
+            id="server-does-not-answer",
+        ),
+        pytest.param(
+            "online",
+            [ended(1, "Traceback\nCommError: no route\n"), ended(0, "offline; upload with: wandb sync X\n")],
+            ["online", "offline"],
+            "CommError: no route",
+            id="server-refuses",
+        ),
+        pytest.param(
+            "offline",
+            [ended(1, "ModuleNotFoundError: wandb\n")],
+            ["offline"],
+            "The results are complete without it",
+            id="wandb-broken",
+        ),
+        pytest.param("offline", [OSError(12, "no memory")], ["offline"], "no memory", id="no-process"),
+        pytest.param("offline", [KeyboardInterrupt()], ["offline"], "interrupted", id="interrupted"),
+    ],
+)
+def test_logging_never_fails(
+    mode: str,
+    outcomes: list[object],
+    modes: list[str],
+    said: str,
+    run_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    started = answer(monkeypatch, *outcomes)
+    log_run(run_folder, mode)
+    assert started == modes
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_an_unreachable_server_leaves_an_offline_run_in_the_folder(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setitem(wandb_log._LIMIT_SECONDS, "online", 20)
+    (run_folder / "overlays").mkdir()
+    log_run(run_folder, "online")
+    output = capsys.readouterr().out
+    assert "Logging offline instead" in output
+    (offline,) = (run_folder / "wandb").glob("offline-run-*")
+    assert f"wandb sync {offline}" in output
+    assert list(offline.glob("*.wandb"))
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    answer = subprocess.run(
+        [sys.executable, "-m", "experiments.wandb_log", str(tmp_path)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 2
+    assert "has no results.json" in answer.stderr

@@ -1,0 +1,241 @@
+"""``python -m experiments.zero_shot`` from end to end on a toy data set in the real file format."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from experiments import zero_shot
+from experiments.command import exit_code
+from gl_ris.results import STAGES, read_predictions
+from gl_ris.scorers import Scorer
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process; gives exit code, output and error output."""
+
+    def start(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["zero_shot", *arguments])
+        code = exit_code(zero_shot.main)
+        return code, *capsys.readouterr()
+
+    return start
+
+
+def document(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """What must not depend on how many processes there were."""
+    whole = document(folder)
+    names = (
+        "methods",
+        "upper_bound",
+        "failures",
+        "n_images",
+        "n_expressions_expected",
+        "n_expressions_evaluated",
+    )
+    return {name: whole[name] for name in names}
+
+
+def test_a_run_leaves_everything_in_its_folder(run_here: Run, toy: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    code, output, _ = run_here(*toy, f"run_dir={run}")
+    assert code == 0
+    assert sorted(os.listdir()) == []
+    assert {path.name for path in run.iterdir()} == {
+        "config.yaml",
+        "overlays",
+        "predictions.jsonl",
+        "results.json",
+        "table.csv",
+        "table.txt",
+    }
+    found = document(run)
+    assert (found["schema"], found["experiment"]) == (1, "zero_shot")
+    assert [found[key] for key in ("dataset", "split", "partition", "proposals")] == [
+        "toy",
+        "val",
+        "unc",
+        "ground_truth",
+    ]
+    assert [found[f"n_{key}"] for key in ("images", "expressions_expected", "expressions_evaluated")] == [
+        5,
+        45,
+        45,
+    ]
+    assert list(found["methods"]) == ["Global-Local", "Cropping", "Random"]
+    assert found["upper_bound"] == {"oIoU": 100.0, "mIoU": 100.0}
+    assert set(found["seconds"]) == set(STAGES)
+    assert found["config"]["model"]["alpha"] == 0.85
+    records = read_predictions(run / "predictions.jsonl")
+    assert len(records) == 45 * 3
+    # the figures once more, from the records alone
+    own = [record for record in records if record.method == "Cropping"]
+    assert found["methods"]["Cropping"]["oIoU"] == pytest.approx(
+        100 * sum(record.intersection for record in own) / sum(record.union for record in own)
+    )
+    table = (run / "table.txt").read_text()
+    assert table.strip() in output
+    assert str(run) in output
+    pictures = sorted((run / "overlays").iterdir())
+    assert len(pictures) == 13
+    assert pictures[-1].name == "contact_sheet.png"
+    assert all(min(Image.open(picture).size) >= 200 for picture in pictures)
+
+
+def test_the_configuration_in_the_folder_runs_again_identically(
+    run_here: Run, toy: list[str], tmp_path: Path
+) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert run_here(*toy, "alpha=0.4", "limit=2", f"run_dir={first}")[0] == 0
+    assert run_here("--config", str(first / "config.yaml"), f"run_dir={again}")[0] == 0
+    assert figures(first) == figures(again)
+    assert (first / "predictions.jsonl").read_bytes() == (again / "predictions.jsonl").read_bytes()
+    assert yaml.safe_load((first / "config.yaml").read_text()) == yaml.safe_load(
+        (again / "config.yaml").read_text()
+    )
+    assert document(again)["config"]["model"]["alpha"] == 0.4
+
+
+def test_overwriting_replaces_a_run(run_here: Run, toy: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    few = [*toy, "limit=1", f"run_dir={run}"]
+    assert run_here(*few)[0] == 0
+    before = (run / "results.json").read_bytes()
+    code, _, error = run_here(*few)
+    assert code == 2
+    assert "is not empty" in error
+    assert (run / "results.json").read_bytes() == before
+    assert run_here(*few, "overwrite=true", "methods=random")[0] == 0
+    assert list(document(run)["methods"]) == ["Random"]
+
+
+class OnlyInTheThirdImage(Scorer):
+    """A method that fails on one image of the toy set."""
+
+    name, title = "breaks", "Breaks"
+    fails = staticmethod(lambda image: image.shape[1:] == (64, 64))
+
+    def texts(self, expressions: Any, noun_phrases: Any = None) -> list[str]:
+        return []
+
+    def score(self, context: Any, expressions: Any, noun_phrases: Any) -> Any:
+        if self.fails(context.image):
+            raise RuntimeError("no such luck")
+        return context.masks.flatten(1).sum(dim=1).float().expand(len(expressions), -1)
+
+
+class Always(OnlyInTheThirdImage):
+    """A method with a bug."""
+
+    title = "Always"
+    fails = staticmethod(lambda image: True)
+
+
+def test_an_image_that_fails_is_counted_and_told(run_here: Run, toy: list[str], tmp_path: Path) -> None:
+    code, output, _ = run_here(
+        *toy, f"methods=[{__name__}.OnlyInTheThirdImage,random]", f"run_dir={tmp_path / 'run'}"
+    )
+    assert code == 0
+    found = document(tmp_path / "run")
+    assert found["failures"] == {"Breaks: RuntimeError: no such luck": 9}
+    assert found["n_expressions_evaluated"] == 45
+    assert "no such luck: 9" in output
+    failed = [record for record in read_predictions(tmp_path / "run" / "predictions.jsonl") if record.failure]
+    assert [(record.index, record.method) for record in failed] == [(2, "Breaks")] * 9
+
+
+def test_a_bug_in_a_method_ends_in_an_error_and_not_in_a_table(
+    run_here: Run, toy: list[str], tmp_path: Path
+) -> None:
+    code, output, error = run_here(*toy, f"methods={__name__}.Always", f"run_dir={tmp_path / 'run'}")
+    assert code == 1
+    assert "error: Not one expression could be evaluated: Always: RuntimeError: no such luck (45)." in error
+    assert "oIoU" not in output
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trainer.devices=9"], "5 images cannot be spread over 9 processes"),
+        (["trainer.limit_predict_batches=2"], "use data.limit=N"),
+        (["trainer.fast_dev_run=true"], "use data.limit=N"),
+        (["proposals=null", "data.proposals=null"], "nothing to choose from"),
+        (["recipe=published"], "set data.overlap=sum_equals_one"),
+        (["data.dataset=tory"], "Did you mean 'toy'?"),
+        (["model.masked_blocks=99"], "masked_blocks=99"),
+    ],
+    ids=["few-images", "share", "fast-dev-run", "no-proposals", "overlap", "dataset", "blocks"],
+)
+def test_what_cannot_work_is_refused_before_any_work(
+    arguments: list[str], said: str, run_here: Run, toy: list[str]
+) -> None:
+    code, _, error = run_here(*toy, *arguments)
+    assert code == 2
+    assert said in error
+    assert error.count("\n") == 1
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.ddp
+def test_two_processes_give_the_bits_of_one(
+    run_here: Run,
+    command: Callable[..., subprocess.CompletedProcess[str]],
+    toy: list[str],
+    clip_dirs: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Five images, so the shards are uneven; one process has one thread, the two have two threads each."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    both = [*toy, "proposals=felzenszwalb", "proposals.scale=20", f"clip={clip_dirs['resnet']}"]
+    assert run_here(*both, f"run_dir={one}")[0] == 0
+    answer = command("zero_shot", *both, "--trainer.devices=2", f"run_dir={two}", OMP_NUM_THREADS="2")
+    assert answer.returncode == 0, answer.stderr
+    assert figures(one) == figures(two)
+    assert (one / "predictions.jsonl").read_bytes() == (two / "predictions.jsonl").read_bytes()
+    assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in two.iterdir())
+    assert answer.stdout.count("Upper bound") == 1
+    assert not list((tmp_path / "here").iterdir())
+    assert document(two)["methods"]["Global-Local"]["oIoU"] > 0
+
+
+@pytest.mark.ddp
+def test_two_processes_share_a_run_folder_named_by_the_time_and_fail_together(
+    command: Callable[..., subprocess.CompletedProcess[str]], toy: list[str], toy_root: Path, tmp_path: Path
+) -> None:
+    """Without a readable image there is nothing to evaluate: one sentence, code 1, and no table."""
+    (tmp_path / "empty").mkdir()
+    arguments = [
+        f"data.image_root={tmp_path / 'empty'}",
+        "data.allow_missing_images=true",
+        "trainer.devices=2",
+    ]
+    for number in range(1, 6):
+        (tmp_path / "empty" / f"{number}.png").write_bytes(b"no picture")
+    answer = command("zero_shot", *toy, *arguments)
+    assert answer.returncode == 1, answer.stderr
+    assert answer.stderr.count("error: Not one expression could be evaluated: image cannot be read") == 1
+    runs = list((tmp_path / "here" / "runs" / "zero_shot").iterdir())
+    assert len(runs) == 1
+    assert not (runs[0] / "results.json").exists()
+    assert sorted(path.name for path in runs[0].glob("predictions_rank*")) == [
+        "predictions_rank0.jsonl",
+        "predictions_rank1.jsonl",
+    ]

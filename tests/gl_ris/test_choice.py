@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gl_ris.choice import NOT_A_NUMBER, Choices, choose, chosen_areas, make_records
+from gl_ris.masks import pairwise_areas
+
+NAN, INF = float("nan"), float("inf")
+
+
+@dataclass
+class Scene:
+    targets: Tensor
+    referents: Tensor
+    expressions: list[str] = field(default_factory=lambda: ["a", "b", "c"])
+    image: Tensor = field(default_factory=lambda: torch.zeros(3, 4, 6, dtype=torch.uint8))
+    image_id: int = 7
+    ref_ids: list[int] = field(default_factory=lambda: [70, 71, 71])
+    sent_ids: list[int] = field(default_factory=lambda: [1, 2, 3])
+    index: int = 5
+    proposals: Any = None
+    error: str | None = None
+
+
+@pytest.fixture
+def scene() -> Scene:
+    targets = torch.zeros(2, 4, 6, dtype=torch.bool)
+    targets[0, :2, :3] = True  # 6 pixels
+    targets[1, 2:, 2:] = True  # 8 pixels
+    return Scene(targets, torch.tensor([0, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("row", "choice", "score", "failure"),
+    [
+        ([0.1, 0.9, 0.3], 1, 0.9, None),
+        ([0.5, 0.9, 0.9], 1, 0.9, None),
+        ([-INF, -2.0, -INF], 1, -2.0, None),
+        ([0.5, NAN, 0.9], None, None, NOT_A_NUMBER),
+        ([NAN, NAN, NAN], None, None, NOT_A_NUMBER),
+    ],
+    ids=["highest", "first-of-equals", "empty-masks", "one-nan", "all-nan"],
+)
+def test_choose(row: list[float], choice: int | None, score: float | None, failure: str | None) -> None:
+    other = [0.0, 0.0, 1.0]
+    chosen = choose(torch.tensor([other, row], dtype=torch.float64))
+    assert chosen == Choices([2, choice], [1.0, score], [None, failure])
+
+
+def test_no_expressions_no_choices() -> None:
+    assert choose(torch.zeros(0, 3)) == Choices([], [], [])
+
+
+def test_areas_without_a_choice_are_those_of_a_miss(scene: Scene) -> None:
+    masks = torch.zeros(2, 4, 6, dtype=torch.bool)
+    masks[0, :2, :2] = True  # 4 pixels, all in the first target
+    masks[1, 1:, :] = True  # 18 pixels: 3 of the first target, 8 of the second
+    areas = pairwise_areas(masks, scene.targets)
+    intersection, union = chosen_areas([0, None, 1], areas, scene)
+    assert intersection.tolist() == [4, 0, 8]
+    assert union.tolist() == [6, 8, 18]
+    assert (intersection.dtype, union.dtype) == (torch.int64, torch.int64)
+
+
+def test_without_any_proposal_everything_is_a_miss(scene: Scene) -> None:
+    areas = pairwise_areas(scene.targets[:0], scene.targets)
+    intersection, union = chosen_areas([None] * 3, areas, scene)
+    assert intersection.tolist() == [0, 0, 0]
+    assert union.tolist() == [6, 8, 8]
+
+
+def test_records_say_what_was_chosen_and_why_not(scene: Scene) -> None:
+    choices = Choices([1, None, 0], [0.5, None, -1.0], [None, "no proposals", None])
+    areas = torch.tensor([3, 0, 0]), torch.tensor([12, 8, 0])
+    encoded: list[int] = []
+
+    def encode(row: int) -> dict[str, Any]:
+        encoded.append(row)
+        return {"size": [4, 6], "counts": str(row)}
+
+    records = make_records("Random", scene, choices, areas, ["x", "y", None], encode)
+    assert encoded == [1, 0]
+    assert [(r.choice, r.score, r.iou, r.intersection, r.union, r.failure) for r in records] == [
+        (1, 0.5, 0.25, 3, 12, None),
+        (None, None, 0.0, 0, 8, "no proposals"),
+        (0, -1.0, 0.0, 0, 0, None),
+    ]
+    assert [(r.image_id, r.index, r.ref_id, r.sent_id, r.expression, r.noun_phrase) for r in records] == [
+        (7, 5, 70, 1, "a", "x"),
+        (7, 5, 71, 2, "b", "y"),
+        (7, 5, 71, 3, "c", None),
+    ]
+    assert records[1].segmentation is None
+    assert records[0].segmentation == {"size": [4, 6], "counts": "1"}
