@@ -45,7 +45,7 @@ def test_parsing_imports_no_library_that_only_a_run_needs() -> None:
     output, modules = report("--print_config")
     assert "alpha: 0.85" in output
     assert "lightning" in modules
-    assert not modules & {"open_clip", "spacy", "wandb", "skimage", "pycocotools", "tokenizers"}
+    assert not modules & {"open_clip", "spacy", "wandb", "skimage", "pycocotools"}
 
 
 def test_help_explains_options_from_the_source() -> None:
