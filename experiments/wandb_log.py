@@ -174,7 +174,11 @@ def main() -> None:
     if not (options.folder / "results.json").is_file():
         parser.error(f"'{options.folder}' is not the folder of a finished run: it has no results.json.")
     mode = resolve_mode(options.mode)
-    print("disabled" if mode == "disabled" else log_folder(options.folder.resolve(), mode))
+    try:
+        print("disabled" if mode == "disabled" else log_folder(options.folder.resolve(), mode))
+    except Exception as error:
+        first = str(error).partition("\n")[0]
+        sys.exit(f"{type(error).__name__}: {first}")
 
 
 if __name__ == "__main__":

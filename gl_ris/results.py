@@ -228,7 +228,7 @@ def _counts(document: Mapping[str, Any]) -> str:
     return (
         f"Images       {document['n_images']:,}\n"
         f"Expressions  {evaluated:,} evaluated of {expected:,} expected{missing}\n"
-        f"Failures     {reasons}" + (" (counted as misses)" if failures else "")
+        f"Failures     {reasons}" + (" (counted as misses)" if failures and not missing else "")
     )
 
 
