@@ -74,7 +74,9 @@ class RefShapes(RefCOCO):
             raise unknown_name("register of RefShapes", dataset, REGISTERS)
         if split not in SIZES:
             raise unknown_name("split of RefShapes", split, SIZES)
-        root = cache_folder() / f"refshapes-v{VERSION}-seed{seed}"
+        # the training images are many times more: whoever evaluates need not wait for them
+        self.part = [name for name in SIZES if (name == "train") == (split == "train")]
+        root = cache_folder() / f"refshapes-v{VERSION}-seed{seed}-{'-'.join(self.part)}"
         super().__init__(
             root=root,
             dataset=dataset,
@@ -90,12 +92,16 @@ class RefShapes(RefCOCO):
         self.seed = seed
 
     def prepare_data(self) -> None:
-        """Draw the data set into the cache folder, unless it is there; it appears whole or not at all."""
+        """Draw the split into the cache folder, unless it is there; it appears whole or not at all.
+
+        The three evaluation splits are drawn together, the training split by itself.
+        """
         if not self.root.is_dir():
             from datamodules.shapes.build import build_refer
 
             with written_whole(self.root) as draft:
-                build_refer(draft, SIZES, self.seed)
+                first = 1 if "train" in self.part else 1 + SIZES["train"]
+                build_refer(draft, {name: SIZES[name] for name in self.part}, self.seed, first)
 
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split, drawing the data set first where that has not been done."""

@@ -18,8 +18,8 @@ COMMAND = Command(
             "relational expressions, the true masks to choose from, three methods in one run",
         ),
         (
-            "limit=20 model.clip=refshapes-rn --run_dir=/tmp/try",
-            "twenty images, the ResNet, a folder of one's own",
+            "limit=20 model.clip=refshapes-vit --run_dir=/tmp/try",
+            "twenty images, the ViT, a folder of one's own",
         ),
         ("--trainer.devices=2", "two processes (or GPUs); the figures stay the same bit for bit"),
     ),

@@ -35,6 +35,9 @@ class ContrastiveCLIP(LightningModule):
             much cheaper; not used while the rate falls, so that the tower ends on whole images.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         model_cfg: dict[str, Any],
@@ -106,7 +109,7 @@ class ContrastiveCLIP(LightningModule):
         self.log("val/caption_retrieval@1", _retrieval(image, text), prog_bar=True, batch_size=len(image))
         self.log("val/image_retrieval@1", _retrieval(text, image), prog_bar=True, batch_size=len(image))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW with CLIP's betas; warm-up, level, decay."""
         total = int(self.trainer.estimated_stepping_batches)
         optimizer = torch.optim.AdamW(

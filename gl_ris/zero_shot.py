@@ -56,7 +56,7 @@ class ZeroShotRIS(LightningModule):
 
     def __init__(
         self,
-        clip: str = "refshapes-vit",
+        clip: str = "refshapes-rn",
         pretrained: str | None = None,
         methods: list[str] | str = "global_local",
         alpha: float = 0.85,

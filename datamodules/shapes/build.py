@@ -23,33 +23,36 @@ PARTITION = "shapes"
 """The `split_by` of the REFER files."""
 
 
-def build_refer(root: Path, sizes: dict[str, int], seed: int) -> None:
+def build_refer(root: Path, sizes: dict[str, int], seed: int, first: int = 1) -> None:
     """Draw the images of all splits and write the three registers' files.
 
     Args:
         root: An existing, empty folder: images go to ``images/``, annotations to one folder per register.
         sizes: Split -> number of images.
         seed: Of everything; an image depends on the seed, its split and its place in the split alone.
+        first: Id of the first image.
     """
     (root / "images").mkdir()
     jobs = [(split, index) for split, size in sizes.items() for index in range(size)]
-    files = [f"refshapes_{number:06d}.png" for number in range(1, len(jobs) + 1)]
+    files = [f"refshapes_{number:06d}.png" for number in range(first, first + len(jobs))]
     work = functools.partial(_picture, seed, root / "images")
     pictures = _in_parallel(
         work, [(*job, file) for job, file in zip(jobs, files, strict=True)], "Drawing RefShapes"
     )
     splits = [split for split, _ in jobs]
-    annotations, ids = _annotate([(picture.scene, picture.masks) for picture in pictures])
+    annotations, ids = _annotate([(picture.scene, picture.masks) for picture in pictures], first)
     instances = {
         "images": [
             {"id": number, "file_name": file, "width": picture.scene.width, "height": picture.scene.height}
-            for number, (file, picture) in enumerate(zip(files, pictures, strict=True), start=1)
+            for number, (file, picture) in enumerate(zip(files, pictures, strict=True), start=first)
         ],
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for number, name in enumerate(SEEN_CATEGORIES, start=1)],
     }
     for register in pictures[0].utterances:
-        write_refer(root / register, PARTITION, _refs(register, pictures, splits, files, ids), instances)
+        write_refer(
+            root / register, PARTITION, _refs(register, pictures, splits, files, ids, first), instances
+        )
 
 
 def build_phrasecut(root: Path, sizes: dict[str, int], seed: int) -> None:
@@ -66,8 +69,8 @@ def build_phrasecut(root: Path, sizes: dict[str, int], seed: int) -> None:
     made = _in_parallel(
         work, [(*job, f"{k}.jpg") for k, job in enumerate(jobs, start=1)], "Drawing RefShapes phrases"
     )
-    _, ids = _annotate([(scene, masks) for scene, masks, _ in made])
-    images = [
+    _, ids = _annotate([(scene, masks) for scene, masks, _ in made], 1)
+    images: list[dict[str, Any]] = [
         {"image_id": k, "width": scene.width, "height": scene.height, "url": f"{k}.jpg", "split": split}
         for k, ((split, _), (scene, _, _)) in enumerate(zip(jobs, made, strict=True), start=1)
     ]
@@ -110,12 +113,12 @@ def _in_parallel(work: Callable[[Any], T], jobs: list[Any], title: str) -> list[
 
 
 def _annotate(
-    scenes: Iterable[tuple[ShapeScene, np.ndarray]],
+    scenes: Iterable[tuple[ShapeScene, np.ndarray]], first: int
 ) -> tuple[list[dict[str, Any]], list[list[int]]]:
     """Write all objects as annotations; also the annotation ids of each image's objects."""
     annotations: list[dict[str, Any]] = []
     ids: list[list[int]] = []
-    for image_id, (scene, masks) in enumerate(scenes, start=1):
+    for image_id, (scene, masks) in enumerate(scenes, start=first):
         ids.append([])
         for thing, mask in zip(scene.things, masks, strict=True):
             ids[-1].append(len(annotations) + 1)
@@ -124,12 +127,17 @@ def _annotate(
 
 
 def _refs(
-    register: str, pictures: list[Picture], splits: list[str], files: list[str], ids: list[list[int]]
+    register: str,
+    pictures: list[Picture],
+    splits: list[str],
+    files: list[str],
+    ids: list[list[int]],
+    first: int,
 ) -> list[dict[str, Any]]:
     refs: list[dict[str, Any]] = []
     spoken = 1
     for image_id, (picture, split, file, numbers) in enumerate(
-        zip(pictures, splits, files, ids, strict=True), start=1
+        zip(pictures, splits, files, ids, strict=True), start=first
     ):
         for index, utterances in picture.utterances[register].items():
             if not utterances:

@@ -14,6 +14,8 @@ from datamodules.refshapes import REGISTERS, RefShapes, RefShapesPhrases
 from datamodules.shapes.world import COLORS, CURVED_CATEGORIES, UNSEEN_CATEGORIES, UNSEEN_FILLS
 from gl_ris.errors import UserError
 
+EVALUATION = "refshapes-v1-seed0-val-testA-testB"
+
 
 @pytest.fixture(scope="module")
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -23,7 +25,8 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("GL_RIS_CACHE", str(folder))
         patch.setattr(refshapes, "SIZES", {"train": 4, "val": 6, "testA": 5, "testB": 5})
         patch.setattr(refshapes, "PHRASE_SIZES", {"val": 10, "test": 4})
-        RefShapes().prepare_data()
+        RefShapes(split="val").prepare_data()
+        RefShapes(split="train").prepare_data()
         RefShapesPhrases().prepare_data()
     return folder
 
@@ -68,7 +71,7 @@ def test_an_expression_that_is_only_a_color_is_about_that_color() -> None:
 
 
 def test_a_and_b_split_by_outline(small_world: Path) -> None:
-    refs = pickle.loads((small_world / "refshapes-v1-seed0" / "refshapesg" / "refs(shapes).p").read_bytes())
+    refs = pickle.loads((small_world / EVALUATION / "refshapesg" / "refs(shapes).p").read_bytes())
     curved = {name: i for i, name in enumerate(refshapes.SIZES)}
     from datamodules.shapes.world import CATEGORIES
 
@@ -112,7 +115,7 @@ def test_pictures_depend_on_the_seed_alone(small_world: Path, tmp_path: Path) ->
     again = make_picture("refshapes 0 val 0", "val", tmp_path / "again.png")
     scene = RefShapes("refshapesg", "val")
     first = scene.records[0]
-    kept = np.asarray(Image.open(small_world / "refshapes-v1-seed0" / "images" / first.file_name))
+    kept = np.asarray(Image.open(small_world / EVALUATION / "images" / first.file_name))
     assert (np.asarray(Image.open(tmp_path / "again.png")) == kept).all()
     said = [u.text for utterances in again.utterances["refshapesg"].values() for u in utterances]
     assert [t for ref in first.referents for t in ref.sentences] == said
@@ -162,7 +165,7 @@ def test_a_damaged_cache_says_so(small_world: Path, tmp_path: Path, monkeypatch:
 
     shutil.copytree(small_world, tmp_path / "cache")
     monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
-    refs = tmp_path / "cache" / "refshapes-v1-seed0" / "refshapesg" / "refs(shapes).p"
+    refs = tmp_path / "cache" / EVALUATION / "refshapesg" / "refs(shapes).p"
     refs.write_bytes(refs.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"refs\(shapes\)\.p.*Delete the folder"):
         _ = RefShapes().records

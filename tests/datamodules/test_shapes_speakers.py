@@ -29,8 +29,8 @@ SIDES = {
     "left": (-1, 0), "right": (1, 0),
 }  # fmt: skip
 RELATION = re.compile(
-    r"\b(?:to the |on the )?(above|over|higher than|below|under|beneath|left of|left side of|right of|right side of"
-    r"|right next to|next to|beside|close to)\b"
+    r"\b(?:to the |on the )?(above|over|higher than|below|under|beneath|left of|left side of|right of"
+    r"|right side of|right next to|next to|beside|close to)\b"
 )
 
 
