@@ -13,6 +13,10 @@ from gl_ris.errors import UserError
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.regions import fill_holes, islands, merge_tree, objectness, region_graph, suppress
 
+MAX_REGIONS = 400
+"""An image that falls into more regions is segmented anew with a doubled `min_size`, since the time that
+merging takes grows with the cube of their number."""
+
 
 class Felzenszwalb(ProposalGenerator):
     """Object candidates grown from the regions of one graph-based segmentation.
@@ -100,15 +104,24 @@ class Felzenszwalb(ProposalGenerator):
             Proposals at the image's own size and on its device, best first, scores in [0, 1]; none for an
             image without any edge.
         """
-        from skimage.segmentation import felzenszwalb
-
         height, width = image.shape[1:]
         pixels = _reduced(image.cpu(), self.max_side)
-        labels = felzenszwalb(pixels, scale=self.scale, sigma=self.sigma, min_size=self.min_size)
+        labels = self._segment(pixels)
         members, scores = self._candidates(labels, pixels)
         grid = np.ix_(_nearest(height, labels.shape[0]), _nearest(width, labels.shape[1]))
         masks = torch.from_numpy(members[:, labels[grid]])
         return Proposals.from_masks(masks.to(image.device), torch.from_numpy(scores))
+
+    def _segment(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the regions, int ``(h, w)``."""
+        from skimage.segmentation import felzenszwalb
+
+        min_size = self.min_size
+        labels = felzenszwalb(pixels, scale=self.scale, sigma=self.sigma, min_size=min_size)
+        while labels.max() >= MAX_REGIONS:
+            min_size *= 2
+            labels = felzenszwalb(pixels, scale=self.scale, sigma=self.sigma, min_size=min_size)
+        return labels
 
     def _candidates(self, labels: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the chosen candidates as sets of regions, bool ``(N, n)``, and their scores."""
@@ -136,6 +149,6 @@ def _reduced(image: Tensor, max_side: int) -> np.ndarray:
     if max(height, width) > max_side:
         share = max_side / max(height, width)
         size = [max(1, round(height * share)), max(1, round(width * share))]
-        smooth = interpolate(image[None].float(), size, mode="bilinear", antialias=True)[0]
-        image = smooth.round().clamp(0, 255).byte()
+        # averages over each pixel's own area alone, so that edges stay as sharp as they can
+        image = interpolate(image[None].float(), size, mode="area")[0].round().byte()
     return image.permute(1, 2, 0).contiguous().numpy()
