@@ -1,17 +1,17 @@
-"""Reading annotation files that are not to be trusted, and writing files whole or not at all."""
+"""Reading annotation files that are not to be trusted, and writing their like."""
 
 from __future__ import annotations
 
 import gc
 import json
-import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from gl_ris.errors import UserError
+from gl_ris.files import atomic_file
 
 _CLOSING = {"{": "}", "[": "]"}
 _WHITE = b" \t\r\n"
@@ -121,19 +121,6 @@ def clean_text(text: str) -> str:
         return text.encode("utf-8", "surrogateescape").decode("latin-1")
     except UnicodeEncodeError:  # a lone surrogate that no byte string can have left behind
         return text.encode("utf-8", "replace").decode()
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open ``path`` for writing so that it appears complete or not at all; missing folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

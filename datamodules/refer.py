@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.checks import KEY, require_fields, require_size
-from datamodules.files import atomic_file, clean_text, read_json, read_plain_pickle, write_json
+from datamodules.files import clean_text, read_json, read_plain_pickle, write_json
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
 from gl_ris.errors import UserError, unknown_name
+from gl_ris.files import atomic_file
 
 
 def refs_path(folder: Path, split_by: str) -> Path:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from datamodules.files import atomic_file, clean_text, read_json, read_plain_pickle, write_json
+from datamodules.files import clean_text, read_json, read_plain_pickle, write_json
 from gl_ris.errors import UserError
+from gl_ris.files import atomic_file
 
 
 class Hostile:
