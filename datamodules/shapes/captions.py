@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from datamodules.shapes.language import kind, sentence, statement, telegram
+from datamodules.shapes.language import sentence, statement, telegram
 from datamodules.shapes.meaning import PLACES, Expression, Noun, holds
 from datamodules.shapes.speakers import some_noun, some_relation
 from datamodules.shapes.world import ShapeScene
@@ -44,16 +44,13 @@ def telling_caption(rng: Random, scene: ShapeScene, others: list[ShapeScene], tr
     return text
 
 
-def close_up_caption(rng: Random, scene: ShapeScene) -> str:
-    """Caption a close-up of a scene's only object, where nothing tells its size or place."""
-    noun = some_noun(rng, scene.things[0], category=0.95, color=0.75, fill=0.55, size=0.0)
-    return kind(rng, noun, rng.choice(("", "a", "a", "the")))
-
-
 def subject_caption(rng: Random, scene: ShapeScene, index: int) -> str:
-    """Caption a picture taken of one object, its neighbours beside it: the sentence is about that object."""
-    noun = some_noun(rng, scene.things[index], category=0.96, color=0.6, fill=0.4, size=0.0)
-    relation = some_relation(rng, scene, index) if rng.random() < 0.7 else None
+    """Caption a picture taken of one object: the sentence is about that object, whatever else it names.
+
+    It may say more than the picture shows, as people do: how large the object is, what it stands beside.
+    """
+    noun = some_noun(rng, scene.things[index], category=0.96, color=0.65, fill=0.5, size=0.3)
+    relation = some_relation(rng, scene, index) if rng.random() < 0.65 else None
     return _words(rng, Expression(noun, relations=(relation,) if relation else ()))
 
 

@@ -138,6 +138,6 @@ def _ranked(rng: Random, name: str, axis: str, number: int) -> str:
 
 
 def _with_article(article: str, words: str) -> str:
-    if article == "a" and words[0] in "aeiou":
+    if article == "a" and words[0] in "aeiou" and not words.startswith("one"):
         article = "an"
     return f"{article} {words}" if article else words

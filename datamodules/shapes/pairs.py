@@ -1,8 +1,8 @@
 """Images with captions, to train a small CLIP on: no masks, no boxes, no referring expressions.
 
-Scenes come in families of four that share their objects but not how these are arranged or coloured, so that
-a caption has to get attributes and relations right to tell its own image from its sisters in the same batch.
-As on the web, some pictures show whole scenes, some one subject with its neighbours, some a thing alone.
+Pictures come in families of four that share their objects, so that a caption has to get attributes, relations
+and its own subject right to tell its image from its sisters in the same batch. As on the web, some pictures
+show whole scenes, some one subject with its neighbours, some a thing alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from datamodules.shapes.captions import close_up_caption, subject_caption, telling_caption
+from datamodules.shapes.captions import subject_caption, telling_caption
 from datamodules.shapes.draw import draw_scene, paint_thing
 from datamodules.shapes.world import (
     CANVASES,
@@ -31,8 +31,7 @@ _Shot = tuple[Image.Image, Callable[[], str]]
 """A picture, and someone who captions it."""
 
 FAMILY = 4
-_COUNTS = (1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6)
-_CLOSE_UPS, _PORTRAITS = 0.2, 0.4
+_COUNTS = (2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6)
 _GREY = (128, 128, 128)
 
 
@@ -48,18 +47,57 @@ def family(seed: str, size: int, captions: int) -> tuple[np.ndarray, list[list[s
         uint8 images ``(4, size, size, 3)`` RGB, and for each its captions.
     """
     rng = Random(seed)
-    manner = rng.random()
-    count = 1 if manner < _CLOSE_UPS else rng.choice(_COUNTS)
-    scenes = list(_relatives(rng, sample_scene(rng, count, EVERYTHING)))
-    if manner < _CLOSE_UPS:
-        shots = [_close_up(rng, scene) for scene in scenes]
-    elif manner < _CLOSE_UPS + _PORTRAITS:
-        index = rng.randrange(len(scenes[0].things))
-        shots = [_portrait(rng, scene, index) for scene in scenes]
-    else:
-        shots = [_view(rng, scene, [other for other in scenes if other is not scene]) for scene in scenes]
+    (make,) = rng.choices(tuple(_KINDS), tuple(_KINDS.values()))
+    shots = make(rng)
     images = [np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)) for picture, _ in shots]
     return np.stack(images), [[say() for _ in range(captions)] for _, say in shots]
+
+
+def _views(rng: Random) -> list[_Shot]:
+    """Whole scenes that share their objects."""
+    scenes = list(_relatives(rng, sample_scene(rng, rng.choice(_COUNTS), EVERYTHING)))
+    return [_view(rng, scene, [other for other in scenes if other is not scene]) for scene in scenes]
+
+
+def _portraits_across_scenes(rng: Random) -> list[_Shot]:
+    """The same place in scenes that share their objects."""
+    scenes = list(_relatives(rng, sample_scene(rng, rng.choice(_COUNTS), EVERYTHING)))
+    index = rng.randrange(len(scenes[0].things))
+    return [_portrait(rng, scene, index) for scene in scenes]
+
+
+def _portraits_within_a_scene(rng: Random) -> list[_Shot]:
+    """Objects of one scene: their captions name each other, so that the subject has to be told apart."""
+    scene, chosen = _four_of_one_scene(rng)
+    return [_portrait(rng, scene, index) for index in chosen]
+
+
+def _close_ups_within_a_scene(rng: Random) -> list[_Shot]:
+    """Objects of one scene, each alone; their captions may say what stands outside the frame."""
+    scene, chosen = _four_of_one_scene(rng)
+    return [_close_up(rng, scene, index) for index in chosen]
+
+
+def _close_ups_of_one_object(rng: Random) -> list[_Shot]:
+    """An object alone, changed a little from picture to picture."""
+    return [_close_up(rng, scene, 0) for scene in _relatives(rng, sample_scene(rng, 1, EVERYTHING))]
+
+
+_KINDS: dict[Callable[[Random], list[_Shot]], float] = {
+    _views: 0.35,
+    _portraits_across_scenes: 0.15,
+    _portraits_within_a_scene: 0.2,
+    _close_ups_within_a_scene: 0.2,
+    _close_ups_of_one_object: 0.1,
+}
+"""Kind of family -> its share."""
+
+
+def _four_of_one_scene(rng: Random) -> tuple[ShapeScene, list[int]]:
+    scene = sample_scene(rng, rng.choice((4, 5, 6)), EVERYTHING)
+    while len(scene.things) < FAMILY:
+        scene = sample_scene(rng, rng.choice((4, 5, 6)), EVERYTHING)
+    return scene, rng.sample(range(len(scene.things)), FAMILY)
 
 
 def _relatives(rng: Random, scene: ShapeScene) -> Iterator[ShapeScene]:
@@ -128,9 +166,9 @@ def _portrait(rng: Random, scene: ShapeScene, index: int) -> _Shot:
     return picture, lambda: subject_caption(rng, framed, inside.index(thing))
 
 
-def _close_up(rng: Random, scene: ShapeScene) -> _Shot:
+def _close_up(rng: Random, scene: ShapeScene, index: int) -> _Shot:
     """Take an object alone on a plain ground, filling the frame, as in a product photo."""
-    return _draw_alone(rng, scene.things[0]), lambda: close_up_caption(rng, scene)
+    return _draw_alone(rng, scene.things[index]), lambda: subject_caption(rng, scene, index)
 
 
 def _draw_alone(rng: Random, thing: Thing) -> Image.Image:

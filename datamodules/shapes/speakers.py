@@ -90,7 +90,7 @@ def _short_without_place(rng: Random, scene: ShapeScene, index: int) -> tuple[Ex
 
 
 def _long(rng: Random, scene: ShapeScene, index: int) -> tuple[Expression, str]:
-    noun = _shared_noun(rng, scene, index)
+    noun = some_noun(rng, scene.things[index], category=0.97, color=0.65, fill=0.5, size=0.6)
     manner = rng.random()
     first = some_relation(rng, scene, index, depth=1 if manner < 0.15 else 0)
     second = some_relation(rng, scene, index) if manner > 0.8 else None
@@ -101,16 +101,6 @@ def _long(rng: Random, scene: ShapeScene, index: int) -> tuple[Expression, str]:
     if relations and rng.random() < 0.2:
         return meaning, statement(rng, meaning)
     return meaning, sentence(rng, meaning, rng.choice(("the", "the", "a")))
-
-
-def _shared_noun(rng: Random, scene: ShapeScene, index: int) -> Noun:
-    """Prefer a kind that other objects share, so that what follows the noun has work to do."""
-    noun = Noun()
-    for _ in range(4):
-        noun = some_noun(rng, scene.things[index], category=0.97, color=0.4, fill=0.3, size=0.45)
-        if sum(noun.fits(thing) for thing in scene.things) > 1:
-            break
-    return noun
 
 
 REGISTERS: dict[str, Draft] = {
