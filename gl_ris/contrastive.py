@@ -31,8 +31,6 @@ class ContrastiveCLIP(LightningModule):
             quarter of the trainer's ``max_steps``.
         weight_decay: On matrices; gains, biases, embeddings and the temperature have none.
         warmup: Number of steps to the peak.
-        patch_dropout: Share of a VisionTransformer's patches left out of a training step, which makes it that
-            much cheaper; not used while the rate falls, so that the tower ends on whole images.
     """
 
     mean: Tensor
@@ -45,7 +43,6 @@ class ContrastiveCLIP(LightningModule):
         learning_rate: float = 1e-3,
         weight_decay: float = 0.1,
         warmup: int = 150,
-        patch_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         from open_clip.loss import ClipLoss
@@ -53,11 +50,8 @@ class ContrastiveCLIP(LightningModule):
 
         self.model_cfg, self.preprocess_cfg = model_cfg, preprocess_cfg
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.warmup, self.patch_dropout = warmup, patch_dropout
-        vision = dict(model_cfg["vision_cfg"])
-        if patch_dropout:
-            vision["patch_dropout"] = patch_dropout
-        self.model = CLIP(model_cfg["embed_dim"], vision, model_cfg["text_cfg"])
+        self.warmup = warmup
+        self.model = CLIP(model_cfg["embed_dim"], model_cfg["vision_cfg"], model_cfg["text_cfg"])
         self.model.to(memory_format=torch.channels_last)
         self.loss = ClipLoss()
         self.tokenize: Tokenize = _no_tokenizer
@@ -89,7 +83,6 @@ class ContrastiveCLIP(LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step of open_clip's ClipLoss, averaged over the sets of captions."""
-        self._set_patch_dropout()
         image, texts = self.features(batch)
         scale = self.model.logit_scale.exp()
         loss = torch.stack([self.loss(image, text, scale) for text in texts]).mean()
@@ -144,12 +137,6 @@ class ContrastiveCLIP(LightningModule):
         hidden = model.token_embedding(tokens) + model.positional_embedding[:length]
         hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
         return text_global_pool(hidden, tokens, model.text_pool_type) @ model.text_projection
-
-    def _set_patch_dropout(self) -> None:
-        dropout = getattr(self.model.visual, "patch_dropout", None)
-        if dropout is not None and hasattr(dropout, "prob"):
-            late = self.global_step >= LEVEL * self.trainer.estimated_stepping_batches
-            dropout.prob = 0.0 if late else self.patch_dropout
 
 
 def _no_tokenizer(texts: list[str]) -> Tensor:

@@ -27,7 +27,7 @@ from datamodules.shapes.world import (
     sample_scene,
 )
 
-_Shot = tuple[Image.Image, Callable[[], str]]
+Shot = tuple[Image.Image, Callable[[], str]]
 """A picture, and someone who captions it."""
 
 FAMILY = 4
@@ -47,48 +47,48 @@ def family(seed: str, size: int, captions: int) -> tuple[np.ndarray, list[list[s
         uint8 images ``(4, size, size, 3)`` RGB, and for each its captions.
     """
     rng = Random(seed)
-    (make,) = rng.choices(tuple(_KINDS), tuple(_KINDS.values()))
+    (make,) = rng.choices(tuple(FAMILIES), tuple(FAMILIES.values()))
     shots = make(rng)
     images = [np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)) for picture, _ in shots]
     return np.stack(images), [[say() for _ in range(captions)] for _, say in shots]
 
 
-def _views(rng: Random) -> list[_Shot]:
+def views(rng: Random) -> list[Shot]:
     """Whole scenes that share their objects."""
     scenes = list(_relatives(rng, sample_scene(rng, rng.choice(_COUNTS), EVERYTHING)))
     return [_view(rng, scene, [other for other in scenes if other is not scene]) for scene in scenes]
 
 
-def _portraits_across_scenes(rng: Random) -> list[_Shot]:
+def portraits_across_scenes(rng: Random) -> list[Shot]:
     """The same place in scenes that share their objects."""
     scenes = list(_relatives(rng, sample_scene(rng, rng.choice(_COUNTS), EVERYTHING)))
     index = rng.randrange(len(scenes[0].things))
     return [_portrait(rng, scene, index) for scene in scenes]
 
 
-def _portraits_within_a_scene(rng: Random) -> list[_Shot]:
+def portraits_within_a_scene(rng: Random) -> list[Shot]:
     """Objects of one scene: their captions name each other, so that the subject has to be told apart."""
     scene, chosen = _four_of_one_scene(rng)
     return [_portrait(rng, scene, index) for index in chosen]
 
 
-def _close_ups_within_a_scene(rng: Random) -> list[_Shot]:
+def close_ups_within_a_scene(rng: Random) -> list[Shot]:
     """Objects of one scene, each alone; their captions may say what stands outside the frame."""
     scene, chosen = _four_of_one_scene(rng)
     return [_close_up(rng, scene, index) for index in chosen]
 
 
-def _close_ups_of_one_object(rng: Random) -> list[_Shot]:
+def close_ups_of_one_object(rng: Random) -> list[Shot]:
     """An object alone, changed a little from picture to picture."""
     return [_close_up(rng, scene, 0) for scene in _relatives(rng, sample_scene(rng, 1, EVERYTHING))]
 
 
-_KINDS: dict[Callable[[Random], list[_Shot]], float] = {
-    _views: 0.35,
-    _portraits_across_scenes: 0.15,
-    _portraits_within_a_scene: 0.2,
-    _close_ups_within_a_scene: 0.2,
-    _close_ups_of_one_object: 0.1,
+FAMILIES: dict[Callable[[Random], list[Shot]], float] = {
+    views: 0.35,
+    portraits_across_scenes: 0.15,
+    portraits_within_a_scene: 0.2,
+    close_ups_within_a_scene: 0.2,
+    close_ups_of_one_object: 0.1,
 }
 """Kind of family -> its share."""
 
@@ -148,12 +148,12 @@ def _changed(rng: Random, scene: ShapeScene) -> ShapeScene:
     return replace(scene, things=tuple(things), background=rng.getrandbits(32))
 
 
-def _view(rng: Random, scene: ShapeScene, others: list[ShapeScene]) -> _Shot:
+def _view(rng: Random, scene: ShapeScene, others: list[ShapeScene]) -> Shot:
     """Take the whole scene."""
     return draw_scene(scene)[0], lambda: telling_caption(rng, scene, others)
 
 
-def _portrait(rng: Random, scene: ShapeScene, index: int) -> _Shot:
+def _portrait(rng: Random, scene: ShapeScene, index: int) -> Shot:
     """Take a picture of one object near the middle of the frame, with the neighbours that fit in."""
     thing = scene.things[index]
     reach = thing.radius * rng.uniform(1.5, 3.4)
@@ -166,7 +166,7 @@ def _portrait(rng: Random, scene: ShapeScene, index: int) -> _Shot:
     return picture, lambda: subject_caption(rng, framed, inside.index(thing))
 
 
-def _close_up(rng: Random, scene: ShapeScene, index: int) -> _Shot:
+def _close_up(rng: Random, scene: ShapeScene, index: int) -> Shot:
     """Take an object alone on a plain ground, filling the frame, as in a product photo."""
     return _draw_alone(rng, scene.things[index]), lambda: subject_caption(rng, scene, index)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -8,7 +9,7 @@ import pytest
 
 from datamodules.shapes.draw import draw_scene
 from datamodules.shapes.outlines import outline
-from datamodules.shapes.pairs import FAMILY, family
+from datamodules.shapes.pairs import FAMILIES, FAMILY, Shot, close_ups_within_a_scene, family
 from datamodules.shapes.world import CATEGORIES, COLORS, EVERYTHING, FILLS, ShapeScene, Thing, sample_scene
 
 
@@ -83,3 +84,20 @@ def test_families_are_alike_but_not_equal() -> None:
     assert (images == again).all()
     assert [len(texts) for texts in captions] == [3] * FAMILY
     assert all((images[0] != other).any() for other in images[1:])
+
+
+@pytest.mark.parametrize("make", FAMILIES)
+def test_every_kind_of_family_has_its_pictures_and_captions(make: Callable[[Random], list[Shot]]) -> None:
+    for number in range(10):
+        shots = make(Random(number))
+        assert len(shots) == FAMILY
+        assert all(picture.mode == "RGB" and min(picture.size) > 16 for picture, _ in shots)
+        assert all(say() for _, say in shots)
+
+
+def test_captions_of_one_scene_tell_its_objects_apart() -> None:
+    shares = []
+    for number in range(40):
+        captions = [{say() for _ in range(4)} for _, say in close_ups_within_a_scene(Random(number))]
+        shares.append(len(set.union(*captions)) / sum(map(len, captions)))
+    assert sum(shares) / len(shares) > 0.9

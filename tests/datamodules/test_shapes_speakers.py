@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from datamodules.shapes.captions import caption, is_true
+from datamodules.shapes.captions import caption, is_true, subject_caption
 from datamodules.shapes.speakers import REGISTERS, Utterance, refer
 from datamodules.shapes.world import (
     CATEGORIES,
@@ -117,6 +117,12 @@ def test_naming_the_category_is_mostly_not_enough() -> None:
     assert sum(shared) / len(shared) > 0.5
 
 
+def test_describing_the_target_alone_is_often_enough_but_not_always() -> None:
+    items = said("refshapesg", 300)
+    alone = [sum(u.meaning.noun.fits(t) for t in scene.things) == 1 for scene, _, u in items]
+    assert 0.5 < sum(alone) / len(alone) < 0.85
+
+
 def test_captions_are_true_and_tell_their_scene_apart() -> None:
     scenes = [sample_scene(Random(f"scene {k}"), 1 + k % 6) for k in range(60)]
     for k, scene in enumerate(scenes):
@@ -125,6 +131,17 @@ def test_captions_are_true_and_tell_their_scene_apart() -> None:
         assert all(is_true(claim, scene) for claim in claims)
     told_apart = [not is_true(caption(Random(k), scene)[0], scenes[k - 1]) for k, scene in enumerate(scenes)]
     assert sum(told_apart) / len(told_apart) > 0.8
+
+
+def test_the_caption_of_a_subject_speaks_of_that_object_first() -> None:
+    others = 0
+    for number in range(200):
+        rng = Random(number)
+        scene = sample_scene(rng, 5, SEEN)
+        subject, *rest = RELATION.split(subject_caption(rng, scene, number % len(scene.things)))
+        assert fits(subject, scene.things[number % len(scene.things)])
+        others += bool(rest)
+    assert 80 < others < 180
 
 
 def test_scenes_keep_to_their_vocabulary_and_frame() -> None:
@@ -150,5 +167,5 @@ def test_the_stream_of_scenes_and_words_is_the_same_everywhere() -> None:
 GOLDEN = [
     "right star",
     "large blue star",
-    "a big star located on the right side of a crown and higher than the big hexagon",
+    "the blue star which is to the right of the green crown",
 ]

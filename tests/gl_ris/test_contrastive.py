@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,14 +88,11 @@ def test_exported_model_loads_and_encodes_alike(tower: str, tokenizer: Path, tmp
     assert torch.allclose(clip.encode_texts(CAPTIONS), expected, atol=5e-3)  # stored in half precision
     pixels = torch.randn(2, 3, *[VISION[tower]["image_size"]] * 2)
     assert torch.allclose(clip.model.encode_image(pixels), module.model.encode_image(pixels), atol=2e-2)
-    config = json.loads((tmp_path / "model" / "open_clip_config.json").read_text())
-    assert "patch_dropout" not in config["model_cfg"]["vision_cfg"]
 
 
 def test_loss_is_the_mean_over_the_sets_of_captions(tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = make("vit", tokenizer).eval()
     monkeypatch.setattr(module, "log", lambda *_, **__: None)
-    monkeypatch.setattr(module, "_set_patch_dropout", lambda: None)
     pictures, sets = images("vit", 4), [CAPTIONS, CAPTIONS[::-1]]
     both = module.training_step((pictures, sets), 0)
     single = [module.training_step((pictures, [texts]), 0) for texts in sets]
@@ -118,15 +114,6 @@ def test_rate_rises_stays_and_falls(tokenizer: Path) -> None:
     assert [rate(step) for step in (9, 40, int(100 * LEVEL))] == [1, 1, 1]
     assert rate(100) == 0
     assert rate(int(100 * LEVEL) + 5) == pytest.approx(0.8)
-
-
-@pytest.mark.parametrize(("step", "expected"), [(0, 0.5), (74, 0.5), (75, 0.0), (99, 0.0)])
-def test_patches_are_left_out_while_the_rate_is_level(step: int, expected: float, tokenizer: Path) -> None:
-    module = make("vit", tokenizer, patch_dropout=0.5)
-    module._trainer = SimpleNamespace(estimated_stepping_batches=100, global_step=step, strategy=None)  # type: ignore[assignment]
-    type(module).global_step.fget  # noqa: B018  the property reads the trainer
-    module._set_patch_dropout()
-    assert module.model.visual.patch_dropout.prob == expected
 
 
 def test_gains_biases_and_embeddings_do_not_decay(tokenizer: Path) -> None:
