@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.cache import cache_folder, written_whole
 from datamodules.shapes.pairs import FAMILY, family
 
-VERSION = 3
+VERSION = 4
 """Part of the cache folder's name: raise it whenever the images or captions change."""
 
 

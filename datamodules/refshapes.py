@@ -20,7 +20,7 @@ from datamodules.refcoco import RefCOCO
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator
 
-VERSION = 2
+VERSION = 3
 """Part of the cache folders' names: raised whenever images or expressions change."""
 
 SIZES = {"train": 3000, "val": 250, "testA": 150, "testB": 150}

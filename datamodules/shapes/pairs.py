@@ -55,8 +55,12 @@ def family(seed: str, size: int, captions: int) -> tuple[np.ndarray, list[list[s
 
 def views(rng: Random) -> list[Shot]:
     """Whole scenes that share their objects."""
-    scenes = list(_relatives(rng, sample_scene(rng, rng.choice(_COUNTS), EVERYTHING)))
-    return [_view(rng, scene, [other for other in scenes if other is not scene]) for scene in scenes]
+    return _views(rng, rng.choice(_COUNTS))
+
+
+def views_of_one_object(rng: Random) -> list[Shot]:
+    """An object alone in a whole scene, where its size and place can be seen."""
+    return _views(rng, 1)
 
 
 def portraits_across_scenes(rng: Random) -> list[Shot]:
@@ -84,13 +88,19 @@ def close_ups_of_one_object(rng: Random) -> list[Shot]:
 
 
 FAMILIES: dict[Callable[[Random], list[Shot]], float] = {
-    views: 0.35,
-    portraits_across_scenes: 0.15,
+    views: 0.3,
+    views_of_one_object: 0.15,
+    portraits_across_scenes: 0.1,
     portraits_within_a_scene: 0.2,
-    close_ups_within_a_scene: 0.2,
+    close_ups_within_a_scene: 0.15,
     close_ups_of_one_object: 0.1,
 }
 """Kind of family -> its share."""
+
+
+def _views(rng: Random, count: int) -> list[Shot]:
+    scenes = list(_relatives(rng, sample_scene(rng, count, EVERYTHING)))
+    return [_view(rng, scene, [other for other in scenes if other is not scene]) for scene in scenes]
 
 
 def _four_of_one_scene(rng: Random) -> tuple[ShapeScene, list[int]]:

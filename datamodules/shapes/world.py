@@ -60,9 +60,9 @@ UNSEEN_FILLS = ("checkered", "hollow")
 FILLS = SEEN_FILLS + UNSEEN_FILLS
 
 RADIUS: dict[Size, tuple[float, float]] = {
-    "small": (16.0, 20.0),
-    "medium": (25.0, 29.0),
-    "large": (36.0, 44.0),
+    "small": (20.0, 23.0),
+    "medium": (29.0, 33.0),
+    "large": (41.0, 47.0),
 }
 """Radius of an object in pixels, by size; the gaps keep the size words beyond dispute."""
 

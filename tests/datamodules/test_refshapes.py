@@ -14,7 +14,7 @@ from datamodules.refshapes import REGISTERS, RefShapes, RefShapesPhrases
 from datamodules.shapes.world import COLORS, CURVED_CATEGORIES, UNSEEN_CATEGORIES, UNSEEN_FILLS
 from gl_ris.errors import UserError
 
-EVALUATION = "refshapes-v2-seed0-val-testA-testB"
+EVALUATION = "refshapes-v3-seed0-val-testA-testB"
 
 
 @pytest.fixture(scope="module")
