@@ -1,4 +1,4 @@
-"""The baselines, each computed anew: by hand-written forward passes, plain autograd, convolutions and loops."""
+"""The baselines, each computed anew: by forward passes by hand, plain autograd, convolutions and loops."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_score_map_is_two_convolutions_and_a_mean(clip: RegionCLIP, image: Tenso
 def test_region_token_is_the_tower_run_anew_for_every_mask(
     clips: dict[str, RegionCLIP], image: Tensor, masks: Tensor
 ) -> None:
-    """Sequence [class token, patches, region token], with an explicit additive attention mask for each mask."""
+    """Tokens [class, patches, region], with an attention mask to add for each mask."""
     clip = clips["vit"]
     start, visual = embedded(clip, pixels_of(clip, image)), clip.model.visual
     features = []
