@@ -53,9 +53,10 @@ def test_the_scorer_of_the_page_scores_as_it_says(
     masks = torch.zeros(2, 40, 50, dtype=torch.bool)
     masks[0, :10, :5], masks[1, 5:30, 10:40] = True, True
     texts, phrases = ["the red star on the left", "a circle"], ["the red star", "a circle"]
-    crops = GlobalLocal(clip, alpha=0)(image, masks, texts, phrases)
+    crops = GlobalLocal(clip, alpha=0, recipe="clean")(image, masks, texts, phrases)
     bonus = torch.tensor([50 / 2000, 750 / 2000]) ** 0.5 / 10
-    torch.testing.assert_close(method(clip)(image, masks, texts, phrases), crops + bonus)
+    scorer = method(clip, recipe="clean")
+    torch.testing.assert_close(scorer(image, masks, texts, phrases), crops + bonus)
     with pytest.raises(UserError, match=r"'CropOrSize'\. Did you mean 'CropAndSize'"):
         load_scorer("methods_of_mine.CropOrSize")
 
