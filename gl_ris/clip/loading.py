@@ -164,10 +164,11 @@ def _check_pretrained(name: str, pretrained: str | None, config: dict[str, Any])
 
 def _is_torchscript(path: str) -> bool:
     """Say whether a file is a program, which is not run, and not plain tensors."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _mend(name: str, source: str, pretrained: str | None) -> str:

@@ -24,10 +24,13 @@ class GradCAM(Scorer):
     the gradient of the cosine with respect to it, averaged over positions. The last map is, on a ResNet, what
     enters the attention pooling; on a ViT, the grid tokens that enter the last block.
 
-    The map is resized to the image (bilinear) and *summed* over the pixels of a mask, as the paper does: no
-    value is negative, so larger masks are favoured, and a mask never scores less than one inside it. Where no
-    value is positive, every mask scores 0. ``alpha``, ``beta`` and ``masked_blocks`` have no influence, nor
-    has what the recipe says about grid masks, crops and mixing: it is always a cosine.
+    The map is resized to the image (bilinear) and *summed* over the pixels of a mask. (The paper says that
+    the masked map is aggregated, and no more.) Area is not divided out: no value is negative, so larger masks
+    are favoured, and a mask never scores less than one inside it. Where no value is positive, every mask
+    scores 0.
+
+    ``alpha``, ``beta`` and ``masked_blocks`` have no influence, nor has what the recipe says about grid
+    masks, crops and mixing: it is always a cosine.
     """
 
     name = "grad_cam"
