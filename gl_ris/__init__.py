@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from gl_ris.scorers import Scorer, load_scorer
     from gl_ris.scorers.cropping import Cropping
     from gl_ris.scorers.global_local import GlobalLocal
+    from gl_ris.scorers.grad_cam import GradCAM
+    from gl_ris.scorers.largest import LargestProposal
     from gl_ris.scorers.random_proposal import RandomProposal
+    from gl_ris.scorers.region_token import RegionToken
+    from gl_ris.scorers.score_map import ScoreMap
     from gl_ris.segmentation import Segmentation, segment
     from gl_ris.text import noun_phrases
     from gl_ris.zero_shot import ZeroShotRIS
@@ -23,9 +27,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Cropping",
     "GlobalLocal",
+    "GradCAM",
+    "LargestProposal",
     "RandomProposal",
     "Recipe",
     "RegionCLIP",
+    "RegionToken",
+    "ScoreMap",
     "Scorer",
     "Segmentation",
     "UserError",
@@ -39,9 +47,13 @@ __all__ = [
 _HOMES = {
     "Cropping": "gl_ris.scorers.cropping",
     "GlobalLocal": "gl_ris.scorers.global_local",
+    "GradCAM": "gl_ris.scorers.grad_cam",
+    "LargestProposal": "gl_ris.scorers.largest",
     "RandomProposal": "gl_ris.scorers.random_proposal",
     "Recipe": "gl_ris.recipe",
     "RegionCLIP": "gl_ris.clip",
+    "RegionToken": "gl_ris.scorers.region_token",
+    "ScoreMap": "gl_ris.scorers.score_map",
     "Scorer": "gl_ris.scorers",
     "Segmentation": "gl_ris.segmentation",
     "UserError": "gl_ris.errors",

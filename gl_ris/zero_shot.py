@@ -38,7 +38,8 @@ class ZeroShotRIS(LightningModule):
         clip: The CLIP model: refshapes-vit, refshapes-rn, an open_clip name such as ViT-B-32-quickgelu, or
             local-dir:FOLDER.
         pretrained: Weights for an open_clip name, e.g. openai; folders bring their own.
-        methods: Scoring methods, one or a list: global_local, cropping, random, or the path of a class.
+        methods: Scoring methods, one or a list: global_local, cropping, grad_cam, score_map, region_token,
+            largest, random, or the path of a class.
         alpha: Share of the global visual feature, from 0 to 1 (Eq. 5).
         beta: Share of the global text feature, from 0 to 1 (Eq. 8).
         masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).

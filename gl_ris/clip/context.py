@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
+from gl_ris.clip.region_tokens import region_tokens, tokens_of
 from gl_ris.clip.threads import map_batches, one_thread_per_operation
 from gl_ris.crops import (
     crop_windows,
@@ -75,9 +76,15 @@ class ImageContext:
             ("grid", recipe.grid_mask), lambda: masks_on_grid(self.masks, grid, recipe.grid_mask)
         )
 
+    def grid_regions(self, recipe: Recipe) -> Tensor:
+        """`grid_masks`, but a mask that vanished on the grid is there as the covered share of each cell."""
+        return self._once(("regions", recipe.grid_mask), lambda: self._grid_regions(recipe))
+
     def image_state(self, recipe: Recipe, masked_blocks: int) -> Any:
         """What the tower computes once per image; see `Tower.image_state`."""
         unit_map = recipe.mixing(self.clip.tower.kind).unit_map
+        # A tower without blocks to mask does the same for any number of them.
+        masked_blocks = min(masked_blocks, self.clip.tower.depth)
         key = ("state", masked_blocks, unit_map, *self._pixel_fields(recipe))
         return self._once(
             key, lambda: self.clip.tower.image_state(self.pixels(recipe), masked_blocks, unit_map)
@@ -99,6 +106,15 @@ class ImageContext:
             *self._pixel_fields(recipe),
         )
         return self._once(key, lambda: self._local_features(recipe))
+
+    def dense_features(self, recipe: Recipe) -> Tensor:
+        """A feature for every position of the grid, float32 ``(rows, columns, D)``, not normalised."""
+        return self._once(("dense", *self._pixel_fields(recipe)), lambda: self._dense_features(recipe))
+
+    def region_tokens(self, recipe: Recipe) -> Tensor:
+        """Class tokens that saw one region each, float32 ``(N, D)``, not normalised; of a ViT only."""
+        key = ("tokens", recipe.grid_mask, *self._pixel_fields(recipe))
+        return self._once(key, lambda: self._region_tokens(recipe))
 
     def crops(self, recipe: Recipe, rows: Tensor) -> Tensor:
         """Make the masked crops of some masks.
@@ -144,6 +160,27 @@ class ImageContext:
                 lambda part: self.clip.tower.encode(self.crops(recipe, part)),
                 rows.split(self.clip.image_batch),
             )
+        return torch.cat(features).float()
+
+    def _grid_regions(self, recipe: Recipe) -> Tensor:
+        grid = self.grid_masks(recipe)
+        shares = masks_on_grid(self.masks, self.clip.tower.grid_size, "area")
+        return torch.where(grid.flatten(1).any(dim=1)[:, None, None], grid, shares)
+
+    def _dense_features(self, recipe: Recipe) -> Tensor:
+        with one_thread_per_operation(self.clip.device):
+            return self.clip.tower.dense_features(self.image_state(recipe, 1)).float()
+
+    def _region_tokens(self, recipe: Recipe) -> Tensor:
+        if not len(self.masks):
+            return torch.zeros(0, self.clip.feature_dim, device=self.clip.device)
+        tower: Any = self.clip.tower
+        members = tokens_of(self.grid_regions(recipe))
+        # As many in one pass as the image has tokens of its own, which bounds the memory.
+        parts = members.split(max(self.clip.image_batch, members.shape[1]))
+        with one_thread_per_operation(self.clip.device):
+            embedded = self.image_state(recipe, tower.depth)
+            features = map_batches(lambda part: region_tokens(tower, embedded, part), parts)
         return torch.cat(features).float()
 
     def _pixels(self, recipe: Recipe) -> Tensor:

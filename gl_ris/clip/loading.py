@@ -7,7 +7,9 @@ import json
 import os
 import pickle
 import warnings
+import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +43,7 @@ def load_clip(
             ``"refshapes-vit"`` and ``"refshapes-rn"``.
         pretrained: For an architecture: a tag of open_clip or a weights file. None gives random weights,
             with a warning. Folders and repositories bring their own weights.
-        device: Where to put the model.
+        device: Where to put the model; ``"meta"`` gives shapes without values, at no cost of memory.
         dtype: float32 (also None), bfloat16 or float16 of the weights; norms stay in float32.
 
     Returns:
@@ -60,18 +62,21 @@ def load_clip(
         _check_pretrained(name, pretrained, config)
     from open_clip import create_model, get_tokenizer
 
-    model = _or_user_error(
-        lambda: create_model(
-            source,
-            pretrained,
-            precision=_precision(dtype),
-            device=_device(device),
-            pretrained_text=False,
-            require_pretrained=pretrained is not None or source.startswith((LOCAL, HUB)),
-        ),
-        f"The weights of CLIP model '{name}' cannot be loaded",
-        _mend(name, source, pretrained),
-    )
+    place, precision = _device(device), _precision(dtype)
+    # Weights made in inference mode could never take part in a gradient, which Grad-CAM needs.
+    with torch.inference_mode(False), place if place.type == "meta" else nullcontext():
+        model = _or_user_error(
+            lambda: create_model(
+                source,
+                pretrained,
+                precision=precision,
+                device=place,
+                pretrained_text=False,
+                require_pretrained=pretrained is not None or source.startswith((LOCAL, HUB)),
+            ),
+            f"The weights of CLIP model '{name}' cannot be loaded",
+            _mend(name, source, pretrained),
+        )
     tokenizer = _or_user_error(
         lambda: get_tokenizer(source),
         f"The tokenizer of CLIP model '{name}' cannot be loaded",
@@ -136,6 +141,11 @@ def _check_pretrained(name: str, pretrained: str | None, config: dict[str, Any])
         if not os.path.isfile(pretrained):
             tags = list_pretrained_tags_by_model(name)
             raise unknown_name(f"weights (tag or file) of CLIP model '{name}',", pretrained, tags)
+        if _is_torchscript(pretrained):
+            raise UserError(
+                f"The weights {pretrained} of CLIP model '{name}' are a TorchScript archive, as OpenAI's "
+                "original files are; use the tag 'openai', or save its state_dict as a file."
+            )
         warnings.warn(
             f"A weights file does not say its activation and preprocessing: {pretrained} is read with the "
             f"activation of '{name}' and OpenAI's preprocessing. '{LOCAL}FOLDER' with {CONFIG} states both.",
@@ -150,6 +160,15 @@ def _check_pretrained(name: str, pretrained: str | None, config: dict[str, Any])
             f"QuickGELU mismatch: the weights '{pretrained}' were trained {'with' if wants else 'without'} "
             f"QuickGELU and the architecture '{name}' is {'with' if has else 'without'} it; {fix}."
         )
+
+
+def _is_torchscript(path: str) -> bool:
+    """Say whether a file is a program, which is not run, and not plain tensors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def _mend(name: str, source: str, pretrained: str | None) -> str:

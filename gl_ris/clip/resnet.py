@@ -15,9 +15,9 @@ class ResNetState:
     """What all masks of an image share.
 
     Attributes:
-        feature_map: ``(1, C, rows, columns)``, L2-normalised over channels if that was asked for.
-        projected: Query, key and value projections of the map's positions without bias, ``(3, rows *
-            columns, C)``.
+        feature_map: The last map as the network gives it, ``(1, C, rows, columns)``.
+        projected: Query, key and value projections of the positions of the map (L2-normalised over channels
+            if that was asked for) without bias, ``(3, rows * columns, C)``.
     """
 
     feature_map: Tensor
@@ -33,9 +33,11 @@ class ResNetTower:
         image_size: Height and width of its input.
         grid_size: Rows and columns of its last feature map.
         feature_dim: Length of its features.
+        depth: 0, as it has no blocks in which tokens could be masked.
     """
 
     kind = "resnet"
+    depth = 0
 
     def __init__(self, visual: Any) -> None:
         self.visual = visual
@@ -69,9 +71,8 @@ class ResNetTower:
             unit_map: L2-normalise the map over channels, position by position.
         """
         feature_map = self.feature_map(pixels)
-        if unit_map:
-            feature_map = F.normalize(feature_map, dim=1)
-        positions = feature_map[0].flatten(1).T
+        masked_map = F.normalize(feature_map, dim=1) if unit_map else feature_map
+        positions = masked_map[0].flatten(1).T
         pool = self.visual.attnpool
         weights = (pool.q_proj.weight, pool.k_proj.weight, pool.v_proj.weight)
         return ResNetState(feature_map, torch.stack([F.linear(positions, weight) for weight in weights]))
@@ -104,3 +105,23 @@ class ResNetTower:
         ]
         pooled = F.scaled_dot_product_attention(*heads)
         return pool.c_proj(pooled.transpose(1, 2).flatten(1))
+
+    def last_map(self, state: ResNetState) -> Tensor:
+        """Return the map that enters the attention pooling, ``(1, C, rows, columns)``."""
+        return state.feature_map
+
+    def pool(self, state: ResNetState, last_map: Tensor) -> Tensor:
+        """Pool a last map of `last_map`'s shape to the feature of the image, ``(1, feature_dim)``."""
+        return self.visual.attnpool(last_map)
+
+    def dense_features(self, state: ResNetState) -> Tensor:
+        """Project every position by the pooling's value and output layers (MaskCLIP).
+
+        The layers are applied position by position, as convolutions of size 1x1; the pooling's position
+        embedding belongs to the attention and is left out, as MaskCLIP does.
+
+        Returns:
+            ``(rows, columns, feature_dim)``, not normalised.
+        """
+        pool = self.visual.attnpool
+        return pool.c_proj(pool.v_proj(state.feature_map[0].permute(1, 2, 0)))

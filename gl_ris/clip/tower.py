@@ -18,6 +18,7 @@ class Tower(Protocol):
     image_size: tuple[int, int]
     grid_size: tuple[int, int]
     feature_dim: int
+    depth: int
 
     def check_masked_blocks(self, masked_blocks: int) -> None:
         """Raise a `UserError` if the tower cannot mask that many blocks."""
@@ -30,6 +31,15 @@ class Tower(Protocol):
 
     def region_features(self, state: Any, grid_masks: Tensor, masked_blocks: int) -> Tensor:
         """Finish the tower once per mask."""
+
+    def last_map(self, state: Any) -> Tensor:
+        """Return the last feature map that keeps its positions, of `image_state` for one masked block."""
+
+    def pool(self, state: Any, last_map: Tensor) -> Tensor:
+        """Finish the tower from a last map that may have been changed."""
+
+    def dense_features(self, state: Any) -> Tensor:
+        """Return a feature for every position, of `image_state` for one masked block."""
 
 
 def misfit(vision_cfg: Mapping[str, Any]) -> str | None:

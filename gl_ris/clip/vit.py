@@ -84,7 +84,50 @@ class ViTTower:
         tokens = state.expand(len(grid_masks), -1, -1)
         for block in self.visual.transformer.resblocks[self.depth - masked_blocks :]:
             tokens = block(tokens * keep)
-        return self.visual.ln_post(tokens[:, 0]) @ self.visual.proj
+        return self.project(tokens[:, 0])
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Take tokens from behind the last block, ``(..., width)``, to features ``(..., feature_dim)``."""
+        return self.visual.ln_post(tokens) @ self.visual.proj
+
+    def last_map(self, state: Tensor) -> Tensor:
+        """Return the grid tokens that enter the last block, ``(1, width, rows, columns)``.
+
+        Args:
+            state: Tokens of `image_state` for ``k = 1``.
+        """
+        return state[:, 1:].transpose(1, 2).unflatten(2, self.grid_size)
+
+    def pool(self, state: Tensor, last_map: Tensor) -> Tensor:
+        """Run the last block on the class token of ``state`` and the grid tokens of ``last_map``.
+
+        Args:
+            state: Tokens of `image_state` for ``k = 1``.
+            last_map: ``(1, width, rows, columns)``.
+
+        Returns:
+            The feature of the image, ``(1, feature_dim)``, not normalised.
+        """
+        tokens = torch.cat([state[:, :1], last_map.flatten(2).transpose(1, 2)], dim=1)
+        return self.project(self.visual.transformer.resblocks[-1](tokens)[:, 0])
+
+    def dense_features(self, state: Tensor) -> Tensor:
+        """Take every grid token through the last block by itself and project it (MaskCLIP).
+
+        In the last block every token attends to itself alone, so that its attention is nothing but the value
+        and output layers, position by position. As in MaskCLIP's code, the block's residual connections and
+        its MLP stay.
+
+        Args:
+            state: Tokens of `image_state` for ``k = 1``.
+
+        Returns:
+            ``(rows, columns, feature_dim)``, not normalised.
+        """
+        tokens = state[:, 1:]
+        alone = torch.full((tokens.shape[1],) * 2, -torch.inf, device=tokens.device).fill_diagonal_(0)
+        tokens = self.visual.transformer.resblocks[-1](tokens, attn_mask=alone)
+        return self.project(tokens)[0].unflatten(0, self.grid_size)
 
     def _run(self, pixels: Tensor, last_block: int) -> dict[str, list[Tensor]]:
         return self.visual.forward_intermediates(

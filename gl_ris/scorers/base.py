@@ -39,7 +39,7 @@ class Scorer(nn.Module, ABC):
         parser: For noun phrases that are not given: see `gl_ris.text.noun_phrases`.
 
     Raises:
-        UserError: A value out of range, or no recipe of that name.
+        UserError: A value out of range, no recipe of that name, or a model that the method cannot use.
     """
 
     name: ClassVar[str]
@@ -59,6 +59,7 @@ class Scorer(nn.Module, ABC):
             if not 0 <= value <= 1:
                 raise UserError(f"{key}={value} is out of range: it is a share from 0 to 1.")
         clip.tower.check_masked_blocks(masked_blocks)
+        self.check(clip)
         self.clip = clip
         self.alpha = alpha
         self.beta = beta
@@ -84,6 +85,9 @@ class Scorer(nn.Module, ABC):
         Returns:
             ``(E, N)``, higher is better.
         """
+
+    def check(self, clip: RegionCLIP) -> None:
+        """Raise a `UserError` if the method cannot use this model; by default it can use any."""
 
     def prepare(self, context: ImageContext) -> None:
         """Compute ahead what `score` needs of the image alone, to be kept in ``context``; maybe nothing."""
@@ -149,9 +153,7 @@ class Scorer(nn.Module, ABC):
 
     def similarity(self, text: Tensor, visual: Tensor) -> Tensor:
         """Compare text ``(E, D)`` with visual ``(N, D)`` as the recipe says (Eq. 1), to ``(E, N)``."""
-        if self.mixing.cosine:
-            text, visual = F.normalize(text, dim=-1), F.normalize(visual, dim=-1)
-        return text @ visual.T
+        return cosine(text, visual) if self.mixing.cosine else text @ visual.T
 
     def _unit_text(self, features: Tensor) -> Tensor:
         return F.normalize(features, dim=-1) if self.mixing.unit_text else features
@@ -175,6 +177,11 @@ class Scorer(nn.Module, ABC):
         return [self._noun_phrases[text] for text in expressions]
 
 
+def cosine(text: Tensor, visual: Tensor) -> Tensor:
+    """Cosine of every text ``(E, D)`` with every visual feature ``(N, D)``, ``(E, N)`` in [-1, 1]."""
+    return F.normalize(text, dim=-1) @ F.normalize(visual, dim=-1).T
+
+
 def blend(weight: float, first: Callable[[], Tensor], second: Callable[[], Tensor]) -> Tensor:
     """Mix two features, ``weight`` of the first; one that has no weight is not computed."""
     if weight == 1:
@@ -188,7 +195,8 @@ def load_scorer(name: str) -> type[Scorer]:
     """Find a scoring method.
 
     Args:
-        name: A short name (``"global_local"``, ``"cropping"``, ``"random"``), or the path of a class
+        name: A short name (``"global_local"``, ``"cropping"``, ``"grad_cam"``, ``"score_map"``,
+            ``"region_token"``, ``"largest"``, ``"random"``), or the path of a class
             (``"package.module.Class"``).
 
     Returns:

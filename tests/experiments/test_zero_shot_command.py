@@ -204,7 +204,8 @@ def test_two_processes_give_the_bits_of_one(
 ) -> None:
     """Five images, so the shards are uneven; one process has one thread, the two have two threads each."""
     one, two = tmp_path / "one", tmp_path / "two"
-    both = [*toy, "proposals=felzenszwalb", "proposals.scale=20", f"clip={clip_dirs['resnet']}"]
+    methods = "methods=[global_local,cropping,grad_cam,score_map,random,largest]"
+    both = [*toy, methods, "proposals=felzenszwalb", "proposals.scale=20", f"clip={clip_dirs['resnet']}"]
     assert run_here(*both, f"run_dir={one}")[0] == 0
     answer = command("zero_shot", *both, "--trainer.devices=2", f"run_dir={two}", OMP_NUM_THREADS="2")
     assert answer.returncode == 0, answer.stderr
@@ -214,6 +215,7 @@ def test_two_processes_give_the_bits_of_one(
     assert answer.stdout.count("Upper bound") == 1
     assert not list((tmp_path / "here").iterdir())
     assert document(two)["methods"]["Global-Local"]["oIoU"] > 0
+    assert document(two)["failures"] == {}
 
 
 @pytest.mark.ddp

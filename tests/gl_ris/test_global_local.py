@@ -15,7 +15,7 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from torch import Tensor
 
-from gl_ris.clip import RegionCLIP
+from gl_ris.clip import RegionCLIP, load_clip
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
@@ -129,6 +129,27 @@ def test_scores_equal_the_recipe_written_out(
         actual = scorer(image, masks, EXPRESSIONS, PHRASES)
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
     assert actual.std(dim=1).min() > 5e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ViT-B-32-quickgelu", "RN50-quickgelu"])
+def test_published_on_the_papers_towers(name: str, image: Tensor, masks: Tensor) -> None:
+    """Features to 1e-4 of their length, scores and choices equal; random weights."""
+    with pytest.warns(UserWarning, match="random weights"):
+        clip = load_clip(name)
+    scorer, resnet = GlobalLocal(clip, parser=BLANK), clip.tower.kind == "resnet"
+    features = scorer.visual_features(image, masks)
+    for mask, *actual in zip(masks, *features, strict=True):
+        pixels, grid, crop = published_inputs(clip, image, mask)
+        with torch.no_grad():
+            local = clip.model.visual(crop[None])[0]
+            whole = region_feature(clip, pixels, grid, unit_map=resnet)
+        for ours, expected in zip(actual, (whole, unit(local) if resnet else local), strict=True):
+            assert (ours - expected).norm() < 1e-4 * expected.norm()
+    scores = scorer(image, masks, EXPRESSIONS, PHRASES)
+    expected = naive_scores(clip, image, masks, EXPRESSIONS, "published", 0.85)
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(scores.argmax(dim=1), expected.argmax(dim=1))
 
 
 SCORING_FIELDS = [

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
 import torch
 
 from gl_ris.clip import RegionCLIP, load_clip, loading
+from gl_ris.clip.region_tokens import region_tokens
 from gl_ris.clip.tower import fitting_architectures, misfit, open_tower
 from gl_ris.errors import UserError
+from gl_ris.recipe import Recipe
+from gl_ris.scorers import Scorer
+from gl_ris.scorers.cropping import Cropping
+from gl_ris.scorers.global_local import GlobalLocal
+from gl_ris.scorers.grad_cam import GradCAM
+from gl_ris.scorers.region_token import RegionToken
+from gl_ris.scorers.score_map import ScoreMap
 
 
 @pytest.fixture
@@ -80,6 +93,70 @@ def test_random_weights_are_announced() -> None:
     assert clip.tower.kind == "vit"
 
 
+SMALL = ["ViT-S-32-alt", "ViT-B-32-quickgelu", "ViT-M-16-alt", "RN50-quickgelu"]
+LARGE = {
+    "ViT-B-16": (224, 14, 512),
+    "ViT-B-32-256": (256, 8, 512),
+    "ViT-B-16-plus-240": (240, 15, 640),
+    "ViT-L-14-quickgelu": (224, 16, 768),
+    "ViT-L-14-336": (336, 24, 768),
+    "ViT-L-16-320": (320, 20, 768),
+    "ViT-H-14": (224, 16, 1024),
+    "ViT-H-14-378-quickgelu": (378, 27, 1024),
+    "ViT-g-14": (224, 16, 1024),
+    "ViT-bigG-14": (224, 16, 1280),
+    "RN101": (224, 7, 512),
+    "RN50x4": (288, 9, 640),
+    "RN50x16": (384, 12, 768),
+    "RN50x64-quickgelu": (448, 14, 1024),
+}
+
+
+def run_tower(tower: Any, device: str) -> list[tuple[int, ...]]:
+    """Everything that the scorers ask of a tower, for two masks; gives the shapes of the features."""
+    pixels = torch.zeros(1, 3, *tower.image_size, device=device)
+    grids = torch.ones(2, *tower.grid_size, device=device)
+    k, one = min(3, tower.depth), min(1, tower.depth)
+    last = tower.image_state(pixels, one)
+    features = [tower.encode(pixels), tower.region_features(tower.image_state(pixels, k), grids, k)]
+    features += [tower.pool(last, tower.last_map(last)), tower.dense_features(last)]
+    if tower.kind == "vit":
+        embedded = tower.image_state(pixels, tower.depth)
+        features.append(region_tokens(tower, embedded, grids.flatten(1).bool()))
+    return [tuple(feature.shape) for feature in features]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_small_architectures_run_from_end_to_end(name: str, image: torch.Tensor, masks: torch.Tensor) -> None:
+    with pytest.warns(UserWarning, match="random weights"):
+        clip = load_clip(name)
+    methods: list[type[Scorer]] = [GlobalLocal, Cropping, GradCAM, ScoreMap]
+    for method in [*methods, RegionToken] if clip.tower.kind == "vit" else methods:
+        scores = method(clip, recipe="clean")(
+            image, masks[[0, 3]], ["a dog", "the red star"], ["dog", "star"]
+        )
+        assert scores.shape == (2, 2)
+        assert scores.isfinite().all()
+    context = clip.context(image, masks[[0, 3]])
+    expected = clip.model.encode_image(context.pixels(Recipe()))[0]
+    torch.testing.assert_close(context.global_features(Recipe(), 3)[1], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_architectures_have_the_right_shapes(name: str) -> None:
+    size, side, width = LARGE[name]
+    with pytest.warns(UserWarning, match="random weights"):
+        clip = load_clip(name, device="meta")
+    assert (clip.image_size, clip.tower.grid_size) == ((size, size), (side, side))
+    assert clip.feature_dim == width
+    texts, _ = clip._text_tower.batches(["a dog"], batch_size=1)
+    with torch.no_grad():
+        shapes = run_tower(clip.tower, "meta")
+        assert clip._text_tower.encode(texts[0]).shape == (1, width)
+    assert shapes == [(1, width), (2, width), (1, width), (side, side, width), (2, width)][: len(shapes)]
+
+
 def test_a_weights_file_of_an_architecture(tmp_path: Path) -> None:
     model = open_clip.create_model("ViT-S-32-alt")
     torch.save(model.state_dict(), tmp_path / "weights.pt")
@@ -90,6 +167,58 @@ def test_a_weights_file_of_an_architecture(tmp_path: Path) -> None:
     message = r"weights of CLIP model 'ViT-S-32-alt' cannot be loaded .* complete"
     with pytest.warns(UserWarning, match="does not say"), pytest.raises(UserError, match=message):
         load_clip("ViT-S-32-alt", str(tmp_path / "weights.pt"))
+
+
+def test_a_torchscript_archive_is_named_as_what_it_is(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "ViT-B-32.pt", "w") as archive:
+        archive.writestr("ViT-B-32/constants.pkl", b"")
+        archive.writestr("ViT-B-32/code/model.py", "")
+    with pytest.raises(
+        UserError, match=r"ViT-B-32\.pt of .* are a TorchScript archive.* use the tag 'openai'"
+    ):
+        load_clip("ViT-B-32-quickgelu", str(tmp_path / "ViT-B-32.pt"))
+
+
+OFFLINE = """
+import sys, warnings
+from gl_ris.clip import load_clip
+clip = load_clip("hf-hub:someone/tiny")
+print(clip.mean, tuple(clip.encode_texts(["a dog"]).shape))
+for name, weights in (("hf-hub:someone/else", None), ("ViT-B-32", "laion2b_s34b_b79k")):
+    try:
+        load_clip(name, weights)
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.slow
+def test_a_download_in_the_cache_works_offline_and_one_that_is_not_is_one_sentence(
+    clip_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    repository = tmp_path / "hub" / "models--someone--tiny"
+    shutil.copytree(clip_folder("vit"), repository / "snapshots" / "abc123")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc123")
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"):
+        environment.pop(name, None)
+    root = Path(loading.__file__).parents[2]
+    answer = subprocess.run(
+        [sys.executable, "-c", OFFLINE],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    first, *rest = answer.stdout.strip().splitlines()
+    assert first == "(0.4, 0.5, 0.6) (1, 24)"
+    assert [line.split()[0] for line in rest] == ["UserError"] * 2
+    assert "configuration of CLIP model 'hf-hub:someone/else' cannot be read" in rest[0]
+    assert "set HF_HUB_OFFLINE=1" in rest[0]
+    assert "weights of CLIP model 'ViT-B-32' cannot be loaded" in rest[1]
 
 
 def test_unsafe_pickles_are_not_run(tmp_path: Path) -> None:
@@ -115,6 +244,14 @@ def test_unsafe_pickles_are_not_run(tmp_path: Path) -> None:
         ("RN50", "openai", "QuickGELU mismatch: .* use 'RN50-quickgelu'"),
         ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "Unknown weights"),
         ("ViT-B-16-SigLIP", "webli", "does not fit: its image tower is timm's .* these fit: .*ViT-L-14-336"),
+        (
+            "EVA02-B-16",
+            None,
+            "'EVA02-B-16' does not fit: its image tower is timm's 'eva02_.* these fit: .*RN101",
+        ),
+        ("convnext_base", None, "'convnext_base' does not fit: its image tower is timm's 'convnext_base'"),
+        ("ViTamin-B", None, "'ViTamin-B' does not fit: its image tower is timm's"),
+        ("MobileCLIP-S1", None, "'MobileCLIP-S1' does not fit: its image tower is timm's"),
         ("coca_ViT-B-32", None, "does not fit: its image tower has an attentional pooler"),
         ("ViT-L-14-CLIPA", None, "does not fit: its image tower pools by 'avg'"),
         ("local-dir:/no/such/folder", None, "there is no folder /no/such/folder; the folder must hold"),

@@ -17,7 +17,11 @@ from gl_ris.errors import UserError
 from gl_ris.scorers import Scorer, available_scorers, load_scorer
 from gl_ris.scorers.cropping import Cropping
 from gl_ris.scorers.global_local import GlobalLocal
+from gl_ris.scorers.grad_cam import GradCAM
+from gl_ris.scorers.largest import LargestProposal
 from gl_ris.scorers.random_proposal import RandomProposal
+from gl_ris.scorers.region_token import RegionToken
+from gl_ris.scorers.score_map import ScoreMap
 
 
 class LeftMost(Scorer):
@@ -39,6 +43,10 @@ class LeftMost(Scorer):
         ("global_local", GlobalLocal, "Global-Local"),
         ("cropping", Cropping, "Cropping"),
         ("random", RandomProposal, "Random"),
+        ("grad_cam", GradCAM, "Grad-CAM"),
+        ("score_map", ScoreMap, "Score map"),
+        ("region_token", RegionToken, "Region token"),
+        ("largest", LargestProposal, "Largest"),
         ("gl_ris.scorers.cropping.Cropping", Cropping, "Cropping"),
     ],
 )

@@ -18,7 +18,7 @@ from gl_ris.clip.text_tower import TextTower
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.results import Prediction
-from gl_ris.scorers import Scorer
+from gl_ris.scorers import Scorer, available_scorers
 from gl_ris.zero_shot import ZeroShotRIS
 
 HEIGHT, WIDTH = 20, 30
@@ -284,6 +284,19 @@ def test_each_text_is_encoded_once_for_the_whole_split(
     assert seconds["image"] > 0
     assert seconds["text"] > 0
     assert seconds["total"] >= sum(value for stage, value in seconds.items() if stage != "total")
+
+
+def test_every_method_predicts_what_a_direct_call_scores(predict: Callable[..., Any]) -> None:
+    """Lightning predicts in inference mode, in which a method that needs gradients has to get them."""
+    image = torch.randint(0, 256, (3, HEIGHT, WIDTH), dtype=torch.uint8)
+    scene = make_scene(0, ["the red star", "a blue circle above the red star"], image=image)
+    model, records = predict(Data([scene]), methods=sorted(available_scorers()))
+    assert model.evaluation.failures == {}
+    assert len(model.scorers) == len(model.evaluation.methods) >= 7
+    for scorer in model.scorers:
+        scores = scorer(image, scene.proposals.masks, scene.expressions)
+        own = [record for record in records if record.method == scorer.title]
+        assert [record.score for record in own] == pytest.approx(scores.amax(dim=1).tolist(), rel=1e-4)
 
 
 def test_scenes_may_come_from_a_plain_loader(predict: Callable[..., Any]) -> None:

@@ -1,0 +1,83 @@
+"""Grad-CAM, the baseline that asks which positions the similarity depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gl_ris.clip.context import ImageContext
+from gl_ris.clip.tower import Tower
+from gl_ris.scorers.base import Scorer, cosine
+
+# Of a gradient in float16, whose smallest parts would be lost.
+_SCALE = 256.0
+
+
+class GradCAM(Scorer):
+    """Sum over the mask of the activation map for the similarity of the image and the sentence (Eq. 6).
+
+    The map is the ReLU of the weighted sum over channels of the last feature map; a channel weighs as much as
+    the gradient of the cosine with respect to it, averaged over positions. The last map is, on a ResNet, what
+    enters the attention pooling; on a ViT, the grid tokens that enter the last block.
+
+    The map is resized to the image (bilinear) and *summed* over the pixels of a mask. (The paper says that
+    the masked map is aggregated, and no more.) Area is not divided out: no value is negative, so larger masks
+    are favoured, and a mask never scores less than one inside it. Where no value is positive, every mask
+    scores 0.
+
+    ``alpha``, ``beta`` and ``masked_blocks`` have no influence, nor has what the recipe says about grid
+    masks, crops and mixing: it is always a cosine.
+    """
+
+    name = "grad_cam"
+    title = "Grad-CAM"
+
+    def text_weight(self) -> float:
+        """Nothing but the global text feature."""
+        return 1.0
+
+    @torch.no_grad()
+    def prepare(self, context: ImageContext) -> None:
+        """Compute the last feature map."""
+        context.image_state(self.recipe, 1)
+
+    def maps(self, context: ImageContext, expressions: Sequence[str]) -> Tensor:
+        """Activation maps, float32 ``(E, rows, columns)``, none negative; the grid covers the image."""
+        state = context.image_state(self.recipe, 1)
+        return activation_maps(self.clip.tower, state, self.text_features(expressions))
+
+    def score(
+        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
+    ) -> Tensor:
+        """Sum the map over each mask."""
+        maps = self.maps(context, expressions)[:, None]
+        size = context.masks.shape[1:]
+        pixels = F.interpolate(maps, size, mode="bilinear", align_corners=False)
+        return pixels.flatten(1) @ context.masks.flatten(1).float().T
+
+
+# Lightning predicts in inference mode, where there are no gradients; its tensors can be copied out of it.
+@torch.inference_mode(False)
+@torch.enable_grad()
+def activation_maps(tower: Tower, state: Any, text: Tensor) -> Tensor:
+    """Grad-CAM's map for each text: one pass from the last map onwards, one backward pass for each text.
+
+    Args:
+        tower: The image tower.
+        state: Its `image_state` for one masked block, from any mode.
+        text: float ``(E, D)``.
+
+    Returns:
+        float32 ``(E, rows, columns)``, none negative, without gradients.
+    """
+    last_map = tower.last_map(state).detach().clone().requires_grad_()
+    similarity = cosine(text.clone(), tower.pool(state, last_map).float())
+    gradients = [
+        torch.autograd.grad(_SCALE * row.sum(), last_map, retain_graph=True)[0].float() for row in similarity
+    ]
+    weights = torch.cat(gradients).mean(dim=(2, 3)) / _SCALE
+    return torch.einsum("ec,chw->ehw", weights, last_map[0].detach().float()).relu()

@@ -1,0 +1,54 @@
+"""Region token, the baseline with one class token per mask (Adapting CLIP)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gl_ris.clip.context import ImageContext
+from gl_ris.clip.region_clip import RegionCLIP
+from gl_ris.errors import UserError
+from gl_ris.scorers.base import Scorer, cosine
+
+
+class RegionToken(Scorer):
+    """Cosine between a class token that sees its region alone, in *all* blocks, and the sentence (Eq. 6).
+
+    Each class token attends to itself and to the grid tokens of its region; grid tokens attend to all grid
+    tokens and the image's own class token, as in the unchanged model (see `gl_ris.clip.region_tokens`). A
+    token is in a region that covers half of it; a small region has the tokens that it covers most, and one
+    that vanishes on the recipe's grid goes by the covered share of each cell.
+
+    ``alpha``, ``beta`` and ``masked_blocks`` have no influence.
+
+    Raises:
+        UserError: The image tower is a ResNet, which has no class token to take through its blocks.
+    """
+
+    name = "region_token"
+    title = "Region token"
+
+    def check(self, clip: RegionCLIP) -> None:
+        """Accept a ViT only."""
+        if clip.tower.kind != "vit":
+            raise UserError(
+                f"Method '{self.name}' needs the class token of a VisionTransformer, and CLIP model "
+                f"'{clip.name}' has a ResNet; choose a ViT, or the method 'score_map' or 'cropping'."
+            )
+
+    def text_weight(self) -> float:
+        """Nothing but the global text feature."""
+        return 1.0
+
+    @torch.no_grad()
+    def prepare(self, context: ImageContext) -> None:
+        """Compute the class token of every mask."""
+        context.region_tokens(self.recipe)
+
+    def score(
+        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
+    ) -> Tensor:
+        """Score by the cosine."""
+        return cosine(self.text_features(expressions), context.region_tokens(self.recipe))
