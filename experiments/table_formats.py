@@ -64,7 +64,7 @@ def markdown(table: Table) -> str:
         rows = [[_name(line), line[2] or "-", *map(_number, values)] for line, values in block.lines]
         parts.append(f"{block.figure}\n\n{_grid(head, rows, left=2)}")
     parts.append(_grid(["Data set", "Proposals", *_COUNTS], _count_rows(table.columns), left=2))
-    parts += [f"* {note}" for note in table.notes]
+    parts += ["\n".join(f"* {note}" for note in table.notes)] if table.notes else []
     return "\n\n".join(parts) + "\n"
 
 

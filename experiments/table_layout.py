@@ -170,8 +170,8 @@ def notes(columns: Sequence[Column], scores: Sequence[Score], paper: PaperTable 
     names = place_names(column.place for column in columns)
     if paper is not None and any(score.source == PAPER for score in scores):
         found.append(
-            f"Lines marked (paper) are published numbers: {paper.source}, Table {paper.number}, {paper.note}. "
-            "All others were measured here."
+            f"Lines marked (paper) are published numbers: {paper.source}, Table {paper.number}, {paper.note}"
+            ". All others were measured here."
         )
     for column in columns:
         if not column.whole:

@@ -108,24 +108,12 @@ class TableSettings:
         """
         self._check_options()
         variants = [entry.variant for entry in self.entries() if entry.variant]
-        own = next((variant for variant in variants if "clip" in variant), {"clip": None})
-        # Methods without an encoder look at the image of whichever model is there.
-        model = [
-            f"model.{key}={json.dumps(value)}" for key, value in own.items() if key in ("clip", "pretrained")
-        ]
-        methods = f"model.methods={json.dumps(variants)}"
+        # Methods without an encoder look at the image through whichever model is there.
+        own = next((variant for variant in variants if "clip" in variant), {})
+        model = [f"model.{key}={own[key] or 'null'}" for key in ("clip", "pretrained") if own]
+        common = [*self.options, f"model.methods={json.dumps(variants)}"]
         return [
-            (
-                f"{name} {split}",
-                [
-                    data,
-                    f"data.split={split}",
-                    *(model if own["clip"] else []),
-                    *alpha,
-                    *self.options,
-                    methods,
-                ],
-            )
+            (f"{name} {split}", [data, f"data.split={split}", *model, *alpha, *common])
             for name, data, alpha in self._data()
             for split in self._splits(name)
         ]

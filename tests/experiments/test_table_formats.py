@@ -92,9 +92,7 @@ oIoU
 | refcoco val   | felzenszwalb |  1,500 | 10,834 of 10,834 |      0 |       0 |    12.3 |
 
 * Lines marked (paper) are published numbers: A paper, Table 9, other masks. All others were measured here.
-
 * refshapes val: no proposals: 3 expressions.
-
 * refshapes val: skipped, no proposals: 2 expressions.
 """
     )

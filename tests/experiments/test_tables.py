@@ -218,7 +218,7 @@ def test_the_first_difference(before: dict[str, Any], now: dict[str, Any], said:
 
 
 def test_tables_ask_for_methods_by_names_that_exist() -> None:
-    """Those of the paper's tables that are not in the package yet must be refused by name, not run as others."""
+    """A method that is not in the package yet must be refused by name, not run as another."""
     known = available_scorers()
     for number in ("1", "2", "3"):
         settings = settings_of(f"table={number}")
