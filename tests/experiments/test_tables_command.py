@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
+from experiments import tables
+from experiments.command import exit_code
 from gl_ris.results import read_predictions
 
-Start = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[..., tuple[int, str, str]]
 ROWS = [
     {"method": "random"},
     {"method": "cropping", "encoder": "rn"},
@@ -31,6 +33,18 @@ ROWS = [
     },
     {"method": "upper_bound"},
 ]
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process, its runs in theirs; gives exit code, output and error output."""
+
+    def start(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tables", *arguments])
+        code = exit_code(tables.main)
+        return code, *capfd.readouterr()
+
+    return start
 
 
 @pytest.fixture
@@ -60,17 +74,17 @@ def scores(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_table_of_two_data_sets_and_what_is_run_again(
-    command: Start, own_table: list[str], tmp_path: Path
+    run_here: Run, own_table: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    answer = command("tables", *own_table, f"run_dir={run}")
-    assert answer.returncode == 0, answer.stderr
+    code, output, error = run_here(*own_table, f"run_dir={run}")
+    assert code == 0, error
     parts = ["toy-unc-val", "yot-unc-val"]
     assert sorted(path.name for path in run.iterdir()) == sorted(
         ["config.yaml", "table.csv", "table.json", "table.md", "table.tex", *parts]
     )
-    assert (run / "table.md").read_text() in answer.stdout
-    assert str(run) in answer.stdout
+    assert (run / "table.md").read_text() in output
+    assert str(run) in output
     results = [json.loads((run / part / "results.json").read_text()) for part in parts]
     assert [result["config"]["model"]["alpha"] for result in results] == [0.5, 0.85]
     assert list(results[0]["methods"]) == ["Random", "Cropping (rn)", "Cropping (vit)", "global", "local"]
@@ -98,10 +112,10 @@ def test_a_table_of_two_data_sets_and_what_is_run_again(
     before = (run / parts[0] / "results.json").read_bytes()
     table = (run / "table.md").read_text()
     (run / parts[1] / "results.json").unlink()
-    again = command("tables", f"--config={run / 'config.yaml'}", "trainer.devices=1", f"run_dir={run}")
-    assert again.returncode == 0, again.stderr
-    assert "toy val: finished on" in again.stdout
-    assert "yot val:\n" in again.stdout
+    code, output, error = run_here(f"--config={run / 'config.yaml'}", "trainer.devices=1", f"run_dir={run}")
+    assert code == 0, error
+    assert "toy val: finished on" in output
+    assert "yot val:\n" in output
     assert (run / parts[0] / "results.json").read_bytes() == before
     assert (run / parts[1] / "results.json").is_file()
     assert [line for line in (run / "table.md").read_text().splitlines() if "unc" not in line][:9] == [
@@ -109,37 +123,36 @@ def test_a_table_of_two_data_sets_and_what_is_run_again(
     ][:9]
 
     # Other settings do not go into the same folder.
-    other = command("tables", *own_table, "recipe.antialias=false", f"run_dir={run}")
-    assert other.returncode == 2
-    assert "had other settings (model.recipe" in other.stderr
+    code, _, error = run_here(*own_table, "recipe.antialias=false", f"run_dir={run}")
+    assert code == 2
+    assert "had other settings (model.recipe" in error
     assert (run / parts[0] / "results.json").read_bytes() == before
 
 
 def test_a_run_that_fails_ends_the_table_with_its_code(
-    command: Start, own_table: list[str], toy_root: Path, tmp_path: Path
+    run_here: Run, own_table: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
     for number in range(1, 4):
         (tmp_path / "empty" / f"{number}.png").write_bytes(b"no picture")
-    answer = command(
-        "tables",
+    code, _, error = run_here(
         *own_table,
         f"data.image_root={tmp_path / 'empty'}",
         "data.allow_missing_images=true",
         f"run_dir={tmp_path / 'run'}",
     )
-    assert answer.returncode == 1, answer.stderr
-    assert "Not one expression could be evaluated" in answer.stderr
-    assert "error: toy val was not evaluated, see above." in answer.stderr
+    assert code == 1, error
+    assert "Not one expression could be evaluated" in error
+    assert "error: toy val was not evaluated, see above." in error
     assert not (tmp_path / "run" / "table.md").exists()
 
 
 @pytest.mark.ddp
-def test_two_processes_give_the_table_of_one(command: Start, own_table: list[str], tmp_path: Path) -> None:
+def test_two_processes_give_the_table_of_one(run_here: Run, own_table: list[str], tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    assert command("tables", *own_table, f"run_dir={one}").returncode == 0
-    answer = command("tables", *own_table, "--trainer.devices=2", f"run_dir={two}")
-    assert answer.returncode == 0, answer.stderr
+    assert run_here(*own_table, f"run_dir={one}")[0] == 0
+    code, _, error = run_here(*own_table, "--trainer.devices=2", f"run_dir={two}")
+    assert code == 0, error
     assert scores(one) == scores(two)
     assert all(
         (one / part / "predictions.jsonl").read_bytes() == (two / part / "predictions.jsonl").read_bytes()
