@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,14 +30,18 @@ class PaperTable:
     columns: Sequence[tuple[str, ...]]
     rows: Mapping[str, Mapping[str, Any]]
 
-    def figures(self, row: str, place: tuple[str, ...]) -> dict[str, float]:
-        """Return the figures of a row at ``(data set, partition, split)``, in percent; empty if none.
+    def check(self, rows: Iterable[str]) -> None:
+        """Check that the table has these rows.
 
         Raises:
-            UserError: The table has no such row.
+            UserError: It lacks one.
         """
-        if row not in self.rows:
-            raise unknown_name(f"row of the paper's table {self.number}", row, self.rows)
+        for row in rows:
+            if row not in self.rows:
+                raise unknown_name(f"row of the paper's table {self.number}", row, self.rows)
+
+    def figures(self, row: str, place: tuple[str, ...]) -> dict[str, float]:
+        """Return the figures of a row at ``(data set, partition, split)``, in percent; empty if none."""
         if place not in self.columns:
             return {}
         index = self.columns.index(place)

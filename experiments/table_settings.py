@@ -137,6 +137,8 @@ class TableSettings:
 
     def _splits(self, name: str) -> list[str]:
         splits = self.splits.get(name, ["val"]) if isinstance(self.splits, dict) else self.splits
+        if not splits:
+            raise UserError(f"splits of {name} must name one split or more.")
         return [splits] if isinstance(splits, str) else splits
 
     def _check_options(self) -> None:

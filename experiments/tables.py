@@ -147,6 +147,8 @@ def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: 
     spec = TableSettings(**settings)
     entries = spec.entries()
     paper = paper_table(spec.paper) if spec.paper else None
+    if paper is not None:
+        paper.check(entry.paper for entry in entries if entry.paper)
     given = None if run_dir is None else _checked_folder(Path(run_dir).expanduser(), overwrite)
     runs = plan(spec.runs(), given, overwrite)
     folder = _made_folder(given)
