@@ -62,7 +62,7 @@ def own_table(tmp_path: Path, toy_root: Path, clip_dirs: dict[str, str]) -> list
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
     return [
         f"table={tmp_path / 'own.yaml'}",
-        "proposals.scale=20",
+        "proposals=ground_truth",
         "limit=3",
         "trainer.accelerator=cpu",
         "trainer.enable_progress_bar=false",
