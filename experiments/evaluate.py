@@ -40,20 +40,16 @@ def evaluate(cli: ExperimentCLI) -> Path | None:
         UserError: A setting, file or model is wrong.
         EvaluationError: The figures would mean nothing.
     """
-    model, trainer = cast("Any", cli.model), cast("Any", cli.trainer)
+    trainer = cast("Any", cli.trainer)
     main = getattr(rank_zero_only, "rank", 0) == 0
     folder = RunFolder(cli.command.name, cli.config.run_dir, cli.config.overwrite) if main else None
     with _cleaned_up(cli.trainer, folder):
         if folder is not None:
-            model.configure_model()
-            cli.datamodule.prepare_data()
-            cli.datamodule.setup("predict")
-            model.check(cli.datamodule, trainer)
-            check_targets(model.recipe.target_overlap, cli.datamodule)
+            check(cli)
             write_config(folder.create() / "config.yaml", cli.settings(), cli.command.program)
         path = None if folder is None else folder.path
         trainer.callbacks.append(Recorder(path, cli.command.name, cli.settings()))
-        trainer.predict(model, datamodule=cli.datamodule, return_predictions=False)
+        trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     if folder is None:
         return None
     document = json.loads((folder.path / "results.json").read_text(encoding="utf-8"))
@@ -61,6 +57,25 @@ def evaluate(cli: ExperimentCLI) -> Path | None:
     draw_overlays(folder.path, cli.datamodule)
     log_run(folder.path, cli.config.wandb)
     return folder.path
+
+
+def check(cli: ExperimentCLI, *, models: bool = True) -> None:
+    """Check all that can be checked before any work: models, files, and whether they fit together.
+
+    Args:
+        cli: The parts of a run.
+        models: False leaves out the models, for runs of which one with the same models was checked.
+
+    Raises:
+        UserError: Something is missing or does not fit.
+    """
+    model = cast("Any", cli.model)
+    if models:
+        model.configure_model()
+    cli.datamodule.prepare_data()
+    cli.datamodule.setup("predict")
+    model.check(cli.datamodule, cli.trainer)
+    check_targets(model.recipe.target_overlap, cli.datamodule)
 
 
 def check_targets(wanted: str, data: Any) -> None:
