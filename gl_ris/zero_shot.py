@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -17,7 +18,8 @@ from gl_ris.evaluation import Evaluation, Stopwatch, Tally, best_proposals, gath
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.recipe import Recipe
-from gl_ris.scorers import Scorer, load_scorer
+from gl_ris.scorers import Scorer
+from gl_ris.variants import resolve_variants
 
 NO_PROPOSALS = "no proposals"
 SKIPPED = "skipped, no proposals"
@@ -38,7 +40,10 @@ class ZeroShotRIS(LightningModule):
         clip: The CLIP model: refshapes-vit, refshapes-rn, an open_clip name such as ViT-B-32-quickgelu, or
             local-dir:FOLDER.
         pretrained: Weights for an open_clip name, e.g. openai; folders bring their own.
-        methods: Scoring methods, one or a list: global_local, cropping, random, or the path of a class.
+        methods: Scoring methods, one or a list: global_local, cropping, random, or the path of a class. A
+            method with settings of its own is a mapping such as {method: global_local, title: "local only",
+            alpha: 0.0}; what it leaves out of alpha, beta, masked_blocks, recipe, clip and pretrained is as
+            for the others. One pass over the images serves them all.
         alpha: Share of the global visual feature, from 0 to 1 (Eq. 5).
         beta: Share of the global text feature, from 0 to 1 (Eq. 8).
         masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).
@@ -51,14 +56,16 @@ class ZeroShotRIS(LightningModule):
         evaluation: The outcome of the last run; None before.
 
     Raises:
-        UserError: An unknown method or one given twice, a share out of range, an unknown recipe.
+        UserError: An unknown method or field of one, one title given twice, a share out of range, an unknown
+            recipe, or one that differs between methods in what belongs to the whole run (see
+            `gl_ris.variants`).
     """
 
     def __init__(
         self,
         clip: str = "refshapes-rn",
         pretrained: str | None = None,
-        methods: list[str] | str = "global_local",
+        methods: list[str | dict[str, Any]] | dict[str, Any] | str = "global_local",
         alpha: float = 0.85,
         beta: float = 0.5,
         masked_blocks: int = 3,
@@ -67,27 +74,20 @@ class ZeroShotRIS(LightningModule):
         parser: str | None = None,
     ) -> None:
         super().__init__()
-        names = [methods] if isinstance(methods, str) else list(methods)
-        self._makers = [load_scorer(name) for name in names]
-        titles = [maker.title for maker in self._makers]
-        if not titles or len(set(titles)) < len(titles):
-            raise UserError(f"methods={names} must name one method or more, each once.")
-        for key, value in (("alpha", alpha), ("beta", beta)):
-            if not 0 <= value <= 1:
-                raise UserError(f"{key}={value} is out of range: it is a share from 0 to 1.")
-        self.clip_name, self.pretrained = clip, pretrained
-        self.alpha, self.beta, self.masked_blocks = alpha, beta, masked_blocks
-        self.recipe = Recipe.resolve(recipe)
+        self.alpha, self.beta, self.recipe = alpha, beta, Recipe.resolve(recipe)
+        shared = {"alpha": alpha, "beta": beta, "masked_blocks": masked_blocks, "recipe": self.recipe}
+        self.variants = resolve_variants(methods, {**shared, "clip": clip, "pretrained": pretrained})
         self.proposals, self.parser = proposals, parser
         self.evaluation: Evaluation | None = None
+        self.clips = nn.ModuleList()
         self.scorers = nn.ModuleList()
-        self.tally = Tally(titles)
+        self.tally = Tally([variant.title for variant in self.variants])
         self._watch = Stopwatch()
-        self._noun_phrases: dict[str, str] = {}
+        self._noun_phrases: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._told: set[str] = set()
 
     def configure_model(self) -> None:
-        """Load the CLIP model and the parser, and make the scorers; harmless when repeated.
+        """Load the CLIP models and the parser, and make the scorers; harmless when repeated.
 
         Raises:
             UserError: One of them cannot be loaded or does not fit the settings.
@@ -98,9 +98,12 @@ class ZeroShotRIS(LightningModule):
         from gl_ris.text import load_parser
 
         load_parser(self.parser)
-        self.clip: Any = load_clip(self.clip_name, self.pretrained)
-        settings = (self.alpha, self.beta, self.masked_blocks, self.recipe, self.parser)
-        self.scorers.extend(maker(self.clip, *settings) for maker in self._makers)
+        names = dict.fromkeys((variant.clip, variant.pretrained) for variant in self.variants)
+        clips = {name: load_clip(*name) for name in names}
+        self.clips.extend(clips.values())
+        self.scorers.extend(
+            variant.make(clips[variant.clip, variant.pretrained], self.parser) for variant in self.variants
+        )
 
     def setup(self, stage: str) -> None:
         """Check that data, trainer and settings fit together.
@@ -160,7 +163,8 @@ class ZeroShotRIS(LightningModule):
             The records, expression by expression, each in the order of the methods.
         """
         proposals, failure = self._propose(scene)
-        chosen = [self._choose(cast("Scorer", scorer), scene, proposals, failure) for scorer in self.scorers]
+        scorers = zip(self.tally.methods, cast("list[Scorer]", self.scorers), strict=True)
+        chosen = [self._choose(title, scorer, scene, proposals, failure) for title, scorer in scorers]
         with self._watch("metrics"):
             return self._judge(scene, proposals, chosen, failure)
 
@@ -202,19 +206,21 @@ class ZeroShotRIS(LightningModule):
             )
         return self.proposals(scene.image).to(self.device)
 
-    def _choose(self, scorer: Scorer, scene: SceneLike, proposals: Proposals, failure: str | None) -> Choices:
+    def _choose(
+        self, title: str, scorer: Scorer, scene: SceneLike, proposals: Proposals, failure: str | None
+    ) -> Choices:
         none = Choices.none(len(scene.expressions), failure or "")
         if failure is not None:
             return none
         choices, failure = self._attempt(
-            scorer.title, scene, lambda: choose(self._scores(scorer, scene, proposals.masks)), none
+            title, scene, lambda: choose(self._scores(scorer, scene, proposals.masks)), none
         )
         return choices if failure is None else Choices.none(len(scene.expressions), failure)
 
     def _scores(self, scorer: Scorer, scene: SceneLike, masks: Tensor) -> Tensor:
-        phrases = self._phrases(scene.expressions)
+        phrases = self._phrases(scene.expressions, scorer.recipe.text)
         with self._watch("image"):
-            scorer.prepare(self.clip.context(scene.image, masks))
+            scorer.prepare(scorer.clip.context(scene.image, masks))
         with self._watch("score"):
             return scorer(scene.image, masks, scene.expressions, phrases)
 
@@ -237,18 +243,17 @@ class ZeroShotRIS(LightningModule):
         self, scene: SceneLike, proposals: Proposals, chosen: list[Choices], failure: str | None
     ) -> Records:
         """Measure the choices and the best ones possible, count them, and write them down."""
-        count, titles = len(scene.expressions), self.tally.methods
+        count = len(scene.expressions)
         areas = pairwise_areas(proposals.masks, scene.targets)
         best = [None] * count if failure else best_proposals(*areas)[scene.referents].tolist()
         found = [chosen_areas(rows, areas, scene) for rows in (*(choice.rows for choice in chosen), best)]
         if failure != SKIPPED:
             self.tally.add_areas(found)
-        phrases = self._phrases(scene.expressions)
         encode = functools.cache(lambda row: encode_rle(proposals.masks[row]))
-        columns = [
-            make_records(title, scene, choices, own, phrases, encode)
-            for title, choices, own in zip(titles, chosen, found, strict=False)
-        ]
+        columns = []
+        for variant, choices, own in zip(self.variants, chosen, found, strict=False):
+            phrases = self._phrases(scene.expressions, variant.recipe.text)
+            columns.append(make_records(variant.title, scene, choices, own, phrases, encode))
         records = Records(record for row in zip(*columns, strict=True) for record in row)
         self.tally.add_scene(records, skipped=count if failure == SKIPPED else 0)
         return records
@@ -257,21 +262,33 @@ class ZeroShotRIS(LightningModule):
         rank, world_size = self.global_rank, self.trainer.world_size
         distinct = sorted(set(expressions))
         own = distinct[rank::world_size]
-        for part in gather_objects(dict(zip(own, self._phrases(own), strict=True))):
-            self._noun_phrases.update(part)
-        phrases = self._phrases(distinct)
-        texts = [text for scorer in self.scorers for text in cast("Scorer", scorer).texts(distinct, phrases)]
-        self.clip.prepare_texts(texts, rank, world_size, gather_objects)
+        for rule in dict.fromkeys(variant.recipe.text for variant in self.variants):
+            for part in gather_objects(dict(zip(own, self._phrases(own, rule), strict=True))):
+                self._noun_phrases[rule].update(part)
+        scorers = [cast("Scorer", scorer) for scorer in self.scorers]
+        for clip in self.clips:
+            texts = [
+                text
+                for scorer in scorers
+                if scorer.clip is clip
+                for text in scorer.texts(distinct, self._phrases(distinct, scorer.recipe.text))
+            ]
+            cast("Any", clip).prepare_texts(texts, rank, world_size, gather_objects)
 
-    def _phrases(self, expressions: Sequence[str]) -> list[str]:
-        """Return the noun phrases of expressions; those of a split are known from `on_predict_start`."""
+    def _phrases(self, expressions: Sequence[str], rule: str) -> list[str]:
+        """Return the noun phrases of expressions; those of a split are known from `on_predict_start`.
+
+        Args:
+            expressions: Any number.
+            rule: ``text`` of the recipe.
+        """
         from gl_ris.text import noun_phrases
 
-        new = [text for text in expressions if text not in self._noun_phrases]
+        known = self._noun_phrases[rule]
+        new = [text for text in expressions if text not in known]
         if new:
-            found = noun_phrases(new, self.parser, published=self.recipe.text == "tokens")
-            self._noun_phrases.update(zip(new, found, strict=True))
-        return [self._noun_phrases[text] for text in expressions]
+            known.update(zip(new, noun_phrases(new, self.parser, published=rule == "tokens"), strict=True))
+        return [known[text] for text in expressions]
 
     def _data(self) -> Any:
         """The data module, if the scenes come from one."""

@@ -101,6 +101,18 @@ def test_ready_made_settings_can_be_changed_in_any_order(parse: Parse) -> None:
     assert again.model.proposals.scale == 33
 
 
+def test_methods_with_settings_of_their_own(parse: Parse, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("model: {methods: [cropping, {method: cropping, title: A, beta: 0}]}")
+    for arguments in (
+        ["model.methods=[cropping,{method: cropping, title: A, beta: 0}]"],
+        ["--model.methods", "[cropping,{method: cropping, title: A, beta: 0}]"],
+        ["methods=cropping", "methods+={method: cropping, title: A, beta: 0}"],
+        ["--config", str(tmp_path / "own.yaml")],
+    ):
+        model = parse(*arguments, "beta=0.25").model
+        assert [(v.title, v.beta) for v in model.variants] == [("Cropping", 0.25), ("A", 0.0)]
+
+
 def test_other_data_by_class_and_arguments(parse: Parse, tmp_path: Path) -> None:
     cli = parse("data=RefCOCO", f"data.root={tmp_path}", "data.dataset=refcoco+", "methods=random")
     assert type(cli.datamodule).__name__ == "RefCOCO"
@@ -139,8 +151,12 @@ def test_precedence_is_file_environment_command_line(
             "trainer.devices=1",
             "trainer.accelerator=cpu",
         ],
+        [
+            'methods=[random, {method: global_local, title: "global, local", alpha: 1.0, recipe: {antialias: false}}]'
+        ],
+        ["methods={method: cropping, clip: refshapes-vit}"],
     ],
-    ids=["defaults", "ground-truth", "nested"],
+    ids=["defaults", "ground-truth", "nested", "variants", "one-variant"],
 )
 def test_a_printed_configuration_runs_again_identically(
     arguments: list[str], parse: Parse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -196,6 +212,8 @@ def test_every_ready_made_setting_can_be_made_and_names_its_command(setting: str
         ("split=vall", "Unknown split of RefShapes 'vall'. Did you mean 'val'?"),
         ("methods=[global_locl]", "Unknown method 'global_locl'. Did you mean 'global_local'?"),
         ("methods=[random,random]", "must name one method or more, each once"),
+        ("methods=[{method:random,alhpa:1}]", "Unknown field of method"),
+        ("model.methods={title:A}", "lacks the method"),
         ("recipe=cleen", "Unknown recipe 'cleen'. Did you mean 'clean'?"),
         ("model.recipe.text=foo", "model.recipe.text cannot be 'foo'."),
         ("--config nowhere.yaml", "The configuration file 'nowhere.yaml' cannot be read: No such file"),

@@ -1,0 +1,147 @@
+"""Methods as a run names them: plain names, or mappings with settings of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from gl_ris.errors import UserError, unknown_name
+from gl_ris.recipe import Recipe
+from gl_ris.scorers import Scorer, load_scorer
+
+Methods = Sequence[str | Mapping[str, Any]] | Mapping[str, Any] | str
+
+# Recipe fields about the data or the figures: there is one of each in a run, whatever its methods.
+WHOLE_RUN = ("skip_images_without_proposals", "target_overlap")
+
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "method": (str, "a name or the path of a class"),
+    "title": (str, "a text"),
+    "alpha": ((int, float), "a share from 0 to 1"),
+    "beta": ((int, float), "a share from 0 to 1"),
+    "masked_blocks": (int, "a whole number"),
+    "recipe": ((str, Mapping, Recipe), "clean, published or fields of a recipe"),
+    "clip": (str, "the name of a CLIP model"),
+    "pretrained": ((str, type(None)), "a tag or file of weights, or null"),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of scoring: a method with everything that it is set to.
+
+    Attributes:
+        method: Short name or class path of the method.
+        title: What results call it; the method's own title unless it is given.
+        alpha: Share of the global visual feature, in [0, 1] (Eq. 5).
+        beta: Share of the global text feature, in [0, 1] (Eq. 8).
+        masked_blocks: Blocks of a ViT with masked tokens, counted from the last.
+        recipe: The details.
+        clip: The CLIP model.
+        pretrained: Its weights, for an open_clip name.
+
+    Raises:
+        UserError: A share is out of range.
+    """
+
+    method: str
+    title: str
+    alpha: float
+    beta: float
+    masked_blocks: int
+    recipe: Recipe
+    clip: str
+    pretrained: str | None
+
+    def __post_init__(self) -> None:
+        """Check the shares."""
+        for key in ("alpha", "beta"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise UserError(f"{key}={getattr(self, key)} is out of range: it is a share from 0 to 1.")
+
+    def make(self, clip: Any, parser: Any = None) -> Scorer:
+        """Make the scorer.
+
+        Args:
+            clip: The loaded CLIP model that ``self.clip`` and ``self.pretrained`` name.
+            parser: For noun phrases, see `gl_ris.text.noun_phrases`.
+
+        Raises:
+            UserError: The settings do not fit the model.
+        """
+        settings = (self.alpha, self.beta, self.masked_blocks, self.recipe, parser)
+        return load_scorer(self.method)(clip, *settings)
+
+
+def resolve_variants(methods: Methods, defaults: Mapping[str, Any]) -> list[Variant]:
+    """Turn what a run names into variants.
+
+    Args:
+        methods: One or a list of: a name, or a mapping of `Variant` fields with at least ``method``. A
+            mapping as ``recipe`` changes fields of the default recipe. A ``clip`` of its own does not take
+            over the default ``pretrained``, which belongs to the default clip.
+        defaults: Values of all fields but ``method`` and ``title``, for those that a mapping leaves out.
+
+    Raises:
+        UserError: No method, an unknown field or method, a wrong value, two variants of one title, or a
+            recipe that differs in a field of the whole run.
+
+    Example:
+        >>> defaults = {"alpha": 0.5, "beta": 0.5, "masked_blocks": 3, "recipe": Recipe()}
+        >>> defaults |= {"clip": "refshapes-vit", "pretrained": None}
+        >>> methods = ["cropping", {"method": "global_local", "alpha": 1}]
+        >>> [variant.alpha for variant in resolve_variants(methods, defaults)]
+        [0.5, 1.0]
+    """
+    entries = [methods] if isinstance(methods, str | Mapping) else list(methods)
+    variants = [_resolve(entry, defaults) for entry in entries]
+    titles = [variant.title for variant in variants]
+    if not titles:
+        raise UserError("methods=[] must name one method or more, each once.")
+    for title in titles:
+        if titles.count(title) > 1:
+            raise UserError(
+                f"methods must name one method or more, each once; '{title}' is there {titles.count(title)} "
+                "times: give each a title of its own, e.g. {method: global_local, title: A, alpha: 1.0}."
+            )
+    return variants
+
+
+def _resolve(entry: str | Mapping[str, Any], defaults: Mapping[str, Any]) -> Variant:
+    given = _checked({"method": entry} if isinstance(entry, str) else entry)
+    title = given.setdefault("title", load_scorer(given["method"]).title)
+    if "clip" in given:
+        given.setdefault("pretrained", None)
+    recipe = _recipe(title, given.pop("recipe", defaults["recipe"]), defaults["recipe"])
+    values = {**defaults, **given, "recipe": recipe}
+    return Variant(**{**values, "alpha": float(values["alpha"]), "beta": float(values["beta"])})
+
+
+def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a mapping whose keys and kinds of values are right."""
+    if not isinstance(entry, Mapping):
+        raise UserError(f"A method is a name or a mapping such as {{method: global_local}}, not {entry!r}.")
+    names = [field.name for field in fields(Variant)]
+    for name in entry:
+        if name not in names:
+            raise unknown_name(f"field of method {dict(entry)}:", name, names)
+    if "method" not in entry:
+        raise UserError(f"{dict(entry)} in methods lacks the method, e.g. {{method: global_local, ...}}.")
+    for name, value in entry.items():
+        kind, words = _KINDS[name]
+        if not isinstance(value, kind) or isinstance(value, bool) or value == "":
+            raise UserError(f"'{name}' of method '{entry['method']}' must be {words}, not {value!r}.")
+    return dict(entry)
+
+
+def _recipe(title: str, recipe: str | Mapping[str, Any] | Recipe, default: Recipe) -> Recipe:
+    found = default.replace(**recipe) if isinstance(recipe, Mapping) else Recipe.resolve(recipe)
+    for name in WHOLE_RUN:
+        own, whole = getattr(found, name), getattr(default, name)
+        if own != whole:
+            raise UserError(
+                f"Method '{title}' cannot have {name}={own} for itself: it is of the whole run, where "
+                f"it is {whole}; set model.recipe.{name}={str(own).lower()} for all methods."
+            )
+    return found
