@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 COMMAND = Command(
     name="sweep",
     summary=(
-        "Global-Local CLIP at every alpha, beta and number k of masked blocks of a grid, from one encoding of "
-        "each image and text: a dense grid costs no more image work than one run. Writes sweep.csv (a line "
-        "per cell), sweep.json and a heat map for each k. To choose settings, sweep split=train: the best "
-        "cell of the split that is reported is tuned to it, and no longer a zero-shot figure."
+        "Global-Local CLIP at every alpha, beta and number k of masked blocks of a grid, from one encoding "
+        "of each image and text: a dense grid costs no more image work than one run. Writes sweep.csv (a "
+        "line per cell), sweep.json and a heat map for each k. To choose settings, sweep split=train: the "
+        "best cell of the split that is reported is tuned to it, and no longer a zero-shot figure."
     ),
     examples=(
         ("split=train limit=300", "21 alphas by 21 betas on 300 training images of RefShapes"),

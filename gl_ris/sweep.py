@@ -1,4 +1,4 @@
-"""Global-Local at every alpha, beta and number of masked blocks of a grid, from one encoding of each image."""
+"""Global-Local over a grid of alpha, beta and masked blocks, from one encoding of each image and text."""
 
 from __future__ import annotations
 
