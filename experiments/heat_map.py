@@ -69,10 +69,13 @@ def _panel(
     _label(panel.set_yticks, betas)
     if max(len(alphas), len(betas)) <= _MOST_LABELS:
         _write_values(panel, grid, sum(limits) / 2)
+    if default in figures:
+        # A white line with a dark rim, to be seen on any colour.
+        place = alphas.index(default[0]), betas.index(default[1])
+        _mark(panel, place, "s", markeredgewidth=4, label="default")
+        _mark(panel, place, "s", markeredgewidth=1.5, markeredgecolor="white")
     best = max(figures, key=lambda pair: figures[pair][name])
-    for pair, marker, size, what in ((default, "s", 13, "default"), (best, "*", 13, "best")):
-        if pair in figures:
-            _mark(panel, alphas.index(pair[0]), betas.index(pair[1]), marker, size, what)
+    _mark(panel, (alphas.index(best[0]), betas.index(best[1])), "*", markerfacecolor="white", label="best")
     return image
 
 
@@ -90,16 +93,6 @@ def _write_values(panel: Axes, grid: Sequence[Sequence[float]], middle: float) -
             panel.text(x, y - 0.32, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
 
 
-def _mark(panel: Axes, x: int, y: int, marker: str, size: int, what: str) -> None:
-    """Draw a white outline with a dark rim, to be seen on any colour."""
-    for width, colour, label in ((4, _EDGE, None), (1.8, "white", what)):
-        panel.plot(
-            x,
-            y,
-            marker,
-            markersize=size,
-            markerfacecolor="none",
-            markeredgecolor=colour,
-            markeredgewidth=width,
-            label=label,
-        )
+def _mark(panel: Axes, place: tuple[int, int], marker: str, **style: Any) -> None:
+    outline = {"markersize": 14, "markerfacecolor": "none", "markeredgecolor": _EDGE, "linestyle": "none"}
+    panel.plot(*place, marker=marker, **{**outline, **style})

@@ -84,7 +84,7 @@ def test_figures_and_shares_are_those_of_the_records() -> None:
     assert (flipped.point, flipped.value, flipped.expressions, flipped.missed) == (2, False, 3, 1)
     assert (rows["precision"].value, rows["precision"].changed) == ("bf16", 0.0)
     assert rows["PhraseCut's script"].figures == {}
-    assert list(rows)[0] == BASE
+    assert next(iter(rows)) == BASE
     assert [row.point for row in rows.values() if row.point] == [
         1,
         1,
