@@ -67,11 +67,15 @@ def records_of(model: RecipeEffects) -> list[Prediction]:
     return found
 
 
+class Plain:
+    """Data whose targets can be read in one way only."""
+
+
 def rows_of(base: str = "clean", data: Any = None, tower: str = "vit", **settings: Any) -> dict[str, Row]:
     model = RecipeEffects(recipe=base, **settings)
     model.clips.append(torch.nn.Identity())
     model.clips[0].tower = SimpleNamespace(kind=tower)  # type: ignore[assignment]
-    return {row.name: row for row in EffectsTable(model, data or SimpleNamespace(), records_of(model)).rows()}
+    return {row.name: row for row in EffectsTable(model, data or Plain(), records_of(model)).rows()}
 
 
 def test_figures_and_shares_are_those_of_the_records() -> None:
