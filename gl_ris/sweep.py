@@ -44,7 +44,7 @@ class Cell:
     @property
     def title(self) -> str:
         """What the tally calls it."""
-        return " ".join(f"{name}={value:g}" for name, value in asdict(self).items())
+        return " ".join(f"{name}={value}" for name, value in asdict(self).items())
 
 
 class GlobalLocalGrid(GlobalLocal):
@@ -146,8 +146,7 @@ class Sweep(ZeroShotRIS):
         super().__init__(
             clip, pretrained, methods, alpha, beta, blocks[0], recipe, proposals, parser, precision
         )
-        self.alpha, self.beta, self.blocks = alpha, beta, blocks
-        self.alphas, self.betas = axis("alphas", alphas), axis("betas", betas)
+        self.alphas, self.betas, self.blocks = axis("alphas", alphas), axis("betas", betas), blocks
         self.cells = [Cell(a, b, k) for k, a, b in itertools.product(self.blocks, self.alphas, self.betas)]
         self.tally = Tally([cell.title for cell in self.cells])
 
