@@ -144,5 +144,6 @@ def quieten() -> None:
         r".*does not have many workers.*",
         r".*`predict_dataloader`.*shuffle.*",
         r".*isinstance.*",
+        r"LightningCLI's args parameter.*",
     ):
         warnings.filterwarnings("ignore", message=message, module=r"lightning\..*")

@@ -67,21 +67,36 @@ def predict(cli: ExperimentCLI, recorder: RecorderClass) -> Path | None:
         UserError: A setting, file or model is wrong.
         EvaluationError: The figures would mean nothing.
     """
-    model, trainer = cast("Any", cli.model), cast("Any", cli.trainer)
+    trainer = cast("Any", cli.trainer)
     main = getattr(rank_zero_only, "rank", 0) == 0
     folder = RunFolder(cli.command.name, cli.config.run_dir, cli.config.overwrite) if main else None
     with _cleaned_up(cli.trainer, folder):
         if folder is not None:
-            model.configure_model()
-            cli.datamodule.prepare_data()
-            cli.datamodule.setup("predict")
-            model.check(cli.datamodule, trainer)
-            check_targets(model.recipe.target_overlap, cli.datamodule)
+            check(cli)
             write_config(folder.create() / "config.yaml", cli.settings(), cli.command.program)
         path = None if folder is None else folder.path
         trainer.callbacks.append(recorder(path, cli.command.name, cli.settings()))
-        trainer.predict(model, datamodule=cli.datamodule, return_predictions=False)
+        trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     return path
+
+
+def check(cli: ExperimentCLI, *, models: bool = True) -> None:
+    """Check all that can be checked before any work: models, files, and whether they fit together.
+
+    Args:
+        cli: The parts of a run.
+        models: False leaves out the models, for runs of which one with the same models was checked.
+
+    Raises:
+        UserError: Something is missing or does not fit.
+    """
+    model = cast("Any", cli.model)
+    if models:
+        model.configure_model()
+    cli.datamodule.prepare_data()
+    cli.datamodule.setup("predict")
+    model.check(cli.datamodule, cli.trainer)
+    check_targets(model.recipe.target_overlap, cli.datamodule)
 
 
 def check_targets(wanted: str, data: Any) -> None:

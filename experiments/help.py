@@ -90,12 +90,12 @@ def _class_section(prefix: str, file: str, name: str) -> Iterator[str]:
     node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
     doc = docstring_parser.parse(ast.get_docstring(node) or "")
     yield ""
-    yield f"{prefix} ({name}):"
+    yield f"{prefix} ({name}):" if prefix else "options:"
     defaults = dict(_defaults(node))
     for param in doc.params:
         if param.arg_name in defaults:
             yield from _option(
-                f"{prefix}.{param.arg_name}", defaults[param.arg_name], param.description or ""
+                f"{prefix}.{param.arg_name}".lstrip("."), defaults[param.arg_name], param.description or ""
             )
 
 

@@ -151,9 +151,7 @@ def test_precedence_is_file_environment_command_line(
             "trainer.devices=1",
             "trainer.accelerator=cpu",
         ],
-        [
-            'methods=[random, {method: global_local, title: "global, local", alpha: 1.0, recipe: {antialias: false}}]'
-        ],
+        ['methods=[random, {method: global_local, title: "a, b", alpha: 1.0, recipe: {antialias: false}}]'],
         ["methods={method: cropping, clip: refshapes-vit}"],
     ],
     ids=["defaults", "ground-truth", "nested", "variants", "one-variant"],
@@ -212,8 +210,8 @@ def test_every_ready_made_setting_can_be_made_and_names_its_command(setting: str
         ("split=vall", "Unknown split of RefShapes 'vall'. Did you mean 'val'?"),
         ("methods=[global_locl]", "Unknown method 'global_locl'. Did you mean 'global_local'?"),
         ("methods=[random,random]", "must name one method or more, each once"),
-        ("methods=[{method:random,alhpa:1}]", "Unknown field of method"),
-        ("model.methods={title:A}", "lacks the method"),
+        ('methods=[{"method":"random","alhpa":1}]', "'alhpa'. Did you mean 'alpha'?"),
+        ('model.methods={"title":"A"}', "lacks the method"),
         ("recipe=cleen", "Unknown recipe 'cleen'. Did you mean 'clean'?"),
         ("model.recipe.text=foo", "model.recipe.text cannot be 'foo'."),
         ("--config nowhere.yaml", "The configuration file 'nowhere.yaml' cannot be read: No such file"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import tables
 from experiments.command import CONFIGS, Command
 from experiments.help import help_text
 from experiments.zero_shot import COMMAND
@@ -13,18 +14,18 @@ from experiments.zero_shot import COMMAND
 ROOT = Path(__file__).parents[2]
 REPORT = """
 import runpy, sys
-sys.argv = ["experiments.zero_shot", *{arguments!r}]
+sys.argv = ["experiments.{name}", *{arguments!r}]
 try:
-    runpy.run_module("experiments.zero_shot", run_name="__main__", alter_sys=True)
+    runpy.run_module("experiments.{name}", run_name="__main__", alter_sys=True)
 except SystemExit as done:
     print("code", done.code)
 print("IMPORTED", *sorted(sys.modules))
 """
 
 
-def report(*arguments: str) -> tuple[str, set[str]]:
+def report(*arguments: str, name: str = "zero_shot") -> tuple[str, set[str]]:
     """Output of the command, and every module that it has imported in the end."""
-    code = REPORT.format(arguments=list(arguments))
+    code = REPORT.format(name=name, arguments=list(arguments))
     answer = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True
     )
@@ -32,10 +33,12 @@ def report(*arguments: str) -> tuple[str, set[str]]:
     return output, set(modules.split())
 
 
-@pytest.mark.parametrize("spelling", ["--help", "-h"])
-def test_help_imports_nothing_heavy(spelling: str) -> None:
-    output, modules = report(spelling)
-    assert output.startswith("usage: python -m experiments.zero_shot")
+@pytest.mark.parametrize(
+    ("name", "spelling"), [("zero_shot", "--help"), ("zero_shot", "-h"), ("tables", "-h")]
+)
+def test_help_imports_nothing_heavy(name: str, spelling: str) -> None:
+    output, modules = report(spelling, name=name)
+    assert output.startswith(f"usage: python -m experiments.{name}")
     assert output.endswith("code 0\n")
     assert not modules & {"torch", "lightning", "jsonargparse", "numpy", "spacy", "open_clip", "wandb"}
 
@@ -59,10 +62,17 @@ def test_help_explains_options_from_the_source() -> None:
         "run_dir",
         "limit=data.limit",
         "--trainer.devices=2",
-        "data=NAME           refshapes, refshapes+, refshapesg",
+        "data=NAME           refcoco, refcoco+, refcocog, refcocog-google, refshapes, refshapes+, refshapesg",
     ):
         assert expected in text
     assert "``" not in text
+
+
+def test_options_without_a_prefix_are_explained_too() -> None:
+    lines = help_text(tables.COMMAND).splitlines()
+    assert "options:" in lines
+    assert [line for line in lines if line.startswith("  encoders  ")]
+    assert [line for line in lines if line.startswith("  splits  ") and "Splits, a list" in line]
 
 
 def test_help_of_a_bare_command() -> None:

@@ -76,7 +76,10 @@ def test_weights_belong_to_the_clip_that_is_named_with_them() -> None:
         ([{"method": "cropping", "alpha": "much"}], "'alpha' of method 'cropping' must be a share"),
         ([{"method": "cropping", "alpha": True}], "must be a share from 0 to 1, not True"),
         ([{"method": "cropping", "masked_blocks": 1.5}], "must be a whole number"),
-        ([{"method": "cropping", "precision": "fp8"}], "Unknown precision 'fp8'. Available: bf16, fp16, fp32"),
+        (
+            [{"method": "cropping", "precision": "fp8"}],
+            "Unknown precision 'fp8'. Available: bf16, fp16, fp32",
+        ),
         ([{"method": "cropping", "title": ""}], "'title' of method 'cropping' must be a text"),
         ([{"method": ["cropping"]}], "must be a name or the path of a class"),
         ([{"method": "cropping", "recipe": "clan"}], "Did you mean 'clean'"),

@@ -1,0 +1,197 @@
+"""The tables of the paper: ``python -m experiments.tables table=1``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.command import CONFIGS, ENV_PREFIX, Command, run
+from experiments.help import COMMON
+from experiments.overrides import normalise
+from gl_ris.errors import UserError, unknown_name
+
+COMMAND = Command(
+    name="tables",
+    summary=(
+        "The tables of the paper on any list of data sets: table=1 has every method, table=2 ground-truth "
+        "proposals, table=3 visual by textual context, and table=FILE rows of one's own. One pass over the "
+        "images of a data set serves all methods of a table. "
+        "Writes table.md, table.csv, table.json and table.tex, and the folder of each run beside them. "
+        "Options that are not named here are those of experiments.zero_shot, for all runs: limit, proposals, "
+        "recipe, model.*, data.*, trainer.*, wandb."
+    ),
+    examples=(
+        ("table=1", "all methods on the three registers of RefShapes, with both small CLIPs"),
+        (
+            "table=3 data=[refshapesg] splits=[val,testA] limit=20",
+            "one data set, two splits, twenty images each",
+        ),
+        (
+            "table=1 run_dir=DIR",
+            "into a folder of one's own; once more, and it goes on with what is unfinished",
+        ),
+        ("table=2 encoders.vit=ViT-B-32-quickgelu/openai", "another encoder"),
+        (
+            "table=my_table.yaml --trainer.devices=2",
+            "rows of one's own, as in configs/tables/1.yaml; two processes",
+        ),
+    ),
+    explained=(("", "experiments/table_settings.py", "TableSettings"),),
+)
+
+_RUN_OPTIONS = ("run_dir", "overwrite")
+_OWN = {
+    *("title", "heading", "rows", "figures", "paper", "data", "splits", "encoders", "alphas", "options"),
+    *(*_RUN_OPTIONS, "config", "print_config", "help"),
+}
+_MARK = f"# {COMMAND.program} "
+
+
+def main() -> None:
+    """Make the table that the command line describes."""
+    make_table(*parse(sys.argv[1:]))
+
+
+def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], str | None, bool]:
+    """Read a command line.
+
+    Returns:
+        The settings of the table, as plain values; its folder, or None; whether to run everything anew.
+
+    Raises:
+        UserError: An option is wrong.
+    """
+    from jsonargparse import ActionConfigFile
+
+    from experiments.cli import quieten
+    from experiments.parser import OverrideParser, check_config
+    from experiments.table_settings import TableSettings
+
+    quieten()
+    check_config(COMMAND.config)
+    parser = OverrideParser(
+        command=COMMAND,
+        prog=COMMAND.program,
+        description=COMMAND.summary,
+        default_config_files=[str(COMMAND.config)],
+        default_env=True,
+        env_prefix=ENV_PREFIX,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action=ActionConfigFile, help="Settings from a YAML file.")
+    parser.add_class_arguments(TableSettings)
+    for name, default, explanation in COMMON[: len(_RUN_OPTIONS)]:
+        parser.add_argument(
+            f"--{name}", type=str | None if default is None else bool, default=default, help=explanation
+        )
+    config = parser.parse_args(sort_out(arguments)).as_dict()
+    settings = {name: value for name, value in config.items() if name in _OWN - {"config", *_RUN_OPTIONS}}
+    return settings, config["run_dir"], config["overwrite"]
+
+
+def sort_out(arguments: Sequence[str]) -> list[str]:
+    """Keep the table's own options, and put all others into its ``options``, last.
+
+    Raises:
+        UserError: There is no table of that name.
+
+    Example:
+        >>> sort_out(["limit=4", "data=[refshapes]", "data.limit=4"])
+        ['--data=[refshapes]', '--options+=["limit=4", "data.limit=4"]']
+    """
+    own, others = [], []
+    for token in normalise(arguments, {}, {}, CONFIGS):
+        name, _, value = token.removeprefix("--").partition("=")
+        head, dot, _ = name.rstrip("+").partition(".")
+        if name == "table":
+            own.append(f"--config={_table_file(value)}")
+        elif (head in _OWN and not (head == "data" and dot)) or not token.startswith("--"):
+            own.append(token)
+        else:
+            others.append(token.removeprefix("--"))
+    return [*own, *([f"--options+={json.dumps(others)}"] if others else [])]
+
+
+def _table_file(value: str) -> Path:
+    known = {file.stem: file for file in (CONFIGS / "tables").glob("*.yaml")}
+    if value not in known and not Path(value).suffix:
+        raise unknown_name("table", value, known)
+    return known.get(value, Path(value))
+
+
+def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: bool = False) -> Path:
+    """Run what is not finished yet, and write and print the table.
+
+    Args:
+        settings: Arguments of `experiments.table_settings.TableSettings`.
+        run_dir: The folder; None makes ``runs/tables/<time>``.
+        overwrite: Run everything anew.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: A setting, file or model is wrong; nothing has been run then.
+        EvaluationError: A run failed; what was finished before stays.
+    """
+    from experiments.paper import paper_table
+    from experiments.recorder import write_config
+    from experiments.table_formats import Table, markdown
+    from experiments.table_layout import Column, collect
+    from experiments.table_runs import perform, plan
+    from experiments.table_settings import TableSettings
+
+    spec = TableSettings(**settings)
+    entries = spec.entries()
+    paper = paper_table(spec.paper) if spec.paper else None
+    if paper is not None:
+        paper.check(entry.paper for entry in entries if entry.paper)
+    given = None if run_dir is None else _checked_folder(Path(run_dir).expanduser(), overwrite)
+    runs = plan(spec.runs(), given, overwrite)
+    folder = _made_folder(given)
+    write_config(folder / "config.yaml", settings, COMMAND.program)
+    columns = [Column(perform(item, folder), item.name) for item in runs]
+    table = Table(spec.title, spec.heading, spec.figures, columns, collect(entries, columns, paper), paper)
+    _write(folder, table, settings)
+    print(f"\n{markdown(table)}\nRun folder   {folder}")
+    return folder
+
+
+def _write(folder: Path, table: Any, settings: dict[str, Any]) -> None:
+    from experiments.table_formats import comma_separated, document, latex, markdown
+    from gl_ris.files import atomic_file, write_json
+
+    for name, make in (("table.md", markdown), ("table.tex", latex), ("table.csv", comma_separated)):
+        with atomic_file(folder / name) as file:
+            file.write(make(table).encode("utf-8", "backslashreplace"))
+    write_json(folder / "table.json", document(table, settings))
+
+
+def _checked_folder(path: Path, overwrite: bool) -> Path:
+    """Check that a folder is new, empty, or a table's."""
+    mark = path / "config.yaml"
+    if path.exists() and not path.is_dir():
+        raise UserError(f"The run folder '{path}' is a file; name another one by run_dir=FOLDER.")
+    used = path.is_dir() and any(path.iterdir())
+    if used and not overwrite and not (mark.is_file() and mark.read_text(encoding="utf-8").startswith(_MARK)):
+        raise UserError(f"The run folder '{path}' holds something else than a table; name another one.")
+    return path
+
+
+def _made_folder(given: Path | None) -> Path:
+    from experiments.run_folder import RunFolder
+
+    if given is None:
+        return RunFolder(COMMAND.name).create()
+    try:
+        given.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The run folder '{given}' cannot be made ({error.strerror}).") from error
+    return given
+
+
+if __name__ == "__main__":
+    run(COMMAND, main)
