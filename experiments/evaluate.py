@@ -6,12 +6,12 @@ import inspect
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -23,15 +23,42 @@ from experiments.wandb_log import log_run
 from gl_ris.errors import UserError
 from gl_ris.results import format_table
 
+RecorderClass = Callable[[Path | None, str, dict[str, Any]], Callback]
+
 
 def evaluate(cli: ExperimentCLI) -> Path | None:
     """Evaluate without training, and leave everything in the run folder.
 
-    All checks come before any work, and the run folder comes after the checks. When the evaluation is
-    written, it is finished: pictures and wandb follow, and cannot undo it.
+    When the evaluation is written, it is finished: pictures and wandb follow, and cannot undo it.
 
     Args:
         cli: The parts, the module a `gl_ris.zero_shot.ZeroShotRIS`.
+
+    Returns:
+        The run folder, in rank 0; None in other processes.
+
+    Raises:
+        UserError: A setting, file or model is wrong.
+        EvaluationError: The figures would mean nothing.
+    """
+    folder = predict(cli, Recorder)
+    if folder is None:
+        return None
+    document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    print(f"\n{format_table(document)}\n\nRun folder   {folder}")
+    draw_overlays(folder, cli.datamodule)
+    log_run(folder, cli.config.wandb)
+    return folder
+
+
+def predict(cli: ExperimentCLI, recorder: RecorderClass) -> Path | None:
+    """Run a module that measures over its data, with a recorder that writes into the run folder.
+
+    All checks come before any work, and the run folder comes after the checks.
+
+    Args:
+        cli: The parts, the module a `gl_ris.zero_shot.ZeroShotRIS`.
+        recorder: Makes the recorder of run folder (None but in rank 0), experiment and settings.
 
     Returns:
         The run folder, in rank 0; None in other processes.
@@ -48,15 +75,9 @@ def evaluate(cli: ExperimentCLI) -> Path | None:
             check(cli)
             write_config(folder.create() / "config.yaml", cli.settings(), cli.command.program)
         path = None if folder is None else folder.path
-        trainer.callbacks.append(Recorder(path, cli.command.name, cli.settings()))
+        trainer.callbacks.append(recorder(path, cli.command.name, cli.settings()))
         trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
-    if folder is None:
-        return None
-    document = json.loads((folder.path / "results.json").read_text(encoding="utf-8"))
-    print(f"\n{format_table(document)}\n\nRun folder   {folder.path}")
-    draw_overlays(folder.path, cli.datamodule)
-    log_run(folder.path, cli.config.wandb)
-    return folder.path
+    return path
 
 
 def check(cli: ExperimentCLI, *, models: bool = True) -> None:

@@ -78,24 +78,37 @@ class Recorder(Callback):
             written = sum(1 for _ in file)
         if written != expected:
             raise EvaluationError(f"{predictions} has {written:,} records, expected are {expected:,}.")
-        document = result_document(
-            experiment=self.experiment,
-            dataset=data.dataset_name,
-            split=data.split,
-            partition=data.partition,
-            proposals=data.proposals_name or module.proposals.name,
-            n_images=evaluation.n_images,
-            n_expressions_expected=data.n_expressions,
-            n_expressions_evaluated=evaluation.n_evaluated,
-            methods=evaluation.methods,
-            upper_bound=evaluation.upper_bound,
-            seconds=evaluation.seconds,
-            config=self.settings,
-            failures=evaluation.failures,
-        )
+        document = describe(module, data, self.experiment, self.settings)
         write_table_csv(self.path / "table.csv", document)
         (self.path / "table.txt").write_text(format_table(document) + "\n", encoding="utf-8")
         write_json(self.path / "results.json", document)
+
+
+def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Build the result document of a finished run.
+
+    Args:
+        module: A `gl_ris.zero_shot.ZeroShotRIS` after its run.
+        data: The data module that it was run on.
+        experiment: Name of the experiment.
+        settings: The resolved configuration.
+    """
+    evaluation: Evaluation = module.evaluation
+    return result_document(
+        experiment=experiment,
+        dataset=data.dataset_name,
+        split=data.split,
+        partition=data.partition,
+        proposals=data.proposals_name or module.proposals.name,
+        n_images=evaluation.n_images,
+        n_expressions_expected=data.n_expressions,
+        n_expressions_evaluated=evaluation.n_evaluated,
+        methods=evaluation.methods,
+        upper_bound=evaluation.upper_bound,
+        seconds=evaluation.seconds,
+        config=settings,
+        failures=evaluation.failures,
+    )
 
 
 def write_config(path: Path, settings: dict[str, Any], program: str) -> None:

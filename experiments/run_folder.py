@@ -10,7 +10,12 @@ from pathlib import Path
 from gl_ris.errors import UserError
 
 RUNS = Path("runs")
-_FILES = ("results.json", "config.yaml", "table.csv", "table.txt", "predictions.jsonl")
+_FILES = (
+    *("results.json", "config.yaml", "table.csv", "table.txt"),
+    *("predictions.jsonl", "predictions_rank*.jsonl"),
+    *("sweep.csv", "sweep.json", "sweep_k*.png"),
+    *("recipe_effects.csv", "recipe_effects.json", "recipe_effects.md"),
+)
 _OVERLAYS = "overlays"
 
 
@@ -116,6 +121,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove the files of a run, and nothing else: the folder may be any folder."""
-        for path in (*(self.path / name for name in _FILES), *self.path.glob("predictions_rank*.jsonl")):
-            path.unlink(missing_ok=True)
+        for pattern in _FILES:
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
         shutil.rmtree(self.path / _OVERLAYS, ignore_errors=True)

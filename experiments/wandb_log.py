@@ -23,6 +23,7 @@ from experiments.command import ROOT
 MODES = ("auto", "online", "offline", "disabled")
 SERVER = "https://api.wandb.ai"
 PROJECT = "gl-ris"
+DOCUMENTS = ("results.json", "sweep.json")
 _INIT_SECONDS = 20
 _LIMIT_SECONDS = {"online": 180, "offline": 180}
 
@@ -108,7 +109,7 @@ def log_folder(folder: Path, mode: str) -> str:
     """Log a run folder from this process.
 
     Args:
-        folder: With ``results.json`` and perhaps ``overlays``.
+        folder: With one of `DOCUMENTS`, and perhaps pictures.
         mode: ``online`` or ``offline``.
 
     Returns:
@@ -116,7 +117,7 @@ def log_folder(folder: Path, mode: str) -> str:
     """
     import wandb
 
-    document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    document = json.loads(_document(folder).read_text(encoding="utf-8"))
     settings = wandb.Settings(init_timeout=_INIT_SECONDS, silent=True, console="off")
     run: Any = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -128,7 +129,8 @@ def log_folder(folder: Path, mode: str) -> str:
         settings=settings,
     )
     overlays = sorted((folder / "overlays").glob("*.png"))
-    pictures = {path.stem: wandb.Image(str(path)) for path in overlays if path.stem == "contact_sheet"} | {
+    singles = [*folder.glob("sweep_k*.png"), *(path for path in overlays if path.stem == "contact_sheet")]
+    pictures = {path.stem: wandb.Image(str(path)) for path in singles} | {
         "overlays": [
             wandb.Image(str(path), caption=path.stem) for path in overlays if path.stem != "contact_sheet"
         ]
@@ -139,6 +141,12 @@ def log_folder(folder: Path, mode: str) -> str:
     where = run.url if mode == "online" else f"offline; upload with: wandb sync {Path(run.dir).parent}"
     run.finish()
     return str(where)
+
+
+def _document(folder: Path) -> Path:
+    """Return the path of the folder's document; that of a results.json where there is none."""
+    paths = [folder / name for name in DOCUMENTS]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def table_of(document: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
@@ -171,7 +179,7 @@ def main() -> None:
         "--mode", choices=MODES, default="auto", help="see the option wandb of the experiments"
     )
     options = parser.parse_args()
-    if not (options.folder / "results.json").is_file():
+    if not _document(options.folder).is_file():
         parser.error(f"'{options.folder}' is not the folder of a finished run: it has no results.json.")
     mode = resolve_mode(options.mode)
     try:

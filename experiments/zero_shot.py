@@ -29,6 +29,7 @@ COMMAND = Command(
         "clip": "model.clip",
         "limit": "data.limit",
         "methods": "model.methods",
+        "precision": "model.precision",
         "proposals": "model.proposals",
         "recipe": "model.recipe",
         "split": "data.split",

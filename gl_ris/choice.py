@@ -112,12 +112,13 @@ def chosen_areas(
     """Look up the areas of the choices; without a choice, the intersection is 0 and the union the target.
 
     Args:
-        rows: The chosen proposal for each of ``E`` expressions, or None.
+        rows: The chosen proposal for each of ``E`` expressions, or None; or those of several methods, one
+            method after the other.
         areas: Intersection and union, int64 ``(N, R)``.
         scene: Where the expressions are from.
 
     Returns:
-        Intersection and union, int64 ``(E,)``.
+        Intersection and union, int64 ``(len(rows),)``.
     """
     intersection, union = areas
     target = scene.targets.flatten(1).sum(dim=1)[None]
@@ -125,7 +126,8 @@ def chosen_areas(
     intersection = torch.cat([intersection, torch.zeros_like(target)])
     union = torch.cat([union, target])
     pick = torch.tensor([-1 if row is None else row for row in rows], device=union.device)
-    return intersection[pick, scene.referents], union[pick, scene.referents]
+    referents = scene.referents.repeat(len(rows) // max(1, len(scene.referents)))
+    return intersection[pick, referents], union[pick, referents]
 
 
 def make_records(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -115,28 +115,39 @@ class Tally(nn.Module):
     def __init__(self, methods: Sequence[str]) -> None:
         super().__init__()
         self.methods = list(methods)
-        self._figures = nn.ModuleList([RISMetrics() for _ in range(len(methods) + 1)])
+        self._figures = RISMetrics(rows=len(methods) + 1)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        for metrics in self._figures:
-            cast("RISMetrics", metrics).reset()
+        self._figures.reset()
         self._images = self._skipped = self._choices = 0
         self._failures: Counter[str] = Counter()
 
     def add_areas(self, areas: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Add expressions by intersection and union, int64 ``(E,)``: per method, then for the best choice."""
-        for metrics, (intersection, union) in zip(self._figures, areas, strict=True):
-            cast("RISMetrics", metrics).update_areas(intersection, union)
+        """Add expressions by intersection and union, int64 ``(E,)``: per method, then for the best choice.
+
+        Raises:
+            EvaluationError: The methods were given different numbers of expressions.
+            ValueError: There are more or fewer pairs than that.
+        """
+        counts = {len(area) for pair in areas for area in pair}
+        if len(counts) != 1:
+            raise EvaluationError(f"The methods saw different numbers of expressions: {sorted(counts)}.")
+        self._figures.update_areas(*(torch.stack(part) for part in zip(*areas, strict=True)))
 
     def add_scene(self, records: Iterable[Prediction], skipped: int = 0) -> None:
         """Add one image with its records; ``skipped`` of its expressions are not in the figures."""
         records = list(records)
+        choices = sum(record.failure is None for record in records)
+        self.add_counts(choices, count_failures(records), skipped)
+
+    def add_counts(self, choices: int, failures: Mapping[str, int], skipped: int = 0) -> None:
+        """Add one image by its numbers: choices made, expressions without a choice by reason, left out."""
         self._images += 1
+        self._choices += choices
+        self._failures.update(failures)
         self._skipped += skipped
-        self._choices += sum(record.failure is None for record in records)
-        self._failures.update(count_failures(records))
 
     def compute(self, seconds: dict[str, float]) -> Evaluation:
         """Add up all processes; each of them must call this.
@@ -145,25 +156,20 @@ class Tally(nn.Module):
             seconds: Of this process, see `Stopwatch.stop`.
 
         Raises:
-            EvaluationError: There were expressions but not one choice, or the methods were given different
-                numbers of expressions.
+            EvaluationError: There were expressions but not one choice.
         """
-        figures = [cast("RISMetrics", metrics) for metrics in self._figures]
-        counts = {metrics.compute_count() for metrics in figures}
-        computed = [metrics.compute() for metrics in figures]
+        count, computed = self._figures.compute_count(), self._figures.compute_rows()
         parts = gather_objects(((self._images, self._skipped, self._choices), self._failures, seconds))
         images, skipped, choices = map(sum, zip(*(part[0] for part in parts), strict=True))
         failures = sum((part[1] for part in parts), Counter[str]())
         if failures and not choices:
             reasons = "; ".join(f"{reason} ({count:,})" for reason, count in failures.most_common(3))
             raise EvaluationError(f"Not one expression could be evaluated: {reasons}.")
-        if len(counts) != 1:
-            raise EvaluationError(f"The methods saw different numbers of expressions: {sorted(counts)}.")
         return Evaluation(
             methods=dict(zip(self.methods, computed, strict=False)),
             upper_bound=computed[-1],
             n_images=images,
-            n_evaluated=counts.pop(),
+            n_evaluated=count,
             n_skipped=skipped,
             failures=dict(sorted(failures.items())),
             seconds={stage: sum(part[2][stage] for part in parts) / len(parts) for stage in STAGES},

@@ -152,22 +152,31 @@ def exact_threshold(threshold: float) -> tuple[int, int]:
     return numerator, denominator
 
 
-def overall_sums(intersection: Tensor, union: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Sum what overall IoU needs of checked areas: intersections, unions, samples."""
-    return intersection.sum(), union.sum(), intersection.numel()
+def overall_sums(intersection: Tensor, union: Tensor, dim: int | None = None) -> tuple[Tensor, Tensor, int]:
+    """Sum what overall IoU needs of checked areas: intersections, unions, samples.
+
+    Here and below, ``dim`` is the dimension of the samples; None takes all dimensions as one.
+    """
+    return intersection.sum(dim), union.sum(dim), _count(intersection, dim)
 
 
-def mean_sums(intersection: Tensor, union: Tensor) -> tuple[Tensor, int]:
+def mean_sums(intersection: Tensor, union: Tensor, dim: int | None = None) -> tuple[Tensor, int]:
     """Sum what mean IoU needs of checked areas: IoUs in units of 2**-32, samples."""
     union = union.clamp(min=1)
     rounded = torch.div((intersection << _IOU_BITS) + union // 2, union, rounding_mode="floor")
-    return rounded.sum(), intersection.numel()
+    return rounded.sum(dim), _count(intersection, dim)
 
 
-def hit_sums(intersection: Tensor, union: Tensor, numerator: int, denominator: int) -> tuple[Tensor, int]:
+def hit_sums(
+    intersection: Tensor, union: Tensor, numerator: int, denominator: int, dim: int | None = None
+) -> tuple[Tensor, int]:
     """Sum what precision needs of checked areas: samples at or over the threshold, samples."""
     hits = (intersection * denominator >= union * numerator) & (union > 0)
-    return hits.sum(), intersection.numel()
+    return hits.sum(dim), _count(intersection, dim)
+
+
+def _count(areas: Tensor, dim: int | None) -> int:
+    return areas.numel() if dim is None else areas.shape[dim]
 
 
 def overall_from_sums(intersection: Tensor, union: Tensor, count: Tensor | int) -> Tensor:

@@ -44,7 +44,13 @@ __all__ = [
 
 
 class _AreaMetric(Metric):
-    """A metric over (intersection, union) pairs whose states are int64 sums."""
+    """A metric over (intersection, union) pairs whose states are int64 sums.
+
+    Args:
+        rows: None for one figure of all samples; a number for so many figures at once, of areas
+            ``(rows, samples)``, as fast as one.
+        **kwargs: Those of `torchmetrics.Metric`.
+    """
 
     is_differentiable = False
     higher_is_better = True
@@ -53,10 +59,12 @@ class _AreaMetric(Metric):
     plot_upper_bound: float | None = 1.0
     _states: ClassVar[tuple[str, ...]]
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, rows: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.rows, self._dim = rows, None if rows is None else -1
         for state in self._states:
-            self.add_state(state, torch.tensor(0, dtype=torch.int64), dist_reduce_fx="sum")
+            shape = () if rows is None or state == "count" else (rows,)
+            self.add_state(state, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add the samples of two bool masks ``(..., H, W)``; see `mask_areas` for the errors."""
@@ -70,6 +78,8 @@ class _AreaMetric(Metric):
         self._update_count += 1
 
     def _accumulate(self, intersection: Tensor, union: Tensor) -> None:
+        if self.rows is not None and (intersection.ndim != 2 or len(intersection) != self.rows):
+            raise ValueError(f"Areas must be ({self.rows}, samples), got {tuple(intersection.shape)}.")
         for state, more in zip(self._states, self._sums(intersection, union), strict=True):
             setattr(self, state, getattr(self, state) + more)
 
@@ -85,6 +95,7 @@ class OverallIoU(_AreaMetric):
     """Overall IoU in [0, 1] as a float64 scalar; the stateful `overall_iou`.
 
     Args:
+        rows: A number for so many figures at once, float64 ``(rows,)``, of areas ``(rows, samples)``.
         **kwargs: Those of `torchmetrics.Metric`.
 
     Example:
@@ -100,7 +111,7 @@ class OverallIoU(_AreaMetric):
     count: Tensor
 
     def _sums(self, intersection: Tensor, union: Tensor) -> tuple[Tensor | int, ...]:
-        return overall_sums(intersection, union)
+        return overall_sums(intersection, union, self._dim)
 
     def compute(self) -> Tensor:
         """Overall IoU of every sample so far, over all processes; nan (with a warning) if there is none."""
@@ -113,6 +124,7 @@ class MeanIoU(_AreaMetric):
     Unlike `torchmetrics.segmentation.MeanIoU`, a sample with an empty union counts, with IoU 0.
 
     Args:
+        rows: A number for so many figures at once, float64 ``(rows,)``, of areas ``(rows, samples)``.
         **kwargs: Those of `torchmetrics.Metric`.
 
     Example:
@@ -127,7 +139,7 @@ class MeanIoU(_AreaMetric):
     count: Tensor
 
     def _sums(self, intersection: Tensor, union: Tensor) -> tuple[Tensor | int, ...]:
-        return mean_sums(intersection, union)
+        return mean_sums(intersection, union, self._dim)
 
     def compute(self) -> Tensor:
         """Mean IoU of every sample so far, over all processes; nan (with a warning) if there is none."""
@@ -139,6 +151,7 @@ class PrecisionAtIoU(_AreaMetric):
 
     Args:
         threshold: In (0, 1], at most nine decimals; a sample exactly on it is a hit.
+        rows: A number for so many figures at once, float64 ``(rows,)``, of areas ``(rows, samples)``.
         **kwargs: Those of `torchmetrics.Metric`.
 
     Raises:
@@ -155,13 +168,13 @@ class PrecisionAtIoU(_AreaMetric):
     hits: Tensor
     count: Tensor
 
-    def __init__(self, threshold: float = 0.5, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, threshold: float = 0.5, rows: int | None = None, **kwargs: Any) -> None:
+        super().__init__(rows, **kwargs)
         self.threshold = threshold
         self._ratio = exact_threshold(threshold)
 
     def _sums(self, intersection: Tensor, union: Tensor) -> tuple[Tensor | int, ...]:
-        return hit_sums(intersection, union, *self._ratio)
+        return hit_sums(intersection, union, *self._ratio, dim=self._dim)
 
     def compute(self) -> Tensor:
         """Precision over every sample so far, over all processes; nan (with a warning) if there is none."""
@@ -176,17 +189,18 @@ class _SampleCount(_AreaMetric):
     count: Tensor
 
     def _sums(self, intersection: Tensor, union: Tensor) -> tuple[Tensor | int, ...]:
-        return (intersection.numel(),)
+        return (intersection.shape[-1] if self.rows is not None else intersection.numel(),)
 
     def compute(self) -> Tensor:
         return self.count
 
 
 class RISMetrics(nn.Module):
-    """All figures of one method on one split, in percent.
+    """All figures of one method on one split, or of many methods at once, in percent.
 
     Args:
         thresholds: Of the precisions, each in (0, 1] with at most nine decimals.
+        rows: None for one method; a number for so many, of areas ``(rows, samples)``.
 
     Raises:
         ValueError: If a threshold is out of range.
@@ -198,11 +212,14 @@ class RISMetrics(nn.Module):
         {'oIoU': 50.0, 'mIoU': 50.0, 'Pr@0.5': 50.0}
     """
 
-    def __init__(self, thresholds: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9)) -> None:
+    def __init__(
+        self, thresholds: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9), rows: int | None = None
+    ) -> None:
         super().__init__()
         self._names = ["oIoU", "mIoU", *(f"Pr@{threshold}" for threshold in thresholds)]
-        self._figures = nn.ModuleList([OverallIoU(), MeanIoU(), *map(PrecisionAtIoU, thresholds)])
-        self._count = _SampleCount()
+        precisions = (PrecisionAtIoU(threshold, rows) for threshold in thresholds)
+        self._figures = nn.ModuleList([OverallIoU(rows), MeanIoU(rows), *precisions])
+        self._count = _SampleCount(rows)
 
     def _metrics(self) -> Iterator[_AreaMetric]:
         yield from cast("Iterable[_AreaMetric]", self._figures)
@@ -218,13 +235,19 @@ class RISMetrics(nn.Module):
             metric.update_areas(intersection, union)
 
     def compute(self) -> dict[str, float]:
-        """Compute every figure over all processes; each of them must call this.
+        """Compute every figure of the one method over all processes; each of them must call this.
 
         Returns:
             ``{"oIoU", "mIoU", "Pr@0.5", ...}`` in percent; nan (with a warning) if there is no sample.
         """
-        figures = zip(self._names, self._metrics(), strict=False)  # without the count, which comes last
-        return {name: 100 * float(metric.compute()) for name, metric in figures}
+        (figures,) = self.compute_rows()
+        return figures
+
+    def compute_rows(self) -> list[dict[str, float]]:
+        """Compute what `compute` does, method by method."""
+        metrics = list(self._metrics())[:-1]  # without the count, which comes last
+        columns = [(100 * metric.compute()).reshape(-1).tolist() for metric in metrics]
+        return [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
 
     @property
     def count(self) -> int:

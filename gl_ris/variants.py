@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from gl_ris.clip.loading import PRECISIONS
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer, load_scorer
@@ -24,6 +25,7 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "recipe": ((str, Mapping, Recipe), "clean, published or fields of a recipe"),
     "clip": (str, "the name of a CLIP model"),
     "pretrained": ((str, type(None)), "a tag or file of weights, or null"),
+    "precision": (str, "fp32, bf16 or fp16"),
 }
 
 
@@ -40,9 +42,11 @@ class Variant:
         recipe: The details.
         clip: The CLIP model.
         pretrained: Its weights, for an open_clip name.
+        precision: That its weights are loaded in: fp32, bf16 or fp16. Features, similarities, masks and
+            figures are not touched by it.
 
     Raises:
-        UserError: A share is out of range.
+        UserError: A share is out of range, or there is no such precision.
     """
 
     method: str
@@ -53,18 +57,36 @@ class Variant:
     recipe: Recipe
     clip: str
     pretrained: str | None
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        """Check the shares."""
+        """Check the values."""
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
         for key in ("alpha", "beta"):
             if not 0 <= getattr(self, key) <= 1:
                 raise UserError(f"{key}={getattr(self, key)} is out of range: it is a share from 0 to 1.")
+
+    @property
+    def model(self) -> tuple[str, str | None, str]:
+        """What `gl_ris.load_clip` needs to know; variants of which this is equal share one model."""
+        return self.clip, self.pretrained, self.precision
+
+    def load(self) -> Any:
+        """Load the CLIP model.
+
+        Raises:
+            UserError: See `gl_ris.load_clip`.
+        """
+        from gl_ris.clip import load_clip
+
+        return load_clip(self.clip, self.pretrained, dtype=PRECISIONS[self.precision])
 
     def make(self, clip: Any, parser: Any = None) -> Scorer:
         """Make the scorer.
 
         Args:
-            clip: The loaded CLIP model that ``self.clip`` and ``self.pretrained`` name.
+            clip: What `load` gave for this or another variant of the same `model`.
             parser: For noun phrases, see `gl_ris.text.noun_phrases`.
 
         Raises:

@@ -43,8 +43,8 @@ class ZeroShotRIS(LightningModule):
         methods: Scoring methods, one or a list: global_local, cropping, grad_cam, score_map, region_token,
             largest, random, or the path of a class. A method with settings of its own is a mapping such as
             {method: global_local, title: "local only", alpha: 0.0}; what it leaves out of alpha, beta,
-            masked_blocks, recipe, clip and pretrained is as for the others. One pass over the images serves
-            them all.
+            masked_blocks, recipe, clip, pretrained and precision is as for the others. One pass over the
+            images serves them all.
         alpha: Share of the global visual feature, from 0 to 1 (Eq. 5).
         beta: Share of the global text feature, from 0 to 1 (Eq. 8).
         masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).
@@ -52,6 +52,8 @@ class ZeroShotRIS(LightningModule):
         proposals: What makes the masks of images that bring none.
         parser: What finds noun phrases: null for the shipped pipeline, an installed one such as
             en_core_web_lg, or a folder.
+        precision: Of the CLIP model's weights: fp32, bf16 or fp16. Similarities and figures are not touched
+            by it; bf16 and fp16 are for GPUs, a CPU may be slower with them.
 
     Attributes:
         evaluation: The outcome of the last run; None before.
@@ -73,11 +75,13 @@ class ZeroShotRIS(LightningModule):
         recipe: Recipe | str = "clean",
         proposals: ProposalGenerator | None = None,
         parser: str | None = None,
+        precision: str = "fp32",
     ) -> None:
         super().__init__()
         self.alpha, self.beta, self.recipe = alpha, beta, Recipe.resolve(recipe)
         shared = {"alpha": alpha, "beta": beta, "masked_blocks": masked_blocks, "recipe": self.recipe}
-        self.variants = resolve_variants(methods, {**shared, "clip": clip, "pretrained": pretrained})
+        model = {"clip": clip, "pretrained": pretrained, "precision": precision}
+        self.variants = resolve_variants(methods, {**shared, **model})
         self.proposals, self.parser = proposals, parser
         self.evaluation: Evaluation | None = None
         self.clips = nn.ModuleList()
@@ -95,16 +99,13 @@ class ZeroShotRIS(LightningModule):
         """
         if len(self.scorers):
             return
-        from gl_ris.clip import load_clip
         from gl_ris.text import load_parser
 
         load_parser(self.parser)
-        names = dict.fromkeys((variant.clip, variant.pretrained) for variant in self.variants)
-        clips = {name: load_clip(*name) for name in names}
+        loaders = {variant.model: variant.load for variant in self.variants}
+        clips = {model: load() for model, load in loaders.items()}
         self.clips.extend(clips.values())
-        self.scorers.extend(
-            variant.make(clips[variant.clip, variant.pretrained], self.parser) for variant in self.variants
-        )
+        self.scorers.extend(variant.make(clips[variant.model], self.parser) for variant in self.variants)
 
     def setup(self, stage: str) -> None:
         """Check that data, trainer and settings fit together.

@@ -24,7 +24,7 @@ SHIPPED = ("refshapes-vit", "refshapes-rn")
 LOCAL, HUB = "local-dir:", "hf-hub:"
 CONFIG = "open_clip_config.json"
 
-_PRECISION = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _T = TypeVar("_T")
 
 
@@ -204,10 +204,11 @@ def _short(error: BaseException) -> str:
 
 
 def _precision(dtype: torch.dtype | None) -> str:
+    names = {dtype: name for name, dtype in PRECISIONS.items()}
     dtype = dtype or torch.float32
-    if dtype not in _PRECISION:
-        raise unknown_name("dtype of a CLIP model", dtype, _PRECISION)
-    return _PRECISION[dtype]
+    if dtype not in names:
+        raise unknown_name("dtype of a CLIP model", dtype, names)
+    return names[dtype]
 
 
 def _device(device: str | torch.device) -> torch.device:

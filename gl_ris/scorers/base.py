@@ -153,7 +153,11 @@ class Scorer(nn.Module, ABC):
 
     def similarity(self, text: Tensor, visual: Tensor) -> Tensor:
         """Compare text ``(E, D)`` with visual ``(N, D)`` as the recipe says (Eq. 1), to ``(E, N)``."""
-        return cosine(text, visual) if self.mixing.cosine else text @ visual.T
+        return self.comparable(text) @ self.comparable(visual).T
+
+    def comparable(self, features: Tensor) -> Tensor:
+        """Return mixed features ``(..., D)`` as they enter the dot product of `similarity`."""
+        return F.normalize(features, dim=-1) if self.mixing.cosine else features
 
     def _unit_text(self, features: Tensor) -> Tensor:
         return F.normalize(features, dim=-1) if self.mixing.unit_text else features

@@ -78,11 +78,10 @@ def test_a_run_without_a_single_choice_is_an_error_that_says_why() -> None:
 
 
 def test_methods_of_different_counts_are_an_error() -> None:
-    tally = Tally(["A"])
-    tally.add_areas([areas((0, 1)), areas((0, 1), (1, 1))])
-    tally.add_scene([record("A")])
     with pytest.raises(EvaluationError, match=r"different numbers of expressions: \[1, 2\]"):
-        tally.compute(SECONDS)
+        Tally(["A"]).add_areas([areas((0, 1)), areas((0, 1), (1, 1))])
+    with pytest.raises(ValueError, match=r"must be \(2, samples\), got \(1, 1\)"):
+        Tally(["A"]).add_areas([areas((0, 1))])
 
 
 def test_reset_forgets_everything() -> None:

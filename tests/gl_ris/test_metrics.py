@@ -71,6 +71,19 @@ def test_figures_match_a_numpy_loop_on_ragged_masks() -> None:
     assert metrics.count == metrics.compute_count() == 40
 
 
+def test_many_rows_at_once_are_each_row_alone() -> None:
+    rows = [_areas(count=60, seed=seed) for seed in range(3)]
+    together, alone = RISMetrics(rows=3), [RISMetrics() for _ in rows]
+    for part in (slice(0, 13), slice(13, 60)):
+        together.update_areas(*(torch.stack(areas)[:, part] for areas in zip(*rows, strict=True)))
+        for metrics, (intersection, union) in zip(alone, rows, strict=True):
+            metrics.update_areas(intersection[part], union[part])
+    assert together.compute_rows() == [metrics.compute() for metrics in alone]
+    assert together.count == together.compute_count() == 60
+    with pytest.raises(ValueError, match=r"must be \(3, samples\), got \(2, 60\)"):
+        together.update_areas(*(torch.stack(areas)[:2] for areas in zip(*rows, strict=True)))
+
+
 def test_figures_match_torchmetrics_on_ragged_masks() -> None:
     overall, mean, jaccard, torch_mean = (
         OverallIoU(),

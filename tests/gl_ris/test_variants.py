@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
@@ -75,6 +76,10 @@ def test_weights_belong_to_the_clip_that_is_named_with_them() -> None:
         ([{"method": "cropping", "alpha": "much"}], "'alpha' of method 'cropping' must be a share"),
         ([{"method": "cropping", "alpha": True}], "must be a share from 0 to 1, not True"),
         ([{"method": "cropping", "masked_blocks": 1.5}], "must be a whole number"),
+        (
+            [{"method": "cropping", "precision": "fp8"}],
+            "Unknown precision 'fp8'. Available: bf16, fp16, fp32",
+        ),
         ([{"method": "cropping", "title": ""}], "'title' of method 'cropping' must be a text"),
         ([{"method": ["cropping"]}], "must be a name or the path of a class"),
         ([{"method": "cropping", "recipe": "clan"}], "Did you mean 'clean'"),
@@ -108,3 +113,16 @@ def test_variants_of_one_model_share_it_and_other_models_are_loaded_once(
     assert third.clip is fourth.clip
     assert [clip.name for clip in model.clips] == [vit, resnet]
     assert (third.clip.name, fourth.masked_blocks, first.masked_blocks) == (resnet, 1, 3)
+
+
+def test_one_model_in_two_precisions_is_two_models(clip_folder: Callable[..., Path]) -> None:
+    half = {"method": "global_local", "title": "half", "precision": "bf16"}
+    model = ZeroShotRIS(f"local-dir:{clip_folder('vit')}", methods=["global_local", half, "cropping"])
+    model.configure_model()
+    assert [next(clip.parameters()).dtype for clip in model.clips] == [torch.float32, torch.bfloat16]
+    whole, half_scorer, cropping = model.scorers
+    assert whole.clip is cropping.clip
+    image, masks = torch.zeros(3, 20, 30, dtype=torch.uint8), torch.ones(2, 20, 30, dtype=torch.bool)
+    assert half_scorer(image, masks, ["a star"], ["a star"]).dtype == torch.float32
+    (all_half,) = ZeroShotRIS("ViT-B-32", methods="global_local", precision="fp16").variants
+    assert all_half.model == ("ViT-B-32", None, "fp16")

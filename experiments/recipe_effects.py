@@ -1,0 +1,96 @@
+"""What each detail of a recipe is worth: ``python -m experiments.recipe_effects``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from experiments.command import Command, run
+
+if TYPE_CHECKING:
+    from experiments.cli import ExperimentCLI
+
+COMMAND = Command(
+    name="recipe_effects",
+    summary=(
+        "What each of the ten points changes in which the published code differs from what the paper and the "
+        "weights say: a base recipe, the same with every field set to the other recipe's value alone, and "
+        "with all of them at once. Gives oIoU, mIoU and the share of expressions with another choice, in one "
+        "pass over the images, as recipe_effects.md, .csv and .json."
+    ),
+    examples=(
+        ("proposals=ground_truth", "from clean towards published, on RefShapes val"),
+        (
+            "clip=refshapes-vit recipe=published limit=50",
+            "from published towards clean, fifty images, the ViT",
+        ),
+        ("precisions=[bf16,fp16]", "also what half precision changes"),
+        (
+            "data=RefCOCO data.root=data recipe=published data.overlap=sum_equals_one",
+            "on RefCOCO, whose polygons can overlap: the data must read targets as the base recipe does",
+        ),
+    ),
+    shorthand={
+        "alpha": "model.alpha",
+        "beta": "model.beta",
+        "clip": "model.clip",
+        "limit": "data.limit",
+        "method": "model.method",
+        "precisions": "model.precisions",
+        "proposals": "model.proposals",
+        "recipe": "model.recipe",
+        "split": "data.split",
+    },
+    groups=("data", "proposals"),
+    explained=(
+        ("model", "gl_ris/effects.py", "RecipeEffects"),
+        ("data", "datamodules/refshapes.py", "RefShapes"),
+    ),
+)
+
+
+def measure(cli: ExperimentCLI) -> Path | None:
+    """Run all recipes, and leave the table in the run folder beside what any evaluation leaves.
+
+    Args:
+        cli: The parts, the module a `gl_ris.effects.RecipeEffects`.
+
+    Returns:
+        The run folder, in rank 0; None in other processes.
+
+    Raises:
+        UserError: A setting, file or model is wrong.
+        EvaluationError: The figures would mean nothing.
+    """
+    import json
+
+    from experiments.effects_files import write_effects
+    from experiments.effects_table import EffectsTable
+    from experiments.evaluate import predict
+    from experiments.recorder import Recorder
+    from experiments.wandb_log import log_run
+    from gl_ris.results import read_predictions
+
+    folder = predict(cli, Recorder)
+    if folder is None:
+        return None
+    document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    records = read_predictions(folder / "predictions.jsonl")
+    rows = EffectsTable(cast("Any", cli.model), cli.datamodule, records).rows()
+    print(f"\n{write_effects(folder, rows, document)}\n\nRun folder   {folder}")
+    log_run(folder, cli.config.wandb)
+    return folder
+
+
+def main() -> None:
+    """Measure what the command line describes."""
+    import datamodules.refshapes  # noqa: F401  so that its classes are known by their short names
+    from datamodules.base import RISDataModule
+    from experiments.cli import ExperimentCLI
+    from gl_ris.effects import RecipeEffects
+
+    measure(ExperimentCLI(COMMAND, RecipeEffects, RISDataModule))
+
+
+if __name__ == "__main__":
+    run(COMMAND, main)

@@ -1,0 +1,108 @@
+"""A grid of alpha, beta and masked blocks in one pass: ``python -m experiments.sweep``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from experiments.command import Command, run
+
+if TYPE_CHECKING:
+    from experiments.cli import ExperimentCLI
+
+COMMAND = Command(
+    name="sweep",
+    summary=(
+        "Global-Local CLIP at every alpha, beta and number k of masked blocks of a grid, from one encoding "
+        "of each image and text: a dense grid costs no more image work than one run. Writes sweep.csv (a "
+        "line per cell), sweep.json and a heat map for each k. To choose settings, sweep split=train: the "
+        "best cell of the split that is reported is tuned to it, and no longer a zero-shot figure."
+    ),
+    examples=(
+        ("split=train limit=300", "21 alphas by 21 betas on 300 training images of RefShapes"),
+        (
+            "clip=refshapes-vit alphas=11 betas=[0,0.5,1] masked_blocks=[1,2,3,4]",
+            "evenly spaced alphas, three betas, four numbers of masked blocks of the ViT",
+        ),
+        ("data=refshapesg proposals=ground_truth limit=20 --run_dir=/tmp/try", "twenty images, a folder"),
+        ("--trainer.devices=2", "two processes (or GPUs); the figures stay the same bit for bit"),
+    ),
+    shorthand={
+        "alpha": "model.alpha",
+        "alphas": "model.alphas",
+        "beta": "model.beta",
+        "betas": "model.betas",
+        "clip": "model.clip",
+        "limit": "data.limit",
+        "masked_blocks": "model.masked_blocks",
+        "precision": "model.precision",
+        "proposals": "model.proposals",
+        "recipe": "model.recipe",
+        "split": "data.split",
+    },
+    groups=("data", "proposals"),
+    explained=(
+        ("model", "gl_ris/sweep.py", "Sweep"),
+        ("data", "datamodules/refshapes.py", "RefShapes"),
+    ),
+)
+
+
+def sweep(cli: ExperimentCLI) -> Path | None:
+    """Sweep, and leave table, document and heat maps in the run folder.
+
+    Args:
+        cli: The parts, the module a `gl_ris.sweep.Sweep`.
+
+    Returns:
+        The run folder, in rank 0; None in other processes.
+
+    Raises:
+        UserError: A setting, file or model is wrong.
+        EvaluationError: The figures would mean nothing.
+    """
+    import json
+
+    from experiments.evaluate import predict
+    from experiments.sweep_record import JSON, SweepRecorder, draw_heat_maps
+    from experiments.wandb_log import log_run
+    from gl_ris.results import format_table
+
+    folder = predict(cli, SweepRecorder)
+    if folder is None:
+        return None
+    document = json.loads((folder / JSON).read_text(encoding="utf-8"))
+    pictures = draw_heat_maps(folder, cast("Any", cli.model), document)
+    print(f"\n{format_table(document)}\n{remarks(document)}\n\nHeat maps    {', '.join(map(str, pictures))}")
+    print(f"Run folder   {folder}")
+    log_run(folder, cli.config.wandb)
+    return folder
+
+
+def remarks(document: dict[str, Any]) -> str:
+    """Say how many cells there were, and what must be borne in mind about the best one."""
+    cells = 1
+    for values in document["axes"].values():
+        cells *= len(values)
+    lines = [f"Cells        {cells:,}; all of them in sweep.csv"]
+    if document["default"] is None:
+        lines.append("Default      its alpha and beta are not on the grid")
+    if document["split"] != "train":
+        lines.append(
+            f"Note         choosing a cell by '{document['split']}' is tuning to it; choose by split=train"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the sweep that the command line describes."""
+    import datamodules.refshapes  # noqa: F401  so that its classes are known by their short names
+    from datamodules.base import RISDataModule
+    from experiments.cli import ExperimentCLI
+    from gl_ris.sweep import Sweep
+
+    sweep(ExperimentCLI(COMMAND, Sweep, RISDataModule))
+
+
+if __name__ == "__main__":
+    run(COMMAND, main)

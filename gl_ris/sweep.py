@@ -1,0 +1,256 @@
+"""Global-Local over a grid of alpha, beta and masked blocks, from one encoding of each image and text."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from gl_ris.choice import Choices, Records, SceneLike, chosen_areas
+from gl_ris.clip.context import ImageContext
+from gl_ris.clip.region_clip import RegionCLIP
+from gl_ris.errors import UserError
+from gl_ris.evaluation import Tally, best_proposals
+from gl_ris.masks import pairwise_areas
+from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.recipe import Recipe
+from gl_ris.scorers.global_local import GlobalLocal
+from gl_ris.zero_shot import SKIPPED, ZeroShotRIS
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid.
+
+    Attributes:
+        alpha: Share of the global visual feature (Eq. 5).
+        beta: Share of the global text feature (Eq. 8).
+        masked_blocks: ``k``; a ResNet ignores it.
+
+    Example:
+        >>> Cell(0.85, 0.5, 3).title
+        'alpha=0.85 beta=0.5 masked_blocks=3'
+    """
+
+    alpha: float
+    beta: float
+    masked_blocks: int
+
+    @property
+    def title(self) -> str:
+        """What the tally calls it."""
+        return " ".join(f"{name}={value}" for name, value in asdict(self).items())
+
+
+class GlobalLocalGrid(GlobalLocal):
+    """`GlobalLocal` at every pair of shares; each pair's scores have the bits of a `GlobalLocal` of its own.
+
+    Called like a scorer, it gives ``(len(alphas) * len(betas) * E, N)``: pair by pair, beta running faster,
+    and within a pair expression by expression.
+
+    Args:
+        clip: The model.
+        alphas: Shares of the global visual feature, in [0, 1].
+        betas: Shares of the global text feature, in [0, 1].
+        masked_blocks: ``k``, the same for all.
+        recipe: Likewise.
+        parser: See `gl_ris.text.noun_phrases`.
+    """
+
+    def __init__(
+        self,
+        clip: RegionCLIP,
+        alphas: Sequence[float],
+        betas: Sequence[float],
+        masked_blocks: int,
+        recipe: str | Recipe,
+        parser: Any = None,
+    ) -> None:
+        settings = (masked_blocks, recipe, parser)
+        super().__init__(clip, alphas[0], betas[0], *settings)
+        # In tuples, not modules: all of them hold the same model, which is registered once.
+        self._visuals = tuple(GlobalLocal(clip, alpha, betas[0], *settings) for alpha in alphas)
+        self._texts = tuple(GlobalLocal(clip, alphas[0], beta, *settings) for beta in betas)
+
+    def texts(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None = None) -> list[str]:
+        """Everything that will be encoded for these expressions at any beta."""
+        return [text for scorer in self._texts for text in scorer.texts(expressions, noun_phrases)]
+
+    def prepare(self, context: ImageContext) -> None:
+        """Compute the visual features that some alpha needs."""
+        for scorer in self._visuals:
+            scorer.prepare(context)
+
+    def score(
+        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
+    ) -> Tensor:
+        """Score at all pairs; what depends on one share alone is computed once for it."""
+        texts = [self.comparable(s.text_features(expressions, noun_phrases)) for s in self._texts]
+        visuals = [self.comparable(s._visual(context)) for s in self._visuals]
+        return torch.cat([text @ visual.T for visual in visuals for text in texts])
+
+
+class Sweep(ZeroShotRIS):
+    """Measures Global-Local at every alpha, beta and number of masked blocks.
+
+    An image is encoded once for all alphas and betas (its last blocks once per number of masked blocks), a
+    text once for everything; the cells of the grid are then sums and products of small matrices. Misses count
+    as in `ZeroShotRIS`, and there are no records. `evaluation` has a method per cell.
+
+    Args:
+        clip: The CLIP model: refshapes-vit, refshapes-rn, an open_clip name such as ViT-B-32-quickgelu, or
+            local-dir:FOLDER.
+        pretrained: Weights for an open_clip name, e.g. openai; folders bring their own.
+        alphas: Shares of the global visual feature from 0 to 1 (Eq. 5): a list, or a number of evenly spaced
+            ones, both ends included.
+        betas: Shares of the global text feature from 0 to 1 (Eq. 8), likewise.
+        masked_blocks: Numbers of blocks of a ViT with masked tokens (k in the paper), one or a list. A ResNet
+            masks its last map instead, so it takes one, which has no influence.
+        alpha: Of the cell that is pointed out as the default; the paper has 0.85 for RefCOCOg, 0.95 for
+            RefCOCO and RefCOCO+.
+        beta: Likewise; 0.5 in the paper.
+        recipe: clean, published, or the fields of a recipe.
+        proposals: What makes the masks of images that bring none.
+        parser: What finds noun phrases: null for the shipped pipeline, an installed one such as
+            en_core_web_lg, or a folder.
+        precision: Of the CLIP model's weights: fp32, bf16 or fp16.
+
+    Attributes:
+        cells: The grid, in the order of ``evaluation.methods``: k, alpha, beta, the last running fastest.
+
+    Raises:
+        UserError: An axis is empty, has a value twice or out of range; or an error of `ZeroShotRIS`.
+    """
+
+    def __init__(
+        self,
+        clip: str = "refshapes-rn",
+        pretrained: str | None = None,
+        alphas: list[float] | int = 21,
+        betas: list[float] | int = 21,
+        masked_blocks: list[int] | int = 3,
+        alpha: float = 0.85,
+        beta: float = 0.5,
+        recipe: Recipe | str = "clean",
+        proposals: ProposalGenerator | None = None,
+        parser: str | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        blocks = blocks_axis(masked_blocks)
+        methods: list[Any] = [{"method": "global_local", "title": f"{k}", "masked_blocks": k} for k in blocks]
+        super().__init__(
+            clip, pretrained, methods, alpha, beta, blocks[0], recipe, proposals, parser, precision
+        )
+        self.alphas, self.betas, self.blocks = axis("alphas", alphas), axis("betas", betas), blocks
+        self.cells = [Cell(a, b, k) for k, a, b in itertools.product(self.blocks, self.alphas, self.betas)]
+        self.tally = Tally([cell.title for cell in self.cells])
+
+    def configure_model(self) -> None:
+        """Load the CLIP model and the parser, and make the grids; harmless when repeated.
+
+        Raises:
+            UserError: One of them cannot be loaded or does not fit the settings.
+        """
+        if len(self.scorers):
+            return
+        super().configure_model()
+        scorers = [cast("GlobalLocal", scorer) for scorer in self.scorers]
+        if scorers[0].clip.tower.kind == "resnet" and len(scorers) > 1:
+            raise UserError(
+                f"masked_blocks={self.blocks} makes no difference to a ResNet, which has no blocks to mask; "
+                "give one number."
+            )
+        self.scorers = nn.ModuleList(
+            GlobalLocalGrid(s.clip, self.alphas, self.betas, s.masked_blocks, s.recipe, s.parser)
+            for s in scorers
+        )
+
+    @property
+    def default(self) -> Cell | None:
+        """The default cell; None if it is not on the grid."""
+        wanted = [cell for cell in self.cells if (cell.alpha, cell.beta) == (self.alpha, self.beta)]
+        return next((cell for cell in wanted if cell.masked_blocks == 3), wanted[0] if wanted else None)
+
+    def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> Records:
+        """Choose a proposal for every expression of a scene in every cell, and count.
+
+        Returns:
+            No records.
+        """
+        proposals, failure = self._propose(scene)
+        grids = [cast("GlobalLocalGrid", grid) for grid in self.scorers]
+        chosen = [self._choose(grid.title, grid, scene, proposals, failure) for grid in grids]
+        with self._watch("metrics"):
+            self._count(scene, proposals, chosen, failure)
+        return Records()
+
+    def _count(
+        self, scene: SceneLike, proposals: Proposals, chosen: list[Choices], failure: str | None
+    ) -> None:
+        """Measure the choices of every cell and the best ones possible, and count them."""
+        count, per_grid = len(scene.expressions), len(self.alphas) * len(self.betas) * len(scene.expressions)
+        rows, failures = [], []
+        for choices in chosen:
+            # A grid that failed as a whole says so once per expression.
+            repeats = per_grid // max(1, len(choices.rows))
+            rows += choices.rows * repeats
+            failures += choices.failures * repeats
+        areas = pairwise_areas(proposals.masks, scene.targets)
+        rows += [None] * count if failure else best_proposals(*areas)[scene.referents].tolist()
+        if failure != SKIPPED:
+            found = (area.view(-1, count) for area in chosen_areas(rows, areas, scene))
+            self.tally.add_areas(list(zip(*found, strict=True)))
+        failed = {(index % count, reason) for index, reason in enumerate(failures) if reason is not None}
+        self.tally.add_counts(
+            sum(reason is None for reason in failures),
+            Counter(reason for _, reason in failed),
+            skipped=count if failure == SKIPPED else 0,
+        )
+
+
+def axis(name: str, values: Sequence[float] | int) -> list[float]:
+    """Return the values of an axis of shares, in order.
+
+    Args:
+        name: Of the option, for messages.
+        values: The values, or how many evenly spaced ones from 0 to 1.
+
+    Raises:
+        UserError: There is no value, one twice or one out of range.
+
+    Example:
+        >>> axis("alphas", 5)
+        [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
+    if isinstance(values, int):
+        if values < 2:
+            raise UserError(f"{name}={values} is no number of steps from 0 to 1: give 2 or more, or a list.")
+        return [step / (values - 1) for step in range(values)]
+    found = sorted(float(value) for value in values)
+    if not found or len(set(found)) < len(found):
+        raise UserError(f"{name}={list(values)} must hold one value or more, each once.")
+    for value in found:
+        if not 0 <= value <= 1:
+            raise UserError(f"{name}={list(values)}: {value:g} is out of range, it is a share from 0 to 1.")
+    return found
+
+
+def blocks_axis(values: Sequence[int] | int) -> list[int]:
+    """Return the numbers of masked blocks, in order; whether they fit the tower shows when it is loaded.
+
+    Raises:
+        UserError: There is no value, or one twice.
+
+    Example:
+        >>> blocks_axis(3)
+        [3]
+    """
+    found = [values] if isinstance(values, int) else sorted(values)
+    if not found or len(set(found)) < len(found):
+        raise UserError(f"masked_blocks={values} must hold one number or more, each once.")
+    return found
