@@ -29,7 +29,7 @@ class Felzenszwalb(ProposalGenerator):
     Lengths and areas in pixels are those of the reduced image, where `max_side` reduces it.
 
     Args:
-        scale: Preference of the segmentation for large regions, above 0 (hundreds to thousands).
+        scale: Preference of the segmentation for large regions, above 0 (hundreds for photographs, thousands for flat drawings).
         sigma: Width of the Gaussian that smooths the image first, in pixels, 0 for none.
         min_size: Smallest region of the segmentation in pixels, at least 1.
         min_area: Smallest proposal in pixels, at least 1.
@@ -49,8 +49,8 @@ class Felzenszwalb(ProposalGenerator):
 
     def __init__(
         self,
-        scale: float = 1000.0,
-        sigma: float = 0.5,
+        scale: float = 12000.0,
+        sigma: float = 0.45,
         min_size: int = 60,
         min_area: int = 150,
         max_area: float = 0.4,
