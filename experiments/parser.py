@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from experiments.command import CONFIGS, Command
 from experiments.messages import explain
+from experiments.named_recipes import spelled_out
 from experiments.overrides import normalise
 from gl_ris.errors import UserError
 
@@ -50,6 +51,7 @@ class OverrideParser(LightningArgumentParser):
             for token in args:
                 if token.startswith("--config="):
                     check_config(Path(token.removeprefix("--config=")))
+            args = list(spelled_out(args, self.command.config))
         return super().parse_args(args, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

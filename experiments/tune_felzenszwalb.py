@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from datamodules import Scene
     from gl_ris.proposals import ProposalGenerator
 
-# The grid behind the defaults of `Felzenszwalb`: 30 settings. Of these the defaults have not the highest bound but
-# few proposals, nearly all of them objects; a part within its whole (max_overlap 1) is one more wrong choice.
+# The grid behind the defaults of `Felzenszwalb`: 30 settings. The defaults have not the highest bound: parts
+# within their wholes (max_overlap 1) raise it, but then one proposal in three is no object.
 GRID: dict[str, list[float]] = {
     "scale": [1500, 3000, 6000, 12000, 24000],
     "sigma": [0.3, 0.45, 0.6],

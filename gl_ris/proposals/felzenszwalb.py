@@ -29,7 +29,8 @@ class Felzenszwalb(ProposalGenerator):
     Lengths and areas in pixels are those of the reduced image, where `max_side` reduces it.
 
     Args:
-        scale: Preference of the segmentation for large regions, above 0 (hundreds for photographs, thousands for flat drawings).
+        scale: Preference of the segmentation for large regions, above 0: hundreds for photographs, thousands
+            for flat drawings.
         sigma: Width of the Gaussian that smooths the image first, in pixels, 0 for none.
         min_size: Smallest region of the segmentation in pixels, at least 1.
         min_area: Smallest proposal in pixels, at least 1.
