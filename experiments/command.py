@@ -66,9 +66,18 @@ def run(command: Command, main: Callable[[], None]) -> NoReturn:
     if {"-h", "--help"} & set(sys.argv[1:]):
         from experiments.help import help_text
 
-        print(help_text(command))
+        _show(help_text(command))
         sys.exit(0)
     sys.exit(exit_code(main))
+
+
+def _show(text: str) -> None:
+    """Print a text to a reader that may have enough of it before its end, as ``| head`` has."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python flushes once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code(main: Callable[[], None]) -> int:

@@ -81,7 +81,7 @@ def test_a_run_leaves_everything_in_its_folder(run_here: Run, toy: list[str], tm
     assert list(found["methods"]) == ["Global-Local", "Cropping", "Random"]
     assert found["upper_bound"] == {"oIoU": 100.0, "mIoU": 100.0}
     assert set(found["seconds"]) == set(STAGES)
-    assert found["config"]["model"]["alpha"] == 0.85
+    assert found["config"]["model"]["alpha"] == 0.4
     records = read_predictions(run / "predictions.jsonl")
     assert len(records) == 45 * 3
     # the figures once more, from the records alone
