@@ -119,7 +119,8 @@ def test_one_model_in_two_precisions_is_two_models(clip_folder: Callable[..., Pa
     half = {"method": "global_local", "title": "half", "precision": "bf16"}
     model = ZeroShotRIS(f"local-dir:{clip_folder('vit')}", methods=["global_local", half, "cropping"])
     model.configure_model()
-    assert [next(clip.parameters()).dtype for clip in model.clips] == [torch.float32, torch.bfloat16]
+    dtypes = [clip.model.visual.conv1.weight.dtype for clip in model.clips]
+    assert dtypes == [torch.float32, torch.bfloat16]
     whole, half_scorer, cropping = model.scorers
     assert whole.clip is cropping.clip
     image, masks = torch.zeros(3, 20, 30, dtype=torch.uint8), torch.ones(2, 20, 30, dtype=torch.bool)
