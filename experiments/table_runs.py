@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from gl_ris.errors import EvaluationError, UserError
 
 # Settings that cannot change a figure, however different they are.
 _INDIFFERENT = {"wandb": None, "trainer": ("devices", "num_nodes", "strategy", "enable_progress_bar")}
-_PATIENCE = 20.0
+PATIENCE = 20.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ def perform(run: Run, folder: Path) -> Mapping[str, Any]:
         print(f"{run.label}: finished on {run.done['created']}, kept as it is in {path}", flush=True)
         return run.done
     print(f"{run.label}:", flush=True)
-    code = _wait_for([*run.arguments, f"run_dir={path}", "overwrite=true"])
+    arguments = [*run.arguments, f"run_dir={path}", "overwrite=true"]
+    code = wait_for([sys.executable, "-m", "experiments.zero_shot", *arguments])
     if code:
         kind = UserError if code == 2 else EvaluationError
         raise kind(
@@ -179,18 +180,17 @@ def _termination_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _wait_for(arguments: Sequence[str]) -> int:
-    """Run zero_shot to its end and return its exit code; whatever ends this process ends it, too."""
+def wait_for(command: Sequence[str]) -> int:
+    """Run a command to its end and return its exit code; what ends this process ends it and its children."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "experiments.zero_shot", *arguments]
-    with _termination_raises(), subprocess.Popen(command, env=environment) as process:
+    with _termination_raises(), subprocess.Popen(command, env=environment, process_group=0) as process:
         try:
             return process.wait()
-        except BaseException as error:
-            if not isinstance(error, KeyboardInterrupt):  # which the terminal sends to every process
-                process.send_signal(signal.SIGINT)
-            try:
-                process.wait(_PATIENCE)
-            except BaseException:
-                process.kill()
+        except BaseException:
+            # First the chance to clean up, then the end, also of processes that it may have left.
+            process.send_signal(signal.SIGINT)
+            with suppress(BaseException):
+                process.wait(PATIENCE)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             raise

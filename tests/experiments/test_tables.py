@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import yaml
 from experiments import tables
 from experiments.command import CONFIGS, exit_code
 from experiments.paper import paper_table
-from experiments.table_runs import first_difference
+from experiments.table_runs import first_difference, wait_for
 from experiments.table_settings import TableSettings
 from gl_ris.errors import UserError
 from gl_ris.scorers import available_scorers
@@ -217,6 +219,50 @@ def test_mistakes_get_one_line_before_any_work(
 )
 def test_the_first_difference(before: dict[str, Any], now: dict[str, Any], said: str) -> None:
     assert first_difference(before, now) == said
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)],
+    ids=["int", "term"],
+)
+def test_what_ends_a_table_ends_its_run_with_all_processes(
+    number: int, raised: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run and its child both ignore SIGINT, as a hanging run would."""
+    monkeypatch.setattr("experiments.table_runs.PATIENCE", 0.3)
+    child = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+    script = (
+        "import os, pathlib, signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        f"process = subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+        "pathlib.Path('pids.part').write_text(f'{os.getpid()} {process.pid}')\n"
+        "os.replace('pids.part', 'pids')\n"
+        f"os.kill(os.getppid(), {int(number)})\n"
+        "time.sleep(60)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(raised):
+        wait_for([sys.executable, "-c", script])
+    run, child_of_run = map(int, Path("pids").read_text().split())
+    for pid in (run, child_of_run):
+        assert _is_gone(pid)
+
+
+def _is_gone(pid: int) -> bool:
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_the_exit_code_is_that_of_the_run() -> None:
+    assert wait_for([sys.executable, "-c", "raise SystemExit(7)"]) == 7
 
 
 def test_tables_ask_for_methods_by_names_that_exist() -> None:
