@@ -30,7 +30,7 @@ class Felzenszwalb(ProposalGenerator):
 
     Args:
         scale: Preference of the segmentation for large regions, above 0: hundreds for photographs, thousands
-            for flat drawings.
+            for flat drawings, where a large scale also melts neighbours that no outline parts.
         sigma: Width of the Gaussian that smooths the image first, in pixels, 0 for none.
         min_size: Smallest region of the segmentation in pixels, at least 1.
         min_area: Smallest proposal in pixels, at least 1.

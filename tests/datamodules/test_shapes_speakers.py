@@ -165,7 +165,7 @@ def test_the_stream_of_scenes_and_words_is_the_same_everywhere() -> None:
 
 
 GOLDEN = [
-    "right star",
-    "large blue star",
-    "the blue star which is to the right of the green crown",
+    "star in the top right corner",
+    "big solid blue star over one",
+    "the big star sitting above a hexagon",
 ]

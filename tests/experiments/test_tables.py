@@ -133,7 +133,7 @@ def test_data_by_class_and_alphas_by_name(own_table: str) -> None:
     assert [label for label, _ in runs] == ["refshapes val", "toy val"]
     assert option(runs[1][1], "data") == data
     assert option(runs[1][1], "model.alpha") == 0.5
-    assert not [item for item in runs[0][1] if item.startswith("model.alpha")]
+    assert option(runs[0][1], "model.alpha") == 0.4
     assert "limit=4" in runs[1][1]
 
 
