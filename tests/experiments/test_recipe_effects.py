@@ -197,7 +197,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 @pytest.fixture
 def toy(toy: list[str]) -> list[str]:
-    return [*(argument for argument in toy if not argument.startswith("methods=")), "limit=3"]
+    return [*(argument for argument in toy if not argument.startswith("methods=")), "limit=3", "alpha=0.85"]
 
 
 def test_each_row_has_the_figures_of_a_run_of_its_own(run_here: Run, toy: list[str], tmp_path: Path) -> None:

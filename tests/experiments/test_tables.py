@@ -242,8 +242,13 @@ def test_what_ends_a_table_ends_its_run_with_all_processes(
         "time.sleep(60)\n"
     )
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(raised):
-        wait_for([sys.executable, "-c", script])
+    # A shell starts what runs in the background with SIGINT ignored, the tests too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(raised):
+            wait_for([sys.executable, "-c", script])
+    finally:
+        signal.signal(signal.SIGINT, before)
     run, child_of_run = map(int, Path("pids").read_text().split())
     for pid in (run, child_of_run):
         assert _is_gone(pid)

@@ -86,7 +86,7 @@ def test_a_table_of_two_data_sets_and_what_is_run_again(
     assert (run / "table.md").read_text() in output
     assert str(run) in output
     results = [json.loads((run / part / "results.json").read_text()) for part in parts]
-    assert [result["config"]["model"]["alpha"] for result in results] == [0.5, 0.85]
+    assert [result["config"]["model"]["alpha"] for result in results] == [0.5, 0.4]
     assert list(results[0]["methods"]) == ["Random", "Cropping (rn)", "Cropping (vit)", "global", "local"]
     # beta of the paper's Cropping is 1, so the local visual, global text variant is the same method
     assert results[0]["methods"]["local"] == results[0]["methods"]["Cropping (vit)"]
