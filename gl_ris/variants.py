@@ -42,8 +42,8 @@ class Variant:
         recipe: The details.
         clip: The CLIP model.
         pretrained: Its weights, for an open_clip name.
-        precision: That its weights are loaded in: fp32, bf16 or fp16. Features, similarities, masks and
-            figures are not touched by it.
+        precision: That its weights are loaded in: fp32, bf16 or fp16. Mixing, similarities and masks stay in
+            float32, figures in integers.
 
     Raises:
         UserError: A share is out of range, or there is no such precision.
