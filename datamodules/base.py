@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +22,8 @@ from gl_ris.proposals import GENERATORS, find_generator
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 
 GROUND_TRUTH = "ground_truth"
+ImageReader = Callable[[ImageRecord], Tensor]
+"""Gives the image of a record, uint8 ``(3, H, W)``; what it cannot read is a ValueError. Workers pickle it."""
 T = TypeVar("T")
 
 
@@ -28,12 +32,17 @@ def identity(value: T) -> T:
     return value
 
 
+def read_from_folder(folder: Path, record: ImageRecord) -> Tensor:
+    """Read the image of ``record`` from ``folder``; see `read_image`."""
+    return read_image(image_path(folder, record.file_name), record.height, record.width)
+
+
 class SceneDataset(Dataset[Scene]):
     """Turns records into scenes, in the process of whoever asks.
 
     Args:
         records: The images, in order.
-        folder: Where their files are.
+        read: Reads the image of a record.
         rule: How polygons become masks.
         proposals: ``"ground_truth"``, a generator, or None.
     """
@@ -41,12 +50,12 @@ class SceneDataset(Dataset[Scene]):
     def __init__(
         self,
         records: list[ImageRecord],
-        folder: Path,
+        read: ImageReader,
         rule: MaskRule = "union",
         proposals: str | ProposalGenerator | None = None,
     ) -> None:
         self.records = records
-        self.folder = folder
+        self.read = read
         self.rule = rule
         self.proposals = proposals
 
@@ -59,7 +68,7 @@ class SceneDataset(Dataset[Scene]):
         targets, error = self._targets(record)
         proposals = None
         try:
-            image = read_image(image_path(self.folder, record.file_name), record.height, record.width)
+            image = self.read(record)
             proposals = self._propose(record, image) if error is None else None
         except ValueError as reason:
             error = error or str(reason)
@@ -228,12 +237,20 @@ class RISDataModule(LightningDataModule):
         """
         if self._dataset is not None:
             return
+        self._dataset = SceneDataset(self.records, self.image_reader(), self.rule, self.proposals)
+
+    def image_reader(self) -> ImageReader:
+        """Find the images; a subclass whose images lie elsewhere than in a folder overrides it.
+
+        Raises:
+            UserError: If images are missing, or a file name leads out of the image folder.
+        """
         names = [record.file_name for record in self.records]
         folder = find_image_folder(
             self.image_root, self.image_folders() if self.image_root is None else [], names
         )
         self._check_images(folder, names)
-        self._dataset = SceneDataset(self.records, folder, self.rule, self.proposals)
+        return functools.partial(read_from_folder, folder)
 
     def _check_images(self, folder: Path, names: list[str]) -> None:
         missing = [name for name in names if not image_path(folder, name).is_file()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -55,14 +56,14 @@ def find_image_folder(given: Path | None, candidates: Sequence[Path], file_names
     )
 
 
-def read_image(path: Path, height: int, width: int) -> Tensor:
+def read_image(source: Path | IO[bytes], height: int, width: int) -> Tensor:
     """Read an image in the pixel orientation it is stored in, which is that of the annotations.
 
     EXIF rotation is not applied. Grey, palette and CMYK images become RGB, 16-bit values lose their lower 8
     bits, alpha is dropped.
 
     Args:
-        path: The file.
+        source: The file, or its content as a stream that can seek.
         height: Rows that the annotations say it has.
         width: Columns likewise.
 
@@ -73,7 +74,7 @@ def read_image(path: Path, height: int, width: int) -> Tensor:
         ValueError: If the file cannot be read to its end or is of another size; the message is the reason.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             size = image.size
             pixels = _to_rgb(image) if size == (width, height) else None
     except FileNotFoundError as error:
