@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from datamodules.hf import RefCOCOBenchmark, RefCOCOM, RefCOCORows
 from datamodules.phrasecut import PhraseCut
 from datamodules.refcoco import RefCOCO
 from datamodules.scene import Scene
@@ -13,7 +14,17 @@ if TYPE_CHECKING:
     from datamodules.captioned_shapes import CaptionedShapes
     from datamodules.refshapes import RefShapes, RefShapesPhrases
 
-__all__ = ["CaptionedShapes", "PhraseCut", "RefCOCO", "RefShapes", "RefShapesPhrases", "Scene"]
+__all__ = [
+    "CaptionedShapes",
+    "PhraseCut",
+    "RefCOCO",
+    "RefCOCOBenchmark",
+    "RefCOCOM",
+    "RefCOCORows",
+    "RefShapes",
+    "RefShapesPhrases",
+    "Scene",
+]
 
 _LATE = {
     "CaptionedShapes": "datamodules.captioned_shapes",

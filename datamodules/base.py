@@ -23,7 +23,7 @@ from gl_ris.proposals.base import ProposalGenerator, Proposals
 
 GROUND_TRUTH = "ground_truth"
 ImageReader = Callable[[ImageRecord], Tensor]
-"""Gives the image of a record, uint8 ``(3, H, W)``; what it cannot read is a ValueError. Workers pickle it."""
+"""Gives the image of a record, uint8 ``(3, H, W)``; what it cannot read is a ValueError. Can be pickled."""
 T = TypeVar("T")
 
 
