@@ -1,7 +1,7 @@
 """``jxu124/refcoco``, ``/refcocoplus`` and ``/refcocog``: one row per ref, no images.
 
 The files are named ``train``, ``validation``, ``testB``, and ``test``, which is testA where there is a testB;
-the rows say ``train``, ``val``, ``testA``, ``testB``, ``test`` in ``split``. Their counts are those of unc (RefCOCO,
+the rows say train, val, testA, testB or test in ``split``. Their counts are those of unc (RefCOCO,
 RefCOCO+) and umd (RefCOCOg).
 """
 
