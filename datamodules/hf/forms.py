@@ -59,23 +59,28 @@ EARLY_ROWS = Form(
 KNOWN = (ROWS, BENCHMARK, REFCOCO_M, QUESTIONS, EARLY_ROWS)
 
 
+def form_of(path: Path) -> Form | None:
+    """Return the form of a file, or None if it is none that is known.
+
+    Raises:
+        UserError: If pyarrow is missing or the file is damaged.
+    """
+    names = set(column_names(path))
+    return next((form for form in KNOWN if names.issuperset(form.columns)), None)
+
+
 def check_form(path: Path, wanted: Form) -> None:
     """Check that a file has the columns of a form.
 
     Raises:
         UserError: If it is of another form, saying of which and what to do, or of none that is known.
     """
-    names = column_names(path)
-    needed = [*wanted.columns, *filter(None, [wanted.image])]
-    if set(needed) <= set(names):
-        return
-    for form in KNOWN:
-        if form is not wanted and set(form.columns) <= set(names):
-            raise UserError(
-                f"'{path}' is of the form of {form.origin}, not of {wanted.origin}: {form.advice}."
-            )
-    missing = [name for name in needed if name not in names]
-    raise UserError(
-        f"'{path}' is not of the form of {wanted.origin}: it lacks the columns {', '.join(missing)} "
-        f"and has {', '.join(names[:12]) or 'none'}."
-    )
+    form, names = form_of(path), column_names(path)
+    if form is not None and form is not wanted:
+        raise UserError(f"'{path}' is of the form of {form.origin}, not of {wanted.origin}: {form.advice}.")
+    missing = [name for name in (*wanted.columns, wanted.image) if name and name not in names]
+    if missing:
+        raise UserError(
+            f"'{path}' is not of the form of {wanted.origin}: it lacks the columns {', '.join(missing)} "
+            f"and has {', '.join(names[:12]) or 'none'}."
+        )

@@ -72,9 +72,10 @@ class Repository:
         try:
             snapshot_download(self.name, repo_type="dataset", allow_patterns=f"data/{split}-*")
         except Exception as error:  # every layer below the hub has exceptions of its own
-            reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".") or type(error).__name__
+            reason = str(error.__cause__ or error).strip().partition("\n")[0].rstrip(".")
             raise UserError(
-                f"'{split}' of {self.name} cannot be fetched ({reason:.200}). {self.remedy(root, split)}"
+                f"'{split}' of {self.name} cannot be fetched ({reason or type(error).__name__:.200}). "
+                f"{self.remedy(root, split)}."
             ) from error
 
     def absent(self, root: Path, split: str) -> UserError:

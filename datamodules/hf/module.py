@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.base import GROUND_TRUTH, ImageReader, RISDataModule
-from datamodules.hf.forms import Form, check_form
+from datamodules.hf.forms import Form, check_form, form_of
 from datamodules.hf.hub import Repository
 from datamodules.hf.parquet import ParquetImages, Place, parquet_library, read_rows
 from datamodules.hf.rows import merge
@@ -66,8 +66,10 @@ class HubData(RISDataModule):
 
     def _files(self) -> list[Path]:
         files = self.repository.find(self.root, self.file_split)
-        for file in files or self.repository.others(self.root):
-            check_form(file, self.form)
+        # what lies in their place may be of a form that is refused for a reason
+        others = [] if files else [path for path in self.repository.others(self.root) if form_of(path)]
+        for path in files or others:
+            check_form(path, self.form)
         if not files:
             raise self.repository.absent(self.root, self.file_split)
         return files

@@ -86,8 +86,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[Place, dict[
 class ParquetImages:
     """Reads images that lie inside of parquet files, encoded as jpeg or png.
 
-    One row group is streamed at a time, a few rows in memory, so that scenes in the order of the rows cost
-    one pass over the files. A step back begins the row group anew. Every process opens the files itself.
+    One row group is streamed at a time, page by page, so that scenes in the order of the rows cost one pass
+    over the files. A step back begins the row group anew. Every process opens the files itself.
 
     Args:
         places: Where the image of each image id is.

@@ -89,6 +89,12 @@ def test_what_is_nowhere_comes_with_what_to_put_where(tmp_path: Path, hub_cache:
         assert part in text
 
 
+def test_files_of_no_known_form_do_not_hide_what_is_absent(tmp_path: Path, write: Write) -> None:
+    write(tmp_path / "mine-0.parquet", "refcoco-m", [], without="samples")
+    with pytest.raises(UserError, match="No parquet files of 'validation' of moondream/refcoco-m"):
+        RefCOCOM(tmp_path).setup()
+
+
 def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Repository, "fetch", lambda *_: pytest.fail("fetched"))
     RefCOCOM(tmp_path).prepare_data()
@@ -98,7 +104,7 @@ def test_offline_mode_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"cannot be fetched \(.*\)\. Put data/validation-\*\.parquet"):
+    with pytest.raises(UserError, match=r"\(Cannot reach .*offline mode is enabled.*\)\. Put data/val"):
         RefCOCOM(tmp_path, download=True).prepare_data()
 
 
