@@ -68,7 +68,10 @@ def _settings(command: Command) -> Iterator[str]:
     if command.groups:
         yield "ready-made settings (files in configs/, which every other option can change):"
     for kind, names in command.settings().items():
-        yield f"  {kind}=NAME".ljust(22) + ", ".join(names)
+        first = f"  {kind}=NAME".ljust(22)
+        yield from textwrap.wrap(
+            ", ".join(names), _WIDTH, initial_indent=first, subsequent_indent=" " * 22, break_on_hyphens=False
+        )
 
 
 def _shorthand(command: Command) -> list[str]:
