@@ -99,7 +99,7 @@ def _rest(response: requests.Response, part: Partial, offset: int) -> Answer:
 def _nothing_left(response: requests.Response, part: Partial, offset: int, expected: Expected) -> Answer:
     found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
     total = int(found["total"]) if found and found["total"].isdigit() else None
-    if offset and offset == (total or expected.size):
+    if offset and offset == (total or expected.size) and part.note.get("total") in (None, offset):
         return Answer(offset, offset, None, complete=True)
     part.discard()
     raise TryAgain("it has fewer bytes than came before")

@@ -100,7 +100,9 @@ def _complete(
         try:
             return _attempt(session, url, part, expected, patience, bar) or resumed
         except TryAgain as failure:
-            failures = failure.weight if part.bytes > best else failures + failure.weight
+            # A few bytes more are no progress: a dripping server would be asked for ever.
+            moved = part.bytes - best > patience.slowest * patience.stall
+            failures = failure.weight + (0 if moved else failures)
             best, resumed = max(best, part.bytes), resumed or part.bytes > 0
             if failures >= patience.attempts:
                 raise SourceFailed(str(failure)) from failure
@@ -143,7 +145,7 @@ def _take(
     at_most = answer.total or expected.size or expected.at_most
     got, window, window_start = answer.start, 0, time.monotonic()
     with part.open(answer.start) as file:
-        while chunk := _read(response):
+        while chunk := _read(response, answer.total is not None):
             if got == 0:
                 check_beginning(chunk[:64], expected)
             got += len(chunk)
@@ -160,13 +162,15 @@ def _take(
         raise TryAgain(f"it broke off at {got:,} of {answer.total:,} bytes")
 
 
-def _read(response: requests.Response) -> bytes:
+def _read(response: requests.Response, length_known: bool) -> bytes:
     """Read what is there: `iter_content` would wait for a full chunk, however slowly it drips."""
     from urllib3.exceptions import HTTPError
 
     try:
         return response.raw.read1(_CHUNK, decode_content=False)
     except (HTTPError, OSError) as error:
+        if length_known and "IncompleteRead" in str(error):
+            return b""  # the caller counts, and says it better
         raise TryAgain(_reason(error)) from error
 
 
