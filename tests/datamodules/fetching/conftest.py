@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -28,10 +29,8 @@ class Handler(BaseHTTPRequestHandler):
         content, behaviours = self.server.pages[self.path]
         behaviour = behaviours.pop(0) if len(behaviours) > 1 else behaviours[0]
         self.close_connection = True
-        try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client has had enough
             behaviour(self, content)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the client has had enough
 
     do_HEAD = do_GET
 

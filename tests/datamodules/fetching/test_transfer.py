@@ -233,7 +233,7 @@ def test_a_wrong_announcement_never_makes_a_whole_file(
     server: Any, behave: Any, target: Path, hasty: Patience
 ) -> None:
     url = server.serve("/f", CONTENT, behave(announce=400_000))
-    with pytest.raises(SourceFailed, match="broke off at 300,000 of 400,000|fewer bytes|another piece"):
+    with pytest.raises(SourceFailed, match=r"broke off at 300,000 of 400,000|fewer bytes"):
         fetch(url, target, hasty)
     assert not target.exists()
 
