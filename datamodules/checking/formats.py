@@ -90,7 +90,7 @@ def _duplicates(problems: Problems, what: str, ids: Iterable[Any]) -> None:
 
 
 def shared(images: Mapping[str, set[Any]], within: Mapping[str, str]) -> Iterator[tuple[str, str, set[Any]]]:
-    """Yield pairs of splits that have images in common, with them; a split inside another one is no such pair."""
+    """Yield pairs of splits with the images they share; a split inside another one is no such pair."""
     names = sorted(images)
     for number, first in enumerate(names):
         for second in names[number + 1 :]:

@@ -22,6 +22,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
+        self.path = self.path.partition("?")[0]
         self.server.seen.append((self.path, dict(self.headers)))
         if self.path not in self.server.pages:
             self.send_error(404)
@@ -107,6 +108,8 @@ class Send:
             headers["Content_Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         length = len(body) if self.announce is None else self.announce
         handler.head(206 if start else self.code, length, **headers)
+        if handler.command == "HEAD":
+            return
         sent = body if self.stop is None else body[: self.stop]
         if self.drip:
             for byte in sent:
