@@ -72,15 +72,16 @@ def picked(hub: Hub, siblings: list[Any]) -> list[Any]:
     Raises:
         SourceFailed: If there is none, or one whose name leads out of the folder.
     """
-    names = {s: PurePosixPath(s.rfilename).name if hub.flat else s.rfilename for s in siblings}
-    files = [s for s, name in names.items() if any(fnmatch(name, pattern) for pattern in hub.pick)]
-    if not files:
-        there = ", ".join(sorted(names.values())[:8]) or "nothing"
+    names = [PurePosixPath(s.rfilename).name if hub.flat else s.rfilename for s in siblings]
+    chosen = [n for n, name in enumerate(names) if any(fnmatch(name, pattern) for pattern in hub.pick)]
+    if not chosen:
+        there = ", ".join(sorted(names)[:8]) or "nothing"
         raise SourceFailed(f"it holds none of the files {', '.join(hub.pick)}; it holds {there}")
+    files = [siblings[n] for n in chosen]
     for file in files:
         if fault := name_fault(file.rfilename):
             raise SourceFailed(f"it was refused: {file.rfilename!r} {fault}")
-    if len({names[file] for file in files}) < len(files):
+    if len({names[n] for n in chosen}) < len(files):
         raise SourceFailed("it holds several files of one name that is wanted")
     return files
 
