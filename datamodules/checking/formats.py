@@ -72,14 +72,19 @@ def _refer_overview(target: Target, problems: Problems) -> Overview:
 
 
 def _phrase_overview(target: Target, problems: Problems) -> Overview:
-    splits, images, ids = {}, {}, []
     within = target.published.within if target.published else {}
-    for split in phrase_splits(target.folder):
-        tasks = phrasecut.read_tasks(target.folder, split)
-        images[split] = {task["image_id"] for task in tasks}
-        splits[split] = Found(len(tasks), len(images[split]), len(tasks))
-        ids += [task["task_id"] for task in tasks if split not in within]
-    _duplicates(problems, "task_id", ids)
+    found = {split: phrasecut.read_tasks(target.folder, split) for split in phrase_splits(target.folder)}
+    ids = {split: [task["task_id"] for task in tasks] for split, tasks in found.items()}
+    images = {split: {task["image_id"] for task in tasks} for split, tasks in found.items()}
+    whole = {split: list(own) for split, own in ids.items()}
+    for part, split in within.items():
+        if part in found and split in found:
+            whole[split] += set(ids[part]) - set(ids[split])
+            images[split] |= images[part]
+    splits = {split: Found(len(whole[split]), len(images[split]), len(whole[split])) for split in found}
+    _duplicates(
+        problems, "task_id", (key for split, own in ids.items() if split not in within for key in own)
+    )
     return Overview(splits, KINDS[:2], images)
 
 

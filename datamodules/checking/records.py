@@ -59,14 +59,24 @@ def check_record(record: ImageRecord, split: str, depth: Depth) -> list[Finding]
     return found
 
 
-def _image(record: ImageRecord, where: str, depth: Depth) -> Iterator[Finding]:
-    if depth.images == "none" or depth.folder is None:
-        return
+def stays_inside(file_name: str) -> bool:
+    """Return whether the name of an image leads to a place inside of its folder."""
     try:
-        path = image_path(depth.folder, record.file_name)
-    except UserError as error:
-        yield "image name", f"{where}: {error}"
+        image_path(Path("images"), file_name)
+    except UserError:
+        return False
+    return True
+
+
+def _image(record: ImageRecord, where: str, depth: Depth) -> Iterator[Finding]:
+    if depth.images == "none":
         return
+    if not stays_inside(record.file_name):
+        yield "image name", f"{where}: {record.file_name!r:.200}"
+        return
+    if depth.folder is None:  # told once, for all
+        return
+    path = image_path(depth.folder, record.file_name)
     if not path.is_file():
         yield "image missing", f"{where}: {path}"
     elif depth.images == "decode":

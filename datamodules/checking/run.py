@@ -9,7 +9,7 @@ from pathlib import Path
 from datamodules.checking.counts import KINDS, Found, differences
 from datamodules.checking.formats import FORMATS, Overview, shared
 from datamodules.checking.problems import Problems
-from datamodules.checking.records import Depth, check_records
+from datamodules.checking.records import Depth, check_records, stays_inside
 from datamodules.checking.targets import Target, find_targets
 from datamodules.images import find_image_folder
 from gl_ris.errors import UserError, unknown_name
@@ -114,12 +114,13 @@ def _look_into(report: Report, split: str, wishes: Wishes) -> None:
         report.problems.add("file", str(error))
         return
     folder = None
-    if wishes.images != "none":
+    names = [record.file_name for record in records if stays_inside(record.file_name)]
+    if wishes.images != "none" and names:
         try:
             places = [] if wishes.image_root else reader.folders(report.target)
-            folder = find_image_folder(wishes.image_root, places, [record.file_name for record in records])
+            folder = find_image_folder(wishes.image_root, places, names)
         except UserError as error:
-            report.problems.add("image missing", f"{split}: {error}", len(records))
+            report.problems.add("image missing", f"{split}: {error}", len(names))
     depth = Depth(wishes.images, folder, wishes.masks, wishes.tiny, reader.rule)
     report.problems.extend(check_records(records, split, depth, wishes.workers, wishes.progress))
     report.looked[split] = {

@@ -105,12 +105,18 @@ def _labelled(label: str, lines: Iterable[str]) -> list[str]:
     return [f"  {heads.pop() if heads else '':<7} {line}" for line in lines]
 
 
+def _folder(path: str) -> PurePosixPath:
+    """Return the folder of a data set, or of weights: at most two names deep."""
+    parts = PurePosixPath(path).parts
+    return PurePosixPath(*(parts[:2] if len(parts) > 2 else parts[:1]))
+
+
 def listing(items: Iterable[Item], root: Path) -> str:
     """List what can be fetched: names, sizes, places, terms."""
     lines = []
     for item in items:
         size = ("" if item.exact else "~") + in_words(item.bytes)
-        places = {(root / PurePosixPath(made.path).parts[0]).as_posix() for made in item.makes}
+        places = {(root / _folder(made.path)).as_posix() for made in item.makes}
         place = ", ".join(sorted(places)) or "open_clip's cache"
-        lines += [f"{item.name:<18}{size:>9}  {place:<24}  {item.title}", f"{'':<29}terms: {item.terms}"]
+        lines += [f"{item.name:<18}{size:>9}  {place:<30}  {item.title}", f"{'':<29}terms: {item.terms}"]
     return "\n".join(lines)
