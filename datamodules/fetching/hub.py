@@ -10,9 +10,7 @@ from typing import Any
 from datamodules.fetching.catalogue import Clip, Hub
 from datamodules.fetching.errors import SourceFailed
 from datamodules.fetching.unpack import name_fault
-from datamodules.fetching.verify import Expected, check_file
-
-_MAGIC = {".parquet": "parquet", ".pth": "torch"}
+from datamodules.fetching.verify import SUFFIXES, Expected, check_file
 
 
 def fetch_hub(hub: Hub, draft: Path, say: Callable[[str], None]) -> tuple[str, str]:
@@ -52,7 +50,7 @@ def fetch_hub(hub: Hub, draft: Path, say: Callable[[str], None]) -> tuple[str, s
         hashes = {"sha256": file.lfs.sha256} if file.lfs else {}
         hashed += bool(hashes)
         try:
-            check_file(came, Expected(_MAGIC.get(came.suffix, "any"), file.size, hashes=hashes), True)
+            check_file(came, Expected(SUFFIXES.get(came.suffix, "any"), file.size, hashes=hashes), True)
         except SourceFailed as failure:
             came.unlink()
             raise SourceFailed(f"{file.rfilename}: {failure}") from failure

@@ -16,7 +16,7 @@ from datamodules.fetching.hub import fetch_clip, fetch_hub
 from datamodules.fetching.receipts import DOWNLOADS, missing, read_receipt, write_receipt
 from datamodules.fetching.transfer import Patience, transfer
 from datamodules.fetching.unpack import move_into_place, unpack
-from datamodules.fetching.verify import Expected, check_file
+from datamodules.fetching.verify import SUFFIXES, Expected, check_file
 from gl_ris.errors import UserError
 
 
@@ -84,9 +84,21 @@ def there(item: Item, settings: Settings) -> bool:
     if not item.makes:
         return False
     settings.say(f"{item.name}: found in place")
+    _look_at(item, settings.root)
     checked = _count(item, settings) or "names and numbers of files"
     _finish(item, settings, "found in place", checked)
     return True
+
+
+def _look_at(item: Item, root: Path) -> None:
+    """Check that files put there by hand begin as their kind does."""
+    for path in filter(None, (made.found(root) for made in item.makes if made.files is None)):
+        try:
+            check_file(path, Expected(SUFFIXES.get(path.suffix, "any")))
+        except SourceFailed as failure:
+            raise UserError(
+                f"'{path}' is not the file that it should be: {failure}. Move it away."
+            ) from failure
 
 
 def _all_exist(places: str) -> bool:
@@ -239,5 +251,5 @@ def _disk_errors(root: Path) -> Iterator[None]:
             raise
         where = error.filename or root
         raise UserError(
-            f"'{where}': {error.strerror}. What has come so far is kept; the same command goes on with it."
+            f"'{where}': {error.strerror}. Mend that, or give --root another folder; what has come is kept."
         ) from error

@@ -18,7 +18,9 @@ KINDS: dict[str, tuple[bytes, ...]] = {
     "tar": (b"",),
     "torch": (b"PK\x03\x04", b"\x80\x02"),
     "parquet": (b"PAR1",),
+    "json": (b"{", b"["),
 }
+SUFFIXES = {".parquet": "parquet", ".pth": "torch", ".json": "json"}
 _PAGES = (b"<!doctype html", b"<html", b"<?xml", b"<head")
 _CHUNK = 1 << 20
 

@@ -224,11 +224,16 @@ def test_a_single_file_goes_to_its_place(server: Any, settings: Settings) -> Non
     }
     obtain(item_from("w", entry), settings)
     assert files(settings.root) == ["downloads/w.json", "weights/w.pth"]
+    (settings.root / "weights/w.pth").write_bytes(b"<html>sign in</html>")  # as a browser may have saved it
+    with pytest.raises(UserError, match=r"w\.pth' is not the file that it should be: a web page came"):
+        obtain(item_from("w", entry), settings)
 
 
 def test_a_disk_that_may_not_be_written_is_a_sentence(server: Any, settings: Settings) -> None:
     settings.root.write_bytes(b"a file where the folder should be")
-    with pytest.raises(UserError, match=r"Not a directory|the same command goes on"):
+    with pytest.raises(
+        UserError, match=r"(exists|Not a directory)\. Mend that, or give --root another folder"
+    ):
         obtain(toy([server.serve("/f", ARCHIVE)]), settings)
 
 
