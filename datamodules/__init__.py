@@ -5,14 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from datamodules.hf import RefCOCOBenchmark, RefCOCOM, RefCOCORows
-from datamodules.phrasecut import PhraseCut
-from datamodules.refcoco import RefCOCO
-from datamodules.scene import Scene
-
 if TYPE_CHECKING:
     from datamodules.captioned_shapes import CaptionedShapes
+    from datamodules.hf import RefCOCOBenchmark, RefCOCOM, RefCOCORows
+    from datamodules.phrasecut import PhraseCut
+    from datamodules.refcoco import RefCOCO
     from datamodules.refshapes import RefShapes, RefShapesPhrases
+    from datamodules.scene import Scene
 
 __all__ = [
     "CaptionedShapes",
@@ -26,15 +25,21 @@ __all__ = [
     "Scene",
 ]
 
-_LATE = {
+# Imported when asked for: the commands of this package print their help without torch.
+_HOMES = {
     "CaptionedShapes": "datamodules.captioned_shapes",
+    "PhraseCut": "datamodules.phrasecut",
+    "RefCOCO": "datamodules.refcoco",
+    "RefCOCOBenchmark": "datamodules.hf",
+    "RefCOCOM": "datamodules.hf",
+    "RefCOCORows": "datamodules.hf",
     "RefShapes": "datamodules.refshapes",
     "RefShapesPhrases": "datamodules.refshapes",
+    "Scene": "datamodules.scene",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what draws its own data only when it is asked for."""
-    if name in _LATE:
-        return getattr(import_module(_LATE[name]), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

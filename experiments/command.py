@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from gl_ris.command_line import exit_code, show
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 ENV_PREFIX = "GL_RIS"
-
-# A child process that fails together with the main one leaves the telling to the main one.
-_CHILD_WAITS = 6.0
 
 
 @dataclass(frozen=True)
@@ -66,35 +63,6 @@ def run(command: Command, main: Callable[[], None]) -> NoReturn:
     if {"-h", "--help"} & set(sys.argv[1:]):
         from experiments.help import help_text
 
-        _show(help_text(command))
+        show(help_text(command))
         sys.exit(0)
     sys.exit(exit_code(main))
-
-
-def _show(text: str) -> None:
-    """Print a text to a reader that may have enough of it before its end, as ``| head`` has."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # Python flushes once more on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def exit_code(main: Callable[[], None]) -> int:
-    """Call ``main``, print what goes wrong, and return the exit code of the process."""
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except Exception as error:
-        from gl_ris.errors import EvaluationError, UserError
-
-        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-            time.sleep(_CHILD_WAITS)
-        if not isinstance(error, UserError | EvaluationError):
-            traceback.print_exc()
-            return 1
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
-    return 0

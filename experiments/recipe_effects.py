@@ -84,7 +84,7 @@ def measure(cli: ExperimentCLI) -> Path | None:
 
 def main() -> None:
     """Measure what the command line describes."""
-    import datamodules.refshapes  # noqa: F401  so that its classes are known by their short names
+    import datamodules.known  # noqa: F401  so that data.class_path takes short names
     from datamodules.base import RISDataModule
     from experiments.cli import ExperimentCLI
     from gl_ris.effects import RecipeEffects

@@ -96,7 +96,7 @@ def remarks(document: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run the sweep that the command line describes."""
-    import datamodules.refshapes  # noqa: F401  so that its classes are known by their short names
+    import datamodules.known  # noqa: F401  so that data.class_path takes short names
     from datamodules.base import RISDataModule
     from experiments.cli import ExperimentCLI
     from gl_ris.sweep import Sweep

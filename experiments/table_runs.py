@@ -99,7 +99,7 @@ def perform(run: Run, folder: Path) -> Mapping[str, Any]:
 
 
 def _parsed(arguments: Sequence[str]) -> Any:
-    import datamodules.refshapes  # noqa: F401  so that its classes are known by their short names
+    import datamodules.known  # noqa: F401  so that data.class_path takes short names
     from datamodules.base import RISDataModule
     from experiments.cli import ExperimentCLI
     from gl_ris.zero_shot import ZeroShotRIS

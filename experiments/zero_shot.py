@@ -44,7 +44,7 @@ COMMAND = Command(
 
 def main() -> None:
     """Run the experiment that the command line describes."""
-    import datamodules.refshapes  # noqa: F401  so that its classes are known by their short names
+    import datamodules.known  # noqa: F401  so that data.class_path takes short names
     from datamodules.base import RISDataModule
     from experiments.cli import ExperimentCLI
     from experiments.evaluate import evaluate

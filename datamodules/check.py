@@ -1,0 +1,103 @@
+"""Check data sets: ``python -m datamodules.check refcoco``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from datamodules.commands import Arguments
+from gl_ris.command_line import exit_code, show
+from gl_ris.errors import UserError
+
+_DESCRIPTION = """\
+Check that a data set is what it should be.
+
+Compares refs, images and sentences of every split with the published counts; finds missing and unreadable
+images, targets that are damaged, empty, tiny or of the wrong size, empty sentences, ids that stand for two
+things, refs without sentences and images that stand in two splits."""
+
+_EXAMPLES = """\
+NAME is refcoco, refcoco+, refcocog or phrasecut (below --root), a folder with refs(<split_by>).p and
+instances.json, a folder with refer_<split>.json, or a folder of such folders.
+
+examples:
+  python -m datamodules.check refcoco
+      both partitions, all splits; images are looked for, not opened
+  python -m datamodules.check refcocog --split-by=google --split=val --images=decode --workers=8
+      every image of RefCOCOg val (google) is read to its end
+  python -m datamodules.check refcoco --images=none --no-masks --json=refcoco.json
+      counts and ids alone, in seconds, also as a document
+  python -m datamodules.check ~/.cache/gl-ris/refshapes-v3-seed0-val-testA-testB
+      the three registers of RefShapes
+
+exit codes: 0 fine; 1 a mismatch or damage was found; 2 wrong usage.
+Notes (tiny targets, empty sentences ...) do not fail a check unless it is --strict; counts that are
+marked as not verified are shown, never asserted."""
+
+
+def parser() -> Arguments:
+    """Make the parser of the command."""
+    made = Arguments("python -m datamodules.check", _DESCRIPTION, _EXAMPLES)
+    add = made.add_argument
+    add("names", nargs="*", metavar="NAME", help="data sets or folders")
+    add("--root", type=Path, default=Path("data"), help="folder that has a folder per data set [data]")
+    add("--split-by", default="", metavar="PARTITION,...", help="partitions, e.g. umd [all there]")
+    add("--split", default="", metavar="SPLIT,...", help="splits, e.g. val,testA [all there]")
+    add("--image-root", type=Path, help="folder of the images [the usual places]")
+    add("--images", choices=["none", "exists", "decode"], default="exists", help="how to look [exists]")
+    add("--no-masks", action="store_true", help="do not draw the targets")
+    add("--tiny", type=int, default=10, metavar="PIXELS", help="tell targets smaller than this [10]")
+    add("--workers", type=int, default=0, help="processes for images and masks [0: none beside this]")
+    add("--strict", action="store_true", help="notes fail the check, too")
+    add("--quiet", action="store_true", help="no progress bars")
+    add("--json", type=Path, metavar="FILE", help="write the report as a document, too")
+    return made
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: Wrong usage.
+        SystemExit: With code 1 if something is wrong with the data.
+    """
+    arguments = parser().read(sys.argv[1:] if tokens is None else tokens)
+    if not arguments.names:
+        raise UserError("Say what to check, e.g. refcoco or a folder; --help lists the names.")
+    if arguments.workers < 0 or arguments.tiny < 0:
+        raise UserError("--workers and --tiny must be 0 or more.")
+    from datamodules.checking.run import Wishes, check
+    from datamodules.checking.show import as_document, as_text
+    from datamodules.checking.targets import find_targets
+    from gl_ris.files import write_json
+
+    root, split_by = arguments.root.expanduser(), _listed(arguments.split_by)
+    targets = [target for name in arguments.names for target in find_targets(name, root, split_by)]
+    wishes = Wishes(
+        splits=_listed(arguments.split),
+        images=arguments.images,
+        image_root=arguments.image_root,
+        masks=not arguments.no_masks,
+        tiny=arguments.tiny,
+        workers=arguments.workers,
+        progress=not arguments.quiet,
+    )
+    reports = []
+    for target in targets:
+        reports.append(check(target, wishes))
+        show(as_text(reports[-1], arguments.strict) + "\n")
+    document = as_document(reports, arguments.strict)
+    if arguments.json:
+        write_json(arguments.json, document)
+    if not document["fine"]:
+        sys.exit(1)
+
+
+def _listed(text: str) -> list[str]:
+    """Read a list as ``a,b`` or ``[a,b]``."""
+    return [part.strip() for part in text.strip("[]").split(",") if part.strip()]
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,1 @@
+"""Checking data sets: counts against published ones, images, masks, sentences, ids."""
