@@ -40,7 +40,7 @@ def change_config(folder: Path, **changes: object) -> None:
     path = folder / "open_clip_config.json"
     document = json.loads(path.read_text())
     for key, value in changes.items():
-        section = "preprocess_cfg" if key == "interpolation" else "model_cfg"
+        section = "preprocess_cfg" if key in ("interpolation", "mean", "std") else "model_cfg"
         current = document[section].get(key)
         document[section][key] = {**current, **value} if isinstance(value, dict) and current else value  # type: ignore[dict-item]
     path.write_text(json.dumps(document))
@@ -315,11 +315,16 @@ def wrong_shapes(folder: Path) -> None:
         (lambda folder: change_config(folder, vision_cfg={"pool_type": "avg"}), "pools by 'avg'"),
         (lambda folder: change_config(folder, interpolation="nearest"), "interpolation 'nearest'"),
         (lambda folder: change_config(folder, vision_cfg={"wdith": 3}), "cannot be loaded .*wdith"),
+        (lambda folder: change_config(folder, vision_cfg=3), r"no image tower \(vision_cfg\); the folder"),
+        (lambda folder: change_config(folder, vision_cfg={"width": 0}), "cannot be loaded"),
+        (lambda folder: change_config(folder, mean=[0.1, 0.2]), r"mean \[0.1, 0.2\] in .* three numbers, in"),
+        (lambda folder: change_config(folder, mean="grey"), "mean grey in .* three numbers, in"),
+        (lambda folder: change_config(folder, std=[0.2, 0, 0.2]), r"std \[0.2, 0, 0.2\] in .* all positive"),
     ],
     ids=[
         "no config", "half a config", "empty config", "no weights", "truncated weights", "empty weights",
         "missing keys", "wrong shapes", "no tokenizer", "half a tokenizer", "no class token", "interpolation",
-        "unknown key",
+        "unknown key", "no tower", "no width", "two colours", "a word", "no deviation",
     ],
 )  # fmt: skip
 def test_a_damaged_folder_is_one_sentence(folder: Path, damage: Callable[[Path], None], message: str) -> None:
