@@ -6,7 +6,6 @@ finished run whole when a later one fails.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.command import ROOT
+from experiments.finished_results import check_methods, read_results
 from experiments.zero_shot import COMMAND as ZERO_SHOT
 from gl_ris.errors import EvaluationError, UserError
 
@@ -95,7 +95,7 @@ def perform(run: Run, folder: Path) -> Mapping[str, Any]:
             f"{run.label} was not evaluated, see above. What is finished is in '{folder}'; the same command "
             f"with run_dir={folder} goes on from there."
         )
-    return _read(path / "results.json")
+    return read_results(path / "results.json")
 
 
 def _parsed(arguments: Sequence[str]) -> Any:
@@ -117,23 +117,16 @@ def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     from gl_ris.files import plain
 
-    found = _read(path / "results.json")
-    difference = first_difference(_essence(found.get("config", {})), _essence(plain(settings)))
+    found = read_results(path / "results.json")
+    difference = first_difference(_essence(found["config"]), _essence(plain(settings)))
     if difference:
         raise UserError(
             f"The finished run in '{path}' had other settings ({difference}); name another run_dir, or run "
             "everything anew by overwrite=true."
         )
+    titles = [variant["title"] for variant in settings["model"]["methods"]]
+    check_methods(found, titles, path / "results.json")
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"The results in '{path}' cannot be read ({error}); delete them to run it again."
-        ) from error
 
 
 def _essence(settings: Mapping[str, Any]) -> dict[str, Any]:
