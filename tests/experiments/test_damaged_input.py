@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,28 +9,8 @@ import pytest
 import yaml
 
 from experiments import recipe_effects, sweep, tables, zero_shot
-from experiments.command import exit_code
 
-Fail = Callable[..., str]
-
-
-@pytest.fixture
-def fail(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Fail:
-    """Run a command in an empty folder, check that it is refused there and then, and give what it says."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-
-    def start(*arguments: str, command: object = zero_shot) -> str:
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", ["command", *arguments])
-        assert exit_code(command.main) == 2  # type: ignore[attr-defined]
-        error = capfd.readouterr().err
-        assert error.startswith("error: ")
-        assert error.count("\n") == 1
-        assert os.listdir(folder) == []
-        return error
-
-    return start
+Refusal = Callable[..., str]
 
 
 @pytest.mark.parametrize("command", [zero_shot, sweep, recipe_effects], ids=lambda c: c.COMMAND.name)
@@ -48,9 +26,9 @@ def fail(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp
         ("{working_size: x}", "model.recipe cannot be '{working_size: x}': a field has a value of another"),
     ],
 )
-def test_a_broken_recipe(command: object, recipe: str, said: str, fail: Fail) -> None:
-    assert said in fail(f"recipe={recipe}", command=command)
-    assert said in fail(f"--model.recipe={recipe}", "model.recipe.boxes=tight", command=command)
+def test_a_broken_recipe(command: object, recipe: str, said: str, refusal: Refusal) -> None:
+    assert said in refusal(command, f"recipe={recipe}")
+    assert said in refusal(command, f"--model.recipe={recipe}", "model.recipe.boxes=tight")
 
 
 @pytest.mark.parametrize("command", [zero_shot, sweep, recipe_effects, tables], ids=lambda c: c.COMMAND.name)
@@ -68,11 +46,11 @@ def test_a_broken_recipe(command: object, recipe: str, said: str, fail: Fail) ->
     ids=["half", "binary", "tab", "tag", "number-for-a-name", "deep-number-for-a-name", "folder"],
 )
 def test_a_broken_configuration_file(
-    command: object, content: bytes | None, said: str, fail: Fail, tmp_path: Path
+    command: object, content: bytes | None, said: str, refusal: Refusal, tmp_path: Path
 ) -> None:
     file = tmp_path / "file.yaml"
     file.mkdir() if content is None else file.write_bytes(content)
-    error = fail(f"--config={file}", command=command)
+    error = refusal(command, f"--config={file}")
     assert f"The configuration file '{file}' " in error
     assert said in error
 
@@ -88,9 +66,9 @@ def test_a_broken_configuration_file(
         ("model: {alpha: [1]}", "model.alpha must be a number, not '[1]'"),
     ],
 )
-def test_a_value_in_the_place_of_options(content: str, said: str, fail: Fail, tmp_path: Path) -> None:
+def test_a_value_in_the_place_of_options(content: str, said: str, refusal: Refusal, tmp_path: Path) -> None:
     (tmp_path / "file.yaml").write_text(content)
-    assert said in fail(f"--config={tmp_path / 'file.yaml'}")
+    assert said in refusal(zero_shot, f"--config={tmp_path / 'file.yaml'}")
 
 
 @pytest.mark.parametrize(
@@ -107,10 +85,10 @@ def test_a_value_in_the_place_of_options(content: str, said: str, fail: Fail, tm
     ],
 )
 def test_a_broken_environment(
-    name: str, value: str, said: str, fail: Fail, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, said: str, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert said in fail("limit=2")
+    assert said in refusal(zero_shot, "limit=2")
 
 
 @pytest.mark.parametrize("command", [zero_shot, tables], ids=lambda c: c.COMMAND.name)
@@ -124,22 +102,22 @@ def test_a_broken_environment(
     ids=["file", "below-a-file", "long"],
 )
 def test_a_run_folder_that_cannot_be(
-    command: object, name: str, said: str, fail: Fail, toy: list[str], toy_root: Path, tmp_path: Path
+    command: object, name: str, said: str, refusal: Refusal, toy: list[str], toy_root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
     own = {"class_path": "datamodules.RefCOCO", "init_args": {"root": str(toy_root), "dataset": "toy"}}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"data": [own], "rows": [{"method": "random"}]}))
     arguments = toy if command is zero_shot else [f"table={tmp_path / 'own.yaml'}", "proposals=ground_truth"]
-    error = fail(*arguments, f"run_dir={tmp_path / name}", command=command)
+    error = refusal(command, *arguments, f"run_dir={tmp_path / name}")
     assert f"The run folder '{tmp_path / name}' {said}" in error
 
 
 @pytest.mark.parametrize("cache", ["file", "file/below"])
 def test_a_cache_that_cannot_be_written_to(
-    cache: str, fail: Fail, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cache: str, refusal: Refusal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / cache))
-    error = fail("data=refshapesg", "limit=2")
+    error = refusal(zero_shot, "data=refshapesg", "limit=2")
     assert f"The cache folder '{tmp_path / cache}' cannot be written to (" in error
     assert "set GL_RIS_CACHE to one that can." in error
