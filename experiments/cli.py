@@ -142,6 +142,23 @@ class ExperimentCLI(LightningCLI):
         return yaml.safe_load(self.parser.dump(config, skip_none=False, skip_validation=True, format="yaml"))
 
 
+def parts_of(command: Command, model_class: type[LightningModule], args: ArgsType = None) -> ExperimentCLI:
+    """Make the parts that a command line describes, with any of this project's data.
+
+    Args:
+        command: The experiment.
+        model_class: Class of the module.
+        args: The command line; by default that of the process.
+
+    Raises:
+        UserError: An option is unknown or its value is wrong.
+    """
+    import datamodules.refshapes  # noqa: F401  so that its classes are known by their short names
+    from datamodules.base import RISDataModule
+
+    return ExperimentCLI(command, model_class, RISDataModule, args=args)
+
+
 def quieten() -> None:
     """Silence what Lightning says about itself; warnings about the run stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):

@@ -74,7 +74,7 @@ def _settings(command: Command) -> Iterator[str]:
 def _shorthand(command: Command) -> list[str]:
     if not command.shorthand:
         return []
-    pairs = ", ".join(f"{short}={name}" for short, name in command.shorthand.items())
+    pairs = ", ".join(f"{short}={name}" for short, name in sorted(command.shorthand.items()))
     return [
         "",
         "short spellings:",

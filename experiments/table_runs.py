@@ -57,10 +57,13 @@ def plan(described: Sequence[tuple[str, list[str]]], folder: Path | None, overwr
         UserError: A setting, file or model is wrong, two runs are the same, or a finished one in the folder
             had other settings.
     """
+    from experiments.cli import parts_of
+    from gl_ris.zero_shot import ZeroShotRIS
+
     runs: list[Run] = []
     checked_models = False
     for label, arguments in described:
-        cli = _parsed(arguments)
+        cli = parts_of(ZERO_SHOT, ZeroShotRIS, list(arguments))
         data, settings = cli.datamodule, cli.settings()
         name = f"{data.dataset_name}-{data.partition}-{data.split}".replace(os.sep, "_")
         if name in [run.name for run in runs]:
@@ -96,15 +99,6 @@ def perform(run: Run, folder: Path) -> Mapping[str, Any]:
             f"with run_dir={folder} goes on from there."
         )
     return read_results(path / "results.json")
-
-
-def _parsed(arguments: Sequence[str]) -> Any:
-    import datamodules.refshapes  # noqa: F401  so that its classes are known by their short names
-    from datamodules.base import RISDataModule
-    from experiments.cli import ExperimentCLI
-    from gl_ris.zero_shot import ZeroShotRIS
-
-    return ExperimentCLI(ZERO_SHOT, ZeroShotRIS, RISDataModule, args=list(arguments))
 
 
 def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:

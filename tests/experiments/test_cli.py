@@ -19,13 +19,12 @@ Parse = Callable[..., Any]
 @pytest.fixture
 def parse(monkeypatch: pytest.MonkeyPatch) -> Parse:
     """Parse a command line and make the parts, without running anything."""
-    from datamodules.base import RISDataModule
-    from experiments.cli import ExperimentCLI
+    from experiments.cli import ExperimentCLI, parts_of
     from gl_ris.zero_shot import ZeroShotRIS
 
     def start(*arguments: str) -> ExperimentCLI:
         monkeypatch.setattr(sys, "argv", ["zero_shot", *arguments])
-        return ExperimentCLI(zero_shot.COMMAND, ZeroShotRIS, RISDataModule)
+        return parts_of(zero_shot.COMMAND, ZeroShotRIS)
 
     return start
 

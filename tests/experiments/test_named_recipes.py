@@ -84,12 +84,11 @@ def test_what_was_read_last_before_the_command_line_is_the_one_that_is_changed(
 
 
 def test_a_field_changes_the_recipe_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    from datamodules.base import RISDataModule
-    from experiments.cli import ExperimentCLI
+    from experiments.cli import parts_of
     from experiments.zero_shot import COMMAND
     from gl_ris.recipe import Recipe
     from gl_ris.zero_shot import ZeroShotRIS
 
     monkeypatch.setenv("GL_RIS_MODEL__RECIPE", "published")
-    cli = ExperimentCLI(COMMAND, ZeroShotRIS, RISDataModule, args=["model.recipe.antialias=true"])
+    cli = parts_of(COMMAND, ZeroShotRIS, ["model.recipe.antialias=true"])
     assert cli.model.recipe == Recipe.named("published", antialias=True)
