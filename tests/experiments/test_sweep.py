@@ -45,7 +45,7 @@ def test_a_sweep_leaves_every_cell_the_best_ones_and_pictures(
     run_here: Run, run_command: Run, toy: list[str], tmp_path: Path
 ) -> None:
     run, alone = tmp_path / "run", tmp_path / "alone"
-    code, output, _ = run_here(*toy, *GRID, f"run_dir={run}")
+    code, output, _ = run_here(*toy, *GRID, "alpha=0.85", f"run_dir={run}")
     assert code == 0
     assert sorted(path.name for path in run.iterdir()) == [
         "config.yaml",
@@ -138,3 +138,8 @@ def test_help_explains_the_axes_and_warns_of_tuning() -> None:
     text = help_text(sweep.COMMAND)
     for expected in ("model.alphas", "model.masked_blocks", "split=train", "masked_blocks=[1,2,3,4]", "[21]"):
         assert expected in text
+
+
+def test_the_default_cell_is_that_of_zero_shot() -> None:
+    defaults = [yaml.safe_load(module.COMMAND.config.read_text())["model"] for module in (sweep, zero_shot)]
+    assert [model["alpha"] for model in defaults] == [0.4, 0.4]
