@@ -180,9 +180,19 @@ class RISDataModule(LightningDataModule):
 
     @property
     def records(self) -> list[ImageRecord]:
-        """The images of the split after `limit`, read at the first call."""
+        """The images of the split after `limit`, read at the first call.
+
+        Raises:
+            UserError: There is none, or what `read_records` raises.
+        """
         if self._records is None:
-            self._records = self._limited(self.read_records(self.proposals == GROUND_TRUTH))
+            records = self.read_records(self.proposals == GROUND_TRUTH)
+            if not records:
+                raise UserError(
+                    f"Split '{self.split}' of {self.dataset_name} ({self.partition}) has no expression; "
+                    "choose another split, or fetch the annotations anew."
+                )
+            self._records = self._limited(records)
         return self._records
 
     def _limited(self, records: list[ImageRecord]) -> list[ImageRecord]:

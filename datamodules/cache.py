@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gl_ris.errors import UserError
+
 
 def cache_folder() -> Path:
     """Give the cache folder: ``$GL_RIS_CACHE``, else ``gl-ris`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
@@ -27,9 +29,18 @@ def written_whole(folder: Path) -> Iterator[Path]:
     Yields:
         An empty folder beside it to write into; it becomes ``folder`` when the block ends without an error,
         and is removed when it does not.
+
+    Raises:
+        UserError: Nothing can be written there.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise UserError(
+            f"The cache folder '{folder.parent}' cannot be written to ({error.strerror}); "
+            "set GL_RIS_CACHE to one that can."
+        ) from error
     try:
         yield draft
         try:

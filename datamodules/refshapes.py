@@ -39,7 +39,8 @@ def _advice(root: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"{error} Delete the folder '{root}' to have it drawn anew.") from error
+        advice = f"Delete the folder '{root}' to have it drawn anew."
+        raise error if advice in str(error) else UserError(f"{error} {advice}") from error
 
 
 class RefShapes(RefCOCO):
@@ -109,6 +110,11 @@ class RefShapes(RefCOCO):
         with _advice(self.root):
             return super().read_records(all_instances)
 
+    def setup(self, stage: str | None = None) -> None:
+        """Read the annotations and find the images; called in every process, harmless when repeated."""
+        with _advice(self.root):
+            super().setup(stage)
+
 
 class RefShapesPhrases(PhraseCut):
     """The PhraseCut-style set of RefShapes, with unseen categories and fills.
@@ -163,3 +169,8 @@ class RefShapesPhrases(PhraseCut):
         self.prepare_data()
         with _advice(self.root):
             return super().read_records(all_instances)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the annotations and find the images; called in every process, harmless when repeated."""
+        with _advice(self.root):
+            super().setup(stage)

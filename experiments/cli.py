@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -95,8 +96,13 @@ class ExperimentCLI(LightningCLI):
         Apple's MPS has neither float64 nor every resize that the recipes need; it must be asked for by name.
 
         Raises:
-            UserError: ``trainer.devices`` is not a number of devices.
+            UserError: ``trainer.devices`` is not a number of devices, or a group of options holds a value.
         """
+        for name in ("model", "trainer"):
+            if not isinstance(self.config[name], Namespace):
+                raise UserError(
+                    f"{name} cannot be '{self.config[name]}'; it holds options, as in {name}.NAME=VALUE."
+                )
         if self.config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
             self.config.trainer.accelerator = "cpu"
         devices = self.config.trainer.devices
@@ -134,6 +140,23 @@ class ExperimentCLI(LightningCLI):
         for name in _RUN_OPTIONS:
             config.pop(name, None)
         return yaml.safe_load(self.parser.dump(config, skip_none=False, skip_validation=True, format="yaml"))
+
+
+def parts_of(command: Command, model_class: type[LightningModule], args: ArgsType = None) -> ExperimentCLI:
+    """Make the parts that a command line describes, with any of this project's data.
+
+    Args:
+        command: The experiment.
+        model_class: Class of the module.
+        args: The command line; by default that of the process.
+
+    Raises:
+        UserError: An option is unknown or its value is wrong.
+    """
+    import datamodules.known  # noqa: F401  so that data.class_path takes short names
+    from datamodules.base import RISDataModule
+
+    return ExperimentCLI(command, model_class, RISDataModule, args=args)
 
 
 def quieten() -> None:

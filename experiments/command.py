@@ -15,6 +15,17 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 ENV_PREFIX = "GL_RIS"
 
+# Short spellings of options that several commands have.
+SHORTHAND = {
+    "alpha": "model.alpha",
+    "beta": "model.beta",
+    "clip": "model.clip",
+    "limit": "data.limit",
+    "proposals": "model.proposals",
+    "recipe": "model.recipe",
+    "split": "data.split",
+}
+
 
 @dataclass(frozen=True)
 class Command:

@@ -41,13 +41,34 @@ def evaluate(cli: ExperimentCLI) -> Path | None:
         UserError: A setting, file or model is wrong.
         EvaluationError: The figures would mean nothing.
     """
-    folder = predict(cli, Recorder)
-    if folder is None:
-        return None
-    document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    print(f"\n{format_table(document)}\n\nRun folder   {folder}")
-    draw_overlays(folder, cli.datamodule)
-    log_run(folder, cli.config.wandb)
+
+    def report(folder: Path) -> None:
+        document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        print(f"\n{format_table(document)}\n\nRun folder   {folder}")
+        draw_overlays(folder, cli.datamodule)
+
+    return carry_out(cli, Recorder, report)
+
+
+def carry_out(cli: ExperimentCLI, recorder: RecorderClass, report: Callable[[Path], None]) -> Path | None:
+    """Run, report, and hand the run over to wandb.
+
+    Args:
+        cli: The parts, the module a `gl_ris.zero_shot.ZeroShotRIS`.
+        recorder: See `predict`.
+        report: Prints what the run folder holds, and adds what is made of it, in rank 0.
+
+    Returns:
+        The run folder, in rank 0; None in other processes.
+
+    Raises:
+        UserError: A setting, file or model is wrong.
+        EvaluationError: The figures would mean nothing.
+    """
+    folder = predict(cli, recorder)
+    if folder is not None:
+        report(folder)
+        log_run(folder, cli.config.wandb)
     return folder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from experiments.command import ENV_PREFIX, ROOT, Command
 
@@ -44,7 +44,7 @@ def help_text(command: Command) -> str:
             "",
             *_settings(command),
             *_shorthand(command),
-            *(line for part in command.explained for line in _class_section(*part)),
+            *_explained(command),
             "",
             "every command:",
             *(line for option in (*COMMON, *TRAINER) for line in _option(*option)),
@@ -77,7 +77,7 @@ def _settings(command: Command) -> Iterator[str]:
 def _shorthand(command: Command) -> list[str]:
     if not command.shorthand:
         return []
-    pairs = ", ".join(f"{short}={name}" for short, name in command.shorthand.items())
+    pairs = ", ".join(f"{short}={name}" for short, name in sorted(command.shorthand.items()))
     return [
         "",
         "short spellings:",
@@ -85,8 +85,42 @@ def _shorthand(command: Command) -> list[str]:
     ]
 
 
-def _class_section(prefix: str, file: str, name: str) -> Iterator[str]:
-    """Explain the arguments of one class, read from its source."""
+def _explained(command: Command) -> Iterator[str]:
+    for prefix, file, name in command.explained:
+        yield from _class_section(prefix, file, name, _configured(command, prefix))
+
+
+def _configured(command: Command, prefix: str) -> dict[str, str]:
+    """Return the defaults that the command's configuration file sets for the options of a class."""
+    import yaml
+
+    if not command.config.is_file():
+        return {}
+    content = yaml.safe_load(command.config.read_text(encoding="utf-8")) or {}
+    section = (content.get(prefix) or {}) if prefix else content
+    section = section.get("init_args", {}) if "class_path" in section else section
+    return {name: _written(value) for name, value in section.items()}
+
+
+def _written(value: object) -> str:
+    """Write a default as the command line takes it; of an object, the class."""
+    import yaml
+
+    if isinstance(value, dict) and "class_path" in value:
+        return str(value["class_path"]).rpartition(".")[2]
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
+    return text.removesuffix("\n").removesuffix("\n...").strip("'")
+
+
+def _class_section(prefix: str, file: str, name: str, configured: Mapping[str, str]) -> Iterator[str]:
+    """Explain the arguments of one class, read from its source.
+
+    Args:
+        prefix: Of its options.
+        file: The source file, relative to the project.
+        name: The class.
+        configured: Defaults that go before those of the source.
+    """
     import docstring_parser
 
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
@@ -94,7 +128,7 @@ def _class_section(prefix: str, file: str, name: str) -> Iterator[str]:
     doc = docstring_parser.parse(ast.get_docstring(node) or "")
     yield ""
     yield f"{prefix} ({name}):" if prefix else "options:"
-    defaults = dict(_defaults(node))
+    defaults = {**dict(_defaults(node)), **configured}
     for param in doc.params:
         if param.arg_name in defaults:
             yield from _option(
@@ -114,7 +148,8 @@ def _defaults(node: ast.ClassDef) -> Iterator[tuple[str, str | None]]:
 
 def _option(name: str, default: object, description: str) -> Iterator[str]:
     text = " ".join(description.replace("``", "").split())
-    text += f" [{default}]" if default not in (None, "None") else ""
+    if default not in (None, "None"):
+        text += f" {default}" if str(default).startswith(("[", "{")) else f" [{default}]"
     lines = textwrap.wrap(text, _WIDTH - 30) or [""]
     head = f"  {name}"
     if len(head) > 28:

@@ -6,10 +6,11 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
-_NO_VALUE = re.compile(r"argument --(?P<name>[\w.]+)\S*: expected one argument")
+_NO_VALUE = re.compile(r"argument (?:-\w/)?--(?P<name>[\w.]+)\S*: expected one argument")
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _UNKNOWN = re.compile(r"(?:Group '(?P<group>[^']+)' does not accept option|(?<!\w)Option) '(?P<name>[^']+)'")
 _NO_FILE = re.compile(r"Unable to load config '(?P<value>[^']*)'")
+_EMPTY = re.compile(r"Unexpected config: (?P<name>[\w.]+):")
 _ARGUMENTS = re.compile(r"unrecognized arguments: (.*)", re.DOTALL)
 _REQUIRED = re.compile(r"the following arguments are required: (.*)")
 _CHOICE = re.compile(r"Expected a typing\.Literal\[(?P<allowed>.*?)\]\. Got value: (?P<value>.*)")
@@ -51,6 +52,10 @@ def explain(message: str, options: Iterable[str], classes: Sequence[str] = ()) -
         return f"{found['name']} needs a value: {found['name']}=VALUE."
     if found := _NO_FILE.search(message):
         return f"{key} cannot be '{found['value']}'; give {key}.NAME=VALUE, or a YAML file with options."
+    if found := _EMPTY.search(message):
+        return (
+            f"{found['name']} holds options, but is empty; leave it out, or give {found['name']}.NAME=VALUE."
+        )
     if found := _ARGUMENTS.search(message):
         return _unexpected(found[1].split(), options)
     if found := _UNKNOWN.search(message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any, NoReturn, get_args
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
-from experiments.command import CONFIGS, Command
+from experiments.command import CONFIGS, ENV_PREFIX, Command
 from experiments.messages import explain
-from experiments.named_recipes import spelled_out
+from experiments.named_recipes import read_recipe, recipe_in, spelled_out
 from experiments.overrides import normalise
 from gl_ris.errors import UserError
 
@@ -51,7 +52,7 @@ class OverrideParser(LightningArgumentParser):
             for token in args:
                 if token.startswith("--config="):
                     check_config(Path(token.removeprefix("--config=")))
-            args = list(spelled_out(args, self.command.config))
+            args = list(spelled_out(args, *_recipes_before(self.command.config)))
         return super().parse_args(args, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -95,6 +96,20 @@ class OverrideParser(LightningArgumentParser):
                 yield action.dest, [cls for base in bases for cls in _concrete(base)]
 
 
+def _recipes_before(defaults: Path) -> Iterator[Any]:
+    """Yield the recipes that are set before the command line is read, the last one first.
+
+    Raises:
+        UserError: A variable of the environment is set to something that cannot be read.
+    """
+    if given := os.environ.get(f"{ENV_PREFIX}_MODEL__RECIPE"):
+        yield read_recipe(given)
+    if file := os.environ.get(f"{ENV_PREFIX}_CONFIG"):
+        check_config(Path(file))
+        yield recipe_in(Path(file))
+    yield recipe_in(defaults)
+
+
 def check_config(path: Path) -> None:
     """Check that a configuration file is there and is YAML with options in it.
 
@@ -109,8 +124,17 @@ def check_config(path: Path) -> None:
         where = f" in line {error.problem_mark.line + 1}" if hasattr(error, "problem_mark") else ""
         what = getattr(error, "problem", None) or "it is not text"
         raise UserError(f"The configuration file '{path}' is not YAML: {what}{where}.") from error
-    if not isinstance(content, dict | None):
+    if not isinstance(content, dict | None) or not _has_names(content):
         raise UserError(f"The configuration file '{path}' must hold options such as 'model: {{alpha: 0.5}}'.")
+
+
+def _has_names(content: Any) -> bool:
+    """Say whether all keys, at every depth, are text."""
+    if isinstance(content, list):
+        return all(map(_has_names, content))
+    if not isinstance(content, dict):
+        return True
+    return all(isinstance(name, str) and _has_names(value) for name, value in content.items())
 
 
 def user_error_behind(error: BaseException | None) -> UserError | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from experiments.command import Command, run
+from experiments.command import SHORTHAND, Command, run
 
 if TYPE_CHECKING:
     from experiments.cli import ExperimentCLI
@@ -30,17 +30,7 @@ COMMAND = Command(
             "on RefCOCO, whose polygons can overlap: the data must read targets as the base recipe does",
         ),
     ),
-    shorthand={
-        "alpha": "model.alpha",
-        "beta": "model.beta",
-        "clip": "model.clip",
-        "limit": "data.limit",
-        "method": "model.method",
-        "precisions": "model.precisions",
-        "proposals": "model.proposals",
-        "recipe": "model.recipe",
-        "split": "data.split",
-    },
+    shorthand={**SHORTHAND, "method": "model.method", "precisions": "model.precisions"},
     groups=("data", "proposals"),
     explained=(
         ("model", "gl_ris/effects.py", "RecipeEffects"),
@@ -66,30 +56,25 @@ def measure(cli: ExperimentCLI) -> Path | None:
 
     from experiments.effects_files import write_effects
     from experiments.effects_table import EffectsTable
-    from experiments.evaluate import predict
+    from experiments.evaluate import carry_out
     from experiments.recorder import Recorder
-    from experiments.wandb_log import log_run
     from gl_ris.results import read_predictions
 
-    folder = predict(cli, Recorder)
-    if folder is None:
-        return None
-    document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    records = read_predictions(folder / "predictions.jsonl")
-    rows = EffectsTable(cast("Any", cli.model), cli.datamodule, records).rows()
-    print(f"\n{write_effects(folder, rows, document)}\n\nRun folder   {folder}")
-    log_run(folder, cli.config.wandb)
-    return folder
+    def report(folder: Path) -> None:
+        document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        records = read_predictions(folder / "predictions.jsonl")
+        rows = EffectsTable(cast("Any", cli.model), cli.datamodule, records).rows()
+        print(f"\n{write_effects(folder, rows, document)}\n\nRun folder   {folder}")
+
+    return carry_out(cli, Recorder, report)
 
 
 def main() -> None:
     """Measure what the command line describes."""
-    import datamodules.known  # noqa: F401  so that data.class_path takes short names
-    from datamodules.base import RISDataModule
-    from experiments.cli import ExperimentCLI
+    from experiments.cli import parts_of
     from gl_ris.effects import RecipeEffects
 
-    measure(ExperimentCLI(COMMAND, RecipeEffects, RISDataModule))
+    measure(parts_of(COMMAND, RecipeEffects))
 
 
 if __name__ == "__main__":

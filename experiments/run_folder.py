@@ -19,6 +19,27 @@ _FILES = (
 _OVERLAYS = "overlays"
 
 
+def check_is_no_file(path: Path) -> None:
+    """Check that there is a folder at ``path``, or nothing.
+
+    Raises:
+        UserError: There is a file, or there can be nothing of such a name.
+    """
+    try:
+        file = path.exists() and not path.is_dir()
+    except OSError as error:
+        raise cannot_be_made(path, error) from error
+    if file:
+        raise UserError(f"The run folder '{path}' is a file; name another one by run_dir=FOLDER.")
+
+
+def cannot_be_made(path: Path, error: OSError) -> UserError:
+    """Build the error for a folder that cannot be made, for the caller to raise."""
+    return UserError(
+        f"The run folder '{path}' cannot be made ({error.strerror}); name another one by run_dir=FOLDER."
+    )
+
+
 class RunFolder:
     """A new folder for one run.
 
@@ -67,10 +88,7 @@ class RunFolder:
                 self._make(self.given)
                 self._clear()
         except OSError as error:
-            raise UserError(
-                f"The run folder '{self._path or RUNS}' cannot be made ({error.strerror}); "
-                "name another one by run_dir=FOLDER."
-            ) from error
+            raise cannot_be_made(self._path or RUNS, error) from error
         return self.path
 
     def discard_if_empty(self) -> bool:
@@ -90,8 +108,7 @@ class RunFolder:
         return True
 
     def _check(self, path: Path) -> None:
-        if path.exists() and not path.is_dir():
-            raise UserError(f"The run folder '{path}' is a file; name another one by run_dir=FOLDER.")
+        check_is_no_file(path)
         if not self.overwrite and path.is_dir() and any(path.iterdir()):
             raise UserError(
                 f"The run folder '{path}' is not empty; name another one, or replace the run in it by "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from experiments.command import Command, run
+from experiments.command import SHORTHAND, Command, run
 
 if TYPE_CHECKING:
     from experiments.cli import ExperimentCLI
@@ -28,17 +28,11 @@ COMMAND = Command(
         ("--trainer.devices=2", "two processes (or GPUs); the figures stay the same bit for bit"),
     ),
     shorthand={
-        "alpha": "model.alpha",
+        **SHORTHAND,
         "alphas": "model.alphas",
-        "beta": "model.beta",
         "betas": "model.betas",
-        "clip": "model.clip",
-        "limit": "data.limit",
         "masked_blocks": "model.masked_blocks",
         "precision": "model.precision",
-        "proposals": "model.proposals",
-        "recipe": "model.recipe",
-        "split": "data.split",
     },
     groups=("data", "proposals"),
     explained=(
@@ -63,20 +57,17 @@ def sweep(cli: ExperimentCLI) -> Path | None:
     """
     import json
 
-    from experiments.evaluate import predict
+    from experiments.evaluate import carry_out
     from experiments.sweep_record import JSON, SweepRecorder, draw_heat_maps
-    from experiments.wandb_log import log_run
     from gl_ris.results import format_table
 
-    folder = predict(cli, SweepRecorder)
-    if folder is None:
-        return None
-    document = json.loads((folder / JSON).read_text(encoding="utf-8"))
-    pictures = draw_heat_maps(folder, cast("Any", cli.model), document)
-    print(f"\n{format_table(document)}\n{remarks(document)}\n\nHeat maps    {', '.join(map(str, pictures))}")
-    print(f"Run folder   {folder}")
-    log_run(folder, cli.config.wandb)
-    return folder
+    def report(folder: Path) -> None:
+        document = json.loads((folder / JSON).read_text(encoding="utf-8"))
+        pictures = draw_heat_maps(folder, cast("Any", cli.model), document)
+        print(f"\n{format_table(document)}\n{remarks(document)}\n")
+        print(f"Heat maps    {', '.join(map(str, pictures))}\nRun folder   {folder}")
+
+    return carry_out(cli, SweepRecorder, report)
 
 
 def remarks(document: dict[str, Any]) -> str:
@@ -96,12 +87,10 @@ def remarks(document: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run the sweep that the command line describes."""
-    import datamodules.known  # noqa: F401  so that data.class_path takes short names
-    from datamodules.base import RISDataModule
-    from experiments.cli import ExperimentCLI
+    from experiments.cli import parts_of
     from gl_ris.sweep import Sweep
 
-    sweep(ExperimentCLI(COMMAND, Sweep, RISDataModule))
+    sweep(parts_of(COMMAND, Sweep))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ finished run whole when a later one fails.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.command import ROOT
+from experiments.finished_results import check_methods, read_results
 from experiments.zero_shot import COMMAND as ZERO_SHOT
 from gl_ris.errors import EvaluationError, UserError
 
@@ -57,10 +57,13 @@ def plan(described: Sequence[tuple[str, list[str]]], folder: Path | None, overwr
         UserError: A setting, file or model is wrong, two runs are the same, or a finished one in the folder
             had other settings.
     """
+    from experiments.cli import parts_of
+    from gl_ris.zero_shot import ZeroShotRIS
+
     runs: list[Run] = []
     checked_models = False
     for label, arguments in described:
-        cli = _parsed(arguments)
+        cli = parts_of(ZERO_SHOT, ZeroShotRIS, list(arguments))
         data, settings = cli.datamodule, cli.settings()
         name = f"{data.dataset_name}-{data.partition}-{data.split}".replace(os.sep, "_")
         if name in [run.name for run in runs]:
@@ -95,16 +98,7 @@ def perform(run: Run, folder: Path) -> Mapping[str, Any]:
             f"{run.label} was not evaluated, see above. What is finished is in '{folder}'; the same command "
             f"with run_dir={folder} goes on from there."
         )
-    return _read(path / "results.json")
-
-
-def _parsed(arguments: Sequence[str]) -> Any:
-    import datamodules.known  # noqa: F401  so that data.class_path takes short names
-    from datamodules.base import RISDataModule
-    from experiments.cli import ExperimentCLI
-    from gl_ris.zero_shot import ZeroShotRIS
-
-    return ExperimentCLI(ZERO_SHOT, ZeroShotRIS, RISDataModule, args=list(arguments))
+    return read_results(path / "results.json")
 
 
 def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -117,23 +111,16 @@ def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     from gl_ris.files import plain
 
-    found = _read(path / "results.json")
-    difference = first_difference(_essence(found.get("config", {})), _essence(plain(settings)))
+    found = read_results(path / "results.json")
+    difference = first_difference(_essence(found["config"]), _essence(plain(settings)))
     if difference:
         raise UserError(
             f"The finished run in '{path}' had other settings ({difference}); name another run_dir, or run "
             "everything anew by overwrite=true."
         )
+    titles = [variant["title"] for variant in settings["model"]["methods"]]
+    check_methods(found, titles, path / "results.json")
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"The results in '{path}' cannot be read ({error}); delete them to run it again."
-        ) from error
 
 
 def _essence(settings: Mapping[str, Any]) -> dict[str, Any]:

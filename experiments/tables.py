@@ -172,24 +172,25 @@ def _write(folder: Path, table: Any, settings: dict[str, Any]) -> None:
 
 def _checked_folder(path: Path, overwrite: bool) -> Path:
     """Check that a folder is new, empty, or a table's."""
+    from experiments.run_folder import check_is_no_file
+
+    check_is_no_file(path)
     mark = path / "config.yaml"
-    if path.exists() and not path.is_dir():
-        raise UserError(f"The run folder '{path}' is a file; name another one by run_dir=FOLDER.")
     used = path.is_dir() and any(path.iterdir())
-    if used and not overwrite and not (mark.is_file() and mark.read_text(encoding="utf-8").startswith(_MARK)):
+    if used and not overwrite and not (mark.is_file() and mark.read_bytes().startswith(_MARK.encode())):
         raise UserError(f"The run folder '{path}' holds something else than a table; name another one.")
     return path
 
 
 def _made_folder(given: Path | None) -> Path:
-    from experiments.run_folder import RunFolder
+    from experiments.run_folder import RunFolder, cannot_be_made
 
     if given is None:
         return RunFolder(COMMAND.name).create()
     try:
         given.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"The run folder '{given}' cannot be made ({error.strerror}).") from error
+        raise cannot_be_made(given, error) from error
     return given
 
 

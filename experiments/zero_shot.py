@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.command import Command, run
+from experiments.command import SHORTHAND, Command, run
 
 COMMAND = Command(
     name="zero_shot",
@@ -23,17 +23,7 @@ COMMAND = Command(
         ),
         ("--trainer.devices=2", "two processes (or GPUs); the figures stay the same bit for bit"),
     ),
-    shorthand={
-        "alpha": "model.alpha",
-        "beta": "model.beta",
-        "clip": "model.clip",
-        "limit": "data.limit",
-        "methods": "model.methods",
-        "precision": "model.precision",
-        "proposals": "model.proposals",
-        "recipe": "model.recipe",
-        "split": "data.split",
-    },
+    shorthand={**SHORTHAND, "methods": "model.methods", "precision": "model.precision"},
     groups=("data", "proposals"),
     explained=(
         ("model", "gl_ris/zero_shot.py", "ZeroShotRIS"),
@@ -44,13 +34,11 @@ COMMAND = Command(
 
 def main() -> None:
     """Run the experiment that the command line describes."""
-    import datamodules.known  # noqa: F401  so that data.class_path takes short names
-    from datamodules.base import RISDataModule
-    from experiments.cli import ExperimentCLI
+    from experiments.cli import parts_of
     from experiments.evaluate import evaluate
     from gl_ris.zero_shot import ZeroShotRIS
 
-    evaluate(ExperimentCLI(COMMAND, ZeroShotRIS, RISDataModule))
+    evaluate(parts_of(COMMAND, ZeroShotRIS))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,10 @@ def load_clip(
     if source.startswith((LOCAL, HUB)) and pretrained is not None:
         raise UserError(f"CLIP model '{name}' brings its own weights: leave out pretrained='{pretrained}'.")
     config = _model_config(name, source)
-    check_tower(name, config.get("vision_cfg", {}))
+    if not isinstance(config.get("vision_cfg"), dict):
+        mend = _mend(name, source, pretrained)
+        raise UserError(f"The configuration of CLIP model '{name}' says no image tower (vision_cfg); {mend}.")
+    check_tower(name, config["vision_cfg"])
     if not source.startswith((LOCAL, HUB)):
         _check_pretrained(name, pretrained, config)
     from open_clip import create_model, get_tokenizer
@@ -188,12 +191,13 @@ def _mend(name: str, source: str, pretrained: str | None) -> str:
 def _or_user_error(make: Callable[[], _T], what: str, mend: str) -> _T:
     from safetensors import SafetensorError
 
-    causes = (RuntimeError, OSError, ValueError, KeyError, TypeError, EOFError, ImportError)
+    causes = (RuntimeError, OSError, ValueError, LookupError, TypeError, EOFError, ImportError)
+    damage = (ArithmeticError, AttributeError, pickle.UnpicklingError, SafetensorError)
     try:
         return make()
     except UserError:
         raise
-    except (*causes, pickle.UnpicklingError, SafetensorError) as error:
+    except (*causes, *damage) as error:
         raise UserError(f"{what} ({_short(error)}); {mend}.") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -68,14 +69,25 @@ class RegionCLIP(nn.Module):
     def _read_preprocessing(self, config: dict[str, Any]) -> None:
         from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-        self.mean: tuple[float, ...] = tuple(config.get("mean", OPENAI_DATASET_MEAN))
-        self.std: tuple[float, ...] = tuple(config.get("std", OPENAI_DATASET_STD))
+        self.mean = self._colour("mean", config.get("mean", OPENAI_DATASET_MEAN))
+        self.std = self._colour("std", config.get("std", OPENAI_DATASET_STD))
         self.interpolation: Any = config.get("interpolation", "bicubic")
         if self.interpolation not in ("bicubic", "bilinear"):
             raise UserError(
                 f"CLIP model '{self.name}' asks for interpolation '{self.interpolation}' in preprocess_cfg; "
                 "set it to 'bicubic' or 'bilinear' in open_clip_config.json."
             )
+
+    def _colour(self, name: str, values: Any) -> tuple[float, ...]:
+        """Check three numbers; a standard deviation of zero would make every feature not a number."""
+        given = tuple(values) if isinstance(values, list | tuple) else ()
+        usable = [isinstance(value, int | float) and math.isfinite(value) for value in given]
+        if len(given) != 3 or not all(usable) or (name == "std" and min(given) <= 0):
+            raise UserError(
+                f"CLIP model '{self.name}' has {name} {values} in preprocess_cfg; it should be three numbers"
+                f"{', all positive' if name == 'std' else ''}, in open_clip_config.json."
+            )
+        return given
 
     @property
     def device(self) -> torch.device:

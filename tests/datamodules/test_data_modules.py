@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,13 @@ def test_unknown_names_list_what_is_there(
 ) -> None:
     with pytest.raises(UserError, match=match):
         RefCOCO(many_images, *arguments).setup()
+
+
+def test_a_split_without_expressions_is_told(many_images: Path) -> None:
+    path = many_images / "many" / "refs(toy).p"
+    path.write_bytes(pickle.dumps([{**ref, "sentences": []} for ref in pickle.loads(path.read_bytes())]))
+    with pytest.raises(UserError, match=r"Split 'val' of many \(toy\) has no expression; choose another"):
+        many(many_images).setup()
 
 
 def test_a_missing_root_is_named(tmp_path: Path) -> None:

@@ -169,3 +169,9 @@ def test_a_damaged_cache_says_so(small_world: Path, tmp_path: Path, monkeypatch:
     refs.write_bytes(refs.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"refs\(shapes\)\.p.*Delete the folder"):
         _ = RefShapes().records
+    with pytest.raises(UserError, match=r"refs\(shapes\)\.p.*Delete the folder") as caught:
+        RefShapes().setup()
+    assert str(caught.value).count("Delete the folder") == 1
+    shutil.rmtree(tmp_path / "cache" / EVALUATION / "images")
+    with pytest.raises(UserError, match=r"None of the images .*Delete the folder .* drawn anew"):
+        RefShapes("refshapes").setup()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -14,26 +13,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.command import exit_code
+from tiny_clips import save_clip
+
 ROOT = Path(__file__).parents[2]
 SIZES = [(45, 70), (50, 40), (64, 64), (40, 60), (61, 47)]
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
 EXPRESSIONS = ("the {} square", "{} square above the star", "left {} dog")
 
 
-def _tiny_clip(folder: Path, kind: str) -> Path:
-    spec = importlib.util.spec_from_file_location("tiny_clips", ROOT / "tests" / "gl_ris" / "conftest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.save_clip(folder, kind)
-
-
 @pytest.fixture(scope="session")
 def clip_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Names of two tiny CLIPs by kind of tower."""
     base = tmp_path_factory.mktemp("clips")
-    return {kind: f"local-dir:{_tiny_clip(base / kind, kind)}" for kind in ("vit", "resnet")}
+    return {kind: f"local-dir:{save_clip(base / kind, kind)}" for kind in ("vit", "resnet")}
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +86,36 @@ def write_toy(root: Path, sizes: list[tuple[int, int]]) -> Path:
 
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+RunHere = Callable[..., tuple[int, str, str]]
+Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def run_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> RunHere:
+    """Run a command, given as its module, in this process; gives exit code, output and error output."""
+
+    def start(module: Any, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [module.COMMAND.name, *arguments])
+        code = exit_code(module.main)
+        return code, *capfd.readouterr()
+
+    return start
+
+
+@pytest.fixture
+def refusal(run_command: RunHere) -> Refusal:
+    """Run a command, check that it refuses in one line, with code 2, before any work, and give the line."""
+
+    def start(module: Any, *arguments: str) -> str:
+        before = sorted(Path().rglob("*"))
+        code, _, error = run_command(module, *arguments)
+        assert code == 2
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert sorted(Path().rglob("*")) == before
+        return error
+
+    return start
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import tables
+from experiments import sweep, tables
 from experiments.command import CONFIGS, Command
 from experiments.help import help_text
 from experiments.zero_shot import COMMAND
@@ -55,7 +55,6 @@ def test_help_explains_options_from_the_source() -> None:
     text = help_text(COMMAND)
     for expected in (
         "model.alpha=0.5 and --model.alpha=0.5 mean the same",
-        "[0.85]",
         "Share of the global visual feature",
         "data.split",
         "trainer.devices",
@@ -70,6 +69,27 @@ def test_help_explains_options_from_the_source() -> None:
         path.stem for path in (ROOT / "configs" / "data").glob("*.yaml")
     )
     assert "``" not in text
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "default"),
+    [
+        (COMMAND, "model.alpha", "[0.4]"),
+        (COMMAND, "model.beta", "[0.5]"),
+        (COMMAND, "model.methods", "[global_local]"),
+        (COMMAND, "model.proposals", "[Felzenszwalb]"),
+        (COMMAND, "data.dataset", "[refshapesg]"),
+        (sweep.COMMAND, "model.alpha", "[0.4]"),
+        (tables.COMMAND, "data", "[refshapes, refshapes+, refshapesg]"),
+        (tables.COMMAND, "encoders", "{rn: refshapes-rn, vit: refshapes-vit}"),
+    ],
+)
+def test_defaults_are_those_that_a_run_without_options_has(
+    command: Command, option: str, default: str
+) -> None:
+    lines = help_text(command).partition(f"\n  {option} ")[2].splitlines()
+    others = [number for number, line in enumerate(lines) if number and not line.startswith(" " * 10)]
+    assert " ".join(" ".join(lines[: others[0]]).split()).endswith(f" {default}")
 
 
 def test_options_without_a_prefix_are_explained_too() -> None:

@@ -110,6 +110,16 @@ NESTED_UNION = UNION.format(
             id="no-value",
         ),
         pytest.param(
+            "argument -c/--config: expected one argument",
+            "config needs a value: config=VALUE.",
+            id="no-value-of-an-option-with-a-letter",
+        ),
+        pytest.param(
+            "Unexpected config: model:",
+            "model holds options, but is empty; leave it out, or give model.NAME=VALUE.",
+            id="options-that-are-empty",
+        ),
+        pytest.param(
             "Something\n\n  - else\nentirely\nand more", "Something else entirely", id="anything-else"
         ),
     ],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,6 @@ import torch
 
 from datamodules.records import ImageRecord, Referent, Segmentation
 from experiments import recipe_effects, zero_shot
-from experiments.command import exit_code
 from experiments.effects_files import markdown, write_effects
 from experiments.effects_table import EffectsTable, Row
 from gl_ris.effects import ALL, BASE, RecipeEffects
@@ -184,15 +183,9 @@ def test_the_files_hold_the_same_rows(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process; gives exit code, output and error output."""
-
-    def start(*arguments: str, main: Callable[[], None] = recipe_effects.main) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["recipe_effects", *arguments])
-        code = exit_code(main)
-        return code, *capsys.readouterr()
-
-    return start
+def run_here(run_command: Run) -> Run:
+    """Run this command in this process; gives exit code, output and error output."""
+    return partial(run_command, recipe_effects)
 
 
 @pytest.fixture
@@ -200,7 +193,9 @@ def toy(toy: list[str]) -> list[str]:
     return [*(argument for argument in toy if not argument.startswith("methods=")), "limit=3", "alpha=0.85"]
 
 
-def test_each_row_has_the_figures_of_a_run_of_its_own(run_here: Run, toy: list[str], tmp_path: Path) -> None:
+def test_each_row_has_the_figures_of_a_run_of_its_own(
+    run_here: Run, run_command: Run, toy: list[str], tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     code, output, _ = run_here(*toy, "precisions=bf16", f"run_dir={run}")
     assert code == 0
@@ -214,7 +209,7 @@ def test_each_row_has_the_figures_of_a_run_of_its_own(run_here: Run, toy: list[s
         (["precision=bf16"], "precision"),
     ):
         alone = tmp_path / name
-        assert run_here(*toy, *arguments, f"run_dir={alone}", main=zero_shot.main)[0] == 0
+        assert run_command(zero_shot, *toy, *arguments, f"run_dir={alone}")[0] == 0
         document = json.loads((alone / "results.json").read_text())
         assert rows[name]["figures"] == document["methods"]["Global-Local"], name
         assert rows[name]["expressions"] == document["n_expressions_evaluated"] == 27
@@ -233,9 +228,6 @@ def test_each_row_has_the_figures_of_a_run_of_its_own(run_here: Run, toy: list[s
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(
-    arguments: list[str], said: str, run_here: Run, toy: list[str]
+    arguments: list[str], said: str, refusal: Callable[..., str], toy: list[str]
 ) -> None:
-    code, _, error = run_here(*toy, *arguments)
-    assert code == 2
-    assert said in error
-    assert not list(Path().iterdir())
+    assert said in refusal(recipe_effects, *toy, *arguments)

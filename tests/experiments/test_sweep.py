@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import yaml
 from PIL import Image
 
 from experiments import sweep, zero_shot
-from experiments.command import exit_code
 from experiments.help import help_text
 
 Run = Callable[..., tuple[int, str, str]]
@@ -23,15 +22,9 @@ GRID = ["alphas=[0,0.5,0.85]", "betas=3", "masked_blocks=[1,3]"]
 
 
 @pytest.fixture
-def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process; gives exit code, output and error output."""
-
-    def start(*arguments: str, main: Callable[[], None] = sweep.main) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sweep", *arguments])
-        code = exit_code(main)
-        return code, *capsys.readouterr()
-
-    return start
+def run_here(run_command: Run) -> Run:
+    """Run this command in this process; gives exit code, output and error output."""
+    return partial(run_command, sweep)
 
 
 @pytest.fixture
@@ -49,10 +42,10 @@ def cells(folder: Path) -> list[dict[str, str]]:
 
 
 def test_a_sweep_leaves_every_cell_the_best_ones_and_pictures(
-    run_here: Run, toy: list[str], tmp_path: Path
+    run_here: Run, run_command: Run, toy: list[str], tmp_path: Path
 ) -> None:
     run, alone = tmp_path / "run", tmp_path / "alone"
-    code, output, _ = run_here(*toy, *GRID, f"run_dir={run}")
+    code, output, _ = run_here(*toy, *GRID, "alpha=0.85", f"run_dir={run}")
     assert code == 0
     assert sorted(path.name for path in run.iterdir()) == [
         "config.yaml",
@@ -73,7 +66,7 @@ def test_a_sweep_leaves_every_cell_the_best_ones_and_pictures(
     for name in ("oIoU", "mIoU"):
         assert found["best"][name][name] == max(float(row[name]) for row in rows)
     # the default cell once more, by the other command
-    code, _, _ = run_here(*toy, "limit=5", "alpha=0.85", "beta=0.5", f"run_dir={alone}", main=zero_shot.main)
+    code, _, _ = run_command(zero_shot, *toy, "limit=5", "alpha=0.85", "beta=0.5", f"run_dir={alone}")
     assert code == 0
     figures = document(alone, "results.json")["methods"]["Global-Local"]
     assert found["default"] == {"alpha": 0.85, "beta": 0.5, "masked_blocks": 3, **figures}
@@ -116,12 +109,9 @@ def test_a_default_off_the_grid_is_said_and_a_sweep_can_be_replaced(
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(
-    arguments: list[str], said: str, run_here: Run, toy: list[str]
+    arguments: list[str], said: str, refusal: Callable[..., str], toy: list[str]
 ) -> None:
-    code, _, error = run_here(*toy, *arguments)
-    assert code == 2
-    assert said in error
-    assert not list(Path().iterdir())
+    assert said in refusal(sweep, *toy, *arguments)
 
 
 @pytest.mark.ddp
@@ -148,3 +138,8 @@ def test_help_explains_the_axes_and_warns_of_tuning() -> None:
     text = help_text(sweep.COMMAND)
     for expected in ("model.alphas", "model.masked_blocks", "split=train", "masked_blocks=[1,2,3,4]", "[21]"):
         assert expected in text
+
+
+def test_the_default_cell_is_that_of_zero_shot() -> None:
+    defaults = [yaml.safe_load(module.COMMAND.config.read_text())["model"] for module in (sweep, zero_shot)]
+    assert [model["alpha"] for model in defaults] == [0.4, 0.4]

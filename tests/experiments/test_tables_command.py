@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from experiments import tables
-from experiments.command import exit_code
 from gl_ris.results import read_predictions
 
 Run = Callable[..., tuple[int, str, str]]
@@ -36,15 +35,9 @@ ROWS = [
 
 
 @pytest.fixture
-def run_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process, its runs in theirs; gives exit code, output and error output."""
-
-    def start(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tables", *arguments])
-        code = exit_code(tables.main)
-        return code, *capfd.readouterr()
-
-    return start
+def run_here(run_command: Run) -> Run:
+    """Run this command in this process; gives exit code, output and error output."""
+    return partial(run_command, tables)
 
 
 @pytest.fixture

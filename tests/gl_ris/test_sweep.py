@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from gl_ris.clip import RegionCLIP
 from gl_ris.errors import EvaluationError, UserError
@@ -21,47 +18,11 @@ from gl_ris.recipe import Recipe
 from gl_ris.scorers.global_local import GlobalLocal
 from gl_ris.sweep import Cell, GlobalLocalGrid, Sweep, axis
 from gl_ris.zero_shot import ZeroShotRIS
+from toy_scenes import Data, Scene, run
 
 ALPHAS, BETAS, BLOCKS = [0.0, 0.4, 0.85, 1.0], [0.0, 0.5, 1.0], [0, 1, 3]
 EXPRESSIONS = ["the red star", "a big dog above the blue square", "left circle"]
 PHRASES = ["the red star", "a big dog", "left circle"]
-
-
-@dataclass(frozen=True)
-class Scene:
-    image: Tensor
-    expressions: list[str]
-    targets: Tensor
-    referents: Tensor
-    image_id: int
-    ref_ids: list[int]
-    sent_ids: list[int]
-    index: int
-    proposals: Proposals | None
-    error: str | None = None
-
-    def to(self, *_: Any, **__: Any) -> Scene:
-        return self
-
-
-class Data(LightningDataModule):
-    """A data module of given scenes."""
-
-    proposals_name = "ground_truth"
-
-    def __init__(self, scenes: list[Scene]) -> None:
-        super().__init__()
-        self.scenes, self.n_images = scenes, len(scenes)
-        self.n_expressions = len(self.expressions())
-
-    def expressions(self) -> list[str]:
-        return [text for scene in self.scenes for text in scene.expressions]
-
-    def check_world_size(self, world_size: int) -> None:
-        assert world_size <= self.n_images
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.scenes, batch_size=None, collate_fn=lambda scene: scene)
 
 
 def make_scene(index: int, image: Tensor, masks: Tensor) -> Scene:
@@ -89,12 +50,7 @@ def names(clip_folder: Callable[..., Path]) -> dict[str, str]:
 
 
 def predict(model: ZeroShotRIS, scenes: list[Scene]) -> Any:
-    trainer = Trainer(
-        accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_checkpointing=False
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer.predict(model, datamodule=Data(scenes), return_predictions=False)
+    run(model, Data(scenes))
     return model.evaluation
 
 

@@ -1,69 +1,22 @@
+"""A run of ZeroShotRIS: its figures, its records, its work, and the settings it refuses."""
+
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gl_ris.clip.context import ImageContext
 from gl_ris.clip.text_tower import TextTower
-from gl_ris.errors import EvaluationError, UserError
+from gl_ris.errors import UserError
 from gl_ris.proposals.base import ProposalGenerator, Proposals
-from gl_ris.results import Prediction
-from gl_ris.scorers import Scorer, available_scorers
+from gl_ris.scorers import available_scorers
 from gl_ris.zero_shot import ZeroShotRIS
-
-HEIGHT, WIDTH = 20, 30
-
-
-class Told(Scorer):
-    """Chooses the proposal that the expression ends with; NaN for "nan"; fails on an image of value 13."""
-
-    name, title = "told", "Told"
-
-    def texts(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None = None) -> list[str]:
-        return []
-
-    def score(
-        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
-    ) -> Tensor:
-        if int(context.image[0, 0, 0]) == 13:
-            raise RuntimeError("unlucky\nimage")
-        scores = torch.zeros(len(expressions), len(context.masks))
-        for row, text in enumerate(expressions):
-            last = text.split()[-1]
-            scores[row] = float("nan") if last == "nan" else 0.0
-            if last != "nan":
-                scores[row, int(last)] = 1.0
-        return scores
-
-
-TOLD = f"{__name__}.Told"
-
-
-@dataclass(frozen=True)
-class Scene:
-    image: Tensor
-    expressions: list[str]
-    targets: Tensor
-    referents: Tensor
-    image_id: int
-    ref_ids: list[int]
-    sent_ids: list[int]
-    index: int
-    proposals: Proposals | None
-    error: str | None = None
-
-    def to(self, device: Any, **_: Any) -> Scene:
-        return self
+from toy_scenes import HEIGHT, WIDTH, Data, make_scene
 
 
 class Halves(ProposalGenerator):
@@ -82,72 +35,6 @@ class Halves(ProposalGenerator):
         masks = torch.zeros(2, *image.shape[1:], dtype=torch.bool)
         masks[0, :, :15], masks[1, :, 15:] = True, True
         return Proposals.from_masks(masks)
-
-
-class Data(LightningDataModule):
-    """A data module of given scenes."""
-
-    def __init__(self, scenes: list[Scene], proposals_name: str | None = "ground_truth") -> None:
-        super().__init__()
-        self.scenes, self.proposals_name = scenes, proposals_name
-        self.n_images = len(scenes)
-        self.n_expressions = len(self.expressions())
-
-    def expressions(self) -> list[str]:
-        return [text for scene in self.scenes for text in scene.expressions]
-
-    def check_world_size(self, world_size: int) -> None:
-        if world_size > self.n_images:
-            raise UserError(f"{self.n_images} images for {world_size} processes")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.scenes, batch_size=None, collate_fn=lambda scene: scene)
-
-
-def make_scene(index: int, texts: Sequence[str], value: int = 100, **changes: Any) -> Scene:
-    """Two targets, referred to in turns, and three proposals: each target, and both together."""
-    targets = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.bool)
-    targets[0, 2:8, 3 : 9 + index], targets[1, 10:18, 12:28] = True, True
-    masks = torch.cat([targets, targets.any(dim=0, keepdim=True)])
-    image = torch.full((3, HEIGHT, WIDTH), value, dtype=torch.uint8)
-    referents = torch.arange(len(texts)) % 2
-    scene = Scene(
-        image=image,
-        expressions=list(texts),
-        targets=targets,
-        referents=referents,
-        image_id=1000 + index,
-        ref_ids=(10 * index + referents).tolist(),
-        sent_ids=list(range(len(texts))),
-        index=index,
-        proposals=Proposals.from_masks(masks),
-    )
-    return replace(scene, **changes)
-
-
-def no_proposals(count: int = 0) -> Proposals:
-    return Proposals.from_masks(torch.zeros(count, HEIGHT, WIDTH, dtype=torch.bool))
-
-
-@pytest.fixture(scope="module")
-def vit(clip_folder: Callable[..., Path]) -> str:
-    return f"local-dir:{clip_folder('vit')}"
-
-
-@pytest.fixture
-def predict(vit: str) -> Callable[..., tuple[ZeroShotRIS, list[Prediction]]]:
-    def run(data: Any, methods: Any = TOLD, **settings: Any) -> tuple[ZeroShotRIS, list[Prediction]]:
-        model = ZeroShotRIS(clip=vit, methods=methods, **settings)
-        trainer = Trainer(
-            accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_checkpointing=False
-        )
-        given = {"datamodule": data} if isinstance(data, Data) else {"dataloaders": data}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            batches = trainer.predict(model, **given)
-        return model, [record for batch in batches or [] for record in batch]
-
-    return run
 
 
 def test_figures_are_those_of_a_loop_over_pixels(predict: Callable[..., Any]) -> None:
@@ -174,86 +61,6 @@ def test_figures_are_those_of_a_loop_over_pixels(predict: Callable[..., Any]) ->
         (scene.index, int(text[-1])) for scene in data.scenes for text in scene.expressions
     ]
     assert (found.n_images, found.n_evaluated, found.failures) == (3, 15, {})
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"proposals": no_proposals()}, "no proposals"),
-        ({"proposals": no_proposals(4)}, "no proposals"),
-        ({"error": "image file is missing", "proposals": None}, "image file is missing"),
-        ({"value": 13}, "Told: RuntimeError: unlucky"),
-        ({"texts": ["take nan", "take nan"]}, "score is not a number"),
-    ],
-    ids=["none", "only-empty-ones", "unreadable", "scoring-raises", "nan"],
-)
-def test_what_cannot_be_chosen_is_a_counted_miss(
-    changes: dict[str, Any], reason: str, predict: Callable[..., Any]
-) -> None:
-    changes = {"texts": ["take 0", "take 1"], **changes}
-    bad = make_scene(1, **changes)
-    model, records = predict(Data([make_scene(0, ["take 0", "take 1"]), bad]))
-    found = model.evaluation
-    good_area = 6 * 6 + 8 * 16
-    missed_area = 6 * 7 + 8 * 16
-    assert found.methods["Told"]["oIoU"] == pytest.approx(100 * good_area / (good_area + missed_area))
-    assert found.methods["Told"]["mIoU"] == 50
-    assert found.failures == {reason: 2}
-    assert (found.n_images, found.n_evaluated, found.n_skipped) == (2, 4, 0)
-    assert [r.failure for r in records] == [None, None, reason, reason]
-    assert [(r.choice, r.score, r.segmentation, r.intersection) for r in records[2:]] == [
-        (None, None, None, 0)
-    ] * 2
-
-
-def test_the_upper_bound_does_not_suffer_from_a_method_that_fails(predict: Callable[..., Any]) -> None:
-    scenes = [make_scene(0, ["take 0"]), make_scene(1, ["take 0"], value=13)]
-    model, records = predict(Data(scenes), methods=[TOLD, "random"])
-    assert model.evaluation.upper_bound["oIoU"] == 100
-    assert model.evaluation.failures == {"Told: RuntimeError: unlucky": 1}
-    assert [(r.method, r.failure is None) for r in records] == [
-        ("Told", True),
-        ("Random", True),
-        ("Told", False),
-        ("Random", True),
-    ]
-
-
-def test_a_failure_is_told_once_with_its_traceback(
-    predict: Callable[..., Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    predict(Data([make_scene(0, ["take 0"]), *(make_scene(i, ["take 0"], value=13) for i in (1, 2, 3))]))
-    (told,) = [entry for entry in caplog.records if entry.name == "gl_ris.zero_shot"]
-    assert "1001" in told.getMessage()
-    assert told.exc_info is not None
-
-
-def test_a_bug_that_fails_every_image_is_an_error(predict: Callable[..., Any]) -> None:
-    data = Data([make_scene(i, ["take 0"], value=13) for i in range(3)])
-    with pytest.raises(EvaluationError, match=r"Not one expression .* Told: RuntimeError: unlucky \(3\)"):
-        predict(data)
-
-
-def test_images_that_go_missing_on_the_way_are_an_error(predict: Callable[..., Any]) -> None:
-    data = Data([make_scene(0, ["take 0"])])
-    data.n_expressions = 2
-    with pytest.raises(
-        EvaluationError, match="Evaluated 1 images with 1 expressions, but the split has 1 with 2"
-    ):
-        predict(data)
-
-
-def test_a_recipe_can_leave_out_images_without_proposals(predict: Callable[..., Any]) -> None:
-    from gl_ris.recipe import Recipe
-
-    recipe = Recipe(skip_images_without_proposals=True)
-    scenes = [make_scene(0, ["take 0"]), make_scene(1, ["take 0", "take 1"], proposals=no_proposals())]
-    model, records = predict(Data(scenes), recipe=recipe)
-    found = model.evaluation
-    assert (found.methods["Told"]["oIoU"], found.upper_bound["oIoU"]) == (100, 100)
-    assert (found.n_images, found.n_evaluated, found.n_skipped) == (2, 1, 2)
-    assert found.failures == {"skipped, no proposals": 2}
-    assert len(records) == 3
 
 
 def test_proposals_are_made_only_for_scenes_that_bring_none(predict: Callable[..., Any]) -> None:

@@ -1,0 +1,91 @@
+"""What cannot be chosen, scored or read: counted, told, or the end of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gl_ris.errors import EvaluationError
+from toy_scenes import TOLD, Data, make_scene, no_proposals
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"proposals": no_proposals()}, "no proposals"),
+        ({"proposals": no_proposals(4)}, "no proposals"),
+        ({"error": "image file is missing", "proposals": None}, "image file is missing"),
+        ({"value": 13}, "Told: RuntimeError: unlucky"),
+        ({"texts": ["take nan", "take nan"]}, "score is not a number"),
+    ],
+    ids=["none", "only-empty-ones", "unreadable", "scoring-raises", "nan"],
+)
+def test_what_cannot_be_chosen_is_a_counted_miss(
+    changes: dict[str, Any], reason: str, predict: Callable[..., Any]
+) -> None:
+    changes = {"texts": ["take 0", "take 1"], **changes}
+    bad = make_scene(1, **changes)
+    model, records = predict(Data([make_scene(0, ["take 0", "take 1"]), bad]))
+    found = model.evaluation
+    good_area = 6 * 6 + 8 * 16
+    missed_area = 6 * 7 + 8 * 16
+    assert found.methods["Told"]["oIoU"] == pytest.approx(100 * good_area / (good_area + missed_area))
+    assert found.methods["Told"]["mIoU"] == 50
+    assert found.failures == {reason: 2}
+    assert (found.n_images, found.n_evaluated, found.n_skipped) == (2, 4, 0)
+    assert [r.failure for r in records] == [None, None, reason, reason]
+    assert [(r.choice, r.score, r.segmentation, r.intersection) for r in records[2:]] == [
+        (None, None, None, 0)
+    ] * 2
+
+
+def test_the_upper_bound_does_not_suffer_from_a_method_that_fails(predict: Callable[..., Any]) -> None:
+    scenes = [make_scene(0, ["take 0"]), make_scene(1, ["take 0"], value=13)]
+    model, records = predict(Data(scenes), methods=[TOLD, "random"])
+    assert model.evaluation.upper_bound["oIoU"] == 100
+    assert model.evaluation.failures == {"Told: RuntimeError: unlucky": 1}
+    assert [(r.method, r.failure is None) for r in records] == [
+        ("Told", True),
+        ("Random", True),
+        ("Told", False),
+        ("Random", True),
+    ]
+
+
+def test_a_failure_is_told_once_with_its_traceback(
+    predict: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    predict(Data([make_scene(0, ["take 0"]), *(make_scene(i, ["take 0"], value=13) for i in (1, 2, 3))]))
+    (told,) = [entry for entry in caplog.records if entry.name == "gl_ris.zero_shot"]
+    assert "1001" in told.getMessage()
+    assert told.exc_info is not None
+
+
+def test_a_bug_that_fails_every_image_is_an_error(predict: Callable[..., Any]) -> None:
+    data = Data([make_scene(i, ["take 0"], value=13) for i in range(3)])
+    with pytest.raises(EvaluationError, match=r"Not one expression .* Told: RuntimeError: unlucky \(3\)"):
+        predict(data)
+
+
+def test_images_that_go_missing_on_the_way_are_an_error(predict: Callable[..., Any]) -> None:
+    data = Data([make_scene(0, ["take 0"])])
+    data.n_expressions = 2
+    with pytest.raises(
+        EvaluationError, match="Evaluated 1 images with 1 expressions, but the split has 1 with 2"
+    ):
+        predict(data)
+
+
+def test_a_recipe_can_leave_out_images_without_proposals(predict: Callable[..., Any]) -> None:
+    from gl_ris.recipe import Recipe
+
+    recipe = Recipe(skip_images_without_proposals=True)
+    scenes = [make_scene(0, ["take 0"]), make_scene(1, ["take 0", "take 1"], proposals=no_proposals())]
+    model, records = predict(Data(scenes), recipe=recipe)
+    found = model.evaluation
+    assert (found.methods["Told"]["oIoU"], found.upper_bound["oIoU"]) == (100, 100)
+    assert (found.n_images, found.n_evaluated, found.n_skipped) == (2, 1, 2)
+    assert found.failures == {"skipped, no proposals": 2}
+    assert len(records) == 3
