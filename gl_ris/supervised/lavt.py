@@ -146,7 +146,7 @@ class LAVT(nn.Module):
         return F.interpolate(logits, pixels.shape[2:], mode="bilinear", align_corners=True)
 
     def _stages(self, pixels: Tensor, words: Tensor, mask: Tensor) -> list[Tensor]:
-        """Return what each stage hands to the decoder, ``(B, C, h, w)``: what was fused, not the gated sum."""
+        """Return what each stage hands to the decoder, ``(B, C, h, w)``: what was fused, not the sum."""
         stream, outputs = self.visual.patch_embed(pixels), []
         for stage, pwam, gate, norm in zip(
             self.visual.layers, self.pwam, self.gate, self.out_norm, strict=True
