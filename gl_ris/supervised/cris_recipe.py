@@ -65,7 +65,7 @@ class CRISSegmenter(Segmenter):
         return standardize(square[None] / 255, self.mean, self.std)[0]
 
     def read_target(self, target: Tensor) -> Tensor:
-        """Centre the mask likewise, every fourth pixel of it: float32 ``(1, side / 4, side / 4)`` in [0, 1]."""
+        """Centre the mask, and take every fourth pixel: float32 ``(1, side / 4, side / 4)`` in [0, 1]."""
         square = self._letterbox(*target.shape).mask(target)
         return F.interpolate(square[None, None], (self.side // 4, self.side // 4), mode="nearest")[0]
 

