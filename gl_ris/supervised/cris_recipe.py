@@ -12,7 +12,7 @@ from torch import Tensor
 from gl_ris.crops import standardize
 from gl_ris.supervised.cris import CRIS
 from gl_ris.supervised.letterbox import Letterbox
-from gl_ris.supervised.segmenter import Optimization, Segmenter, Tokenize, pad_ids
+from gl_ris.supervised.segmenter import MaskSegmenter, Optimization, Tokenize, pad_ids
 
 THRESHOLD = 0.35
 """A pixel is the object's if its probability is above this."""
@@ -21,7 +21,7 @@ MILESTONE = 35 / 50
 """Share of the epochs after which the rate falls to a tenth."""
 
 
-class CRISSegmenter(Segmenter):
+class CRISSegmenter(MaskSegmenter):
     """CRIS with its recipe: letterboxed input, binary cross-entropy at a quarter of it, Adam.
 
     Args:

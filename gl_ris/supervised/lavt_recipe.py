@@ -12,7 +12,7 @@ from torch import Tensor
 from gl_ris.crops import standardize
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD
 from gl_ris.supervised.lavt import LAVT
-from gl_ris.supervised.segmenter import Optimization, Segmenter, Tokenize, pad_ids
+from gl_ris.supervised.segmenter import MaskSegmenter, Optimization, Tokenize, pad_ids
 
 CLASS_WEIGHTS = (0.9, 1.1)
 """Of background and referred object in the loss."""
@@ -21,7 +21,7 @@ POWER = 0.9
 """Of the polynomial by which the rate falls to 0."""
 
 
-class LAVTSegmenter(Segmenter):
+class LAVTSegmenter(MaskSegmenter):
     """LAVT with its recipe: squashed input, weighted cross-entropy, AdamW, polynomial decay.
 
     Args:

@@ -15,6 +15,21 @@ Tokenize = Callable[[Sequence[str]], list[list[int]]]
 
 
 @dataclass(frozen=True)
+class Example:
+    """One visit of a training set.
+
+    Attributes:
+        image: uint8 ``(3, H, W)``, RGB.
+        expressions: One of a ref; or several of the image, for models that are trained by image.
+        target: The mask of the ref, bool ``(H, W)``; None for models that are trained without masks.
+    """
+
+    image: Tensor
+    expressions: tuple[str, ...]
+    target: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Optimization:
     """An optimiser and how its rate falls.
 
@@ -34,11 +49,14 @@ class Segmenter(nn.Module, ABC):
 
     Attributes:
         title: Its name in results.
+        by_image: Whether an example is an image with its expressions and no mask, or a ref with one of its
+            expressions and its mask.
         published_epochs: Epochs of the published training.
         published_batch: Its batch over all devices.
     """
 
     title: ClassVar[str]
+    by_image: ClassVar[bool] = False
     published_epochs: ClassVar[int]
     published_batch: ClassVar[int]
 
@@ -47,20 +65,20 @@ class Segmenter(nn.Module, ABC):
         """Turn an image, uint8 ``(3, H, W)`` RGB, into what the network reads, ``(3, side, side)``."""
 
     @abstractmethod
-    def read_target(self, target: Tensor) -> Tensor:
-        """Turn a mask, bool ``(H, W)``, into what the loss compares with."""
-
-    @abstractmethod
     def read_texts(self, expressions: Sequence[str]) -> dict[str, Tensor]:
         """Turn ``E`` expressions into tensors of ``E`` rows, arguments of `logits`."""
 
     @abstractmethod
-    def logits(self, pixels: Tensor, **texts: Tensor) -> Tensor:
-        """Run the network on ``B`` images of `read_image` with an expression each."""
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Turn examples into a batch; runs in the processes that load data."""
 
     @abstractmethod
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Compare logits with ``B`` targets of `read_target`; a scalar."""
+    def training_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of a batch of `collate`, a scalar."""
+
+    @abstractmethod
+    def logits(self, pixels: Tensor, **texts: Tensor) -> Tensor:
+        """Run the network on ``B`` images of `read_image` with an expression each."""
 
     @abstractmethod
     def answer(self, logits: Tensor, height: int, width: int) -> Tensor:
@@ -103,6 +121,35 @@ class Segmenter(nn.Module, ABC):
             )
             masks.append(self.answer(rows, height, width).to(image.device))
         return torch.cat(masks)
+
+
+class MaskSegmenter(Segmenter):
+    """A model that learns from masks, one ref at a time."""
+
+    @abstractmethod
+    def read_target(self, target: Tensor) -> Tensor:
+        """Turn a mask, bool ``(H, W)``, into what the loss compares with."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compare logits with ``B`` targets of `read_target`; a scalar."""
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Stack images and targets; the tensors of the texts keep their names."""
+        targets = [example.target for example in examples if example.target is not None]
+        if len(targets) != len(examples):
+            raise ValueError(f"{self.title} learns from masks, but an example has none.")
+        texts = self.read_texts([example.expressions[0] for example in examples])
+        return {
+            "pixels": torch.stack([self.read_image(example.image) for example in examples]),
+            "targets": torch.stack([self.read_target(target) for target in targets]),
+            **texts,
+        }
+
+    def training_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Run the network and compare."""
+        texts = {name: tensor for name, tensor in batch.items() if name not in ("pixels", "targets")}
+        return self.loss(self.logits(batch["pixels"], **texts), batch["targets"])
 
 
 def pad_ids(rows: Sequence[Sequence[int]], length: int) -> Tensor:
