@@ -1,0 +1,165 @@
+"""What a supervised model is to its trainer: how it reads, what it minimises, how it answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+Tokenize = Callable[[Sequence[str]], list[list[int]]]
+"""From expressions to token ids, special tokens included, of any length."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One visit of a training set.
+
+    Attributes:
+        image: uint8 ``(3, H, W)``, RGB.
+        expressions: One of a ref; or several of the image, for models that are trained by image.
+        target: The mask of the ref, bool ``(H, W)``; None for models that are trained without masks.
+    """
+
+    image: Tensor
+    expressions: tuple[str, ...]
+    target: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """An optimiser and how its rate falls.
+
+    Attributes:
+        optimizer: The optimiser with its groups.
+        schedule: Its schedule.
+        interval: When the schedule steps: ``"step"`` or ``"epoch"``.
+    """
+
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+    interval: str
+
+
+class Segmenter(nn.Module, ABC):
+    """A supervised model of referring image segmentation with the recipe that it is trained by.
+
+    Attributes:
+        title: Its name in results.
+        by_image: Whether an example is an image with its expressions and no mask, or a ref with one of its
+            expressions and its mask.
+        published_epochs: Epochs of the published training.
+        published_batch: Its batch over all devices.
+    """
+
+    title: ClassVar[str]
+    by_image: ClassVar[bool] = False
+    published_epochs: ClassVar[int]
+    published_batch: ClassVar[int]
+
+    @abstractmethod
+    def read_image(self, image: Tensor) -> Tensor:
+        """Turn an image, uint8 ``(3, H, W)`` RGB, into what the network reads, ``(3, side, side)``."""
+
+    @abstractmethod
+    def read_texts(self, expressions: Sequence[str]) -> dict[str, Tensor]:
+        """Turn ``E`` expressions into tensors of ``E`` rows, arguments of `logits`."""
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Turn examples into a batch; runs in the processes that load data."""
+
+    @abstractmethod
+    def training_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of a batch of `collate`, a scalar."""
+
+    @abstractmethod
+    def logits(self, pixels: Tensor, **texts: Tensor) -> Tensor:
+        """Run the network on ``B`` images of `read_image` with an expression each."""
+
+    @abstractmethod
+    def answer(self, logits: Tensor, height: int, width: int) -> Tensor:
+        """Turn the logits of ``B`` expressions on one image into masks of its own size.
+
+        Args:
+            logits: Of `logits`.
+            height: Rows of the image.
+            width: Columns of the image.
+
+        Returns:
+            bool ``(B, height, width)``.
+        """
+
+    @abstractmethod
+    def optimization(self, steps: int, epochs: int) -> Optimization:
+        """Make the optimiser for a training of ``steps`` steps in ``epochs`` epochs."""
+
+    @torch.no_grad()
+    def segment(self, image: Tensor, expressions: Sequence[str], batch_size: int = 16) -> Tensor:
+        """Segment what each expression refers to.
+
+        Args:
+            image: uint8 ``(3, H, W)`` RGB.
+            expressions: Any number; each answer depends on its own expression alone.
+            batch_size: Expressions that go through the network together.
+
+        Returns:
+            bool ``(E, H, W)``, on the device of the image.
+        """
+        height, width = image.shape[1:]
+        device = next(self.parameters()).device
+        pixels = self.read_image(image)[None].to(device)
+        masks = [torch.zeros(0, height, width, dtype=torch.bool, device=image.device)]
+        for start in range(0, len(expressions), batch_size):
+            texts = self.read_texts(expressions[start : start + batch_size])
+            count = len(next(iter(texts.values())))
+            rows = self.logits(
+                pixels.expand(count, -1, -1, -1), **{k: v.to(device) for k, v in texts.items()}
+            )
+            masks.append(self.answer(rows, height, width).to(image.device))
+        return torch.cat(masks)
+
+
+class MaskSegmenter(Segmenter):
+    """A model that learns from masks, one ref at a time."""
+
+    @abstractmethod
+    def read_target(self, target: Tensor) -> Tensor:
+        """Turn a mask, bool ``(H, W)``, into what the loss compares with."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compare logits with ``B`` targets of `read_target`; a scalar."""
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Stack images and targets; the tensors of the texts keep their names."""
+        targets = [example.target for example in examples if example.target is not None]
+        if len(targets) != len(examples):
+            raise ValueError(f"{self.title} learns from masks, but an example has none.")
+        texts = self.read_texts([example.expressions[0] for example in examples])
+        return {
+            "pixels": torch.stack([self.read_image(example.image) for example in examples]),
+            "targets": torch.stack([self.read_target(target) for target in targets]),
+            **texts,
+        }
+
+    def training_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Run the network and compare."""
+        texts = {name: tensor for name, tensor in batch.items() if name not in ("pixels", "targets")}
+        return self.loss(self.logits(batch["pixels"], **texts), batch["targets"])
+
+
+def pad_ids(rows: Sequence[Sequence[int]], length: int) -> Tensor:
+    """Pad rows of token ids with 0 to ``length``: int64 ``(len(rows), length)``; longer ones are cut.
+
+    Example:
+        >>> pad_ids([[5, 6], [7, 8, 9, 10]], 3)
+        tensor([[5, 6, 0],
+                [7, 8, 9]])
+    """
+    return torch.tensor(
+        [[*row[:length], *[0] * (length - len(row))] for row in rows], dtype=torch.int64
+    ).view(len(rows), length)
