@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,3 +81,22 @@ class ProposalGenerator(ABC):
     @abstractmethod
     def __call__(self, image: Tensor) -> Proposals:
         """Return the proposals of ``image``, uint8 ``(3, H, W)`` RGB, best first; there may be none."""
+
+    def for_image(self, image_id: int | str, image: Tensor) -> Proposals:
+        """Return the proposals of an image of a data set; what looks masks up finds them by its id.
+
+        Args:
+            image_id: The data set's own name of the image.
+            image: As in a call, which is all that a generator needs unless it overrides this.
+        """
+        return self(image)
+
+    def prepare(self, image_ids: Sequence[int | str]) -> None:  # noqa: B027  most need nothing
+        """Make ready for the images of a split, before any of them; each process does, perhaps repeatedly.
+
+        Args:
+            image_ids: Their ids, in order.
+
+        Raises:
+            UserError: If the generator cannot serve them: a file is missing, or is about other images.
+        """
