@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from gl_ris.masks import tight_boxes
+
+League = Literal["unsupervised", "class-agnostic supervised", "COCO-supervised", "ground truth", "not stated"]
+"""What a generator has learnt from: only those of one league are to be compared."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,11 @@ class ProposalGenerator(ABC):
 
     Attributes:
         name: Short name that results carry, e.g. ``"felzenszwalb"``.
+        league: What it has learnt from.
     """
 
     name: str
+    league: League = "not stated"
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
