@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +52,16 @@ def _from_hub(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=_READ))
     except (HFValidationError, OSError, ValueError, RuntimeError) as error:
-        first = str(error).strip().partition("\n")[0].rstrip(".")
         raise UserError(
             f"SAM model '{model}' is neither a folder nor in the hub's cache, and cannot be downloaded "
-            f"({type(error).__name__}: {first:.160}); {HINT}."
+            f"({_sentence(error)}); {HINT}."
         ) from error
+
+
+def _sentence(error: Exception) -> str:
+    """Return the first sentence of an error, after its type."""
+    first = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".:")
+    return f"{type(error).__name__}: {first[:200]}"
 
 
 def hash_of(folder: Path) -> str:
@@ -187,20 +194,35 @@ def family_of(folder: Path) -> str:
     return family
 
 
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar for the second that it takes to read a file."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _load(folder: Path, family: str, dtype: torch.dtype) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoImageProcessor, AutoModelForMaskGeneration
 
     try:
         # what is made in inference mode could never be moved or read outside of it
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), _no_bar():
             processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
             model, report = AutoModelForMaskGeneration.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, dtype=dtype, output_loading_info=True
             )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().partition("\n")[0].rstrip(".")
-        raise UserError(f"The {family} model in {folder} cannot be loaded ({first:.200}); {HINT}.") from error
+        raise UserError(
+            f"The {family} model in {folder} cannot be loaded ({_sentence(error)}); {HINT}."
+        ) from error
     lacking = sorted(report["missing_keys"])
     if lacking:
         raise UserError(

@@ -156,7 +156,7 @@ def save_sam(folder: Path, family: str) -> Path:
     model = make_model()
     with torch.no_grad():
         for tensor in model.parameters():
-            # transformers starts many weights at or near zero, where masks and scores see nothing of the image
+            # many weights start at or near zero, where masks and scores see nothing of the image
             tensor.add_(torch.randn_like(tensor) * (0.15 if tensor.ndim > 1 else 0.3))
     model.save_pretrained(folder)
     make_processor().save_pretrained(folder)
