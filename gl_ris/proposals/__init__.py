@@ -6,14 +6,25 @@ import inspect
 
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.coco_results import COCOResults, write_coco_results
 from gl_ris.proposals.felzenszwalb import Felzenszwalb
 from gl_ris.proposals.sam import SAM
 
-__all__ = ["GENERATORS", "SAM", "Felzenszwalb", "ProposalGenerator", "Proposals", "find_generator"]
+__all__ = [
+    "GENERATORS",
+    "SAM",
+    "COCOResults",
+    "Felzenszwalb",
+    "ProposalGenerator",
+    "Proposals",
+    "find_generator",
+    "write_coco_results",
+]
 
 GENERATORS: dict[str, type[ProposalGenerator]] = {
     Felzenszwalb.name: Felzenszwalb,
     SAM.name: SAM,
+    COCOResults.name: COCOResults,
 }
 """Generators by name."""
 
