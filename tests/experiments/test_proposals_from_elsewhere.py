@@ -26,8 +26,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     def start(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["zero_shot", *arguments])
         code = exit_code(zero_shot.main)
-        captured = capsys.readouterr()
-        return code, captured.err
+        return code, capsys.readouterr().err
 
     return start
 
