@@ -12,9 +12,10 @@ from torch import Tensor
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.masks import tight_boxes
 from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.sam_files import family_of, find_model, hash_of
 from gl_ris.proposals.sam_grid import Crop, crop_layers, point_grid
 from gl_ris.proposals.sam_masks import cut_off, distinct, stability, without_small_regions
-from gl_ris.proposals.sam_network import PRECISIONS, Encoded, SamNetwork, family_of, find_model, hash_of
+from gl_ris.proposals.sam_network import PRECISIONS, Encoded, SamNetwork
 
 _PIXELS_AT_ONCE = 1 << 26
 """Masks are brought to the size of the image in parts of about so many pixels, which bounds the memory."""
