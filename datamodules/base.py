@@ -102,7 +102,7 @@ class SceneDataset(Dataset[Scene]):
         if self.proposals is None:
             return None
         if isinstance(self.proposals, ProposalGenerator):
-            return self.proposals(image)
+            return self.proposals.for_image(record.image_id, image)
         masks = [self._instance(record, instance) for instance in record.instances]
         empty = torch.zeros(0, record.height, record.width, dtype=torch.bool)
         return Proposals.from_masks(
@@ -224,6 +224,10 @@ class RISDataModule(LightningDataModule):
             text for record in self.records for referent in record.referents for text in referent.sentences
         ]
 
+    def image_ids(self) -> list[int | str]:
+        """Return the id of every image, scene by scene."""
+        return [record.image_id for record in self.records]
+
     def check_world_size(self, world_size: int) -> None:
         """Check that every process gets an image.
 
@@ -243,11 +247,15 @@ class RISDataModule(LightningDataModule):
         """Read the annotations and find the images; called in every process, harmless when repeated.
 
         Raises:
-            UserError: If annotations or images are missing, or a file name leads out of the image folder.
+            UserError: If annotations or images are missing, a file name leads out of the image folder, or the
+                generator of proposals cannot serve these images.
         """
         if self._dataset is not None:
             return
-        self._dataset = SceneDataset(self.records, self.image_reader(), self.rule, self.proposals)
+        reader = self.image_reader()
+        if isinstance(self.proposals, ProposalGenerator):
+            self.proposals.prepare(self.image_ids())
+        self._dataset = SceneDataset(self.records, reader, self.rule, self.proposals)
 
     def image_reader(self) -> ImageReader:
         """Find the images; a subclass whose images lie elsewhere than in a folder overrides it.

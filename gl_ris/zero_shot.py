@@ -111,7 +111,8 @@ class ZeroShotRIS(LightningModule):
         """Check that data, trainer and settings fit together.
 
         Raises:
-            UserError: Fewer images than processes, a trainer that leaves images out, or no proposals.
+            UserError: Fewer images than processes, a trainer that leaves images out, no proposals, or a
+                generator that cannot serve these images.
         """
         data = self._data()
         if data is not None:
@@ -127,10 +128,13 @@ class ZeroShotRIS(LightningModule):
         share = trainer.limit_predict_batches
         if share not in (None, 1.0) or isinstance(share, int):
             raise UserError("The trainer would leave images out; use data.limit=N for a part of a split.")
-        if self.proposals is None and data.proposals_name is None:
+        if data.proposals_name is not None:
+            return
+        if self.proposals is None:
             raise UserError(
                 "There is nothing to choose from; give proposals=felzenszwalb or proposals=ground_truth."
             )
+        self.proposals.prepare(data.image_ids())
 
     def on_predict_start(self) -> None:
         """Start the clock; parse and encode every expression of the split, each in one process."""
@@ -206,7 +210,7 @@ class ZeroShotRIS(LightningModule):
             raise UserError(
                 f"Image {scene.image_id} brings no proposals, and the model has nothing to make them."
             )
-        return self.proposals(scene.image).to(self.device)
+        return self.proposals.for_image(scene.image_id, scene.image).to(self.device)
 
     def _choose(
         self, title: str, scorer: Scorer, scene: SceneLike, proposals: Proposals, failure: str | None

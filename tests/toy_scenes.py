@@ -74,6 +74,9 @@ class Data(LightningDataModule):
     def expressions(self) -> list[str]:
         return [text for scene in self.scenes for text in scene.expressions]
 
+    def image_ids(self) -> list[int | str]:
+        return [scene.image_id for scene in self.scenes]
+
     def check_world_size(self, world_size: int) -> None:
         if world_size > self.n_images:
             raise UserError(f"{self.n_images} images for {world_size} processes")

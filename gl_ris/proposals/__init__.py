@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from gl_ris.errors import unknown_name
+import inspect
+
+from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.coco_results import COCOResults, write_coco_results
 from gl_ris.proposals.felzenszwalb import Felzenszwalb
+from gl_ris.proposals.sam import SAM
 
-__all__ = ["GENERATORS", "Felzenszwalb", "ProposalGenerator", "Proposals", "find_generator"]
+__all__ = [
+    "GENERATORS",
+    "SAM",
+    "COCOResults",
+    "Felzenszwalb",
+    "ProposalGenerator",
+    "Proposals",
+    "find_generator",
+    "write_coco_results",
+]
 
-GENERATORS: dict[str, type[ProposalGenerator]] = {Felzenszwalb.name: Felzenszwalb}
+GENERATORS: dict[str, type[ProposalGenerator]] = {
+    Felzenszwalb.name: Felzenszwalb,
+    SAM.name: SAM,
+    COCOResults.name: COCOResults,
+}
 """Generators by name."""
 
 
@@ -16,8 +33,16 @@ def find_generator(name: str) -> ProposalGenerator:
     """Return the generator called ``name``, with its default settings.
 
     Raises:
-        UserError: If there is none of that name.
+        UserError: If there is none of that name, or it cannot do without settings.
     """
     if name not in GENERATORS:
         raise unknown_name("proposal generator", name, GENERATORS)
-    return GENERATORS[name]()
+    generator = GENERATORS[name]
+    arguments = inspect.signature(generator).parameters.values()
+    if needed := [argument.name for argument in arguments if argument.default is argument.empty]:
+        raise UserError(
+            f"The proposal generator '{name}' cannot be made by its name alone, it needs: "
+            f"{', '.join(needed)}. Give gl_ris.proposals.{generator.__name__}(...), or on the command line "
+            f"proposals={name} model.proposals.init_args.{needed[0]}=..."
+        )
+    return generator()

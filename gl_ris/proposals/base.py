@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from gl_ris.masks import tight_boxes
+
+League = Literal["unsupervised", "class-agnostic supervised", "COCO-supervised", "ground truth", "not stated"]
+"""What a generator has learnt from: only those of one league are to be compared."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,11 @@ class ProposalGenerator(ABC):
 
     Attributes:
         name: Short name that results carry, e.g. ``"felzenszwalb"``.
+        league: What it has learnt from.
     """
 
     name: str
+    league: League = "not stated"
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -80,3 +86,22 @@ class ProposalGenerator(ABC):
     @abstractmethod
     def __call__(self, image: Tensor) -> Proposals:
         """Return the proposals of ``image``, uint8 ``(3, H, W)`` RGB, best first; there may be none."""
+
+    def for_image(self, image_id: int | str, image: Tensor) -> Proposals:
+        """Return the proposals of an image of a data set; what looks masks up finds them by its id.
+
+        Args:
+            image_id: The data set's own name of the image.
+            image: As in a call, which is all that a generator needs unless it overrides this.
+        """
+        return self(image)
+
+    def prepare(self, image_ids: Sequence[int | str]) -> None:  # noqa: B027  most need nothing
+        """Make ready for the images of a split, before any of them; each process does, perhaps repeatedly.
+
+        Args:
+            image_ids: Their ids, in order.
+
+        Raises:
+            UserError: If the generator cannot serve them: a file is missing, or is about other images.
+        """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -109,7 +109,10 @@ class TSEGSegmenter(Segmenter):
         text = list(self.network.text.parameters())
         known = {id(parameter) for parameter in text}
         rest = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
-        groups = [{"params": rest}, {"params": text, "lr": TEXT_RATE * self.learning_rate}]
+        groups: list[dict[str, Any]] = [
+            {"params": rest},
+            {"params": text, "lr": TEXT_RATE * self.learning_rate},
+        ]
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: max(0.0, 1 - step / steps) ** POWER

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -155,6 +156,30 @@ def test_data_and_trainer_must_fit(
         ZeroShotRIS(proposals=None).check(data, trainer)
 
 
+class ByNumber(Halves):
+    """Serves the images that it was prepared for, each with one mask of as many columns as its place."""
+
+    def prepare(self, image_ids: Sequence[int | str]) -> None:
+        self.known = list(image_ids)
+
+    def for_image(self, image_id: int | str, image: Tensor) -> Proposals:
+        masks = torch.zeros(1, *image.shape[1:], dtype=torch.bool)
+        masks[..., : 1 + self.known.index(image_id)] = True
+        return Proposals.from_masks(masks)
+
+
 def test_a_generator_makes_up_for_data_without_proposals() -> None:
-    data = Data([make_scene(0, ["take 0"])], None)
-    ZeroShotRIS(proposals=Halves()).check(data, SimpleNamespace(world_size=1, limit_predict_batches=1.0))
+    data = Data([make_scene(0, ["take 0"]), make_scene(1, ["take 1"])], None)
+    generator = ByNumber()
+    model = ZeroShotRIS(proposals=generator)
+    model.check(data, SimpleNamespace(world_size=1, limit_predict_batches=1.0))
+    assert generator.known == [1000, 1001]
+    scene = replace(data.scenes[1], proposals=None)
+    assert model._masks_of(scene).masks.sum() == 2 * HEIGHT
+
+
+def test_a_generator_that_is_not_asked_prepares_nothing() -> None:
+    generator = ByNumber()
+    data = Data([make_scene(0, ["take 0"])])
+    ZeroShotRIS(proposals=generator).check(data, SimpleNamespace(world_size=1, limit_predict_batches=1.0))
+    assert not hasattr(generator, "known")

@@ -1,0 +1,147 @@
+"""A network of the SAM family out of transformers: loaded, and asked for the masks at points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gl_ris.errors import UserError
+from gl_ris.proposals.sam_files import HINT, family_of, sentence
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An image as the network has taken it in.
+
+    Attributes:
+        inputs: What the network is given with points.
+        size: ``(H, W)`` of the image, in pixels.
+        extent: ``(h, w)`` that it fills of the network's input, in pixels.
+    """
+
+    inputs: dict[str, Any]
+    size: tuple[int, int]
+    extent: tuple[int, int]
+
+
+class SamNetwork:
+    """A model of the SAM family and its preprocessing.
+
+    Args:
+        folder: See `find_model`.
+        dtype: Of the weights.
+
+    Attributes:
+        family: Type of the model as its configuration says, e.g. ``"sam2"``.
+
+    Raises:
+        UserError: The files are damaged, incomplete, or of a model that makes no masks of points.
+    """
+
+    def __init__(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+        self.family = family_of(folder)
+        self.processor, self.model = _load(folder, self.family, dtype)
+
+    def to(self, device: torch.device) -> None:
+        """Move the network."""
+        self.model.to(device)
+
+    def encode(self, image: Tensor) -> Encoded | None:
+        """Take in an image.
+
+        Args:
+            image: uint8 ``(3, H, W)`` RGB on the network's device.
+
+        Returns:
+            What `masks_at` needs; None for an image so narrow that the network's own resize leaves nothing.
+        """
+        size = (image.shape[1], image.shape[2])
+        longest = getattr(self.processor.size, "longest_edge", None)
+        if longest and int(min(size) * longest / max(size) + 0.5) < 1:
+            return None
+        batch = self.processor(images=image, return_tensors="pt", input_data_format="channels_first")
+        pixels = batch["pixel_values"].to(image.device, self.model.dtype)
+        # a network that keeps the shape of the image says which part of its square input is image
+        extent = batch["reshaped_input_sizes"][0] if "reshaped_input_sizes" in batch else pixels.shape[-2:]
+        embeddings = self.model.get_image_embeddings(pixels)
+        names = ("image_embeddings", "intermediate_embeddings")
+        parts = embeddings if isinstance(embeddings, tuple) else (embeddings,)
+        return Encoded(dict(zip(names, parts, strict=False)), size, (int(extent[0]), int(extent[1])))
+
+    def masks_at(self, encoded: Encoded, points: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
+        """Return the masks at each point alone.
+
+        Args:
+            encoded: The image.
+            points: float32 ``(P, 2)``, x and y as shares of the image's width and height.
+            multimask: Several masks per point, of the whole, the part and the subpart, or one.
+
+        Returns:
+            Logits, float32 ``(P * M, h, w)`` in the network's own low resolution, and predicted IoUs, float32
+            ``(P * M,)``, point by point.
+        """
+        height, width = encoded.extent
+        scaled = points * points.new_tensor([width, height])
+        labels = torch.ones(1, len(points), 1, dtype=torch.int64, device=points.device)
+        answer = self.model(
+            **encoded.inputs,
+            input_points=scaled[None, :, None],
+            input_labels=labels,
+            multimask_output=multimask,
+        )
+        return answer.pred_masks[0].float().flatten(0, 1), answer.iou_scores[0].float().flatten(0, 1)
+
+    def upscale(self, logits: Tensor, encoded: Encoded) -> Tensor:
+        """Bring logits ``(N, h, w)`` of `masks_at` to the size of the image, float32 ``(N, H, W)``."""
+        if not len(logits):
+            return logits.new_zeros(0, *encoded.size)
+        (masks,) = self.processor.post_process_masks(
+            [logits[:, None]], [encoded.size], reshaped_input_sizes=[encoded.extent], binarize=False
+        )
+        return masks[:, 0]
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar for the second that it takes to read a file."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _load(folder: Path, family: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    from safetensors import SafetensorError
+    from transformers import AutoImageProcessor, AutoModelForMaskGeneration
+
+    try:
+        # what is made in inference mode could never be moved or read outside of it
+        with torch.inference_mode(False), _no_bar():
+            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+            model, report = AutoModelForMaskGeneration.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=dtype, output_loading_info=True
+            )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"The {family} model in {folder} cannot be loaded ({sentence(error)}); {HINT}."
+        ) from error
+    lacking = sorted(report["missing_keys"])
+    if lacking:
+        raise UserError(
+            f"The weights in {folder} are not complete: {len(lacking)} tensors of the {family} model are "
+            f"missing (the first: {', '.join(lacking[:3])})."
+        )
+    return processor, model.eval().requires_grad_(False)

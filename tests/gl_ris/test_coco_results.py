@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco
+from pycocotools.coco import COCO
+from torch import Tensor
+
+from gl_ris.errors import UserError
+from gl_ris.proposals import COCOResults, Proposals, find_generator, json_entries, write_coco_results
+
+HEIGHT, WIDTH = 30, 40
+IMAGE = torch.zeros(3, HEIGHT, WIDTH, dtype=torch.uint8)
+
+
+def block(y0: int, x0: int, y1: int, x1: int) -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    mask[y0:y1, x0:x1] = 1
+    return mask
+
+
+def compressed(mask: np.ndarray) -> dict[str, Any]:
+    packed = coco.encode(np.asfortranarray(mask))
+    return {"size": list(packed["size"]), "counts": packed["counts"].decode()}
+
+
+def uncompressed(mask: np.ndarray) -> dict[str, Any]:
+    flat = mask.T.ravel()
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat]))).tolist()
+    return {"size": list(mask.shape), "counts": np.diff([0, *edges, flat.size]).tolist()}
+
+
+def entry(image_id: Any, mask: Any, score: Any) -> dict[str, Any]:
+    segmentation = compressed(mask) if isinstance(mask, np.ndarray) else mask
+    return {"image_id": image_id, "category_id": 1, "segmentation": segmentation, "score": score}
+
+
+A, B, C = block(2, 3, 10, 20), block(0, 0, 30, 5), block(12, 12, 20, 30)
+SCATTERED = [
+    entry(7, A, 0.5),
+    entry(9, B, 0.1),
+    entry(7, uncompressed(B), 0.75),
+    entry("x", B, 1),
+    entry(7, [[12, 12, 30, 12, 30, 20, 12, 20]], -3),
+    entry("7", A, 0.25),
+]
+
+
+def save(path: Path, value: Any, **options: Any) -> str:
+    path.write_text(value if isinstance(value, str) else json.dumps(value, **options), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def scattered(tmp_path: Path) -> str:
+    return save(tmp_path / "masks.json", SCATTERED)
+
+
+def test_each_image_gets_its_own_masks_best_first(scattered: str) -> None:
+    results = COCOResults(scattered)
+    proposals = results.for_image(7, IMAGE)
+    np.testing.assert_array_equal(proposals.masks.numpy(), np.stack([B, A, C]).astype(bool))
+    assert proposals.scores.tolist() == [0.75, 0.5, -3]
+    assert proposals.boxes.tolist()[1] == [3, 2, 20, 10]
+    assert results.for_image("7", IMAGE).scores.tolist() == [0.25]
+    assert results.for_image("x", IMAGE).scores.tolist() == [1]
+    assert results.for_image(8, IMAGE).masks.shape == (0, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("options", "scores"),
+    [
+        ({"max_count": 2}, [0.75, 0.5]),
+        ({"min_score": 0.5}, [0.75, 0.5]),
+        ({"min_score": 0.51}, [0.75]),
+        ({"min_score": 2}, []),
+        ({"min_score": -9.0, "max_count": 9}, [0.75, 0.5, -3]),
+    ],
+    ids=str,
+)
+def test_the_best_may_be_enough(scattered: str, options: dict[str, Any], scores: list[float]) -> None:
+    assert COCOResults(scattered, **options).for_image(7, IMAGE).scores.tolist() == scores
+
+
+def test_equal_scores_keep_their_order_and_empty_masks_go(tmp_path: Path) -> None:
+    masks = [A, np.zeros_like(A), B, C]
+    path = save(tmp_path / "m.json", [entry(1, mask, 1) for mask in masks])
+    found = COCOResults(path).for_image(1, IMAGE).masks.numpy()
+    np.testing.assert_array_equal(found, np.stack([A, B, C]).astype(bool))
+
+
+@pytest.mark.parametrize("part", [3, 7, 64, 1 << 22])
+@pytest.mark.parametrize(
+    "options", [{}, {"indent": 3}, {"separators": (",", ":")}, {"ensure_ascii": False}], ids=str
+)
+def test_any_spelling_of_json_is_read_in_parts_of_any_size(
+    part: int, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_entries, "_PART", part)
+    value = [*SCATTERED, {**entry("größe 犬", A, 0.5), "note": 'a "]" and a \\ and a }', "more": [{}, [1]]}]
+    path = Path(save(tmp_path / "m.json", value, **options))
+    path.write_bytes(b"\xef\xbb\xbf \n" + path.read_bytes() + b"\r\n")
+    reader = json_entries.EntryReader(path)
+    spans = list(reader)
+    data = path.read_bytes()
+    assert [found for *_, found in spans] == value
+    assert [json.loads(data[start : start + length]) for start, length, _ in spans] == value
+    assert reader.sha256 == __import__("hashlib").sha256(data).hexdigest()
+    assert len(COCOResults(str(path)).for_image("größe 犬", IMAGE)) == 1
+
+
+def test_an_empty_list_has_nothing_for_anyone(tmp_path: Path) -> None:
+    results = COCOResults(save(tmp_path / "m.json", " [ ] "))
+    assert len(results.for_image(1, IMAGE)) == 0
+    with pytest.raises(UserError, match=r"no entry for any of the 1 images: its image ids are none at all"):
+        results.prepare([1])
+
+
+GOOD = json.dumps(entry(1, A, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is cut off, at byte 0 after 0 complete entries"),
+        ("[", "is cut off"),
+        (f"[{GOOD}", r"is cut off, at byte \d+ after 1 complete entries"),
+        (f"[{GOOD},", "is cut off, .* after 1 complete"),
+        (f"[{GOOD}, {GOOD[:20]}", "is cut off, .* after 1 complete"),
+        (f"[{GOOD}, {GOOD[:-30]}", "is cut off, .* after 1 complete"),
+        (f"[{GOOD}, {GOOD[:-1]}", "is cut off, .* after 1 complete"),
+        (f"[{GOOD}] x", "goes on after its end"),
+        (f"[{GOOD}{GOOD}]", "is not a JSON list of results, .* after 1 complete"),
+        (f"[{GOOD},]", r"has '\]' in place of an entry"),
+        ("[1, 2]", "has '1, 2]' in place of an entry"),
+        ('{"annotations": []}', "holds one JSON object, but a list of results is needed"),
+        ('"text"', "is not a JSON list"),
+        ("[{'a': 1}]", "is damaged .JSONDecodeError"),
+        ("[" + '{"a":' + "[" * 200_000, "is damaged .RecursionError"),
+        ('[{"a": ' + "9" * 5000 + "}]", "is damaged .ValueError: Exceeds the limit"),
+        (f"[{GOOD[:-1]}, " + '"bad": "\udcff"}]', "is damaged .UnicodeDecodeError"),
+        ('[{"segmentation": [], "score": 1}]', r"entry 1 \(at byte 1\) has no image_id"),
+        (
+            f"[{GOOD}, " + '{"image_id": null}]',
+            r"entry 2 \(at byte \d+\) has image_id None, which is neither",
+        ),
+        ('[{"image_id": true}]', "has image_id True"),
+        ('[{"image_id": 1.5}]', "has image_id 1.5"),
+        ('[{"image_id": 1, "score": 1}]', "has no segmentation"),
+        ('[{"image_id": 1, "segmentation": "x", "score": 1}]', "has no segmentation"),
+        ('[{"image_id": 1, "segmentation": []}]', "has no score"),
+        ('[{"image_id": 1, "segmentation": [], "score": "high"}]', "has score 'high', which is no number"),
+        ('[{"image_id": 1, "segmentation": [], "score": true}]', "has score True, which is no number"),
+        ('[{"image_id": 1, "segmentation": [], "score": NaN}]', "has score nan, which is not finite"),
+        ('[{"image_id": 1, "segmentation": [], "score": -Infinity}]', "has score -inf, which is not"),
+        ('[{"image_id": 1, "segmentation": [], "score": 1e39}]', "has score 1e[+]39, which is not finite"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_damaged_file_is_told_with_the_place(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match=message):
+        COCOResults(str(path)).prepare([1])
+    assert not (tmp_path / "m.json.index.npz").exists()
+
+
+def test_an_entry_without_end_is_not_read_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_entries, "_PART", 1000)
+    monkeypatch.setattr(json_entries, "LARGEST_ENTRY", 5000)
+    path = save(tmp_path / "m.json", '[{"a": "' + "x" * 100_000 + '"}]')
+    read: list[int] = []
+    with pytest.raises(UserError, match="is damaged"):
+        list(json_entries.EntryReader(Path(path), read.append))
+    assert sum(read) <= 7000
+    monkeypatch.setattr(json_entries, "_PART", 1 << 20)
+    with pytest.raises(UserError, match=r"has an entry of 100,\d+ bytes; at most 5,000"):
+        list(json_entries.EntryReader(Path(path)))
+
+
+def change(segmentation: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(segmentation), **changes}
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "what"),
+    [
+        (compressed(np.zeros((WIDTH, HEIGHT), np.uint8)), "of another size than the image"),
+        (change(compressed(A), size=[10**9, 10**9]), "of another size than the image"),
+        (change(compressed(A), counts=compressed(A)["counts"][:-2]), "damaged"),
+        (change(compressed(A), counts="\u0000\u1234"), "damaged"),
+        (change(compressed(A), size="big"), "damaged"),
+        (change(uncompressed(A), counts=[-5, 10]), "damaged"),
+        (change(uncompressed(A), counts=[10**30]), "damaged"),
+        (change(uncompressed(A), counts=[[1]]), "damaged"),
+        ({}, "damaged"),
+        ([1, 2, 3, 4, 5, 6], "damaged"),
+        ([[1, 2, 3, 4, 5, 6, 7]], "damaged"),
+        ([["a", 2, 3, 4, 5, 6]], "damaged"),
+        ([[1e9, 2, 3, 4, 5, 6]], "damaged"),
+        ([[10**400, 2, 3, 4, 5, 6]], "damaged"),
+        ([[None] * 6], "damaged"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_damaged_mask_fails_its_image_alone(segmentation: Any, what: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.json", [entry(1, segmentation, 0.5), entry(1, A, 1), entry(2, A, 1)])
+    results = COCOResults(path)
+    with pytest.raises(ValueError, match=f"a mask in m.json is {what}$") as caught:
+        results.for_image(1, IMAGE)
+    assert not isinstance(caught.value, UserError)
+    assert len(results.for_image(2, IMAGE)) == 1
+    assert len(COCOResults(path, max_count=1).for_image(1, IMAGE)) == 1
+
+
+def test_a_polygon_that_is_not_a_number_fails_its_image(tmp_path: Path) -> None:
+    text = json.dumps([entry(1, [[1, 1, 9, 1, 9, 9]], 1)]).replace("9, 1,", "NaN, 1,")
+    with pytest.raises(ValueError, match="is damaged"):
+        COCOResults(save(tmp_path / "m.json", text)).for_image(1, IMAGE)
+
+
+def test_images_without_an_entry_are_counted_once(scattered: str, caplog: pytest.LogCaptureFixture) -> None:
+    results = COCOResults(scattered)
+    with caplog.at_level(logging.WARNING):
+        results.prepare([7, 8, 9, 10])
+        results.prepare([7, 8, 9, 10])
+    assert [record.message for record in caplog.records] == [
+        f"{scattered} has no entry for 2 of the 4 images (the first: 8); they have no proposals."
+    ]
+
+
+def test_a_file_about_other_images_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.json", [entry("07.jpg", A, 1), entry("8.jpg", A, 1)])
+    message = r"any of the 2 images: its image ids are '07.jpg', '8.jpg', those of the data set 7, 8\."
+    with pytest.raises(UserError, match=message):
+        COCOResults(path).prepare([7, 8])
+
+
+@pytest.fixture
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """List the files that are read through."""
+    from gl_ris.proposals import coco_index
+
+    read: list[Path] = []
+    whole = coco_index.EntryReader
+
+    def watched(path: Path, *rest: Any) -> Any:
+        read.append(path)
+        return whole(path, *rest)
+
+    monkeypatch.setattr(coco_index, "EntryReader", watched)
+    return read
+
+
+def test_the_file_is_read_through_once(scattered: str, count_reads: list[Path]) -> None:
+    first = COCOResults(scattered)
+    first.prepare([7])
+    again = COCOResults(scattered)
+    assert torch.equal(again.for_image(7, IMAGE).masks, first.for_image(7, IMAGE).masks)
+    assert again.settings() == first.settings()
+    assert len(count_reads) == 1
+    assert len(pickle.loads(pickle.dumps(first)).for_image(7, IMAGE)) == 3
+    assert len(count_reads) == 1
+
+
+def test_a_changed_file_is_read_again(scattered: str, count_reads: list[Path]) -> None:
+    old = COCOResults(scattered)
+    before = old.settings()
+    save(Path(scattered), SCATTERED[::-1])
+    os.utime(scattered, ns=(1, 1))
+    with pytest.raises(UserError, match="has changed since it was indexed"):
+        old.for_image(9, IMAGE)
+    new = COCOResults(scattered)
+    assert len(new.for_image(7, IMAGE)) == 3
+    assert new.settings() != before
+    assert len(count_reads) == 2
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"PK\x03\x04 no zip", b"x" * 100])
+def test_a_spoilt_index_is_made_anew(spoilt: bytes, scattered: str, count_reads: list[Path]) -> None:
+    COCOResults(scattered).prepare([7])
+    Path(f"{scattered}.index.npz").write_bytes(spoilt)
+    assert len(COCOResults(scattered).for_image(7, IMAGE)) == 3
+    assert len(count_reads) == 2
+
+
+def test_without_a_place_for_the_index_it_works_and_says_so(
+    scattered: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from gl_ris.proposals import coco_index
+
+    def refuse(path: Path) -> Any:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(coco_index, "atomic_file", refuse)
+    assert len(COCOResults(scattered).for_image(7, IMAGE)) == 3
+    assert "cannot be kept (read-only)" in caplog.text
+
+
+def test_settings_know_the_file_by_its_content(scattered: str, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    copied = save(tmp_path / "other" / "name.json", SCATTERED)
+    assert COCOResults(copied).settings() == COCOResults(scattered).settings()
+    assert json.loads(json.dumps(COCOResults(copied, 0.5, 3).settings()))["max_count"] == 3
+    assert COCOResults(copied).league == "not stated"
+    assert COCOResults(copied, league="unsupervised").league == "unsupervised"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": "nowhere.json"}, r"There is no file 'nowhere\.json'; COCOResults needs the path"),
+        ({"max_count": 0}, "max_count is 0, it must be at least 1"),
+        ({"min_score": float("nan")}, "min_score is nan"),
+        ({"league": "unsupervized"}, "Unknown league 'unsupervized'. Did you mean 'unsupervised'"),
+    ],
+)
+def test_wrong_settings_are_refused(options: dict[str, Any], message: str, scattered: str) -> None:
+    with pytest.raises(UserError, match=message):
+        COCOResults(**{"path": scattered, **options})
+
+
+def test_without_an_id_it_cannot_serve(scattered: str) -> None:
+    with pytest.raises(UserError, match=r"call for_image\(image_id, image\)"):
+        COCOResults(scattered)(IMAGE)
+    with pytest.raises(UserError, match="'coco_results' cannot be made by its name alone, it needs: path"):
+        find_generator("coco_results")
+
+
+def some_proposals(count: int, seed: int) -> Proposals:
+    generator = torch.Generator().manual_seed(seed)
+    masks = torch.rand(count, HEIGHT, WIDTH, generator=generator) > 0.6
+    return Proposals.from_masks(masks, torch.rand(count, generator=generator).sort(descending=True).values)
+
+
+FOUND: list[tuple[int | str, Proposals]] = [
+    (5, some_proposals(3, 1)),
+    (2, some_proposals(0, 2)),
+    (11, some_proposals(4, 3)),
+]
+
+
+def test_what_is_written_is_read_back_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "masks.json"
+    assert write_coco_results(path, iter(FOUND)) == 7
+    assert [file.name for file in path.parent.iterdir()] == ["masks.json"]
+    results = COCOResults(str(path))
+    for image_id, proposals in FOUND:
+        back = results.for_image(image_id, IMAGE)
+        for ours, theirs in zip(vars(back).values(), vars(proposals).values(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_pycocotools_reads_what_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "masks.json"
+    write_coco_results(path, FOUND)
+    truth = COCO()
+    truth.dataset = {
+        "images": [{"id": i, "height": HEIGHT, "width": WIDTH} for i, _ in FOUND],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "object"}],
+    }
+    truth.createIndex()
+    loaded = truth.loadRes(str(path))
+    for image_id, proposals in FOUND:
+        annotations = loaded.loadAnns(loaded.getAnnIds(imgIds=[image_id]))
+        masks = [torch.from_numpy(loaded.annToMask(annotation)).bool() for annotation in annotations]
+        assert len(masks) == len(proposals)
+        for mask, annotation, wanted, box, score in zip(
+            masks, annotations, *vars(proposals).values(), strict=True
+        ):
+            assert torch.equal(mask, wanted)
+            x0, y0, width, height = annotation["bbox"]
+            assert [x0, y0, x0 + width, y0 + height] == box.tolist()
+            assert annotation["area"] == int(wanted.sum())
+            assert np.float32(annotation["score"]) == np.float32(score.item())
+
+
+def test_a_file_appears_complete_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "masks.json"
+    path.write_text("[]")
+
+    def breaking() -> Iterator[tuple[int | str, Proposals]]:
+        yield FOUND[0]
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        write_coco_results(path, breaking())
+    bad: Tensor = torch.tensor([float("nan")])
+    with pytest.raises(UserError, match="score of a mask of image 3 is nan"):
+        write_coco_results(path, [(3, Proposals.from_masks(torch.ones(1, 4, 5, dtype=torch.bool), bad))])
+    assert path.read_text() == "[]"
+    assert [file.name for file in tmp_path.iterdir()] == ["masks.json"]
+    assert write_coco_results(path, []) == 0
+    assert json.loads(path.read_text()) == []
