@@ -40,7 +40,9 @@ def _advice(root: Path) -> Iterator[None]:
         yield
     except UserError as error:
         advice = f"Delete the folder '{root}' to have it drawn anew."
-        raise error if advice in str(error) else UserError(f"{error} {advice}") from error
+        if advice in str(error):
+            raise
+        raise UserError(f"{error} {advice}") from error
 
 
 class RefShapes(RefCOCO):
