@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +37,7 @@ class SceneDataset(Dataset[Scene]):
         folder: Where their files are.
         rule: How polygons become masks.
         proposals: ``"ground_truth"``, a generator, or None.
+        subsets: Names of the subsets that the data set has.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class SceneDataset(Dataset[Scene]):
         folder: Path,
         rule: MaskRule = "union",
         proposals: str | ProposalGenerator | None = None,
+        subsets: Sequence[str] = (),
     ) -> None:
         self.records = records
         self.folder = folder
         self.rule = rule
         self.proposals = proposals
+        self.subsets = subsets
 
     def __len__(self) -> int:
         return len(self.records)
@@ -76,6 +80,10 @@ class SceneDataset(Dataset[Scene]):
             index=index,
             proposals=proposals,
             error=error,
+            subsets={
+                name: torch.tensor([name in ref.subsets for ref in refs], dtype=torch.bool)
+                for name in self.subsets
+            },
         )
 
     def _targets(self, record: ImageRecord) -> tuple[Tensor, str | None]:
@@ -126,10 +134,12 @@ class RISDataModule(LightningDataModule):
         dataset_name: Name of the data set, as results carry it.
         partition: Name of the partition.
         split: Name of the split.
+        subset_names: Subsets of the expressions that results are also given for, see `gl_ris.subsets`.
     """
 
     dataset_name: str
     partition: str
+    subset_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -199,6 +209,15 @@ class RISDataModule(LightningDataModule):
         """Count of expressions over all images."""
         return sum(len(referent.sentences) for record in self.records for referent in record.referents)
 
+    @property
+    def subset_sizes(self) -> dict[str, int]:
+        """Count of expressions in each subset."""
+        sizes = dict.fromkeys(self.subset_names, 0)
+        for referent in (referent for record in self.records for referent in record.referents):
+            for name in referent.subsets:
+                sizes[name] += len(referent.sentences)
+        return sizes
+
     def expressions(self) -> list[str]:
         """Return every expression, scene by scene, without opening an image."""
         return [
@@ -233,7 +252,7 @@ class RISDataModule(LightningDataModule):
             self.image_root, self.image_folders() if self.image_root is None else [], names
         )
         self._check_images(folder, names)
-        self._dataset = SceneDataset(self.records, folder, self.rule, self.proposals)
+        self._dataset = SceneDataset(self.records, folder, self.rule, self.proposals, self.subset_names)
 
     def _check_images(self, folder: Path, names: list[str]) -> None:
         missing = [name for name in names if not image_path(folder, name).is_file()]

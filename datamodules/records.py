@@ -124,6 +124,7 @@ class Referent:
         sentences: The expressions, as the file has them.
         sent_ids: One id per sentence.
         category: Name of the category, where the file gives one.
+        subsets: Names of the data set's subsets that its expressions are in.
     """
 
     ref_id: Key
@@ -131,6 +132,7 @@ class Referent:
     sentences: tuple[str, ...]
     sent_ids: tuple[Key, ...]
     category: str | None = None
+    subsets: tuple[str, ...] = ()
 
     def mask(self, height: int, width: int, rule: MaskRule) -> Tensor:
         """Return the target mask, bool ``(height, width)``; see `Segmentation.mask`."""

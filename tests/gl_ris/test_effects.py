@@ -13,7 +13,7 @@ from gl_ris.recipe import Recipe
 
 def test_points_are_those_of_the_recipe_itself() -> None:
     """`Recipe` states the point of each field in its documentation."""
-    found = re.findall(r"^\s+(\w+): \((\d)\)", Recipe.__doc__ or "", re.MULTILINE)
+    found = re.findall(r"^\s+(\w+): \((\d+)\)", Recipe.__doc__ or "", re.MULTILINE)
     assert {name: int(point) for name, point in found} == POINTS
     assert list(POINTS) == [field.name for field in dataclasses.fields(Recipe)]
 
