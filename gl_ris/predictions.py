@@ -54,8 +54,8 @@ class Prediction:
         segmentation: The chosen mask as compressed COCO RLE (`gl_ris.masks.encode_rle`), or None.
         failure: Why the expression counts as a miss without a choice (e.g. "no proposals"), or None.
         index: Position of the image in the split: the order of the lines.
-        subsets: The data set's subsets that the expression is in; None, and no key in the line, where the data
-            set has no subsets.
+        subsets: The data set's subsets that the expression is in; None, and no key in the line, where the
+            data set has no subsets.
     """
 
     image_id: int | str

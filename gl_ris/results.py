@@ -106,8 +106,8 @@ def result_document(
         A dict that strict JSON can hold.
 
     Raises:
-        ValueError: If ``seconds`` has other keys than `STAGES`, an ``upper_bound`` lacks a figure, or a subset
-            has other keys or methods than it should, or more expressions than there are.
+        ValueError: If ``seconds`` has other keys than `STAGES`, an ``upper_bound`` lacks a figure, or a
+            subset has other keys or methods than it should, or more expressions than there are.
     """
     if set(seconds) != set(STAGES):
         raise ValueError(f"seconds must have exactly the keys {', '.join(STAGES)}; got {', '.join(seconds)}.")

@@ -310,7 +310,7 @@ def test_every_process_needs_an_image(many_images: Path, world_size: int, fine: 
 def test_phrasecut_scenes(tmp_path: Path) -> None:
     from PIL import Image
 
-    from datamodules.phrasecut import write_phrasecut
+    from datamodules.phrasecut_writer import write_phrasecut
 
     points = [[1, 1], [3, 1], [3, 3], [1, 3]]
     task = {"task_id": "4__1", "image_id": 4, "ann_ids": [1], "phrase": "red box", "Polygons": [[points]]}

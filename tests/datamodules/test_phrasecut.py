@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.phrasecut import PhraseCut, read_split, write_phrasecut
+from datamodules.phrasecut import PhraseCut, read_split
+from datamodules.phrasecut_writer import write_phrasecut
 from gl_ris.errors import UserError
 
 

