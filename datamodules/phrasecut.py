@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from gl_ris.proposals.base import ProposalGenerator
 
 IMAGE_FILES = ("image_data_split.json", "image_data_split3000.json")
 """Names under which the list of images has been published."""
+
+_FILE_NAME = re.compile(r"[\w.+-]{1,200}", re.ASCII)
 
 Subsets = Mapping[str, Callable[[dict[str, Any]], bool]]
 """By name of a subset, what says whether a phrase of a known category is in it."""
@@ -80,8 +83,19 @@ def read_images(folder: Path) -> dict[Key, dict[str, Any]]:
         if (folder / name).is_file():
             images = read_json(folder / name, "[")
             check_images(images, str(folder / name))
-            return {image["image_id"]: image for image in images}
+            return _by_id(images, str(folder / name))
     raise UserError(f"No {' or '.join(IMAGE_FILES)} in '{folder}': it gives the size of each image.")
+
+
+def _by_id(images: Sequence[dict[str, Any]], where: str) -> dict[Key, dict[str, Any]]:
+    found: dict[Key, dict[str, Any]] = {}
+    for image in images:
+        other = found.setdefault(image["image_id"], image)
+        if (other["width"], other["height"]) != (image["width"], image["height"]):
+            raise UserError(
+                f"'{where}' gives image {image['image_id']!r:.60} two sizes. Fetch the file anew."
+            )
+    return found
 
 
 def check_images(images: Any, where: str) -> None:
@@ -93,6 +107,8 @@ def check_images(images: Any, where: str) -> None:
     for number, image in enumerate(images):
         place = f"'{where}': image {number}"
         require_fields(image, place, image_id=KEY)
+        if not _FILE_NAME.fullmatch(str(image["image_id"])):
+            raise UserError(f"{place}: its image_id {image['image_id']!r:.60} cannot name a file.")
         require_size(image, place)
 
 
@@ -124,7 +140,7 @@ def read_split(
     for task in tasks:
         if task["image_id"] not in images:
             raise UserError(
-                f"'{tasks_path(folder, split)}' is about image {task['image_id']!r}, which is not in "
+                f"'{tasks_path(folder, split)}' is about image {task['image_id']!r:.60}, which is not in "
                 f"the list of images ({IMAGE_FILES[0]}). Use both files of one download."
             )
         by_image[task["image_id"]].append(task)

@@ -115,9 +115,9 @@ class RefShapes(RefCOCO):
 class RefShapesPhrases(PhraseCut):
     """The PhraseCut-style set of RefShapes, with unseen categories and fills.
 
-    Unseen is what neither the registers nor the captions that the small CLIPs were trained on ever show.
-    Results are also given for the phrases about an unseen category (``unseen``) and for those that name an
-    unseen fill (``unseen_fills``).
+    Unseen is what the three registers never show, so that no method trained on their train split has met it.
+    The small CLIPs have met it in captions, as CLIP has met nearly everything. Results are also given for the
+    phrases about an unseen category (``unseen``) and for those that name an unseen fill (``unseen_fills``).
 
     Args:
         split: ``val``, ``miniv`` (the first tenth of val) or ``test``.
