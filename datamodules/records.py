@@ -91,9 +91,10 @@ class Segmentation:
         # Far outside of the image the rasteriser would walk along every pixel of an edge.
         if any(np.abs(p).max(initial=0) > 10 * max(height, width) for p in self.polygons):
             raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
-        polygons = [p.tolist() for p in self.polygons if len(p) >= 6]
         if rule == "drawn":
-            return _draw(polygons, height, width)
+            # PhraseCut's own code draws two points as a line, too.
+            return _draw([p.tolist() for p in self.polygons if len(p) >= 4], height, width)
+        polygons = [p.tolist() for p in self.polygons if len(p) >= 6]
         if not polygons:
             return torch.zeros(height, width, dtype=torch.bool)
         return polygons_to_mask(polygons, height, width, overlap=rule)

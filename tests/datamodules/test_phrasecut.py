@@ -111,6 +111,86 @@ def test_a_phrase_without_structure_has_no_category(folder: Path, structure: Any
     assert read_split(folder, "val")[0].referents[0].category is None
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("dog", ()),
+        ("Dog", ("unseen_names",)),  # the published rule compares strings
+        ("dogs", ("unseen_names",)),
+        ("man", ("unseen_names",)),
+        ("table", ("unseen_names",)),
+        ("tv", ()),
+        ("grass", ("unseen_names", "unseen_synonyms")),
+        ("glasses", ("unseen_names", "unseen_synonyms")),
+    ],
+)
+def test_unseen_by_both_definitions(folder: Path, name: str, expected: tuple[str, ...]) -> None:
+    (folder / "refer_val.json").write_text(json.dumps([task("20__0", 20, "a", name, [box(0, 0, 1, 1)])]))
+    data = PhraseCut(folder, split="val")
+    assert data.records[0].referents[0].subsets == expected
+    assert data.subset_sizes == {n: int(n in expected) for n in ("unseen_names", "unseen_synonyms")}
+
+
+@pytest.mark.parametrize("structure", [None, {}, {"name": ""}], ids=str)
+def test_a_phrase_of_unknown_category_is_in_no_subset_and_told(
+    folder: Path, structure: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "refer_val.json").write_text(json.dumps([*TASKS[:2], dict(TASKS[2], phrase_structure=structure)]))
+    data = PhraseCut(folder, split="val")
+    assert [r.subsets for record in data.records for r in record.referents] == [(), (), ()]
+    assert "1 of 3 phrases have no category" in caplog.text
+
+
+def test_val_and_miniv_are_read_together(folder: Path) -> None:
+    more = [task("99__0", 99, "a", "a", [box(0, 0, 1, 1)]), TASKS[1]]
+    (folder / "refer_miniv.json").write_text(json.dumps(more))
+    records = read_split(folder, "val_miniv")
+    # a task that both files have is read once
+    assert [(r.image_id, len(r.referents)) for r in records] == [(11, 1), (20, 2), (99, 1)]
+    assert [r.image_id for r in read_split(folder, "val")] == [11, 20]
+    with pytest.raises(UserError, match=r"Unknown split of PhraseCut 'mini'\. Did you mean 'miniv'"):
+        read_split(folder, "val_mini")
+
+
+def test_task_ids_that_are_used_again_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "refer_val.json").write_text(json.dumps([TASKS[0], dict(TASKS[0], phrase="the dogs")]))
+    (record,) = read_split(folder, "val")
+    assert [r.sentences for r in record.referents] == [("black dogs",), ("the dogs",)]
+    assert "uses 1 task ids again" in caplog.text
+
+
+def test_a_file_without_a_phrase(folder: Path) -> None:
+    (folder / "refer_val.json").write_text("[]")
+    with pytest.raises(UserError, match="has no phrase"):
+        read_split(folder, "val")
+
+
+def test_two_points_are_a_line_and_one_is_nothing(folder: Path) -> None:
+    lines = [[[1, 1], [3, 1]], [[5, 5]], []]
+    (folder / "refer_val.json").write_text(json.dumps([task("20__0", 20, "a", "a", lines)]))
+    mask = read_split(folder, "val")[0].referents[0].mask(6, 10, "drawn")
+    assert mask.nonzero().tolist() == [[1, 1], [1, 2], [1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("images", "match"),
+    [
+        ([dict(IMAGES[0], image_id="../20")], "cannot name a file"),
+        ([dict(IMAGES[0], image_id=10**300)], "cannot name a file"),
+        ([dict(IMAGES[0], image_id="\ud800")], "cannot name a file"),
+        ([IMAGES[0], dict(IMAGES[0], width=11)], "gives image 20 two sizes"),
+        ([dict(IMAGES[0], width=0)], "said to be 0 x 6 pixels"),
+        ([[]], "image 0 is list"),
+    ],
+    ids=["path", "long", "surrogate", "sizes", "zero", "list"],
+)
+def test_lists_of_images_that_cannot_be(tmp_path: Path, images: list[Any], match: str) -> None:
+    (tmp_path / "refer_val.json").write_text(json.dumps(TASKS))
+    (tmp_path / "image_data_split.json").write_text(json.dumps(images))
+    with pytest.raises(UserError, match=match):
+        read_split(tmp_path, "val")
+
+
 def test_a_split_that_is_not_there(folder: Path) -> None:
     with pytest.raises(
         UserError, match=r"Unknown split of PhraseCut 'vall'\. Did you mean 'val'\? Available: val\."

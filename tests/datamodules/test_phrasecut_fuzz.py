@@ -79,8 +79,7 @@ def check(tasks_file: bytes, images_file: bytes) -> None:
         data = PhraseCut(folder, allow_missing_images=True)
         try:
             records = data.records
-        except UserError as error:
-            assert "\n" not in str(error).strip()
+        except UserError:
             return
         with pytest.raises(UserError):  # there is not one image
             data.setup()
