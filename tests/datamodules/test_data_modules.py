@@ -330,6 +330,11 @@ def test_phrasecut_scenes(tmp_path: Path) -> None:
     assert scene.proposals is not None
     assert torch.equal(scene.proposals.masks, scene.targets)
     assert (scene.image == 130).all()
+    assert {name: members.tolist() for name, members in scene.subsets.items()} == {
+        "unseen_names": [True],
+        "unseen_synonyms": [True],
+    }
+    assert {members.device.type for members in scene.to("meta").subsets.values()} == {"meta"}
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 7])
@@ -396,4 +401,5 @@ def test_a_scene_moves_whole(refcoco_root: Path) -> None:
     tensors = [moved.image, moved.targets, moved.referents, moved.proposals.masks, moved.proposals.boxes]
     assert {t.device.type for t in [*tensors, moved.proposals.scores]} == {"meta"}
     assert moved.expressions == scene.expressions
+    assert moved.subsets == {}
     assert scene.image.device.type == "cpu"

@@ -135,7 +135,9 @@ def test_unseen_by_both_definitions(folder: Path, name: str, expected: tuple[str
 def test_a_phrase_of_unknown_category_is_in_no_subset_and_told(
     folder: Path, structure: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (folder / "refer_val.json").write_text(json.dumps([*TASKS[:2], dict(TASKS[2], phrase_structure=structure)]))
+    (folder / "refer_val.json").write_text(
+        json.dumps([*TASKS[:2], dict(TASKS[2], phrase_structure=structure)])
+    )
     data = PhraseCut(folder, split="val")
     assert [r.subsets for record in data.records for r in record.referents] == [(), (), ()]
     assert "1 of 3 phrases have no category" in caplog.text

@@ -25,7 +25,7 @@ CATEGORIES = [["dog", "man"], ["sky", "table", "dog"], ["Dog", "grass"], ["dog",
 
 @pytest.fixture(scope="module")
 def phrases_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four images of coloured blocks, a phrase per block; one phrase of nine about nothing that COCO names."""
+    """Four images of coloured blocks, a phrase per block."""
     root = tmp_path_factory.mktemp("phrases")
     rng = np.random.default_rng(3)
     tasks, images = [], []
@@ -116,7 +116,9 @@ def test_both_definitions_in_one_run(run_here: Run, toy_phrases: list[str], tmp_
     assert "\nUnseen: 5 of 5 expressions on 3 images\n" in output
     assert "\nUnseen (synonyms): 2 of 2 expressions on 2 images\n" in output
     with (run / "table.csv").open(newline="") as file:
-        rows = [(row["subset"], row["method"], row["n_expressions_evaluated"]) for row in csv.DictReader(file)]
+        rows = [
+            (row["subset"], row["method"], row["n_expressions_evaluated"]) for row in csv.DictReader(file)
+        ]
     assert rows[2:5] == [("All", "Upper bound", "9"), ("Unseen", "Cropping", "5"), ("Unseen", "Random", "5")]
 
 
