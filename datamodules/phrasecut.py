@@ -14,6 +14,7 @@ from datamodules.checks import KEY, require_fields, require_size
 from datamodules.coco import coco_class, coco_names
 from datamodules.files import clean_text, read_json
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
+from datamodules.visual_genome import PARTS, in_parts
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator
 
@@ -232,7 +233,8 @@ class PhraseCut(RISDataModule):
         root: Folder with ``refer_<split>.json`` and ``image_data_split.json``, or its parent.
         split: ``train``, ``val``, ``miniv`` or ``test``; ``val_miniv`` is all of val, of which the published
             val file leaves out what is in miniv.
-        image_root: Folder of the images ``<image_id>.jpg``; None looks in the usual places below root.
+        image_root: Folder of the images ``<image_id>.jpg``, or of Visual Genome's own ``VG_100K`` and
+            ``VG_100K_2``; None looks in the usual places below root.
         proposals: ``"ground_truth"`` (every instance that a phrase of the split names), the name of a
             generator, a generator, or None for none.
         limit: Evaluate only so many images.
@@ -277,9 +279,11 @@ class PhraseCut(RISDataModule):
 
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split; see `read_split`."""
-        return read_split(_find_folder(self.root), self.split, all_instances, self.subsets)
+        records = read_split(_find_folder(self.root), self.split, all_instances, self.subsets)
+        return in_parts(records, [self.image_root] if self.image_root else self.image_folders())
 
     def image_folders(self) -> list[Path]:
         """Return where the images are usually kept."""
         folder = _find_folder(self.root)
-        return [folder / "images", self.root / "images", folder / "VG_100K", self.root / "VG_100K", folder]
+        bases = [folder / "images", self.root / "images", folder, self.root]
+        return [*bases, *(base / PARTS[0] for base in bases)]

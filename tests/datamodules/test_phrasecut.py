@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datamodules.phrasecut import PhraseCut, read_split
 from datamodules.phrasecut_writer import write_phrasecut
@@ -227,6 +228,30 @@ def test_tasks_of_another_shape_are_refused(folder: Path, change: dict[str, Any]
     (folder / "refer_val.json").write_text(json.dumps([dict(TASKS[0], **change)]))
     with pytest.raises(UserError, match=match):
         read_split(folder, "val")
+
+
+@pytest.mark.parametrize("place", ["", "images", "elsewhere"])
+def test_images_in_the_two_folders_of_visual_genome(folder: Path, place: str) -> None:
+    for part, image_id, size in (("VG_100K", 11, (4, 4)), ("VG_100K_2", 20, (10, 6))):
+        (folder / place / part).mkdir(parents=True)
+        Image.new("RGB", size, (image_id, 0, 0)).save(folder / place / part / f"{image_id}.jpg", quality=100)
+    root = folder / place if place == "elsewhere" else None
+    data = PhraseCut(folder, split="val", image_root=root)
+    scenes = list(data.predict_dataloader())
+    assert [(scene.image_id, scene.error) for scene in scenes] == [(11, None), (20, None)]
+    assert [abs(int(scene.image[0, 0, 0]) - scene.image_id) < 4 for scene in scenes] == [True, True]
+    (folder / place / "VG_100K_2" / "20.jpg").unlink()
+    with pytest.raises(UserError, match=r"1 of 2 images are not in .* \(the first: 20\.jpg\)"):
+        PhraseCut(folder, split="val", image_root=root).setup()
+
+
+@pytest.mark.parametrize("place", ["images", "VG_100K", "."])
+def test_images_in_one_folder(folder: Path, place: str) -> None:
+    (folder / place).mkdir(exist_ok=True)
+    for image_id, size in ((11, (4, 4)), (20, (10, 6))):
+        Image.new("RGB", size).save(folder / place / f"{image_id}.jpg")
+    scenes = PhraseCut(folder, split="val").predict_dataloader()
+    assert [scene.error for scene in scenes] == [None, None]
 
 
 def test_making_the_data_module_reads_nothing(tmp_path: Path) -> None:
