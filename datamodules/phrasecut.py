@@ -141,8 +141,8 @@ def read_split(
     for task in tasks:
         if task["image_id"] not in images:
             raise UserError(
-                f"'{tasks_path(folder, split)}' is about image {task['image_id']!r:.60}, which is not in "
-                f"the list of images ({IMAGE_FILES[0]}). Use both files of one download."
+                f"A task of split '{split}' in '{folder}' is about image {task['image_id']!r:.60}, which is "
+                f"not in the list of images ({IMAGE_FILES[0]}). Use both files of one download."
             )
         by_image[task["image_id"]].append(task)
     if subsets:

@@ -134,7 +134,9 @@ class RefShapesPhrases(PhraseCut):
     partition = "shapes"
     subsets: ClassVar[Subsets] = {
         "unseen": lambda task: category_of(task) in UNSEEN_CATEGORIES,
-        "unseen_fills": lambda task: not set(UNSEEN_FILLS).isdisjoint(task["phrase_structure"]["attributes"]),
+        "unseen_fills": lambda task: (
+            not set(UNSEEN_FILLS).isdisjoint(task["phrase_structure"].get("attributes", ()))
+        ),
     }
 
     def __init__(

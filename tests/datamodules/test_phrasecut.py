@@ -209,7 +209,9 @@ def test_a_missing_list_of_images_is_named(tmp_path: Path) -> None:
 
 def test_an_image_that_is_not_listed(folder: Path) -> None:
     (folder / "refer_val.json").write_text(json.dumps([*TASKS, task("5__0", 5, "a", "a", [box(0, 0, 1, 1)])]))
-    with pytest.raises(UserError, match="is about image 5, which is not in the list of images"):
+    with pytest.raises(
+        UserError, match=r"split 'val' in .* is about image 5, which is not in the list of images"
+    ):
         read_split(folder, "val")
 
 

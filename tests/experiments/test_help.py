@@ -62,7 +62,7 @@ def test_help_explains_options_from_the_source() -> None:
         "run_dir",
         "limit=data.limit",
         "--trainer.devices=2",
-        "data=NAME           refcoco, refcoco+, refcocog, refcocog-google, refshapes, refshapes+, refshapesg",
+        "data=NAME           phrasecut, refcoco, refcoco+, refcocog, refcocog-google, refshapes, refshapes+",
     ):
         assert expected in text
     assert "``" not in text
