@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,6 +45,7 @@ class SceneDataset(Dataset[Scene]):
         read: Reads the image of a record.
         rule: How polygons become masks.
         proposals: ``"ground_truth"``, a generator, or None.
+        subsets: Names of the subsets that the data set has.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class SceneDataset(Dataset[Scene]):
         read: ImageReader,
         rule: MaskRule = "union",
         proposals: str | ProposalGenerator | None = None,
+        subsets: Sequence[str] = (),
     ) -> None:
         self.records = records
         self.read = read
         self.rule = rule
         self.proposals = proposals
+        self.subsets = subsets
 
     def __len__(self) -> int:
         return len(self.records)
@@ -85,6 +88,10 @@ class SceneDataset(Dataset[Scene]):
             index=index,
             proposals=proposals,
             error=error,
+            subsets={
+                name: torch.tensor([name in ref.subsets for ref in refs], dtype=torch.bool)
+                for name in self.subsets
+            },
         )
 
     def _targets(self, record: ImageRecord) -> tuple[Tensor, str | None]:
@@ -135,10 +142,12 @@ class RISDataModule(LightningDataModule):
         dataset_name: Name of the data set, as results carry it.
         partition: Name of the partition.
         split: Name of the split.
+        subset_names: Subsets of the expressions that results are also given for, see `gl_ris.subsets`.
     """
 
     dataset_name: str
     partition: str
+    subset_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -218,6 +227,15 @@ class RISDataModule(LightningDataModule):
         """Count of expressions over all images."""
         return sum(len(referent.sentences) for record in self.records for referent in record.referents)
 
+    @property
+    def subset_sizes(self) -> dict[str, int]:
+        """Count of expressions in each subset."""
+        sizes = dict.fromkeys(self.subset_names, 0)
+        for referent in (referent for record in self.records for referent in record.referents):
+            for name in referent.subsets:
+                sizes[name] += len(referent.sentences)
+        return sizes
+
     def expressions(self) -> list[str]:
         """Return every expression, scene by scene, without opening an image."""
         return [
@@ -255,7 +273,7 @@ class RISDataModule(LightningDataModule):
         reader = self.image_reader()
         if isinstance(self.proposals, ProposalGenerator):
             self.proposals.prepare(self.image_ids())
-        self._dataset = SceneDataset(self.records, reader, self.rule, self.proposals)
+        self._dataset = SceneDataset(self.records, reader, self.rule, self.proposals, self.subset_names)
 
     def image_reader(self) -> ImageReader:
         """Find the images; a subclass whose images lie elsewhere than in a folder overrides it.

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from datamodules.base import RISDataModule
 from datamodules.checks import KEY, require_fields, require_size
-from datamodules.files import clean_text, read_json, write_json
+from datamodules.coco import coco_class, coco_names
+from datamodules.files import clean_text, read_json
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
+from datamodules.visual_genome import PARTS, in_parts
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator
 
 IMAGE_FILES = ("image_data_split.json", "image_data_split3000.json")
 """Names under which the list of images has been published."""
+
+_FILE_NAME = re.compile(r"[\w.+-]{1,200}", re.ASCII)
+
+Subsets = Mapping[str, Callable[[dict[str, Any]], bool]]
+"""By name of a subset, what says whether a phrase of a known category is in it."""
+
+log = logging.getLogger(__name__)
 
 
 def tasks_path(folder: Path, split: str) -> Path:
@@ -73,8 +84,19 @@ def read_images(folder: Path) -> dict[Key, dict[str, Any]]:
         if (folder / name).is_file():
             images = read_json(folder / name, "[")
             check_images(images, str(folder / name))
-            return {image["image_id"]: image for image in images}
+            return _by_id(images, str(folder / name))
     raise UserError(f"No {' or '.join(IMAGE_FILES)} in '{folder}': it gives the size of each image.")
+
+
+def _by_id(images: Sequence[dict[str, Any]], where: str) -> dict[Key, dict[str, Any]]:
+    found: dict[Key, dict[str, Any]] = {}
+    for image in images:
+        other = found.setdefault(image["image_id"], image)
+        if (other["width"], other["height"]) != (image["width"], image["height"]):
+            raise UserError(
+                f"'{where}' gives image {image['image_id']!r:.60} two sizes. Fetch the file anew."
+            )
+    return found
 
 
 def check_images(images: Any, where: str) -> None:
@@ -86,43 +108,92 @@ def check_images(images: Any, where: str) -> None:
     for number, image in enumerate(images):
         place = f"'{where}': image {number}"
         require_fields(image, place, image_id=KEY)
+        if not _FILE_NAME.fullmatch(str(image["image_id"])):
+            raise UserError(f"{place}: its image_id {image['image_id']!r:.60} cannot name a file.")
         require_size(image, place)
 
 
-def read_split(folder: Path, split: str, all_instances: bool = False) -> list[ImageRecord]:
+def read_split(
+    folder: Path, split: str, all_instances: bool = False, subsets: Subsets | None = None
+) -> list[ImageRecord]:
     """Read one split, grouped by image; ref and sentence id of a phrase are its task id.
 
     Args:
         folder: Folder that holds ``refer_<split>.json``.
-        split: ``train``, ``val``, ``miniv`` or ``test``.
+        split: ``train``, ``val``, ``miniv`` or ``test``, or several joined by underscores: the published val
+            file leaves out the images of miniv, and ``val_miniv`` is the whole. A task that several files
+            have is read once.
         all_instances: Also keep every instance that some phrase of the split names, without repeats, to
             serve as ground-truth proposals.
+        subsets: What says which subsets a phrase is in. One whose category the file does not tell is in none,
+            and there is a warning.
 
     Returns:
         One record per image, ordered by image id, its phrases ordered by task id.
 
     Raises:
-        UserError: If a file is missing or damaged, or a task is about an image that is not listed.
+        UserError: If a file is missing, damaged or without a phrase, or a task is about an image that is not
+            listed.
     """
-    tasks = read_tasks(folder, split)
+    tasks = _joined(folder, split)
     images = read_images(folder)
     by_image: dict[Key, list[dict[str, Any]]] = defaultdict(list)
     for task in tasks:
         if task["image_id"] not in images:
             raise UserError(
-                f"'{tasks_path(folder, split)}' is about image {task['image_id']!r}, which is not in "
-                f"the list of images ({IMAGE_FILES[0]}). Use both files of one download."
+                f"A task of split '{split}' in '{folder}' is about image {task['image_id']!r:.60}, which is "
+                f"not in the list of images ({IMAGE_FILES[0]}). Use both files of one download."
             )
         by_image[task["image_id"]].append(task)
+    if subsets:
+        _warn_of_unknown(tasks)
     del tasks
     return [
-        _record(images[image_id], sorted(group, key=lambda task: sort_key(task["task_id"])), all_instances)
-        for image_id, group in sorted(by_image.items(), key=lambda item: sort_key(item[0]))
+        _record(images[image_id], by_image[image_id], all_instances, subsets or {})
+        for image_id in sorted(by_image, key=sort_key)
     ]
 
 
-def _record(image: dict[str, Any], tasks: Sequence[dict[str, Any]], all_instances: bool) -> ImageRecord:
-    referents = tuple(_referent(task) for task in tasks)
+def _joined(folder: Path, split: str) -> list[dict[str, Any]]:
+    """Read the tasks of a split, or of several joined by underscores."""
+    tasks: list[dict[str, Any]] = []
+    known: set[Key] = set()
+    for part in [split] if tasks_path(folder, split).is_file() else split.split("_"):
+        found = read_tasks(folder, part)
+        if not found:
+            raise UserError(f"'{tasks_path(folder, part)}' has no phrase. Fetch the file anew.")
+        ids = {task["task_id"] for task in found}
+        if len(ids) < len(found):
+            log.warning(
+                "'%s' uses %d task ids again: records tell these phrases apart by their text alone.",
+                tasks_path(folder, part),
+                len(found) - len(ids),
+            )
+        tasks += [task for task in found if task["task_id"] not in known]
+        known |= ids
+    return tasks
+
+
+def _warn_of_unknown(tasks: Sequence[dict[str, Any]]) -> None:
+    unknown = sum(not category_of(task) for task in tasks)
+    if unknown:
+        log.warning("%d of %d phrases have no category: they are in no subset.", unknown, len(tasks))
+
+
+def category_of(task: Mapping[str, Any]) -> str | None:
+    """Return the name of what a phrase is about, or None if the file does not tell.
+
+    All instances of a phrase have the one category of its structure, so that this is also the name of its
+    first instance, by which the published evaluation goes.
+    """
+    return (task.get("phrase_structure") or {}).get("name") or None
+
+
+def _record(
+    image: dict[str, Any], tasks: Sequence[dict[str, Any]], all_instances: bool, subsets: Subsets
+) -> ImageRecord:
+    ordered = sorted(tasks, key=lambda task: sort_key(task["task_id"]))
+    referents = tuple(_referent(task, subsets) for task in ordered)
     instances = (s for referent in referents for s in referent.segmentations) if all_instances else ()
     distinct = {tuple(polygon.tobytes() for polygon in s.polygons): s for s in instances}
     return ImageRecord(
@@ -135,58 +206,16 @@ def _record(image: dict[str, Any], tasks: Sequence[dict[str, Any]], all_instance
     )
 
 
-def _referent(task: dict[str, Any]) -> Referent:
+def _referent(task: dict[str, Any], subsets: Subsets) -> Referent:
+    category = category_of(task)
     return Referent(
         task["task_id"],
         tuple(Segmentation.from_points(instance) for instance in task["Polygons"]),
         (clean_text(task["phrase"]),),
         (task["task_id"],),
-        (task.get("phrase_structure") or {}).get("name"),
+        category,
+        tuple(name for name, holds in subsets.items() if category and holds(task)),
     )
-
-
-def write_phrasecut(
-    folder: Path | str, split: str, tasks: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]]
-) -> None:
-    """Write one split in the format of PhraseCut; `read_split` is the inverse.
-
-    Writes ``image_data_split.json`` (images of other splits that it lists already are kept),
-    ``name_att_rel_count.json`` (counted over all splits in the folder) and last ``refer_<split>.json``, each
-    complete or not at all.
-
-    Args:
-        folder: Where to write, made if missing.
-        split: Name of the split.
-        tasks: Dicts with ``task_id, image_id, ann_ids, phrase, phrase_structure`` (``name, attributes,
-            relation_ids, relation_descriptions, type``), ``instance_boxes`` (XYWH) and ``Polygons``: per
-            instance a list of polygons, each a list of ``[x, y]``.
-        images: Dicts with ``image_id, width, height, url, split``.
-
-    Raises:
-        UserError: If the records lack a field that the format has.
-    """
-    folder = Path(folder)
-    plain_tasks, plain_images = [dict(task) for task in tasks], [dict(image) for image in images]
-    check_tasks(plain_tasks, str(tasks_path(folder, split)))
-    check_images(plain_images, str(folder / IMAGE_FILES[0]))
-    known = read_images(folder) if (folder / IMAGE_FILES[0]).is_file() else {}
-    known |= {image["image_id"]: image for image in plain_images}
-    write_json(folder / IMAGE_FILES[0], [known[key] for key in sorted(known, key=sort_key)])
-    written = [p.stem[len("refer_") :] for p in folder.glob("refer_*.json")]
-    others = [task for other in written if other != split for task in read_tasks(folder, other)]
-    write_json(folder / "name_att_rel_count.json", _counts([*others, *plain_tasks]))
-    write_json(tasks_path(folder, split), plain_tasks)
-
-
-def _counts(tasks: Sequence[dict[str, Any]]) -> dict[str, list[tuple[str, int]]]:
-    """Count names, attributes and relation predicates over ``tasks``, the most frequent first."""
-    structures = [task.get("phrase_structure") or {} for task in tasks]
-    counters = {
-        "cat": Counter(s["name"] for s in structures if "name" in s),
-        "att": Counter(a for s in structures for a in s.get("attributes", ())),
-        "rel": Counter(r[0] for s in structures for r in s.get("relation_descriptions", ())),
-    }
-    return {kind: counter.most_common() for kind, counter in counters.items()}
 
 
 class PhraseCut(RISDataModule):
@@ -195,10 +224,17 @@ class PhraseCut(RISDataModule):
     Targets are drawn by the data set's own rule (vertices cut down to integers, outline included). A phrase
     may refer to several instances; its target is their union.
 
+    Results are also given for the phrases about unseen categories, by two definitions: ``unseen_names``,
+    those whose category is not literally one of COCO's 80 names, as in the published evaluation ("man" and
+    "table" are unseen), and ``unseen_synonyms``, those whose category is no word for any of COCO's classes
+    by ``coco_names.yaml``. ``recipe.unseen`` says which of them tables call "Unseen".
+
     Args:
         root: Folder with ``refer_<split>.json`` and ``image_data_split.json``, or its parent.
-        split: ``train``, ``val``, ``miniv`` or ``test``.
-        image_root: Folder of the images ``<image_id>.jpg``; None looks in the usual places below root.
+        split: ``train``, ``val``, ``miniv`` or ``test``; ``val_miniv`` is all of val, of which the published
+            val file leaves out what is in miniv.
+        image_root: Folder of the images ``<image_id>.jpg``, or of Visual Genome's own ``VG_100K`` and
+            ``VG_100K_2``; None looks in the usual places below root.
         proposals: ``"ground_truth"`` (every instance that a phrase of the split names), the name of a
             generator, a generator, or None for none.
         limit: Evaluate only so many images.
@@ -210,6 +246,10 @@ class PhraseCut(RISDataModule):
 
     dataset_name = "phrasecut"
     partition = "official"
+    subsets: ClassVar[Subsets] = {
+        "unseen_names": lambda task: category_of(task) not in coco_names(),
+        "unseen_synonyms": lambda task: coco_class(category_of(task) or "") is None,
+    }
 
     def __init__(
         self,
@@ -235,12 +275,15 @@ class PhraseCut(RISDataModule):
             allow_missing_images=allow_missing_images,
         )
         self.root = Path(root).expanduser()
+        self.subset_names = tuple(self.subsets)
 
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split; see `read_split`."""
-        return read_split(_find_folder(self.root), self.split, all_instances)
+        records = read_split(_find_folder(self.root), self.split, all_instances, self.subsets)
+        return in_parts(records, [self.image_root] if self.image_root else self.image_folders())
 
     def image_folders(self) -> list[Path]:
         """Return where the images are usually kept."""
         folder = _find_folder(self.root)
-        return [folder / "images", self.root / "images", folder / "VG_100K", self.root / "VG_100K", folder]
+        bases = [folder / "images", self.root / "images", folder, self.root]
+        return [*bases, *(base / PARTS[0] for base in bases)]

@@ -91,9 +91,10 @@ class Segmentation:
         # Far outside of the image the rasteriser would walk along every pixel of an edge.
         if any(np.abs(p).max(initial=0) > 10 * max(height, width) for p in self.polygons):
             raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
-        polygons = [p.tolist() for p in self.polygons if len(p) >= 6]
         if rule == "drawn":
-            return _draw(polygons, height, width)
+            # PhraseCut's own code draws two points as a line, too.
+            return _draw([p.tolist() for p in self.polygons if len(p) >= 4], height, width)
+        polygons = [p.tolist() for p in self.polygons if len(p) >= 6]
         if not polygons:
             return torch.zeros(height, width, dtype=torch.bool)
         return polygons_to_mask(polygons, height, width, overlap=rule)
@@ -124,6 +125,7 @@ class Referent:
         sentences: The expressions, as the file has them.
         sent_ids: One id per sentence.
         category: Name of the category, where the file gives one.
+        subsets: Names of the data set's subsets that its expressions are in.
     """
 
     ref_id: Key
@@ -131,6 +133,7 @@ class Referent:
     sentences: tuple[str, ...]
     sent_ids: tuple[Key, ...]
     category: str | None = None
+    subsets: tuple[str, ...] = ()
 
     def mask(self, height: int, width: int, rule: MaskRule) -> Tensor:
         """Return the target mask, bool ``(height, width)``; see `Segmentation.mask`."""

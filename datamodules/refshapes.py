@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from datamodules.cache import cache_folder, written_whole
-from datamodules.phrasecut import PhraseCut
+from datamodules.phrasecut import PhraseCut, Subsets, category_of
 from datamodules.records import ImageRecord
 from datamodules.refcoco import RefCOCO
+from datamodules.shapes.world import UNSEEN_CATEGORIES, UNSEEN_FILLS
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator
 
@@ -121,6 +123,10 @@ class RefShapes(RefCOCO):
 class RefShapesPhrases(PhraseCut):
     """The PhraseCut-style set of RefShapes, with unseen categories and fills.
 
+    Unseen is what the three registers never show, so that no method trained on their train split has met it.
+    The small CLIPs have met it in captions, as CLIP has met nearly everything. Results are also given for the
+    phrases about an unseen category (``unseen``) and for those that name an unseen fill (``unseen_fills``).
+
     Args:
         split: ``val``, ``miniv`` (the first tenth of val) or ``test``.
         proposals: ``"ground_truth"`` (every instance that a phrase names), the name of a generator, a
@@ -132,8 +138,14 @@ class RefShapesPhrases(PhraseCut):
         seed: Of the whole data set; results are comparable at the default only.
     """
 
-    dataset_name = "refshapes-phrases"
+    dataset_name = "refshapes-phrasecut"
     partition = "shapes"
+    subsets: ClassVar[Subsets] = {
+        "unseen": lambda task: category_of(task) in UNSEEN_CATEGORIES,
+        "unseen_fills": lambda task: (
+            not set(UNSEEN_FILLS).isdisjoint(task["phrase_structure"].get("attributes", ()))
+        ),
+    }
 
     def __init__(
         self,

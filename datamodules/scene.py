@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ class Scene:
         error: Why the image cannot be used, or None. If it is given, ``image`` is all zeros, ``targets`` are
             what could be made of the annotations (zeros where they are at fault), and every expression counts
             as failed.
+        subsets: For each subset that the data set has, bool ``(E,)``: which of the expressions are in it.
     """
 
     image: Tensor
@@ -40,6 +42,7 @@ class Scene:
     index: int
     proposals: Proposals | None = None
     error: str | None = None
+    subsets: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Scene:
         """Return the scene with its tensors on ``device``; Lightning moves a batch by this method."""
@@ -51,6 +54,7 @@ class Scene:
             proposals=None
             if self.proposals is None
             else self.proposals.to(device, non_blocking=non_blocking),
+            subsets={name: m.to(device, non_blocking=non_blocking) for name, m in self.subsets.items()},
         )
 
     def pin_memory(self) -> Scene:
@@ -61,4 +65,5 @@ class Scene:
             targets=self.targets.pin_memory(),
             referents=self.referents.pin_memory(),
             proposals=None if self.proposals is None else self.proposals.pin_memory(),
+            subsets={name: members.pin_memory() for name, members in self.subsets.items()},
         )

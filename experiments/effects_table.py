@@ -18,12 +18,13 @@ from gl_ris.masks import decode_rle
 from gl_ris.metrics import RISMetrics
 from gl_ris.recipe import Recipe
 from gl_ris.results import Prediction
+from gl_ris.subsets import subset_label
 from gl_ris.zero_shot import NO_PROPOSALS
 
 Records = Sequence[Prediction]
 
 _TOWERS = {"vit": "VisionTransformer", "resnet": "ModifiedResNet"}
-_PHRASECUT = "no field: alpha=0.85 for PhraseCut, and which of its phrases count as unseen"
+_LABEL = "a label alone: changes no figure here, only which phrases of PhraseCut are called unseen"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,6 @@ class EffectsTable:
         return [
             self._measured(Row(None, BASE, self.model.base), self._records[BASE]),
             *(self._field(name, value) for name, value in self.model.flips.items()),
-            Row(10, "PhraseCut's script", note=_PHRASECUT),
             self._measured(Row(None, ALL, other_recipe(self.model.base)), everything, skip),
             *(
                 self._measured(Row(None, "precision", variant.precision), self._records[variant.title])
@@ -94,12 +94,24 @@ class EffectsTable:
         if name == "skip_images_without_proposals":
             note = "the base recipe's choices, tallied again"
             return self._measured(replace(row, note=note), self._records[BASE], value)
+        if name == "unseen":
+            return replace(row, note=_LABEL + self._both_definitions())
         if name == "target_overlap":
             if self.retarget is None:
                 return replace(row, note="does not apply: these data have no option overlap")
             note = "the base recipe's choices, measured against the other targets"
             return self._measured(replace(row, note=note), self.retarget(self._records[BASE]))
         return self._measured(row, self._records[name])
+
+    def _both_definitions(self) -> str:
+        """Give the base recipe's oIoU by each definition, where the data have them."""
+        subsets = self.model.evaluation.subsets if self.model.evaluation else {}
+        found = [
+            f"{subset_label(name, self.own)} {figures.methods[BASE]['oIoU']:.2f} of {figures.n_evaluated:,}"
+            for name, figures in subsets.items()
+            if name.startswith("unseen_") and figures.n_evaluated
+        ]
+        return f"; oIoU by the base recipe: {', '.join(found)}" if found else ""
 
     def _measured(self, row: Row, records: Records, skip: bool | None = None) -> Row:
         """Fill in the figures of some records; ``skip`` leaves out images without proposals."""

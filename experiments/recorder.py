@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gl_ris.errors import EvaluationError
 from gl_ris.evaluation import Evaluation
+from gl_ris.recipe import Recipe
 from gl_ris.results import (
     PredictionWriter,
     format_table,
@@ -18,6 +19,7 @@ from gl_ris.results import (
     write_json,
     write_table_csv,
 )
+from gl_ris.subsets import in_order, subset_label
 
 
 class Recorder(Callback):
@@ -108,7 +110,24 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any]) 
         seconds=evaluation.seconds,
         config=settings,
         failures=evaluation.failures,
+        subsets=_subsets(evaluation, data, module.recipe),
     )
+
+
+def _subsets(evaluation: Evaluation, data: Any, recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Describe the subsets, in the order of their labels under the run's recipe."""
+    return {
+        name: {
+            "label": subset_label(name, recipe),
+            "n_images": evaluation.subsets[name].n_images,
+            "n_expressions_expected": data.subset_sizes[name],
+            "n_expressions_evaluated": evaluation.subsets[name].n_evaluated,
+            "failures": evaluation.subsets[name].failures,
+            "methods": evaluation.subsets[name].methods,
+            "upper_bound": evaluation.subsets[name].upper_bound,
+        }
+        for name in in_order(evaluation.subsets, recipe)
+    }
 
 
 def write_config(path: Path, settings: dict[str, Any], program: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.paper import PaperTable
-from experiments.table_layout import PAPER, Block, Column, Score, lay_out, notes, place_names
+from experiments.table_layout import PAPER, PLACE, Block, Column, Score, lay_out, notes, place_names
 
 _LATEX = {
     "&": r"\&",
@@ -96,17 +96,18 @@ def latex(table: Table) -> str:
 def comma_separated(table: Table) -> str:
     """Return the table as CSV, one row per score; full precision, the counts empty for the paper's scores."""
     counts = {column.place: column.counts() for column in table.columns}
-    names = list(next(iter(counts.values())))
+    names = [name for name in PLACE if any(name in count for count in counts.values())]
+    beside = [name for name in next(iter(counts.values())) if name not in PLACE]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["source", "method", "encoder", "context", *names[:3], "oIoU", "mIoU", *names[3:]])
+    writer.writerow(["source", "method", "encoder", "context", *names, "oIoU", "mIoU", *beside])
     for score in table.scores:
-        beside = (
-            ["" for _ in names[3:]] if score.source == PAPER else [counts[score.place][n] for n in names[3:]]
-        )
+        count = {} if score.source == PAPER else counts[score.place]
+        place = [*score.place, *("" for _ in names[len(score.place) :])]
         figures = [score.figures.get(name) for name in ("oIoU", "mIoU")]
+        counted = [count.get(name, "") for name in beside]
         writer.writerow(
-            [score.source, score.method, score.encoder, score.context, *score.place, *figures, *beside]
+            [score.source, score.method, score.encoder, score.context, *place, *figures, *counted]
         )
     return text.getvalue()
 
@@ -122,7 +123,8 @@ def document(table: Table, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     runs = [
         {**column.counts(), "folder": column.folder, "whole_split": column.whole}
-        | {name: column.document[name] for name in ("failures", "git_commit", "created")}
+        | {"failures": column.part["failures"]}
+        | {name: column.document[name] for name in ("git_commit", "created")}
         for column in table.columns
     ]
     return {
@@ -135,14 +137,14 @@ def document(table: Table, settings: Mapping[str, Any]) -> dict[str, Any]:
             for source in ("ours", "paper")
         },
         "notes": table.notes,
-        "seconds": round(sum(run["seconds"] for run in runs), 3),
+        "seconds": round(sum(c.counts()["seconds"] for c in table.columns if c.subset is None), 3),
         "config": settings,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
 def _plain_score(score: Score) -> dict[str, Any]:
-    place = dict(zip(("dataset", "partition", "split"), score.place, strict=True))
+    place = dict(zip(PLACE, score.place, strict=False))
     return {
         "method": score.method,
         "encoder": score.encoder,

@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments.paper import PaperTable
 from experiments.table_settings import UPPER_BOUND, Entry
 
 OURS, PAPER = "ours", "paper"
+PLACE = ("dataset", "partition", "split", "subset")
 _SKIPPED = "skipped"
 
 
 @dataclass(frozen=True)
 class Column:
-    """One data set and split, as its run left it.
+    """One data set and split, as its run left it, or a subset of its expressions.
 
     Attributes:
         document: Content of its ``results.json``.
         folder: Name of its folder in that of the table.
+        subset: Name of the subset; None for all expressions.
     """
 
     document: Mapping[str, Any]
     folder: str
+    subset: str | None = None
+
+    def with_subsets(self) -> list[Column]:
+        """Return this column, and one for each subset that its results have."""
+        return [self, *(replace(self, subset=name) for name in self.document.get("subsets", {}))]
+
+    @property
+    def part(self) -> Mapping[str, Any]:
+        """The figures and counts: the document, or its subset."""
+        return self.document if self.subset is None else self.document["subsets"][self.subset]
 
     @property
     def place(self) -> tuple[str, ...]:
-        """Data set, partition and split."""
-        return tuple(str(self.document[key]) for key in ("dataset", "partition", "split"))
+        """Data set, partition and split, and label of the subset where the data set has subsets."""
+        place = tuple(str(self.document[key]) for key in PLACE[:3])
+        return (*place, self.part.get("label", "All")) if self.document.get("subsets") else place
 
     @property
     def whole(self) -> bool:
@@ -37,20 +50,22 @@ class Column:
 
     def figures(self, title: str) -> Mapping[str, float | None]:
         """Return the figures of a method, or of the upper bound."""
-        return {**self.document["methods"], UPPER_BOUND: self.document["upper_bound"]}[title]
+        return {**self.part["methods"], UPPER_BOUND: self.part["upper_bound"]}[title]
 
     def counts(self) -> dict[str, Any]:
-        """Return what belongs beside the scores: images, expressions, failures, seconds, and where from."""
-        document = self.document
-        failures: Mapping[str, int] = document["failures"]
+        """Return what belongs beside the scores: images, expressions, failures, seconds, and where from.
+
+        The seconds are those of the run, which counts all subsets at once.
+        """
+        failures: Mapping[str, int] = self.part["failures"]
         skipped = sum(count for reason, count in failures.items() if reason.startswith(_SKIPPED))
         return {
-            **dict(zip(("dataset", "partition", "split"), self.place, strict=True)),
-            "proposals": document["proposals"],
-            **{f"n_{name}": document[f"n_{name}"] for name in _COUNTED},
+            **dict(zip(PLACE, self.place, strict=False)),
+            "proposals": self.document["proposals"],
+            **{f"n_{name}": self.part[f"n_{name}"] for name in _COUNTED},
             "n_failed": sum(failures.values()) - skipped,
             "n_skipped": skipped,
-            "seconds": document["seconds"]["total"],
+            "seconds": self.document["seconds"]["total"],
         }
 
 
@@ -66,7 +81,7 @@ class Score:
         method: Name of the line.
         encoder: Its encoder, or empty.
         context: Its column within those of a data set, or empty.
-        place: Data set, partition and split.
+        place: Data set, partition and split, and subset where there are any; see `Column.place`.
         figures: oIoU and mIoU in percent, as far as there are any.
     """
 
@@ -152,14 +167,18 @@ def lay_out(scores: Sequence[Score], figures: Sequence[str]) -> list[Block]:
 def place_names(places: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     """Name each ``(data set, partition, split)``, by its partition too where the data set has several.
 
+    A subset, where there is one, comes last.
+
     Example:
         >>> list(place_names([("refcocog", "umd", "val"), ("refcocog", "google", "val")]).values())
         ['refcocog val (umd)', 'refcocog val (google)']
+        >>> list(place_names([("phrasecut", "official", "test", "Unseen")]).values())
+        ['phrasecut test Unseen']
     """
     places = list(places)
     several = {place[0] for place in places if any(o[0] == place[0] and o[1] != place[1] for o in places)}
     return {
-        place: f"{place[0]} {place[2]}" + (f" ({place[1]})" if place[0] in several else "")
+        place: " ".join([place[0], place[2], *([f"({place[1]})"] if place[0] in several else []), *place[3:]])
         for place in places
     }
 
@@ -174,6 +193,10 @@ def notes(columns: Sequence[Column], scores: Sequence[Score], paper: PaperTable 
             ". All others were measured here."
         )
     for column in columns:
+        if not column.part["n_expressions_expected"]:
+            found.append(f"{names[column.place]}: no expression of the split is in it.")
+        if column.subset is not None:
+            continue
         if not column.whole:
             found.append(f"{names[column.place]}: limited to {column.document['n_images']:,} images.")
         for reason, count in column.document["failures"].items():

@@ -153,7 +153,7 @@ def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: 
     runs = plan(spec.runs(), given, overwrite)
     folder = _made_folder(given)
     write_config(folder / "config.yaml", settings, COMMAND.program)
-    columns = [Column(perform(item, folder), item.name) for item in runs]
+    columns = [part for item in runs for part in Column(perform(item, folder), item.name).with_subsets()]
     table = Table(spec.title, spec.heading, spec.figures, columns, collect(entries, columns, paper), paper)
     _write(folder, table, settings)
     print(f"\n{markdown(table)}\nRun folder   {folder}")

@@ -150,14 +150,29 @@ def _document(folder: Path) -> Path:
 
 
 def table_of(document: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """Return the columns and rows of the table of methods, the upper bound last."""
-    figures = {**document["methods"], "Upper bound": document["upper_bound"]}
-    names = list(dict.fromkeys(name for row in figures.values() for name in row))
-    return ["method", *names], [[method, *map(row.get, names)] for method, row in figures.items()]
+    """Return the columns and rows of the table of methods, the upper bound last; then those of each subset.
+
+    The first column names the subset, where there are any.
+    """
+    subsets = document.get("subsets", {})
+    parts = [("All", document), *((part["label"], part) for part in subsets.values())]
+    names = list(dict.fromkeys(name for row in _figures(document).values() for name in row))
+    rows = [
+        [*([label] if subsets else []), method, *map(row.get, names)]
+        for label, part in parts
+        for method, row in _figures(part).items()
+    ]
+    return [*(["subset"] if subsets else []), "method", *names], rows
+
+
+def _figures(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {**part["methods"], "Upper bound": part["upper_bound"]}
 
 
 def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the summary metrics: ``<method>/<figure>``, the upper bound, counts and seconds.
+
+    Those of a subset are ``<subset>/<method>/<figure>`` and ``<subset>/<count>``.
 
     Example:
         >>> empty = {"upper_bound": {}, "seconds": {}, "failures": {}}
@@ -165,10 +180,17 @@ def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
         >>> summary_of({**empty, **figures})
         {'Random/oIoU': 1.5, 'n_images': 1, 'n_expressions_evaluated': 2, 'n_failures': 0}
     """
-    figures = {**document["methods"], "upper_bound": document["upper_bound"], "seconds": document["seconds"]}
+    summary = _summary(document, {"seconds": document["seconds"]})
+    for name, part in document.get("subsets", {}).items():
+        summary |= {f"{name}/{key}": value for key, value in _summary(part, {}).items()}
+    return summary
+
+
+def _summary(part: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    figures = {**part["methods"], "upper_bound": part["upper_bound"], **more}
     summary = {f"{group}/{name}": value for group, row in figures.items() for name, value in row.items()}
-    counts = {name: document[name] for name in ("n_images", "n_expressions_evaluated")}
-    return {**summary, **counts, "n_failures": sum(document["failures"].values())}
+    counts = {name: part[name] for name in ("n_images", "n_expressions_evaluated")}
+    return {**summary, **counts, "n_failures": sum(part["failures"].values())}
 
 
 def main() -> None:

@@ -18,6 +18,10 @@ COMMAND = Command(
             "relational expressions, the true masks to choose from, three methods in one run",
         ),
         (
+            "data=refshapes-phrasecut",
+            "phrases for several objects: all of them, and those about unseen categories and fills",
+        ),
+        (
             "limit=20 model.clip=refshapes-vit --run_dir=/tmp/try",
             "twenty images, the ViT, a folder of one's own",
         ),

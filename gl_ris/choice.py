@@ -11,12 +11,16 @@ from torch import Tensor
 
 from gl_ris.proposals.base import Proposals
 from gl_ris.results import Prediction
+from gl_ris.subsets import subsets_of
 
 NOT_A_NUMBER = "score is not a number"
 
 
 class SceneLike(Protocol):
-    """What is asked of one image; `datamodules.Scene` is one."""
+    """What is asked of one image; `datamodules.Scene` is one.
+
+    A scene may also have ``subsets``, see `gl_ris.subsets.subsets_of`.
+    """
 
     @property
     def image(self) -> Tensor:
@@ -149,6 +153,7 @@ def make_records(
         segmentation: Gives the RLE of a proposal.
     """
     intersections, unions = (area.tolist() for area in areas)
+    subsets = {name: members.tolist() for name, members in subsets_of(scene).items()}
     return [
         Prediction(
             image_id=scene.image_id,
@@ -165,6 +170,7 @@ def make_records(
             segmentation=None if row is None else segmentation(row),
             failure=choices.failures[i],
             index=scene.index,
+            subsets=tuple(name for name in subsets if subsets[name][i]) if subsets else None,
         )
         for i, row in enumerate(choices.rows)
     ]

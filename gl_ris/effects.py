@@ -33,6 +33,7 @@ POINTS = {
     "text": 7,
     "skip_images_without_proposals": 8,
     "target_overlap": 9,
+    "unseen": 10,
 }
 """The point of the published code that each field of `Recipe` stands for."""
 
@@ -63,8 +64,8 @@ class RecipeEffects(ZeroShotRIS):
     """Runs one method under a recipe, under it with each field flipped alone, and with all flipped at once.
 
     Flipped means: set to the value in the other named recipe. All share one pass over the images and whatever
-    their recipes have in common. Two fields are not about scoring and stay as the base has them, because they
-    can be tallied afterwards: images without proposals are never left out here.
+    their recipes have in common. Three fields are not about scoring and stay as the base has them, because
+    they can be tallied afterwards: images without proposals are never left out here.
 
     Args:
         clip: The CLIP model: refshapes-vit, refshapes-rn, an open_clip name such as ViT-B-32-quickgelu, or

@@ -6,27 +6,16 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar, cast
+from dataclasses import dataclass, field
+from typing import cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from gl_ris.counting import Count, Figures, gather_objects
 from gl_ris.errors import EvaluationError
-from gl_ris.metrics import RISMetrics
 from gl_ris.results import STAGES, Prediction, count_failures
-
-_T = TypeVar("_T")
-
-
-def gather_objects(value: _T) -> list[_T]:
-    """Return the ``value`` of every process, in the order of ranks; each process must call this."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return [value]
-    values: list[_T | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return cast("list[_T]", values)
+from gl_ris.subsets import check_subset_name
 
 
 def best_proposals(intersection: Tensor, union: Tensor) -> Tensor:
@@ -83,26 +72,16 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The outcome of a run over all processes.
+class Evaluation(Figures):
+    """The outcome of a run over all processes: the figures of all expressions, and of subsets of them.
 
     Attributes:
-        methods: For each method its figures in percent, see `gl_ris.metrics.RISMetrics`.
-        upper_bound: The same of choosing the best proposal each time.
-        n_images: Images seen.
-        n_evaluated: Expressions behind the figures.
-        n_skipped: Expressions left out because the recipe says so.
-        failures: How many expressions have no choice, by reason.
         seconds: Per stage, the mean over processes. What belongs to no stage is in ``total`` alone.
+        subsets: Figures by name of the subset; empty where the data have none.
     """
 
-    methods: dict[str, dict[str, float]]
-    upper_bound: dict[str, float]
-    n_images: int
-    n_evaluated: int
-    n_skipped: int
-    failures: dict[str, int]
     seconds: dict[str, float]
+    subsets: dict[str, Figures] = field(default_factory=dict)
 
 
 class Tally(nn.Module):
@@ -115,39 +94,69 @@ class Tally(nn.Module):
     def __init__(self, methods: Sequence[str]) -> None:
         super().__init__()
         self.methods = list(methods)
-        self._figures = RISMetrics(rows=len(methods) + 1)
-        self.reset()
+        self._all = self._new()
+        self._subsets = nn.ModuleDict()
+
+    def _new(self) -> Count:
+        return Count(len(self.methods) + 1)
 
     def reset(self) -> None:
         """Forget everything."""
-        self._figures.reset()
-        self._images = self._skipped = self._choices = 0
-        self._failures: Counter[str] = Counter()
+        self._all.reset()
+        self._subsets = nn.ModuleDict()
 
-    def add_areas(self, areas: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Add expressions by intersection and union, int64 ``(E,)``: per method, then for the best choice.
+    def subset(self, name: str) -> Count:
+        """Return the count of a subset, begun when it is first asked for."""
+        if name not in self._subsets:
+            self._subsets[check_subset_name(name)] = self._new()
+        return cast("Count", self._subsets[name])
+
+    def add_areas(
+        self, areas: Sequence[tuple[Tensor, Tensor]], subsets: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Add expressions by intersection and union.
+
+        Args:
+            areas: int64 ``(E,)`` each: per method, then for the best choice.
+            subsets: By name, bool ``(E,)``: the expressions of the subset.
 
         Raises:
             EvaluationError: The methods were given different numbers of expressions.
-            ValueError: There are more or fewer pairs than that.
+            ValueError: There are more or fewer pairs than that, or a subset has another name than it may.
         """
         counts = {len(area) for pair in areas for area in pair}
         if len(counts) != 1:
             raise EvaluationError(f"The methods saw different numbers of expressions: {sorted(counts)}.")
-        self._figures.update_areas(*(torch.stack(part) for part in zip(*areas, strict=True)))
+        intersection, union = (torch.stack(part) for part in zip(*areas, strict=True))
+        self._all.add_areas(intersection, union)
+        for name, members in (subsets or {}).items():
+            # The states of a new count are on the CPU.
+            self.subset(name).to(union.device).add_areas(intersection[:, members], union[:, members])
 
-    def add_scene(self, records: Iterable[Prediction], skipped: int = 0) -> None:
-        """Add one image with its records; ``skipped`` of its expressions are not in the figures."""
+    def add_scene(
+        self, records: Iterable[Prediction], skipped: bool = False, subsets: Iterable[str] = ()
+    ) -> None:
+        """Add one image with its records.
+
+        Args:
+            records: Of every expression and method.
+            skipped: Whether the expressions are left out of the figures.
+            subsets: Names of the data's subsets; the records know which of them they are in.
+        """
         records = list(records)
-        choices = sum(record.failure is None for record in records)
-        self.add_counts(choices, count_failures(records), skipped)
+        self._add(self._all, records, skipped)
+        for name in subsets:
+            self._add(self.subset(name), [item for item in records if name in (item.subsets or ())], skipped)
+
+    def _add(self, count: Count, records: Sequence[Prediction], skipped: bool) -> None:
+        if records or count is self._all:
+            choices = sum(record.failure is None for record in records)
+            left_out = len(records) // len(self.methods) if skipped else 0
+            count.add_image(choices, count_failures(records), left_out)
 
     def add_counts(self, choices: int, failures: Mapping[str, int], skipped: int = 0) -> None:
         """Add one image by its numbers: choices made, expressions without a choice by reason, left out."""
-        self._images += 1
-        self._choices += choices
-        self._failures.update(failures)
-        self._skipped += skipped
+        self._all.add_image(choices, failures, skipped)
 
     def compute(self, seconds: dict[str, float]) -> Evaluation:
         """Add up all processes; each of them must call this.
@@ -158,19 +167,16 @@ class Tally(nn.Module):
         Raises:
             EvaluationError: There were expressions but not one choice.
         """
-        count, computed = self._figures.compute_count(), self._figures.compute_rows()
-        parts = gather_objects(((self._images, self._skipped, self._choices), self._failures, seconds))
-        images, skipped, choices = map(sum, zip(*(part[0] for part in parts), strict=True))
-        failures = sum((part[1] for part in parts), Counter[str]())
-        if failures and not choices:
-            reasons = "; ".join(f"{reason} ({count:,})" for reason, count in failures.most_common(3))
+        figures, choices = self._all.compute(self.methods)
+        parts = gather_objects((seconds, list(self._subsets)))
+        names = dict.fromkeys(name for part in parts for name in part[1])
+        subsets = {name: self.subset(name).compute(self.methods)[0] for name in names}
+        if figures.failures and not choices:
+            most = Counter(figures.failures).most_common(3)
+            reasons = "; ".join(f"{reason} ({count:,})" for reason, count in most)
             raise EvaluationError(f"Not one expression could be evaluated: {reasons}.")
         return Evaluation(
-            methods=dict(zip(self.methods, computed, strict=False)),
-            upper_bound=computed[-1],
-            n_images=images,
-            n_evaluated=count,
-            n_skipped=skipped,
-            failures=dict(sorted(failures.items())),
-            seconds={stage: sum(part[2][stage] for part in parts) / len(parts) for stage in STAGES},
+            **vars(figures),
+            seconds={stage: sum(part[0][stage] for part in parts) / len(parts) for stage in STAGES},
+            subsets=subsets,
         )

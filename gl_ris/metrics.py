@@ -7,6 +7,7 @@ sample that is empty on both sides (IoU 0); with no sample at all they are nan.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, cast
 
@@ -216,6 +217,7 @@ class RISMetrics(nn.Module):
         self, thresholds: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9), rows: int | None = None
     ) -> None:
         super().__init__()
+        self._rows = 1 if rows is None else rows
         self._names = ["oIoU", "mIoU", *(f"Pr@{threshold}" for threshold in thresholds)]
         precisions = (PrecisionAtIoU(threshold, rows) for threshold in thresholds)
         self._figures = nn.ModuleList([OverallIoU(rows), MeanIoU(rows), *precisions])
@@ -248,6 +250,10 @@ class RISMetrics(nn.Module):
         metrics = list(self._metrics())[:-1]  # without the count, which comes last
         columns = [(100 * metric.compute()).reshape(-1).tolist() for metric in metrics]
         return [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def no_rows(self) -> list[dict[str, float]]:
+        """Return what `compute_rows` gives without a sample: nan for every figure."""
+        return [dict.fromkeys(self._names, math.nan) for _ in range(self._rows)]
 
     @property
     def count(self) -> int:

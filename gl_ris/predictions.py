@@ -30,8 +30,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "segmentation": (dict, type(None)),
     "failure": (str, type(None)),
     "index": (int,),
+    "subsets": (tuple, type(None)),
 }
-_OPTIONAL: dict[str, Any] = {"failure": None, "index": 0}
+_OPTIONAL: dict[str, Any] = {"failure": None, "index": 0, "subsets": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,8 @@ class Prediction:
         segmentation: The chosen mask as compressed COCO RLE (`gl_ris.masks.encode_rle`), or None.
         failure: Why the expression counts as a miss without a choice (e.g. "no proposals"), or None.
         index: Position of the image in the split: the order of the lines.
+        subsets: The data set's subsets that the expression is in; None, and no key in the line, where the
+            data set has no subsets.
     """
 
     image_id: int | str
@@ -69,6 +72,7 @@ class Prediction:
     segmentation: dict[str, Any] | None
     failure: str | None = None
     index: int = 0
+    subsets: tuple[str, ...] | None = None
 
 
 class PredictionWriter:
@@ -100,7 +104,7 @@ class PredictionWriter:
 
     def append(self, records: Iterable[Prediction]) -> None:
         """Write the records of one image, in the order that the merged file shall have within the image."""
-        self._file.write(b"".join(to_json(asdict(record)) + b"\n" for record in records))
+        self._file.write(b"".join(to_json(_as_line(record)) + b"\n" for record in records))
         self._file.flush()
 
     def close(self) -> None:
@@ -165,7 +169,8 @@ def read_predictions(path: Path | str) -> list[Prediction]:
     """Read a ``predictions.jsonl`` in the order of its lines.
 
     Args:
-        path: The file. Its lines may lack ``failure`` and ``index``; other keys than ours are ignored.
+        path: The file. Its lines may lack ``failure``, ``index`` and ``subsets``; other keys than ours are
+            ignored.
 
     Raises:
         UserError: If the file is missing or a line is damaged; the sentence names the file and the line.
@@ -189,6 +194,13 @@ def count_failures(records: Iterable[Prediction]) -> dict[str, int]:
     return dict(sorted(Counter(reason for reason, *_ in failed if reason is not None).items()))
 
 
+def _as_line(record: Prediction) -> dict[str, Any]:
+    line = asdict(record)
+    if record.subsets is None:
+        del line["subsets"]
+    return line
+
+
 def _rank_path(run_dir: Path, rank: int) -> Path:
     return run_dir / f"predictions_rank{rank}.jsonl"
 
@@ -210,6 +222,8 @@ def _parse(line: bytes) -> Prediction:
     if not isinstance(record, dict):
         raise ValueError("it should be a JSON object.")
     record = _OPTIONAL | record
+    if isinstance(record["subsets"], list) and all(isinstance(name, str) for name in record["subsets"]):
+        record["subsets"] = tuple(record["subsets"])
     for name in (field.name for field in fields(Prediction)):
         if name not in record:
             raise ValueError(f"'{name}' is missing.")

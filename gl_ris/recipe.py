@@ -70,6 +70,10 @@ class Recipe:
         skip_images_without_proposals: (8) Leave such images out of the metrics instead of counting misses.
         target_overlap: (9) Pixels under two polygons of one annotation: ``"union"`` keeps them,
             ``"sum_equals_one"`` makes them background.
+        unseen: (10) Which phrases of PhraseCut the label "Unseen" stands for: those whose category is not
+            literally one of COCO's 80 names (``"names"``; "man" and "table" are unseen then), or those whose
+            category is no word for one of COCO's classes (``"synonyms"``). A label alone: both are counted
+            in every run, see `gl_ris.subsets`.
     """
 
     normalization: Literal["clip", "imagenet"] = "clip"
@@ -90,6 +94,7 @@ class Recipe:
     text: Literal["as_given", "tokens"] = "as_given"
     skip_images_without_proposals: bool = False
     target_overlap: Literal["union", "sum_equals_one"] = "union"
+    unseen: Literal["synonyms", "names"] = "synonyms"
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -187,5 +192,6 @@ _NAMED = {
         text="tokens",
         skip_images_without_proposals=True,
         target_overlap="sum_equals_one",
+        unseen="names",
     ),
 }

@@ -1,19 +1,17 @@
-"""The result document of a run: what was evaluated, with what, and the figures; and its table."""
+"""The result document of a run: what was evaluated, with what, and the figures."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gl_ris.files import atomic_file, plain, write_json
+from gl_ris.files import plain, write_json
 from gl_ris.predictions import (
     Prediction,
     PredictionWriter,
@@ -21,10 +19,12 @@ from gl_ris.predictions import (
     merge_predictions,
     read_predictions,
 )
+from gl_ris.result_table import format_table, write_table_csv
 
 __all__ = [
     "SCHEMA",
     "STAGES",
+    "SUBSET_KEYS",
     "Prediction",
     "PredictionWriter",
     "count_failures",
@@ -39,6 +39,15 @@ __all__ = [
 ]
 
 SCHEMA = 1
+SUBSET_KEYS = (
+    "label",
+    "n_images",
+    "n_expressions_expected",
+    "n_expressions_evaluated",
+    "failures",
+    "methods",
+    "upper_bound",
+)
 STAGES = ("data", "proposals", "image", "text", "score", "metrics", "total")
 _LIBRARIES = (
     "gl-ris",
@@ -71,6 +80,7 @@ def result_document(
     seconds: Mapping[str, float],
     config: Mapping[str, Any],
     failures: Mapping[str, int] | None = None,
+    subsets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Build the content of ``results.json``, schema 1.
 
@@ -89,18 +99,19 @@ def result_document(
         seconds: Wall time of exactly the `STAGES`.
         config: The resolved configuration.
         failures: How many expressions count as misses without a choice, by reason (`count_failures`).
+        subsets: For each subset of the expressions (see `gl_ris.subsets`) the `SUBSET_KEYS`, which mean what
+            they mean above; ``label`` is its name in tables. Without any, the document lacks the key.
 
     Returns:
         A dict that strict JSON can hold.
 
     Raises:
-        ValueError: If ``seconds`` has other keys than `STAGES`, or ``upper_bound`` lacks a figure.
+        ValueError: If ``seconds`` has other keys than `STAGES`, an ``upper_bound`` lacks a figure, or a
+            subset has other keys or methods than it should, or more expressions than there are.
     """
     if set(seconds) != set(STAGES):
         raise ValueError(f"seconds must have exactly the keys {', '.join(STAGES)}; got {', '.join(seconds)}.")
-    if not {"oIoU", "mIoU"} <= set(upper_bound):
-        raise ValueError(f"upper_bound must have oIoU and mIoU; got {', '.join(upper_bound) or 'nothing'}.")
-    document = {
+    document: dict[str, Any] = {
         "schema": SCHEMA,
         "experiment": experiment,
         "dataset": dataset,
@@ -112,14 +123,37 @@ def result_document(
         "n_expressions_evaluated": n_expressions_evaluated,
         "failures": failures or {},
         "methods": methods,
-        "upper_bound": {name: upper_bound[name] for name in ("oIoU", "mIoU")},
+        "upper_bound": _bound(upper_bound),
+        **({"subsets": {}} if subsets else {}),
         "seconds": {stage: round(float(seconds[stage]), 3) for stage in STAGES},
         "config": config,
         "versions": versions(),
         "git_commit": git_commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    for name, subset in (subsets or {}).items():
+        document["subsets"][name] = _subset(name, subset, document)
     return plain(document)
+
+
+def _bound(figures: Mapping[str, float], place: str = "") -> dict[str, float]:
+    if not {"oIoU", "mIoU"} <= set(figures):
+        got = ", ".join(figures) or "nothing"
+        raise ValueError(f"{place}upper_bound must have oIoU and mIoU; got {got}.")
+    return {name: figures[name] for name in ("oIoU", "mIoU")}
+
+
+def _subset(name: str, subset: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Check and order one subset; see `result_document`."""
+    if set(subset) != set(SUBSET_KEYS):
+        raise ValueError(f"Subset '{name}' must have exactly the keys {', '.join(SUBSET_KEYS)}.")
+    if list(subset["methods"]) != list(whole["methods"]):
+        raise ValueError(f"Subset '{name}' must have the methods {', '.join(whole['methods'])}.")
+    for key in SUBSET_KEYS[1:4]:
+        if not 0 <= subset[key] <= whole[key]:
+            raise ValueError(f"Subset '{name}' has {key}={subset[key]}, of {whole[key]} in all.")
+    bound = _bound(subset["upper_bound"], f"Subset '{name}': ")
+    return {key: subset[key] for key in SUBSET_KEYS} | {"upper_bound": bound}
 
 
 def versions() -> dict[str, str | None]:
@@ -161,76 +195,3 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError, UnicodeError):
         return None
     return answer.stdout.strip() or None
-
-
-def format_table(document: Mapping[str, Any]) -> str:
-    """Lay out a result document as a plain text table, with counts and times under it.
-
-    Args:
-        document: As `result_document` builds it, or as read back from ``results.json``.
-
-    Returns:
-        Lines without a final newline. Figures in percent with two decimals; "-" where there is none.
-    """
-    columns, rows = _table(document)
-    cells = [["Method", *columns]]
-    cells += [[name, *("-" if value is None else f"{value:.2f}" for value in row)] for name, row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(_aligned(row, widths)) for row in cells]
-    rule = "-" * len(lines[0])
-    bound = len(document["methods"]) + 1
-    body = [lines[0], rule, *lines[1:bound], rule, *lines[bound:]]
-    return "\n".join([_heading(document), "", *body, "", _counts(document), _times(document)])
-
-
-def write_table_csv(path: Path | str, document: Mapping[str, Any]) -> None:
-    """Write the table as CSV, one row per method and one for the upper bound, atomically.
-
-    Every row says what it was measured on, so files of several runs can be joined. Figures in percent at full
-    precision, empty where there is none.
-    """
-    columns, rows = _table(document)
-    setting = ("experiment", "dataset", "split", "partition", "proposals", "n_expressions_evaluated")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*setting, "method", *columns])
-    for name, row in rows:
-        writer.writerow([*(document[key] for key in setting), name, *row])
-    with atomic_file(path) as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
-
-
-def _table(document: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
-    """Columns (every figure that any method has, in order) and rows (methods, then the upper bound)."""
-    figures = [*document["methods"].items(), ("Upper bound", document["upper_bound"])]
-    columns = list(dict.fromkeys(["oIoU", "mIoU", *(name for _, row in figures for name in row)]))
-    return columns, [(method, [row.get(name) for name in columns]) for method, row in figures]
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    name, *figures = row
-    return [
-        name.ljust(widths[0]),
-        *(cell.rjust(width) for cell, width in zip(figures, widths[1:], strict=True)),
-    ]
-
-
-def _heading(document: Mapping[str, Any]) -> str:
-    partition = f" ({document['partition']})" if document["partition"] else ""
-    return f"{document['dataset']} {document['split']}{partition}, proposals: {document['proposals']}"
-
-
-def _counts(document: Mapping[str, Any]) -> str:
-    expected, evaluated = document["n_expressions_expected"], document["n_expressions_evaluated"]
-    missing = f" ({expected - evaluated:,} MISSING)" if evaluated != expected else ""
-    failures = document.get("failures") or {}
-    reasons = "; ".join(f"{reason}: {count:,}" for reason, count in failures.items()) or "none"
-    return (
-        f"Images       {document['n_images']:,}\n"
-        f"Expressions  {evaluated:,} evaluated of {expected:,} expected{missing}\n"
-        f"Failures     {reasons}" + (" (counted as misses)" if failures and not missing else "")
-    )
-
-
-def _times(document: Mapping[str, Any]) -> str:
-    return "Seconds      " + ", ".join(f"{stage} {value:.1f}" for stage, value in document["seconds"].items())

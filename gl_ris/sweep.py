@@ -100,7 +100,7 @@ class Sweep(ZeroShotRIS):
 
     An image is encoded once for all alphas and betas (its last blocks once per number of masked blocks), a
     text once for everything; the cells of the grid are then sums and products of small matrices. Misses count
-    as in `ZeroShotRIS`, and there are no records. `evaluation` has a method per cell.
+    as in `ZeroShotRIS`; there are no records, and no figures of subsets. `evaluation` has a method per cell.
 
     Args:
         clip: The CLIP model: refshapes-vit, refshapes-rn, an open_clip name such as ViT-B-32-quickgelu, or

@@ -14,7 +14,7 @@ from gl_ris.scorers import Scorer, load_scorer
 Methods = Sequence[str | Mapping[str, Any]] | Mapping[str, Any] | str
 
 # Recipe fields about the data or the figures: there is one of each in a run, whatever its methods.
-WHOLE_RUN = ("skip_images_without_proposals", "target_overlap")
+WHOLE_RUN = ("skip_images_without_proposals", "target_overlap", "unseen")
 
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "method": (str, "a name or the path of a class"),

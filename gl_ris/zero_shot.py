@@ -13,12 +13,14 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from gl_ris.choice import Choices, Records, SceneLike, choose, chosen_areas, make_records
+from gl_ris.counting import gather_objects
 from gl_ris.errors import EvaluationError, UserError
-from gl_ris.evaluation import Evaluation, Stopwatch, Tally, best_proposals, gather_objects
+from gl_ris.evaluation import Evaluation, Stopwatch, Tally, best_proposals
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
+from gl_ris.subsets import subsets_of
 from gl_ris.variants import resolve_variants
 
 NO_PROPOSALS = "no proposals"
@@ -183,12 +185,7 @@ class ZeroShotRIS(LightningModule):
         evaluation = self.tally.compute(self._watch.stop())
         data = self._data()
         if data is not None:
-            seen = (evaluation.n_images, evaluation.n_evaluated + evaluation.n_skipped)
-            if seen != (data.n_images, data.n_expressions):
-                raise EvaluationError(
-                    f"Evaluated {seen[0]:,} images with {seen[1]:,} expressions, but the split has "
-                    f"{data.n_images:,} with {data.n_expressions:,}."
-                )
+            _check_counts(evaluation, data)
         self.evaluation = evaluation
 
     def _propose(self, scene: SceneLike) -> tuple[Proposals, str | None]:
@@ -253,15 +250,16 @@ class ZeroShotRIS(LightningModule):
         areas = pairwise_areas(proposals.masks, scene.targets)
         best = [None] * count if failure else best_proposals(*areas)[scene.referents].tolist()
         found = [chosen_areas(rows, areas, scene) for rows in (*(choice.rows for choice in chosen), best)]
+        subsets = subsets_of(scene)
         if failure != SKIPPED:
-            self.tally.add_areas(found)
+            self.tally.add_areas(found, subsets)
         encode = functools.cache(lambda row: encode_rle(proposals.masks[row]))
         columns = []
         for variant, choices, own in zip(self.variants, chosen, found, strict=False):
             phrases = self._phrases(scene.expressions, variant.recipe.text)
             columns.append(make_records(variant.title, scene, choices, own, phrases, encode))
         records = Records(record for row in zip(*columns, strict=True) for record in row)
-        self.tally.add_scene(records, skipped=count if failure == SKIPPED else 0)
+        self.tally.add_scene(records, failure == SKIPPED, subsets)
         return records
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:
@@ -299,3 +297,19 @@ class ZeroShotRIS(LightningModule):
     def _data(self) -> Any:
         """The data module, if the scenes come from one."""
         return getattr(self.trainer, "datamodule", None)
+
+
+def _check_counts(evaluation: Evaluation, data: Any) -> None:
+    """Check that every expression of the data was counted, in all and in each subset, and no other."""
+    seen = (evaluation.n_images, evaluation.n_evaluated + evaluation.n_skipped)
+    if seen != (data.n_images, data.n_expressions):
+        raise EvaluationError(
+            f"Evaluated {seen[0]:,} images with {seen[1]:,} expressions, but the split has "
+            f"{data.n_images:,} with {data.n_expressions:,}."
+        )
+    for name, figures in evaluation.subsets.items():
+        counted, expected = figures.n_evaluated + figures.n_skipped, data.subset_sizes[name]
+        if counted != expected:
+            raise EvaluationError(
+                f"Evaluated {counted:,} expressions of subset '{name}', but the split has {expected:,}."
+            )

@@ -70,6 +70,7 @@ class Data(LightningDataModule):
         self.scenes, self.proposals_name = scenes, proposals_name
         self.n_images = len(scenes)
         self.n_expressions = len(self.expressions())
+        self.subset_sizes: dict[str, int] = {}
 
     def expressions(self) -> list[str]:
         return [text for scene in self.scenes for text in scene.expressions]

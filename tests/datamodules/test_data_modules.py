@@ -341,7 +341,7 @@ def test_every_process_needs_an_image(many_images: Path, world_size: int, fine: 
 def test_phrasecut_scenes(tmp_path: Path) -> None:
     from PIL import Image
 
-    from datamodules.phrasecut import write_phrasecut
+    from datamodules.phrasecut_writer import write_phrasecut
 
     points = [[1, 1], [3, 1], [3, 3], [1, 3]]
     task = {"task_id": "4__1", "image_id": 4, "ann_ids": [1], "phrase": "red box", "Polygons": [[points]]}
@@ -361,6 +361,11 @@ def test_phrasecut_scenes(tmp_path: Path) -> None:
     assert scene.proposals is not None
     assert torch.equal(scene.proposals.masks, scene.targets)
     assert (scene.image == 130).all()
+    assert {name: members.tolist() for name, members in scene.subsets.items()} == {
+        "unseen_names": [True],
+        "unseen_synonyms": [True],
+    }
+    assert {members.device.type for members in scene.to("meta").subsets.values()} == {"meta"}
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 7])
@@ -427,4 +432,5 @@ def test_a_scene_moves_whole(refcoco_root: Path) -> None:
     tensors = [moved.image, moved.targets, moved.referents, moved.proposals.masks, moved.proposals.boxes]
     assert {t.device.type for t in [*tensors, moved.proposals.scores]} == {"meta"}
     assert moved.expressions == scene.expressions
+    assert moved.subsets == {}
     assert scene.image.device.type == "cpu"

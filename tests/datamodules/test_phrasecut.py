@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from datamodules.phrasecut import PhraseCut, read_split, write_phrasecut
+from datamodules.phrasecut import PhraseCut, read_split
+from datamodules.phrasecut_writer import write_phrasecut
 from gl_ris.errors import UserError
 
 
@@ -110,6 +112,88 @@ def test_a_phrase_without_structure_has_no_category(folder: Path, structure: Any
     assert read_split(folder, "val")[0].referents[0].category is None
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("dog", ()),
+        ("Dog", ("unseen_names",)),  # the published rule compares strings
+        ("dogs", ("unseen_names",)),
+        ("man", ("unseen_names",)),
+        ("table", ("unseen_names",)),
+        ("tv", ()),
+        ("grass", ("unseen_names", "unseen_synonyms")),
+        ("glasses", ("unseen_names", "unseen_synonyms")),
+    ],
+)
+def test_unseen_by_both_definitions(folder: Path, name: str, expected: tuple[str, ...]) -> None:
+    (folder / "refer_val.json").write_text(json.dumps([task("20__0", 20, "a", name, [box(0, 0, 1, 1)])]))
+    data = PhraseCut(folder, split="val")
+    assert data.records[0].referents[0].subsets == expected
+    assert data.subset_sizes == {n: int(n in expected) for n in ("unseen_names", "unseen_synonyms")}
+
+
+@pytest.mark.parametrize("structure", [None, {}, {"name": ""}], ids=str)
+def test_a_phrase_of_unknown_category_is_in_no_subset_and_told(
+    folder: Path, structure: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "refer_val.json").write_text(
+        json.dumps([*TASKS[:2], dict(TASKS[2], phrase_structure=structure)])
+    )
+    data = PhraseCut(folder, split="val")
+    assert [r.subsets for record in data.records for r in record.referents] == [(), (), ()]
+    assert "1 of 3 phrases have no category" in caplog.text
+
+
+def test_val_and_miniv_are_read_together(folder: Path) -> None:
+    more = [task("99__0", 99, "a", "a", [box(0, 0, 1, 1)]), TASKS[1]]
+    (folder / "refer_miniv.json").write_text(json.dumps(more))
+    records = read_split(folder, "val_miniv")
+    # a task that both files have is read once
+    assert [(r.image_id, len(r.referents)) for r in records] == [(11, 1), (20, 2), (99, 1)]
+    assert [r.image_id for r in read_split(folder, "val")] == [11, 20]
+    with pytest.raises(UserError, match=r"Unknown split of PhraseCut 'mini'\. Did you mean 'miniv'"):
+        read_split(folder, "val_mini")
+
+
+def test_task_ids_that_are_used_again_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "refer_val.json").write_text(json.dumps([TASKS[0], dict(TASKS[0], phrase="the dogs")]))
+    (record,) = read_split(folder, "val")
+    assert [r.sentences for r in record.referents] == [("black dogs",), ("the dogs",)]
+    assert "uses 1 task ids again" in caplog.text
+
+
+def test_a_file_without_a_phrase(folder: Path) -> None:
+    (folder / "refer_val.json").write_text("[]")
+    with pytest.raises(UserError, match="has no phrase"):
+        read_split(folder, "val")
+
+
+def test_two_points_are_a_line_and_one_is_nothing(folder: Path) -> None:
+    lines = [[[1, 1], [3, 1]], [[5, 5]], []]
+    (folder / "refer_val.json").write_text(json.dumps([task("20__0", 20, "a", "a", lines)]))
+    mask = read_split(folder, "val")[0].referents[0].mask(6, 10, "drawn")
+    assert mask.nonzero().tolist() == [[1, 1], [1, 2], [1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("images", "match"),
+    [
+        ([dict(IMAGES[0], image_id="../20")], "cannot name a file"),
+        ([dict(IMAGES[0], image_id=10**300)], "cannot name a file"),
+        ([dict(IMAGES[0], image_id="\ud800")], "cannot name a file"),
+        ([IMAGES[0], dict(IMAGES[0], width=11)], "gives image 20 two sizes"),
+        ([dict(IMAGES[0], width=0)], "said to be 0 x 6 pixels"),
+        ([[]], "image 0 is list"),
+    ],
+    ids=["path", "long", "surrogate", "sizes", "zero", "list"],
+)
+def test_lists_of_images_that_cannot_be(tmp_path: Path, images: list[Any], match: str) -> None:
+    (tmp_path / "refer_val.json").write_text(json.dumps(TASKS))
+    (tmp_path / "image_data_split.json").write_text(json.dumps(images))
+    with pytest.raises(UserError, match=match):
+        read_split(tmp_path, "val")
+
+
 def test_a_split_that_is_not_there(folder: Path) -> None:
     with pytest.raises(
         UserError, match=r"Unknown split of PhraseCut 'vall'\. Did you mean 'val'\? Available: val\."
@@ -125,7 +209,9 @@ def test_a_missing_list_of_images_is_named(tmp_path: Path) -> None:
 
 def test_an_image_that_is_not_listed(folder: Path) -> None:
     (folder / "refer_val.json").write_text(json.dumps([*TASKS, task("5__0", 5, "a", "a", [box(0, 0, 1, 1)])]))
-    with pytest.raises(UserError, match="is about image 5, which is not in the list of images"):
+    with pytest.raises(
+        UserError, match=r"split 'val' in .* is about image 5, which is not in the list of images"
+    ):
         read_split(folder, "val")
 
 
@@ -144,6 +230,30 @@ def test_tasks_of_another_shape_are_refused(folder: Path, change: dict[str, Any]
     (folder / "refer_val.json").write_text(json.dumps([dict(TASKS[0], **change)]))
     with pytest.raises(UserError, match=match):
         read_split(folder, "val")
+
+
+@pytest.mark.parametrize("place", ["", "images", "elsewhere"])
+def test_images_in_the_two_folders_of_visual_genome(folder: Path, place: str) -> None:
+    for part, image_id, size in (("VG_100K", 11, (4, 4)), ("VG_100K_2", 20, (10, 6))):
+        (folder / place / part).mkdir(parents=True)
+        Image.new("RGB", size, (image_id, 0, 0)).save(folder / place / part / f"{image_id}.jpg", quality=100)
+    root = folder / place if place == "elsewhere" else None
+    data = PhraseCut(folder, split="val", image_root=root)
+    scenes = list(data.predict_dataloader())
+    assert [(scene.image_id, scene.error) for scene in scenes] == [(11, None), (20, None)]
+    assert [abs(int(scene.image[0, 0, 0]) - scene.image_id) < 4 for scene in scenes] == [True, True]
+    (folder / place / "VG_100K_2" / "20.jpg").unlink()
+    with pytest.raises(UserError, match=r"1 of 2 images are not in .* \(the first: 20\.jpg\)"):
+        PhraseCut(folder, split="val", image_root=root).setup()
+
+
+@pytest.mark.parametrize("place", ["images", "VG_100K", "."])
+def test_images_in_one_folder(folder: Path, place: str) -> None:
+    (folder / place).mkdir(exist_ok=True)
+    for image_id, size in ((11, (4, 4)), (20, (10, 6))):
+        Image.new("RGB", size).save(folder / place / f"{image_id}.jpg")
+    scenes = PhraseCut(folder, split="val").predict_dataloader()
+    assert [scene.error for scene in scenes] == [None, None]
 
 
 def test_making_the_data_module_reads_nothing(tmp_path: Path) -> None:

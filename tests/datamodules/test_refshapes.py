@@ -11,7 +11,7 @@ from PIL import Image
 import datamodules.refshapes as refshapes
 from datamodules.cache import written_whole
 from datamodules.refshapes import REGISTERS, RefShapes, RefShapesPhrases
-from datamodules.shapes.world import COLORS, CURVED_CATEGORIES, UNSEEN_CATEGORIES, UNSEEN_FILLS
+from datamodules.shapes.world import COLORS, CURVED_CATEGORIES, SEEN_FILLS, UNSEEN_CATEGORIES, UNSEEN_FILLS
 from gl_ris.errors import UserError
 
 EVALUATION = "refshapes-v3-seed0-val-testA-testB"
@@ -92,6 +92,23 @@ def test_phrases_name_what_the_registers_never_show() -> None:
         text for register in REGISTERS for text in RefShapes(register, "train").expressions()
     )
     assert not any(name in registers.split() for name in UNSEEN_CATEGORIES)
+
+
+def test_phrases_about_unseen_categories_and_fills_are_subsets() -> None:
+    module = RefShapesPhrases("val")
+    counts = dict.fromkeys(("unseen", "unseen_fills"), 0)
+    for scene in module.predict_dataloader():
+        assert list(scene.subsets) == list(counts)
+        for row, text in enumerate(scene.expressions):
+            words = set(text.split())
+            assert bool(scene.subsets["unseen"][row]) == bool(words & set(UNSEEN_CATEGORIES)), text
+            # fills are also said in other words ("with a pale inside")
+            assert scene.subsets["unseen_fills"][row] or not words & set(UNSEEN_FILLS), text
+            assert not (scene.subsets["unseen_fills"][row] and words & set(SEEN_FILLS)), text
+            for name, members in scene.subsets.items():
+                counts[name] += int(members[row])
+    assert module.subset_sizes == counts
+    assert all(0 < count < module.n_expressions for count in counts.values())
 
 
 def test_phrase_polygons_keep_the_objects(small_world: Path) -> None:

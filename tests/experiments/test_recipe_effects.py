@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -86,7 +87,6 @@ def test_figures_and_shares_are_those_of_the_records() -> None:
     assert (base.changed, flipped.changed, rows["boxes"].changed) == (None, pytest.approx(100 / 3), 0.0)
     assert (flipped.point, flipped.value, flipped.expressions, flipped.missed) == (2, False, 3, 1)
     assert (rows["precision"].value, rows["precision"].changed) == ("bf16", 0.0)
-    assert rows["PhraseCut's script"].figures == {}
     assert next(iter(rows)) == BASE
     assert [row.point for row in rows.values() if row.point] == [
         1,
@@ -119,6 +119,28 @@ def test_images_without_proposals_are_tallied_both_ways() -> None:
     assert (whole[name].figures["oIoU"], whole[name].missed) == (pytest.approx(with_them), 1)
     # all at once leaves out what the other recipe leaves out
     assert (skipped[ALL].expressions, whole[ALL].expressions) == (2, 3)
+
+
+def test_a_field_that_labels_has_no_figures_but_both_definitions() -> None:
+    row = rows_of()["unseen"]
+    assert (row.point, row.value, row.figures, row.changed) == (10, "names", {}, None)
+    assert row.note.endswith("called unseen")
+    model = RecipeEffects(recipe="published")
+    model.clips.append(torch.nn.Identity())
+    model.clips[0].tower = SimpleNamespace(kind="vit")  # type: ignore[assignment]
+    parts = {
+        name: SimpleNamespace(n_evaluated=count, methods={BASE: {"oIoU": oiou}})
+        for name, count, oiou in (
+            ("unseen_names", 1200, 20.5),
+            ("unseen_synonyms", 700, 19.25),
+            ("crowded", 5, 1.0),
+            ("unseen_never", 0, math.nan),
+        )
+    }
+    model.evaluation = SimpleNamespace(subsets=parts)  # type: ignore[assignment]
+    row = {row.name: row for row in EffectsTable(model, Plain(), records_of(model)).rows()}["unseen"]
+    assert row.value == "synonyms"
+    assert row.note.endswith("base recipe: Unseen 20.50 of 1,200, Unseen (synonyms) 19.25 of 700")
 
 
 @pytest.mark.parametrize(("tower", "others"), [("vit", "resnet_"), ("resnet", "vit_")])

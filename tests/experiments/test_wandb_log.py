@@ -84,6 +84,31 @@ def test_table_and_summary_hold_every_figure() -> None:
     assert summary["seconds/total"] == 1.5
 
 
+def test_subsets_have_rows_and_metrics_of_their_own() -> None:
+    part = {
+        "label": "Unseen (names)",
+        "n_images": 2,
+        "n_expressions_expected": 3,
+        "n_expressions_evaluated": 3,
+        "failures": {"no proposals": 1},
+        "methods": {"Global-Local": {"oIoU": 8.5}, "Random": {"oIoU": None}},
+        "upper_bound": {"oIoU": 70.0, "mIoU": 60.0},
+    }
+    document = {**DOCUMENT, "subsets": {"unseen_names": part}}
+    columns, rows = table_of(document)
+    assert columns == ["subset", "method", "oIoU", "mIoU", "Pr@0.5"]
+    assert [row[:3] for row in rows[2:5]] == [
+        ["All", "Upper bound", 90.0],
+        ["Unseen (names)", "Global-Local", 8.5],
+        ["Unseen (names)", "Random", None],
+    ]
+    summary = summary_of(document)
+    assert summary["Global-Local/oIoU"] == 12.5
+    assert summary["unseen_names/Global-Local/oIoU"] == 8.5
+    assert summary["unseen_names/upper_bound/mIoU"] == 60.0
+    assert (summary["unseen_names/n_expressions_evaluated"], summary["unseen_names/n_failures"]) == (3, 1)
+
+
 def answer(monkeypatch: pytest.MonkeyPatch, *outcomes: object) -> list[str]:
     """Let the logging process end in these ways, one after the other; gives the modes it was started with."""
     modes, left = [], list(outcomes)

@@ -9,11 +9,12 @@ import pytest
 from gl_ris.effects import ALL, BASE, POINTS, RecipeEffects, flips, other_recipe
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
+from gl_ris.variants import WHOLE_RUN
 
 
 def test_points_are_those_of_the_recipe_itself() -> None:
     """`Recipe` states the point of each field in its documentation."""
-    found = re.findall(r"^\s+(\w+): \((\d)\)", Recipe.__doc__ or "", re.MULTILINE)
+    found = re.findall(r"^\s+(\w+): \((\d+)\)", Recipe.__doc__ or "", re.MULTILINE)
     assert {name: int(point) for name, point in found} == POINTS
     assert list(POINTS) == [field.name for field in dataclasses.fields(Recipe)]
 
@@ -35,15 +36,14 @@ def test_there_is_a_variant_for_the_base_each_field_all_and_each_precision(base:
     assert by_title[BASE].recipe == own
     assert list(by_title) == [
         BASE,
-        *(name for name in flips(base) if name not in ("skip_images_without_proposals", "target_overlap")),
+        *(name for name in flips(base) if name not in WHOLE_RUN),
         ALL,
         "bf16",
         "fp16",
     ]
     assert by_title["antialias"].recipe == own.replace(antialias=not own.antialias)
-    assert by_title[ALL].recipe == Recipe.named(
-        other_recipe(base), skip_images_without_proposals=False, target_overlap=own.target_overlap
-    )
+    whole_run = {name: getattr(own, name) for name in WHOLE_RUN}
+    assert by_title[ALL].recipe == Recipe.named(other_recipe(base), **whole_run)
     assert (by_title["bf16"].recipe, by_title["bf16"].precision) == (own, "bf16")
     assert (by_title[ALL].precision, model.recipe) == ("fp32", own)
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
-from gl_ris import evaluation
+from gl_ris import counting, evaluation
+from gl_ris.counting import gather_objects
 from gl_ris.errors import EvaluationError
-from gl_ris.evaluation import Stopwatch, Tally, best_proposals, gather_objects
+from gl_ris.evaluation import Stopwatch, Tally, best_proposals
 from gl_ris.results import STAGES, Prediction
 
 SECONDS = dict.fromkeys(STAGES, 1.0)
@@ -84,6 +87,39 @@ def test_methods_of_different_counts_are_an_error() -> None:
         Tally(["A"]).add_areas([areas((0, 1))])
 
 
+def members(*flags: int) -> dict[str, torch.Tensor]:
+    return {"some": torch.tensor(flags, dtype=torch.bool), "none": torch.zeros(len(flags), dtype=torch.bool)}
+
+
+def test_subsets_are_counted_beside_all() -> None:
+    tally = Tally(["A", "B"])
+    tally.add_areas([areas((1, 2), (0, 2)), areas((2, 2), (0, 2)), areas((2, 2), (2, 2))], members(1, 0))
+    some = [replace(record(method), subsets=("some",)) for method in "AB"]
+    failed = [replace(record(method, sent_id=1, failure="late"), subsets=()) for method in "AB"]
+    tally.add_scene([*some, *failed], subsets=members())
+    tally.add_areas([areas((1, 4)), areas((4, 4)), areas((4, 4))], members(0))
+    tally.add_scene([replace(record(method), subsets=()) for method in "AB"], subsets=members())
+    skipped = [replace(record(m, failure="skipped"), subsets=("some",)) for m in "AB"]
+    tally.add_scene(skipped, True, subsets=members())
+    found = tally.compute(SECONDS)
+    assert (found.n_images, found.n_evaluated, found.n_skipped) == (3, 3, 1)
+    part, empty = found.subsets["some"], found.subsets["none"]
+    assert (part.methods["A"]["oIoU"], part.methods["B"]["oIoU"], part.upper_bound["mIoU"]) == (50, 100, 100)
+    assert (part.n_images, part.n_evaluated, part.n_skipped, part.failures) == (2, 1, 1, {"skipped": 1})
+    assert (empty.n_images, empty.n_evaluated, empty.failures) == (0, 0, {})
+    assert all(math.isnan(value) for value in [*empty.methods["A"].values(), *empty.upper_bound.values()])
+    assert set(empty.methods["B"]) == set(part.methods["B"])
+    tally.reset()
+    tally.add_areas([areas((1, 1)), areas((1, 1)), areas((1, 1))])
+    tally.add_scene([record("A"), record("B")])
+    assert tally.compute(SECONDS).subsets == {}
+
+
+def test_the_name_of_a_subset_is_checked() -> None:
+    with pytest.raises(ValueError, match=r"must look like unseen or unseen_names, not 'a\.b'"):
+        Tally(["A"]).subset("a.b")
+
+
 def test_reset_forgets_everything() -> None:
     tally = Tally(["A"])
     tally.add_areas([areas((0, 1)), areas((0, 1))])
@@ -95,15 +131,20 @@ def test_reset_forgets_everything() -> None:
     assert (found.methods["A"]["oIoU"], found.n_images, found.n_skipped, found.failures) == (100, 1, 0, {})
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_parts_of_all_processes_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = ((2, 1, 5), Counter(x=2, y=1), dict.fromkeys(STAGES, 3.0))
-    monkeypatch.setattr(evaluation, "gather_objects", lambda own: [own, other])
+    counts = ((2, 1, 5), Counter(x=2, y=1))
+    monkeypatch.setattr(counting, "gather_objects", lambda own: [own, counts])
+    rest = (dict.fromkeys(STAGES, 3.0), ["b"])
+    monkeypatch.setattr(evaluation, "gather_objects", lambda own: [own, rest])
     tally = Tally(["A"])
     tally.add_areas([areas((1, 1)), areas((1, 1))])
     tally.add_scene([record("A", failure="x")])
     found = tally.compute(SECONDS)
     assert (found.n_images, found.n_skipped, found.failures) == (3, 1, {"x": 3, "y": 1})
     assert found.seconds == dict.fromkeys(STAGES, 2.0)
+    # a subset that only the other process has met is asked for in this one, too
+    assert list(found.subsets) == ["b"]
 
 
 def test_one_process_gathers_its_own() -> None:

@@ -76,6 +76,20 @@ def test_any_number_of_processes_leaves_the_same_bytes_and_nothing_else(tmp_path
     assert read_predictions(tmp_path / "1" / "predictions.jsonl") == expected
 
 
+def test_subsets_are_in_the_line_where_there_are_any(tmp_path: Path) -> None:
+    records = [replace(RECORD, subsets=("unseen_names", "unseen_synonyms")), replace(RECORD, subsets=())]
+    with PredictionWriter(tmp_path) as writer:
+        writer.append([*records, RECORD])
+    path = merge_predictions(tmp_path)
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [line.get("subsets") for line in lines] == [["unseen_names", "unseen_synonyms"], [], None]
+    assert "subsets" not in lines[2]
+    assert read_predictions(path) == [*records, RECORD]
+    path.write_text(json.dumps({**lines[0], "subsets": [1]}) + "\n")
+    with pytest.raises(UserError, match=r"line 1: 'subsets' has the value \[1\]"):
+        read_predictions(path)
+
+
 def test_lines_have_the_contract_keys_and_are_strict_json(tmp_path: Path) -> None:
     miss = replace(RECORD, choice=None, score=float("nan"), segmentation=None, failure="no proposals")
     with PredictionWriter(tmp_path) as writer:
@@ -83,7 +97,7 @@ def test_lines_have_the_contract_keys_and_are_strict_json(tmp_path: Path) -> Non
     lines = merge_predictions(tmp_path).read_text(encoding="utf-8").splitlines()
     first, second = (json.loads(line, parse_constant=pytest.fail) for line in lines)
     assert list(first) == [*KEYS, "failure", "index"]
-    assert first == asdict(RECORD)
+    assert first | {"subsets": None} == asdict(RECORD)
     assert "café" in lines[0]
     assert second["score"] is None
     assert second["failure"] == "no proposals"

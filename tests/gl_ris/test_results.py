@@ -90,6 +90,65 @@ def test_an_incomplete_document_is_refused(changes: dict[str, Any], message: str
         _document(**changes)
 
 
+def _subset(**changes: Any) -> dict[str, Any]:
+    figures = _figures(50, 70)
+    return {
+        "label": "Unseen",
+        "n_images": 40,
+        "n_expressions_expected": 90,
+        "n_expressions_evaluated": 90,
+        "failures": {"no proposals": 2},
+        "methods": {"Global-Local": figures, "Random": figures},
+        "upper_bound": figures,
+        **changes,
+    }
+
+
+NONE = dict.fromkeys(("oIoU", "mIoU"), float("nan"))
+EMPTY = _subset(
+    label="Unseen (names)",
+    n_images=0,
+    n_expressions_expected=0,
+    n_expressions_evaluated=0,
+    failures={},
+    methods={"Global-Local": NONE, "Random": NONE},
+    upper_bound=NONE,
+)
+
+
+def test_subsets_are_part_of_the_document_where_there_are_any() -> None:
+    document = _document(subsets={"unseen_synonyms": _subset(), "unseen_names": EMPTY})
+    assert set(document) == {*KEYS, "subsets"}
+    part = document["subsets"]["unseen_synonyms"]
+    assert part["upper_bound"] == {"oIoU": 60, "mIoU": pytest.approx(60)}
+    assert part["methods"]["Random"]["Pr@0.7"] == 50
+    assert document["subsets"]["unseen_names"]["upper_bound"] == {"oIoU": None, "mIoU": None}
+    lines = format_table(document).splitlines()
+    start = lines.index("Unseen: 90 of 90 expressions on 40 images, 2 without a choice")
+    assert lines[start + 1].split()[:3] == ["Method", "oIoU", "mIoU"]
+    assert lines[start + 3].split()[:3] == ["Global-Local", "60.00", "60.00"]
+    assert lines[start + 6].split()[:4] == ["Upper", "bound", "60.00", "60.00"]
+    after = lines.index("Unseen (names): no expression of the split is in it")
+    assert lines[after + 1] == ""
+    assert lines[after + 2].startswith("Images ")
+    assert lines[2].startswith("All: 4,000 of 4,000 expressions on 1,250 images, 4 without a choice")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"n_images": 1251}, "n_images=1251, of 1250 in all", id="images"),
+        pytest.param({"n_expressions_evaluated": -1}, "n_expressions_evaluated=-1", id="negative"),
+        pytest.param({"methods": {"Random": {}}}, "must have the methods Global-Local, Random", id="methods"),
+        pytest.param({"upper_bound": {}}, "Subset 'unseen': upper_bound must have oIoU", id="upper-bound"),
+        pytest.param({"tea": 1}, "must have exactly the keys label", id="unknown-key"),
+    ],
+)
+def test_a_subset_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _document(subsets={"unseen": _subset(**changes)})
+
+
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_nan_is_null_in_strict_json(tmp_path: Path) -> None:
     document = _document(methods={"Random": RISMetrics().compute()}, config={"x": float("inf")})
