@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from datamodules import check, phrasecut, refer
+from datamodules import check, phrasecut_writer, refer
 from datamodules.checking.counts import Expected, Found, Published, differences, known_names, published
 from datamodules.checking.run import Report, Wishes, count_problems
 from datamodules.checking.run import check as check_target
@@ -261,10 +261,10 @@ def test_phrasecut_is_counted_drawn_and_its_miniv_is_a_part_of_val(
 ) -> None:
     folder = tmp_path / "phrasecut"
     images = [{"image_id": n, "height": 8, "width": 8} for n in range(1, 4)]
-    phrasecut.write_phrasecut(folder, "val", [task("1__1", 1), task("2__1", 2, [[]])], images)
+    phrasecut_writer.write_phrasecut(folder, "val", [task("1__1", 1), task("2__1", 2, [[]])], images)
     small = [task("1__1", 1)] if inside else [task("1__2", 1)]
-    phrasecut.write_phrasecut(folder, "miniv", small, images)
-    phrasecut.write_phrasecut(folder, "test", [task("3__1", 3)], images)
+    phrasecut_writer.write_phrasecut(folder, "miniv", small, images)
+    phrasecut_writer.write_phrasecut(folder, "test", [task("3__1", 3)], images)
     (folder / "refer_input_test.json").write_text("[]")  # published beside the others, without targets
     (folder / "images").mkdir()
     for n in (1, 3):
