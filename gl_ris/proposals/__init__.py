@@ -5,10 +5,11 @@ from __future__ import annotations
 from gl_ris.errors import unknown_name
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.felzenszwalb import Felzenszwalb
+from gl_ris.proposals.freesolo import FreeSOLO
 
-__all__ = ["GENERATORS", "Felzenszwalb", "ProposalGenerator", "Proposals", "find_generator"]
+__all__ = ["GENERATORS", "Felzenszwalb", "FreeSOLO", "ProposalGenerator", "Proposals", "find_generator"]
 
-GENERATORS: dict[str, type[ProposalGenerator]] = {Felzenszwalb.name: Felzenszwalb}
+GENERATORS: dict[str, type[ProposalGenerator]] = {Felzenszwalb.name: Felzenszwalb, FreeSOLO.name: FreeSOLO}
 """Generators by name."""
 
 
