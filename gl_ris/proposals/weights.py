@@ -37,7 +37,7 @@ def read_weights(path: str | Path, what: str) -> dict[str, Any]:
         raise UserError(
             f"{what}: {path} is a plain pickle, which could run code, so it is not opened. If you trust it, "
             "write its weights to a .pth file: torch.save({'model': {k: torch.as_tensor(v) for k, v in "
-            "pickle.load(open(FILE, 'rb'))['model'].items()}}, NEW_FILE)."
+            "pickle.load(open(FILE, 'rb'), encoding='latin1')['model'].items()}}, NEW_FILE)."
         )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gl_ris.crops import standardize, to_unit_range
 from gl_ris.errors import UserError, unknown_name
-from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.base import Proposals
 from gl_ris.proposals.freesolo.decode import Decoding, decode
 from gl_ris.proposals.freesolo.names import detectron2_name
-from gl_ris.proposals.weights import check_names_and_shapes, hash_weights, read_weights, state_dict_in
+from gl_ris.proposals.network import NetworkGenerator
+from gl_ris.proposals.weights import check_names_and_shapes, read_weights, state_dict_in
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD
 
 _DEPTHS = (50, 101)
 
 
-class FreeSOLO(nn.Module, ProposalGenerator):
+class FreeSOLO(NetworkGenerator):
     """Object masks from a network that was trained without a label: the paper's proposals.
 
-    A module: it computes where ``to`` has put it, and takes images from anywhere. Always in float32, in
-    evaluation mode and without gradients.
+    One image at a time, in float32, wherever ``to`` has put the module.
 
     Args:
         weights: File of weights as detectron2 saves them, e.g. ``FreeSOLO_R101_30k_pl.pth``; null leaves the
@@ -47,6 +45,7 @@ class FreeSOLO(nn.Module, ProposalGenerator):
     """
 
     name = "freesolo"
+    title = "FreeSOLO"
 
     def __init__(
         self,
@@ -74,11 +73,8 @@ class FreeSOLO(nn.Module, ProposalGenerator):
         # A module made in inference mode could not be given its weights outside of it.
         with torch.inference_mode(False):
             self.network = FreeSOLONetwork(depth).eval().requires_grad_(False)
-        self._trained = False
-        self._hash: str | None = None
-        self.register_load_state_dict_post_hook(_note_weights)
         if weights is not None:
-            self.load_detectron2_state_dict(read_weights(weights, "FreeSOLO"))
+            self.load_detectron2_state_dict(read_weights(weights, self.title))
 
     def load_detectron2_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load weights under the names that they were published with.
@@ -90,26 +86,24 @@ class FreeSOLO(nn.Module, ProposalGenerator):
         Raises:
             UserError: A tensor is missing, unexpected or of another shape, or this is no such mapping.
         """
-        tensors = state_dict_in(state_dict, "FreeSOLO")
+        tensors = state_dict_in(state_dict, self.title)
         tensors.pop("_iter", None)
-        check_names_and_shapes(tensors, self._published_tensors(), "FreeSOLO")
+        check_names_and_shapes(tensors, self.named_weights(), self.title)
         own = self.network.state_dict()
         self.load_state_dict({f"network.{name}": tensors[detectron2_name(name)] for name in own})
 
+    def named_weights(self) -> dict[str, Tensor]:
+        """Return the weights under the names that they were published with."""
+        return {detectron2_name(name): tensor for name, tensor in self.network.state_dict().items()}
+
     def settings(self) -> dict[str, Any]:
         """Return every setting that bears on the masks; the weights by their SHA-256, not by their file."""
-        if self._hash is None:
-            self._hash = hash_weights(self._published_tensors())
         return {
-            "weights_sha256": self._hash,
+            "weights_sha256": self.weights_hash(),
             "depth": self.depth,
             "short_side": self.short_side,
             **dataclasses.asdict(self.decoding),
         }
-
-    def _published_tensors(self) -> dict[str, Tensor]:
-        """The weights under the names that they were published with."""
-        return {detectron2_name(name): tensor for name, tensor in self.network.state_dict().items()}
 
     def __call__(self, image: Tensor) -> Proposals:
         """Propose masks.
@@ -124,7 +118,6 @@ class FreeSOLO(nn.Module, ProposalGenerator):
         pixels = standardize(to_unit_range(image, self.short_side), IMAGENET_MEAN, IMAGENET_STD)
         return self.infer(pixels, (image.shape[1], image.shape[2]))
 
-    @torch.no_grad()
     def infer(self, pixels: Tensor, output_size: tuple[int, int]) -> Proposals:
         """Propose masks of an image that is already resized and normalised.
 
@@ -144,42 +137,8 @@ class FreeSOLO(nn.Module, ProposalGenerator):
         if pixels.ndim != 3 or pixels.shape[0] != 3:
             raise ValueError(f"pixels must be (3, h, w), got {tuple(pixels.shape)}.")
         height, width = pixels.shape[1:]
-        weight = next(self.network.parameters())
-        self._check_ready(weight)
-        with torch.autocast(weight.device.type, enabled=False), _full_precision():
-            canvas = F.pad(pixels.to(weight), (0, -width % CANVAS, 0, -height % CANVAS))
+        with self.computing() as device:
+            seen = pixels.to(device, torch.float32)
+            canvas = F.pad(seen, (0, -width % CANVAS, 0, -height % CANVAS))
             proposals = decode(self.network(canvas[None]), (height, width), output_size, self.decoding)
         return proposals.to(pixels.device)
-
-    def _check_ready(self, weight: Tensor) -> None:
-        if weight.dtype != torch.float32:
-            raise UserError(
-                f"FreeSOLO computes in float32, but its weights were turned into {weight.dtype}; leave "
-                "trainer.precision at its default or at bf16-mixed."
-            )
-        if not self._trained:
-            warnings.warn(
-                "FreeSOLO has random weights, so its masks mean nothing: give weights=FILE, such as the "
-                "published FreeSOLO_R101_30k_pl.pth.",
-                stacklevel=3,
-            )
-
-
-def _note_weights(module: FreeSOLO, _: Any) -> None:
-    module._trained, module._hash = True, None
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Keep a GPU from rounding convolutions to TF32."""
-    cudnn: Any = torch.backends.cudnn
-    # torch 2.9 began to replace `allow_tf32`, and fails when both are used.
-    owner, name, value = (
-        (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
-    )
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
