@@ -56,10 +56,11 @@ class Detectron2(NetworkGenerator):
         threshold = {} if score_threshold is None else {_THRESHOLD: self._share(score_threshold)}
         self._options = {**(options or {}), **threshold}
         self._config = self._configure(str(config))
+        content = None if weights is None else read_weights(weights, self.title)
         with torch.inference_mode(False):
             self.network = self._build().eval().requires_grad_(False)
-        if weights is not None:
-            self._load(read_weights(weights, self.title))
+        if content is not None:
+            self._load(content)
 
     def settings(self) -> dict[str, Any]:
         """Return what bears on the masks: options, and where the configuration is not the default one.
@@ -120,6 +121,7 @@ class Detectron2(NetworkGenerator):
     def _import(self) -> None:
         """Check that detectron2 can be imported; an old one can fail in many ways with newer libraries."""
         try:
+            import detectron2
             import detectron2.config
             import detectron2.data.transforms
             import detectron2.modeling  # noqa: F401

@@ -70,11 +70,12 @@ class FreeSOLO(NetworkGenerator):
         self.decoding = Decoding(
             score_threshold, mask_threshold, max_candidates, nms_sigma, keep_threshold, max_count
         )
+        content = None if weights is None else read_weights(weights, self.title)
         # A module made in inference mode could not be given its weights outside of it.
         with torch.inference_mode(False):
             self.network = FreeSOLONetwork(depth).eval().requires_grad_(False)
-        if weights is not None:
-            self.load_detectron2_state_dict(read_weights(weights, self.title))
+        if content is not None:
+            self.load_detectron2_state_dict(content)
 
     def load_detectron2_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load weights under the names that they were published with.

@@ -1,7 +1,7 @@
-"""Write tests/data/freesolo_outputs.json: what the published code answers to random weights and a random image.
+"""Write tests/data/freesolo_outputs.json: what the published code answers to random weights and pixels.
 
-The published code (NVlabs/FreeSOLO, commit 340311b) is not part of this project and not free for every use; the
-tests need its answers alone. With detectron2 installed and a copy of that repository in FOLDER:
+The published code (NVlabs/FreeSOLO, commit 340311b) is not part of this project and not free for every use;
+the tests need its answers alone. With detectron2 installed and a copy of that repository in FOLDER:
 
     PYTHONPATH=FOLDER python tests/gl_ris/freesolo/make_published_outputs.py FOLDER
 """
