@@ -30,7 +30,7 @@ class NetworkGenerator(nn.Module, ProposalGenerator):
 
     def __init__(self) -> None:
         super().__init__()
-        self._loaded = False
+        self._loaded = self._warned = False
         self._hash: str | None = None
         self.register_load_state_dict_post_hook(_note_weights)
 
@@ -57,7 +57,8 @@ class NetworkGenerator(nn.Module, ProposalGenerator):
                 f"{self.title} computes in float32, but its weights were turned into {weight.dtype}; leave "
                 "trainer.precision as it is by default."
             )
-        if not self._loaded:
+        if not self._loaded and not self._warned:
+            self._warned = True
             warnings.warn(
                 f"{self.title} has random weights, so its masks mean nothing: give weights=FILE.",
                 stacklevel=4,
