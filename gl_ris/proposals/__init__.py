@@ -7,14 +7,20 @@ import inspect
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.coco_results import COCOResults, write_coco_results
+from gl_ris.proposals.cutler import CutLER
+from gl_ris.proposals.detectron2 import Detectron2
 from gl_ris.proposals.felzenszwalb import Felzenszwalb
+from gl_ris.proposals.freesolo import FreeSOLO
 from gl_ris.proposals.sam import SAM
 
 __all__ = [
     "GENERATORS",
     "SAM",
     "COCOResults",
+    "CutLER",
+    "Detectron2",
     "Felzenszwalb",
+    "FreeSOLO",
     "ProposalGenerator",
     "Proposals",
     "find_generator",
@@ -23,6 +29,8 @@ __all__ = [
 
 GENERATORS: dict[str, type[ProposalGenerator]] = {
     Felzenszwalb.name: Felzenszwalb,
+    FreeSOLO.name: FreeSOLO,
+    CutLER.name: CutLER,
     SAM.name: SAM,
     COCOResults.name: COCOResults,
 }

@@ -1,0 +1,207 @@
+"""Masks from networks of detectron2, which is not on the package index and needed for these alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gl_ris.errors import UserError
+from gl_ris.files import plain
+from gl_ris.proposals.base import League, Proposals
+from gl_ris.proposals.network import NetworkGenerator
+from gl_ris.proposals.weights import check_names_and_shapes, read_weights, state_dict_in
+
+INSTALL = "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2.git"
+"""Installs detectron2; torch must be there already, and a compiler."""
+
+# Constants and counters that old files hold and inference does not read.
+_IDLE = ("pixel_mean", "pixel_std", "anchor_generator.cell_anchors", "num_batches_tracked")
+_THRESHOLD = "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
+
+
+class Detectron2(NetworkGenerator):
+    """Object masks from any network that detectron2 builds for instance segmentation.
+
+    One image at a time, in float32, wherever ``to`` has put the module. What a configuration says about its
+    weights and device is not used.
+
+    Args:
+        config: A configuration, YAML: a file, or a name in detectron2's model zoo such as
+            ``COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml``.
+        weights: File of weights (``.pth``); null leaves the network untrained.
+        score_threshold: Least score of a proposal, 0 to 1; null takes what the configuration says.
+        options: Changes of the configuration, such as ``{"TEST.DETECTIONS_PER_IMAGE": 50}``.
+        league: What the weights have learnt from; "COCO-supervised" for those of the model zoo.
+
+    Raises:
+        UserError: detectron2 is missing or broken, the network cannot be built of these settings, or the
+            weights cannot be read or do not fit.
+    """
+
+    name = "detectron2"
+    title = "Detectron2"
+
+    def __init__(
+        self,
+        config: str | Path,
+        weights: str | Path | None = None,
+        score_threshold: float | None = None,
+        options: Mapping[str, Any] | None = None,
+        league: League = "not stated",
+    ) -> None:
+        super().__init__()
+        self.league = league
+        self._import()
+        threshold = {} if score_threshold is None else {_THRESHOLD: self._share(score_threshold)}
+        self._options = {**(options or {}), **threshold}
+        self._config = self._configure(str(config))
+        content = None if weights is None else read_weights(weights, self.title)
+        with torch.inference_mode(False):
+            self.network = self._build().eval().requires_grad_(False)
+        if content is not None:
+            self._load(content)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what bears on the masks: options, and where the configuration is not the default one.
+
+        The weights stand there by their SHA-256, not by their file.
+        """
+        import detectron2
+        from detectron2.config import get_cfg
+
+        default = dict(_flat(get_cfg()))
+        changes = {
+            name: value
+            for name, value in _flat(self._config)
+            if name in self._options or (_bears(name) and default.get(name, ...) != value)
+        }
+        return {
+            "weights_sha256": self.weights_hash(),
+            "detectron2": detectron2.__version__,
+            "config": changes,
+        }
+
+    def __call__(self, image: Tensor) -> Proposals:
+        """Propose masks.
+
+        Args:
+            image: uint8 ``(3, H, W)``, RGB, any size.
+
+        Returns:
+            Proposals at the image's own size and on its device, best first, with the scores and the boxes of
+            the network; masks without a pixel are left out, and there may be none at all.
+
+        Raises:
+            UserError: The network predicts no masks.
+        """
+        height, width = image.shape[1:]
+        with self.computing():
+            # The networks bring their input to their device themselves.
+            found = self.network([{"image": self._input(image), "height": height, "width": width}])[0]
+        instances = found.get("instances")
+        if instances is None or not instances.has("pred_masks"):
+            raise UserError(f"{self.title}: the network predicts no masks of instances; use another config.")
+        order = instances.scores.sort(descending=True, stable=True).indices
+        order = order[instances.pred_masks[order].flatten(1).any(dim=1)]
+        boxes = instances.pred_boxes.tensor
+        return Proposals(instances.pred_masks[order], boxes[order], instances.scores[order]).to(image.device)
+
+    def _input(self, image: Tensor) -> Tensor:
+        """Resize as detectron2 does (Pillow, bilinear), and order the channels as the network wants them."""
+        from detectron2.data.transforms import ResizeShortestEdge
+
+        settings = self._config.INPUT
+        pixels = image.permute(1, 2, 0).cpu().numpy()
+        resize = ResizeShortestEdge([settings.MIN_SIZE_TEST] * 2, settings.MAX_SIZE_TEST)
+        pixels = resize.get_transform(pixels).apply_image(pixels)
+        resized = torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)
+        return resized.flip(0) if settings.FORMAT == "BGR" else resized
+
+    def _import(self) -> None:
+        """Check that detectron2 can be imported; an old one can fail in many ways with newer libraries."""
+        try:
+            import detectron2
+            import detectron2.config
+            import detectron2.data.transforms
+            import detectron2.modeling  # noqa: F401
+        except Exception as error:
+            missing = isinstance(error, ModuleNotFoundError) and error.name == "detectron2"
+            state = "is not installed" if missing else f"does not work here ({type(error).__name__}: {error})"
+            raise UserError(
+                f"{self.title} needs detectron2, which {state}; with torch and a compiler present: {INSTALL}"
+            ) from error
+
+    def _share(self, threshold: float) -> float:
+        if not 0 <= threshold <= 1:
+            raise UserError(f"{self.title}: score_threshold is {threshold}, it must be from 0 to 1.")
+        return float(threshold)
+
+    def _configure(self, name: str) -> Any:
+        """Return detectron2's configuration; tags in the YAML that would run code are refused."""
+        from detectron2.config import get_cfg
+
+        config = get_cfg()
+        try:
+            config.merge_from_file(str(self._find(name)), allow_unsafe=False)
+            config.merge_from_list([part for option in self._options.items() for part in option])
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"{self.title}: the configuration {name} cannot be used ({_short(error)})."
+            ) from error
+        config.MODEL.DEVICE, config.MODEL.WEIGHTS = "cpu", ""
+        return config
+
+    def _find(self, name: str) -> Path:
+        import detectron2
+
+        if name.endswith(".py"):
+            raise UserError(f"{self.title}: {name} is a program, not data; give a YAML configuration.")
+        zoo = Path(detectron2.__file__).parent / "model_zoo" / "configs"
+        for path in (Path(name).expanduser(), zoo / name):
+            if path.is_file():
+                return path
+        raise UserError(f"{self.title}: there is no configuration {name}, neither as a file nor in {zoo}.")
+
+    def _build(self) -> Any:
+        from detectron2.modeling import build_model
+
+        try:
+            return build_model(self._config)
+        except Exception as error:
+            raise UserError(
+                f"{self.title}: detectron2 cannot build the network ({_short(error)}); it must be one of "
+                "detectron2 itself."
+            ) from error
+
+    def _load(self, content: Any) -> None:
+        def bearing(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value for name, value in tensors.items() if not any(idle in name for idle in _IDLE)}
+
+        given = bearing(state_dict_in(content, self.title))
+        check_names_and_shapes(given, bearing(self.network.state_dict()), self.title)
+        self.load_state_dict({f"network.{name}": value for name, value in given.items()}, strict=False)
+
+
+def _bears(name: str) -> bool:
+    """Say whether a value of a configuration can change masks."""
+    unused = name in ("MODEL.WEIGHTS", "MODEL.DEVICE") or name.endswith("_TRAIN")
+    return name.startswith(("MODEL.", "INPUT.", "TEST.")) and not unused
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Give the values of a nested configuration under names with dots, as JSON values."""
+    for key, value in sorted(config.items()):
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", plain(value)
+
+
+def _short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

@@ -1,0 +1,86 @@
+"""What generators with a network have in common: where and how they compute, and whose weights they carry."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gl_ris.errors import UserError
+from gl_ris.proposals.base import ProposalGenerator
+from gl_ris.proposals.weights import hash_weights
+
+
+class NetworkGenerator(nn.Module, ProposalGenerator):
+    """A generator that is a module: it computes where ``to`` has put it, and takes images from anywhere.
+
+    Always in float32 and without gradients. A subclass sets `network`, in evaluation mode.
+
+    Attributes:
+        title: What messages call the generator.
+        network: Its only part with weights.
+    """
+
+    title: str
+    network: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loaded = self._warned = False
+        self._hash: str | None = None
+        self.register_load_state_dict_post_hook(_note_weights)
+
+    def named_weights(self) -> dict[str, Tensor]:
+        """Return the weights under the names that they are published with."""
+        return self.network.state_dict()
+
+    def weights_hash(self) -> str:
+        """Return the SHA-256 of the weights, whatever file they came from."""
+        if self._hash is None:
+            self._hash = hash_weights(self.named_weights())
+        return self._hash
+
+    @contextmanager
+    def computing(self) -> Iterator[torch.device]:
+        """Compute inside as the class promises, whatever the precision outside; gives the device.
+
+        Raises:
+            UserError: The weights were turned into another type than float32.
+        """
+        weight = next(self.network.parameters())
+        if weight.dtype != torch.float32:
+            raise UserError(
+                f"{self.title} computes in float32, but its weights were turned into {weight.dtype}; leave "
+                "trainer.precision as it is by default."
+            )
+        if not self._loaded and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.title} has random weights, so its masks mean nothing: give weights=FILE.",
+                stacklevel=4,
+            )
+        with torch.no_grad(), torch.autocast(weight.device.type, enabled=False), _no_tf32():
+            yield weight.device
+
+
+def _note_weights(module: NetworkGenerator, _: Any) -> None:
+    module._loaded, module._hash = True, None
+
+
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    """Keep a GPU from rounding convolutions to TF32."""
+    cudnn: Any = torch.backends.cudnn
+    # torch 2.9 began to replace `allow_tf32`, and fails where both are used.
+    new = hasattr(cudnn, "conv")
+    owner, name, value = (cudnn.conv, "fp32_precision", "ieee") if new else (cudnn, "allow_tf32", False)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
