@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 from experiments import zero_shot
 from experiments.command import CONFIGS, exit_code
+from gl_ris.errors import UserError
 
 Parse = Callable[..., Any]
 
@@ -168,6 +170,10 @@ def test_every_ready_made_setting_can_be_made_and_names_its_command(setting: str
     kind, _, name = setting.partition("=")
     first = (CONFIGS / kind / f"{name}.yaml").read_text().splitlines()[0]
     assert first == f"# {zero_shot.COMMAND.program} {setting}"
+    if setting == "proposals=cutler" and importlib.util.find_spec("detectron2") is None:
+        with pytest.raises(UserError, match="CutLER needs detectron2, which is not installed"):
+            parse(setting)
+        return
     assert parse(setting).model is not None
 
 
