@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.images import find_image_folder, image_path, read_image
 from datamodules.records import ImageRecord, MaskRule, Segmentation
 from datamodules.scene import Scene
+from datamodules.split_records import Chosen
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals import GENERATORS, find_generator
 from gl_ris.proposals.base import ProposalGenerator, Proposals
@@ -40,7 +43,7 @@ class SceneDataset(Dataset[Scene]):
 
     def __init__(
         self,
-        records: list[ImageRecord],
+        records: Sequence[ImageRecord],
         folder: Path,
         rule: MaskRule = "union",
         proposals: str | ProposalGenerator | None = None,
@@ -158,31 +161,36 @@ class RISDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.allow_missing_images = allow_missing_images
-        self._records: list[ImageRecord] | None = None
+        self._records: Sequence[ImageRecord] | None = None
+        self._n_expressions: int | None = None
         self._dataset: SceneDataset | None = None
 
     @abstractmethod
-    def read_records(self, all_instances: bool) -> list[ImageRecord]:
-        """Read the split: one record per image, in a fixed order; instances too if they are asked for."""
+    def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
+        """Return the split: one record per image, in a fixed order; instances too if they are asked for.
+
+        Every process calls it. A large split should be a sequence that makes its records when they are asked
+        for, of an index that `prepare_data` leaves in the cache folder.
+        """
 
     @abstractmethod
     def image_folders(self) -> list[Path]:
         """Return the folders where the images usually are, the likeliest first."""
 
     @property
-    def records(self) -> list[ImageRecord]:
+    def records(self) -> Sequence[ImageRecord]:
         """The images of the split after `limit`, read at the first call."""
         if self._records is None:
             self._records = self._limited(self.read_records(self.proposals == GROUND_TRUTH))
         return self._records
 
-    def _limited(self, records: list[ImageRecord]) -> list[ImageRecord]:
+    def _limited(self, records: Sequence[ImageRecord]) -> Sequence[ImageRecord]:
         if self.limit is None or self.limit >= len(records):
             return records
         if self.limit_seed is None:
             return records[: self.limit]
         drawn = random.Random(self.limit_seed).sample(range(len(records)), self.limit)
-        return [records[i] for i in sorted(drawn)]
+        return Chosen(records, np.array(sorted(drawn)))
 
     @property
     def proposals_name(self) -> str | None:
@@ -197,7 +205,9 @@ class RISDataModule(LightningDataModule):
     @property
     def n_expressions(self) -> int:
         """Count of expressions over all images."""
-        return sum(len(referent.sentences) for record in self.records for referent in record.referents)
+        if self._n_expressions is None:
+            self._n_expressions = len(self.expressions())
+        return self._n_expressions
 
     def expressions(self) -> list[str]:
         """Return every expression, scene by scene, without opening an image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -28,6 +29,7 @@ class Segmentation:
     """One instance's outline as the file gives it: polygons, a run-length code, or something that is neither.
 
     Attributes:
+        text: The JSON of all that, not yet read, in place of the others.
         polygons: Per polygon a float64 array ``(2 * points,)`` of x, y, x, y, ... in pixels.
         rle: A COCO run-length code (compressed or not), or None.
         fault: Why there is no mask in it, or None.
@@ -36,6 +38,7 @@ class Segmentation:
     polygons: tuple[np.ndarray, ...] = ()
     rle: dict[str, Any] | None = None
     fault: str | None = None
+    text: str | None = None
 
     @classmethod
     def from_json(cls, value: Any) -> Segmentation:
@@ -84,6 +87,8 @@ class Segmentation:
         Raises:
             ValueError: If the annotation is faulty or was made for an image of another size.
         """
+        if self.text is not None:
+            return Segmentation.from_json(json.loads(self.text)).mask(height, width, rule)
         if self.fault is not None:
             raise ValueError(self.fault)
         if self.rle is not None:

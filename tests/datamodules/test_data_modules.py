@@ -68,7 +68,6 @@ def test_expressions_need_no_image(many_images: Path) -> None:
 
 def test_making_a_data_module_reads_nothing(tmp_path: Path) -> None:
     data = RefCOCO(tmp_path / "none", "refcocog", "umd", "test", proposals="ground_truth")
-    data.prepare_data()
     assert (data.dataset_name, data.partition, data.split) == ("refcocog", "umd", "test")
     assert data.proposals_name == "ground_truth"
 

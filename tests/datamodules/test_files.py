@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from datamodules.files import clean_text, read_json, read_plain_pickle, write_json
+from datamodules.files import clean_text, read_json, write_json
+from datamodules.plain_pickle import read_plain_pickle
 from gl_ris.errors import UserError
 from gl_ris.files import atomic_file
 
