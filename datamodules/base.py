@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.images import find_image_folder, image_path, read_image
+from datamodules.images import find_image_folder, image_path, is_file, read_image
 from datamodules.records import ImageRecord, MaskRule, Segmentation
 from datamodules.scene import Scene
 from datamodules.split_records import Chosen
@@ -24,6 +26,8 @@ from gl_ris.proposals.base import ProposalGenerator, Proposals
 
 GROUND_TRUTH = "ground_truth"
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 def identity(value: T) -> T:
@@ -231,14 +235,17 @@ class RISDataModule(LightningDataModule):
             )
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the annotations and find the images; called in every process, harmless when repeated.
+        """Open the annotations and find the images; called in every process, harmless when repeated.
 
         Raises:
-            UserError: If annotations or images are missing, or a file name leads out of the image folder.
+            UserError: If annotations or images are missing, nothing is asked of any image, or a file name
+                leads out of the image folder.
         """
         if self._dataset is not None:
             return
         names = [record.file_name for record in self.records]
+        if not names:
+            raise UserError(f"No expression in {self.dataset_name} ({self.partition}) {self.split}.")
         folder = find_image_folder(
             self.image_root, self.image_folders() if self.image_root is None else [], names
         )
@@ -246,13 +253,16 @@ class RISDataModule(LightningDataModule):
         self._dataset = SceneDataset(self.records, folder, self.rule, self.proposals)
 
     def _check_images(self, folder: Path, names: list[str]) -> None:
-        missing = [name for name in names if not image_path(folder, name).is_file()]
-        if missing and not self.allow_missing_images:
+        missing = [name for name in names if not is_file(image_path(folder, name))]
+        if not missing:
+            return
+        first = ", ".join(f"{name:.200}" for name in missing[:3])
+        what = f"{len(missing)} of {len(names)} images are not in '{folder}' (the first: {first})."
+        if not self.allow_missing_images:
             raise UserError(
-                f"{len(missing)} of {len(names)} images are not in '{folder}' (the first: "
-                f"{', '.join(missing[:3])}). Add them, or set allow_missing_images to count their "
-                "expressions as failed."
+                f"{what} Add them, or set allow_missing_images to count their expressions as failed."
             )
+        rank_zero_only(log.warning)("%s Their expressions count as failed.", what)
 
     def predict_dataloader(self) -> DataLoader[Scene]:
         """Return the loader: one `Scene` a step, in the order of the records."""

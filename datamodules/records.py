@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +23,9 @@ each polygon drawn with its outline.
 """
 
 Key = int | str
+
+_LONGEST = 10_000  # sides of the image, as the length of an outline
+_LAYERS = 4 << 30  # pixels of all layers; each image has one at least, see `datamodules.checks.MAX_PIXELS`
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +97,30 @@ class Segmentation:
             raise ValueError(self.fault)
         if self.rle is not None:
             return _rle_mask(self.rle, height, width)
-        # Far outside of the image the rasteriser would walk along every pixel of an edge.
-        if any(np.abs(p).max(initial=0) > 10 * max(height, width) for p in self.polygons):
-            raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
+        _require_modest(self.polygons, height, width)
         polygons = [p.tolist() for p in self.polygons if len(p) >= 6]
         if rule == "drawn":
             return _draw(polygons, height, width)
         if not polygons:
             return torch.zeros(height, width, dtype=torch.bool)
         return polygons_to_mask(polygons, height, width, overlap=rule)
+
+
+def _require_modest(polygons: Sequence[np.ndarray], height: int, width: int) -> None:
+    """Check that polygons can be filled: the rasteriser walks along every edge and keeps a layer of each.
+
+    Raises:
+        ValueError: If they are too far outside, too long or too many.
+    """
+    if any(np.abs(p).max(initial=0) > 10 * max(height, width) for p in polygons):
+        raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
+    length = sum(
+        float(np.abs(np.diff(p.reshape(-1, 2), axis=0)).max(axis=1, initial=0).sum()) for p in polygons
+    )
+    if length > _LONGEST * max(height, width):
+        raise ValueError(f"its outline is {length:.0f} pixels long in an image of {width} x {height}")
+    if len(polygons) * height * width > _LAYERS:
+        raise ValueError(f"{len(polygons)} polygons are too many for an image of {width} x {height}")
 
 
 def _rle_mask(rle: dict[str, Any], height: int, width: int) -> Tensor:

@@ -59,7 +59,8 @@ def read_split(
     rows = indexed([refs, own], "refer", partial(_join, folder, split_by))
     splits = rows.head["splits"]
     if split not in splits:
-        raise unknown_name(f"split of {folder.name} ({split_by})", split, splits)
+        present = [" ".join(name.split())[:60] for name in sorted(splits)[:20]]
+        raise unknown_name(f"split of {folder.name} ({split_by})", split, present)
     found = splits[split]
     if found["fault"]:
         raise UserError(f"'{refs}' and '{own}' do not belong together: {found['fault']}")
