@@ -183,9 +183,19 @@ class RISDataModule(LightningDataModule):
 
     @property
     def records(self) -> Sequence[ImageRecord]:
-        """The images of the split after `limit`, read at the first call."""
+        """The images of the split after `limit`, read at the first call.
+
+        Raises:
+            UserError: There is none, or what `read_records` raises.
+        """
         if self._records is None:
-            self._records = self._limited(self.read_records(self.proposals == GROUND_TRUTH))
+            records = self.read_records(self.proposals == GROUND_TRUTH)
+            if not records:
+                raise UserError(
+                    f"Split '{self.split}' of {self.dataset_name} ({self.partition}) has no expression; "
+                    "choose another split, or fetch the annotations anew."
+                )
+            self._records = self._limited(records)
         return self._records
 
     def _limited(self, records: Sequence[ImageRecord]) -> Sequence[ImageRecord]:
@@ -238,14 +248,11 @@ class RISDataModule(LightningDataModule):
         """Open the annotations and find the images; called in every process, harmless when repeated.
 
         Raises:
-            UserError: If annotations or images are missing, nothing is asked of any image, or a file name
-                leads out of the image folder.
+            UserError: If annotations or images are missing, or a file name leads out of the image folder.
         """
         if self._dataset is not None:
             return
         names = [record.file_name for record in self.records]
-        if not names:
-            raise UserError(f"No expression in {self.dataset_name} ({self.partition}) {self.split}.")
         folder = find_image_folder(
             self.image_root, self.image_folders() if self.image_root is None else [], names
         )

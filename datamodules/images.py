@@ -7,6 +7,7 @@ import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -81,14 +82,14 @@ def find_image_folder(given: Path | None, candidates: Sequence[Path], file_names
     )
 
 
-def read_image(path: Path, height: int, width: int) -> Tensor:
+def read_image(source: Path | IO[bytes], height: int, width: int) -> Tensor:
     """Read an image in the pixel orientation it is stored in, which is that of the annotations.
 
     EXIF rotation is not applied. Grey, palette and CMYK images become RGB, 16-bit values lose their lower 8
     bits, alpha is dropped. Of several frames the first is read.
 
     Args:
-        path: The file.
+        source: The file, or its content as a stream that can seek.
         height: Rows that the annotations say it has.
         width: Columns likewise.
 
@@ -98,12 +99,12 @@ def read_image(path: Path, height: int, width: int) -> Tensor:
     Raises:
         ValueError: If the file cannot be read to its end or is of another size; the message is the reason.
     """
-    if not is_file(path):  # a pipe would be waited for
+    if isinstance(source, Path) and not is_file(source):  # a pipe would be waited for
         raise ValueError("image file is missing")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(source, formats=FORMATS) as image:
                 size = image.size
                 pixels = _to_rgb(image) if size == (width, height) else None
     except Exception as error:  # Pillow's decoders answer to damage with nearly every exception there is

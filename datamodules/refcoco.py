@@ -8,8 +8,8 @@ from typing import Literal
 
 from datamodules.base import GROUND_TRUTH, RISDataModule
 from datamodules.records import ImageRecord
-from datamodules.refer import partitions
-from datamodules.refer_split import read_split
+from datamodules.refer import read_split
+from datamodules.refs import partitions
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator
 
@@ -77,7 +77,7 @@ class RefCOCO(RISDataModule):
         self.read_records(self.proposals == GROUND_TRUTH)
 
     def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
-        """Open the split; see `datamodules.refer_split.read_split`."""
+        """Open the split; see `datamodules.refer.read_split`."""
         if not self.root.is_dir():
             raise UserError(f"No folder '{self.root}': root should hold '{self.dataset_name}/refs(...).p'.")
         folder = self.root / self.dataset_name

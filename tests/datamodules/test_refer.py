@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from datamodules.refer import read_refs, write_refer
-from datamodules.refer_split import read_split
+from datamodules.refer import read_split, write_refer
+from datamodules.refs import read_refs
 from gl_ris.errors import UserError
 
 RefMaker = Callable[..., dict[str, Any]]
