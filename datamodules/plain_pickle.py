@@ -70,7 +70,14 @@ def read_plain_pickle(path: Path) -> Any:
             file.seek(0)
             return _PlainUnpickler(file, encoding="utf-8", errors="surrogateescape").load()
     except UserError as error:
-        raise UserError(f"'{path}' was refused: {error}. Fetch the file from a source you trust.") from error
+        raise UserError(
+            f"'{path}' was refused: {_printable(error)}. Fetch the file from a source you trust."
+        ) from error
     except Exception as error:  # the unpickler answers to damage with nearly every exception there is
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"'{path}' is not a readable pickle ({reason}). {ANEW}") from error
+        raise UserError(f"'{path}' is not a readable pickle ({_printable(error)}). {ANEW}") from error
+
+
+def _printable(error: Exception) -> str:
+    """Return what an error says, in a line; it may quote the file, lone surrogates and all."""
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    return text.encode("utf-8", "backslashreplace").decode()

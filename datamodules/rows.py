@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, overload
 import numpy as np
 
 _MAGIC = b"gl-ris\0\1"
-# where the offsets begin, where the head begins, CRC-32 of all before
-_TRAILER = struct.Struct("<QQI8s")
+# where the offsets begin, where the head begins; CRC-32 of all before
+_PLACES, _CHECK = struct.Struct("<QQ"), struct.Struct("<I8s")
 _BLOCK = 1 << 20
 
 
@@ -53,9 +53,8 @@ def write_rows(file: BinaryIO, rows: Iterable[bytes], head: Mapping[str, Any]) -
         check = zlib.crc32(row, check)
         offsets.append(offsets[-1] + len(row))
     tail = np.asarray(offsets, dtype="<i8").tobytes() + encode_row(dict(head))
-    file.write(tail)
-    starts = offsets[-1], offsets[-1] + 8 * len(offsets)
-    file.write(_TRAILER.pack(*starts, zlib.crc32(tail, check), _MAGIC))
+    tail += _PLACES.pack(offsets[-1], offsets[-1] + 8 * len(offsets))
+    file.write(tail + _CHECK.pack(zlib.crc32(tail, check), _MAGIC))
 
 
 class Rows(Sequence[Any]):
@@ -78,12 +77,14 @@ class Rows(Sequence[Any]):
     def __init__(self, source: Path | bytes) -> None:
         self.source = source
         self._data: mmap.mmap | bytes = source if isinstance(source, bytes) else _mapped(source)
-        if len(self._data) < len(_MAGIC) + _TRAILER.size:
+        if len(self._data) < len(_MAGIC) + _PLACES.size + _CHECK.size:
             raise ValueError("too short")
-        end = len(self._data) - _TRAILER.size
-        offsets_at, head_at, self._check, magic = _TRAILER.unpack(self._data[end:])
+        end = len(self._data) - _CHECK.size
+        self._check, magic = _CHECK.unpack(self._data[end:])
         if magic != _MAGIC or _checksum(source, end) != self._check:
             raise ValueError("its checksum is another")
+        end -= _PLACES.size
+        offsets_at, head_at = _PLACES.unpack(self._data[end : end + _PLACES.size])
         self._offsets = np.frombuffer(self._data[offsets_at:head_at], dtype="<i8")
         self.head: dict[str, Any] = json.loads(self._data[head_at:end])
 

@@ -78,8 +78,7 @@ def test_a_data_set_of_the_paper_comes_with_the_settings_of_the_paper(name: str,
 
 
 def test_the_rows_with_the_other_encoder_are_one_option_away() -> None:
-    cli = parse(
-        ZERO_SHOT, ZeroShotRIS, "data=refcoco", "clip=RN50-quickgelu", f"methods=[{','.join(methods)}]"
-    )
+    others = "methods=[global_local,cropping,score_map,grad_cam]"
+    cli = parse(ZERO_SHOT, ZeroShotRIS, "data=refcoco", "clip=RN50-quickgelu", others)
     assert {variant.model[:2] for variant in cli.model.variants} == {("RN50-quickgelu", "openai")}
     assert len(cli.model.variants) == 4
