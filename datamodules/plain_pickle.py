@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import pickle
 import pickletools
 from pathlib import Path
@@ -26,6 +27,16 @@ _PLAIN_OPCODES = """
 
 def _refuse(unpickler: Any, name: str) -> NoReturn:
     raise UserError(f"it asks for the operation {name}, and a file of annotations has no need of it")
+
+
+class _Content(io.BytesIO):
+    """The bytes of a pickle; a file would make room for as many as the pickle says that follow."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        if size is not None and len(found) < size:
+            raise EOFError("it breaks off")
+        return found
 
 
 class _PlainUnpickler(pickle._Unpickler):
@@ -64,11 +75,11 @@ def read_plain_pickle(path: Path) -> Any:
     if size > MAX_PICKLE:
         raise UserError(f"'{path}' is a file of {size:,} bytes, more than refs can have. {ANEW}")
     try:
-        with path.open("rb") as file, no_collection():
-            if (first := file.read(4))[:1] not in _BEGINNINGS:
-                raise ValueError(f"it begins with {first!r}")
-            file.seek(0)
-            return _PlainUnpickler(file, encoding="utf-8", errors="surrogateescape").load()
+        content = _Content(path.read_bytes())
+        if (first := content.getvalue()[:4])[:1] not in _BEGINNINGS:
+            raise ValueError(f"it begins with {first!r}")
+        with no_collection():
+            return _PlainUnpickler(content, encoding="utf-8", errors="surrogateescape").load()
     except UserError as error:
         raise UserError(
             f"'{path}' was refused: {_printable(error)}. Fetch the file from a source you trust."

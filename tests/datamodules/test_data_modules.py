@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules import PhraseCut, RefCOCO, Scene
+from datamodules import PhraseCut, RefCOCO, Scene, indexing, instances, refer
 from gl_ris.errors import UserError
 from gl_ris.proposals import Felzenszwalb, ProposalGenerator, Proposals
 
@@ -202,3 +203,39 @@ def test_a_scene_moves_whole(refcoco_root: Path) -> None:
     assert {t.device.type for t in [*tensors, moved.proposals.scores]} == {"meta"}
     assert moved.expressions == scene.expressions
     assert scene.image.device.type == "cpu"
+
+
+def test_annotations_are_indexed_by_one_process_and_found_by_the_others(
+    many_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "SMALL", 0)
+    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
+    for proposals in (None, "ground_truth"):
+        wanted = [s.expressions for s in scenes(many(many_images))]
+        first = many(many_images, proposals=proposals)
+        first.prepare_data()
+        assert first._records is None  # prepare_data leaves files, and nothing in the process
+        with monkeypatch.context() as later:
+            later.setattr(refer, "read_refs", lambda *_: pytest.fail("the refs were read again"))
+            later.setattr(
+                instances, "stream_instances", lambda _: pytest.fail("the instances were read again")
+            )
+            later.setattr(refer, "stream_instances", lambda _: pytest.fail("the instances were read again"))
+            other = many(many_images, proposals=proposals, num_workers=2)
+            other.prepare_data()
+            got = scenes(other)
+        assert [s.expressions for s in got] == wanted
+        assert [s.targets.sum().item() for s in got] == [9 * k for k in range(1, 8)]
+        assert all((s.proposals is None) == (proposals is None) for s in got)
+
+
+def test_a_split_takes_no_memory_that_grows_with_it(
+    many_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "SMALL", 0)
+    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
+    data = many(many_images)
+    data.setup()
+    records = data.records
+    assert records[2] is not records[2]  # made when asked for, and not kept
+    assert len(pickle.dumps(data.predict_dataloader().dataset)) < 2000  # what a spawned worker is sent
