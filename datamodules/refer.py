@@ -5,11 +5,11 @@ Both are joined once and kept as an index, from which a split is read image by i
 
 from __future__ import annotations
 
+import functools
 import logging
 import pickle
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def read_split(
     """
     refs, own = require_partition(folder, split_by), folder / "instances.json"
     require_file(own, "annotation file")
-    rows = indexed([refs, own], "refer", partial(_join, folder, split_by))
+    rows = indexed([refs, own], "refer", functools.partial(_join, folder, split_by))
     splits = rows.head["splits"]
     if split not in splits:
         present = [" ".join(name.split())[:60] for name in sorted(splits)[:20]]
@@ -80,6 +80,7 @@ def read_split(
     return RowRecords(rows, span, everything, find_images(everything, images, path), crowds)
 
 
+@functools.cache  # a split is opened several times in a process
 @rank_zero_only
 def _announce(message: str, *values: Any) -> None:
     log.warning(message, *values)
