@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import functools
+import logging
 import random
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.images import find_image_folder, image_path, read_image
+from datamodules.images import find_image_folder, image_path, is_file, read_image
 from datamodules.records import ImageRecord, MaskRule, Segmentation
 from datamodules.scene import Scene
+from datamodules.split_records import Chosen
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals import GENERATORS, find_generator
 from gl_ris.proposals.base import ProposalGenerator, Proposals
@@ -25,6 +29,8 @@ GROUND_TRUTH = "ground_truth"
 ImageReader = Callable[[ImageRecord], Tensor]
 """Gives the image of a record, uint8 ``(3, H, W)``; what it cannot read is a ValueError. Can be pickled."""
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 def identity(value: T) -> T:
@@ -50,7 +56,7 @@ class SceneDataset(Dataset[Scene]):
 
     def __init__(
         self,
-        records: list[ImageRecord],
+        records: Sequence[ImageRecord],
         read: ImageReader,
         rule: MaskRule = "union",
         proposals: str | ProposalGenerator | None = None,
@@ -176,19 +182,24 @@ class RISDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.allow_missing_images = allow_missing_images
-        self._records: list[ImageRecord] | None = None
+        self._records: Sequence[ImageRecord] | None = None
+        self._n_expressions: int | None = None
         self._dataset: SceneDataset | None = None
 
     @abstractmethod
-    def read_records(self, all_instances: bool) -> list[ImageRecord]:
-        """Read the split: one record per image, in a fixed order; instances too if they are asked for."""
+    def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
+        """Return the split: one record per image, in a fixed order; instances too if they are asked for.
+
+        Every process calls it. A large split should be a sequence that makes its records when they are asked
+        for, of an index that `prepare_data` leaves in the cache folder.
+        """
 
     @abstractmethod
     def image_folders(self) -> list[Path]:
         """Return the folders where the images usually are, the likeliest first."""
 
     @property
-    def records(self) -> list[ImageRecord]:
+    def records(self) -> Sequence[ImageRecord]:
         """The images of the split after `limit`, read at the first call.
 
         Raises:
@@ -204,13 +215,13 @@ class RISDataModule(LightningDataModule):
             self._records = self._limited(records)
         return self._records
 
-    def _limited(self, records: list[ImageRecord]) -> list[ImageRecord]:
+    def _limited(self, records: Sequence[ImageRecord]) -> Sequence[ImageRecord]:
         if self.limit is None or self.limit >= len(records):
             return records
         if self.limit_seed is None:
             return records[: self.limit]
         drawn = random.Random(self.limit_seed).sample(range(len(records)), self.limit)
-        return [records[i] for i in sorted(drawn)]
+        return Chosen(records, np.array(sorted(drawn)))
 
     @property
     def proposals_name(self) -> str | None:
@@ -225,7 +236,9 @@ class RISDataModule(LightningDataModule):
     @property
     def n_expressions(self) -> int:
         """Count of expressions over all images."""
-        return sum(len(referent.sentences) for record in self.records for referent in record.referents)
+        if self._n_expressions is None:
+            self._n_expressions = len(self.expressions())
+        return self._n_expressions
 
     @property
     def subset_sizes(self) -> dict[str, int]:
@@ -262,7 +275,7 @@ class RISDataModule(LightningDataModule):
             )
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the annotations and find the images; called in every process, harmless when repeated.
+        """Open the annotations and find the images; called in every process, harmless when repeated.
 
         Raises:
             UserError: If annotations or images are missing, a file name leads out of the image folder, or the
@@ -289,13 +302,16 @@ class RISDataModule(LightningDataModule):
         return functools.partial(read_from_folder, folder)
 
     def _check_images(self, folder: Path, names: list[str]) -> None:
-        missing = [name for name in names if not image_path(folder, name).is_file()]
-        if missing and not self.allow_missing_images:
+        missing = [name for name in names if not is_file(image_path(folder, name))]
+        if not missing:
+            return
+        first = ", ".join(f"{name:.200}" for name in missing[:3])
+        what = f"{len(missing)} of {len(names)} images are not in '{folder}' (the first: {first})."
+        if not self.allow_missing_images:
             raise UserError(
-                f"{len(missing)} of {len(names)} images are not in '{folder}' (the first: "
-                f"{', '.join(missing[:3])}). Add them, or set allow_missing_images to count their "
-                "expressions as failed."
+                f"{what} Add them, or set allow_missing_images to count their expressions as failed."
             )
+        rank_zero_only(log.warning)("%s Their expressions count as failed.", what)
 
     def predict_dataloader(self) -> DataLoader[Scene]:
         """Return the loader: one `Scene` a step, in the order of the records."""

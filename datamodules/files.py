@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 import json
-import pickle
+import mmap
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from gl_ris.errors import UserError
 from gl_ris.files import atomic_file
 
 _CLOSING = {"{": "}", "[": "]"}
 _WHITE = b" \t\r\n"
+_FOREIGN = re.compile(rb"[^ -\xff\t\r\n]")
+_SAMPLE, _SAMPLES = 4096, 64
+ANEW = "Fetch the file anew."
+
+MAX_JSON = 4 << 30
+"""Files of more bytes are not opened; COCO's largest annotations have half a GB."""
 
 
 def require_file(path: Path, what: str) -> Path:
@@ -31,9 +39,6 @@ def require_file(path: Path, what: str) -> Path:
 def read_json(path: Path, opening: Literal["{", "["]) -> Any:
     """Read a JSON file whose outermost value is an object or a list.
 
-    The first and the last character are looked at before anything else is read, so that an archive, a web
-    page or half a download is refused at once however large it is.
-
     Args:
         path: The file, UTF-8.
         opening: ``"{"`` for an object, ``"["`` for a list.
@@ -41,30 +46,51 @@ def read_json(path: Path, opening: Literal["{", "["]) -> Any:
     Raises:
         UserError: If the file is missing, is something else, breaks off or is damaged.
     """
-    require_file(path, "annotation file")
-    kind = "object" if opening == "{" else "list"
-    ends = _outermost(path)
-    if ends[:1] != opening.encode():
-        raise UserError(f"'{path}' is not a JSON {kind}: it begins with {ends[:1]!r}. Fetch the file anew.")
-    if ends[1:] != _CLOSING[opening].encode():
-        raise UserError(f"'{path}' breaks off: its last character is {ends[1:]!r}. Fetch the file anew.")
+    check_json(path, opening)
     try:
-        with _no_collection():
-            return json.loads(path.read_bytes())
+        with no_collection():
+            return json.loads(decoded(path))
     except (ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"'{path}' is damaged JSON ({error}). Fetch the file anew.") from error
 
 
-def _outermost(path: Path) -> bytes:
-    """Return the first and the last byte of a file that are not white space, 4 KiB in at most."""
+def check_json(path: Path, opening: Literal["{", "["]) -> None:
+    """Check that a file may be JSON, by a few samples of it.
+
+    An archive, a web page, half a download or a file with holes is refused at once however large it is.
+
+    Raises:
+        UserError: If the file is missing, does not begin and end with the right brackets, is larger than any
+            annotations, or holds bytes that no JSON has.
+    """
+    size = require_file(path, "annotation file").stat().st_size
+    kind = "object" if opening == "{" else "list"
+    if size > MAX_JSON:
+        raise UserError(f"'{path}' is a file of {size:,} bytes, more than annotations can have. {ANEW}")
     with path.open("rb") as file:
-        first = file.read(4096).lstrip(_WHITE)[:1]
-        file.seek(max(0, path.stat().st_size - 4096))
-        return first + file.read().rstrip(_WHITE)[-1:]
+        samples = [_sample(file, round((size - _SAMPLE) * k / _SAMPLES)) for k in range(_SAMPLES + 1)]
+    first, last = samples[0].lstrip(_WHITE)[:1], samples[-1].rstrip(_WHITE)[-1:]
+    if first != opening.encode():
+        raise UserError(f"'{path}' is not a JSON {kind}: it begins with {first!r}. {ANEW}")
+    if last != _CLOSING[opening].encode():
+        raise UserError(f"'{path}' breaks off: its last character is {last!r}. {ANEW}")
+    if foreign := _FOREIGN.search(b"".join(samples)):
+        raise UserError(f"'{path}' is damaged JSON: it holds {foreign[0]!r}. {ANEW}")
+
+
+def _sample(file: BinaryIO, start: int) -> bytes:
+    file.seek(max(0, start))
+    return file.read(_SAMPLE)
+
+
+def decoded(path: Path) -> str:
+    """Return the text of a file in UTF-8, without holding its bytes as well."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return codecs.decode(content, "utf-8")
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Keep the garbage collector from walking, time and again, through millions of values that all stay."""
     enabled = gc.isenabled()
     gc.disable()
@@ -73,35 +99,6 @@ def _no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Builds numbers, strings, lists and dicts, and nothing that a pickle could name."""
-
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        raise UserError(
-            f"it asks for '{module_name}.{global_name}', and a file of annotations has no need of any code"
-        )
-
-
-def read_plain_pickle(path: Path) -> Any:
-    """Read a pickle that holds plain values only, Python 2 era files included.
-
-    No global is admitted at all, so that no pickle can run anything. Python 2 byte strings are read as UTF-8;
-    those that are not UTF-8 keep their bytes as surrogate escapes, which `clean_text` reads as Latin-1.
-
-    Raises:
-        UserError: If the file is missing, damaged, truncated or asks for any global.
-    """
-    require_file(path, "annotation file")
-    try:
-        with path.open("rb") as file, _no_collection():
-            return _PlainUnpickler(file, encoding="utf-8", errors="surrogateescape").load()
-    except UserError as error:
-        raise UserError(f"'{path}' was refused: {error}. Fetch the file from a source you trust.") from error
-    except Exception as error:  # the unpickler answers to damage with nearly every exception there is
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"'{path}' is not a readable pickle ({reason}). Fetch the file anew.") from error
 
 
 def clean_text(text: str) -> str:

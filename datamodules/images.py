@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -14,25 +16,43 @@ from torch import Tensor
 
 from gl_ris.errors import UserError
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""What images may be; among Pillow's other formats are some that start programs."""
+
 
 def image_path(folder: Path, file_name: str) -> Path:
-    """Return the path of ``file_name`` inside ``folder``.
+    r"""Return the path of ``file_name`` inside ``folder``.
 
     The name alone is judged, not where a link in the folder leads: links are the doing of whoever set up the
-    folder, names come with the annotations.
+    folder, names come with the annotations. Backslashes part folders as slashes do. Names of non-ASCII
+    characters come in two forms (NFC, NFD); a file is found whichever of them it has.
+
+    Returns:
+        The path; of the file if there is one, else as named.
 
     Raises:
         UserError: If the name leads out of the folder.
 
     Example:
-        >>> image_path(Path("images"), "a/../1.jpg").name
+        >>> image_path(Path("images"), "a\\../1.jpg").name
         '1.jpg'
     """
     inside = Path(os.path.abspath(folder))
-    path = Path(os.path.abspath(inside / file_name))
+    path = Path(os.path.abspath(inside / file_name.replace("\\", "/")))
     if "\0" in file_name or path == inside or not path.is_relative_to(inside):
-        raise UserError(f"The annotations name an image {file_name!r}, which leads out of '{folder}'.")
-    return path
+        raise UserError(f"The annotations name an image {file_name!r:.200}, which leads out of '{folder}'.")
+    if path.name.isascii() or is_file(path):
+        return path
+    forms = (path.parent / unicodedata.normalize(form, path.name) for form in ("NFC", "NFD"))
+    return next(filter(is_file, forms), path)
+
+
+def is_file(path: Path) -> bool:
+    """Say whether there is a regular file; a name that the system cannot have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def find_image_folder(given: Path | None, candidates: Sequence[Path], file_names: Sequence[str]) -> Path:
@@ -40,19 +60,25 @@ def find_image_folder(given: Path | None, candidates: Sequence[Path], file_names
 
     Args:
         given: The folder the user named, or None.
-        candidates: Where to look otherwise; the first that holds one of the images is taken.
-        file_names: Names of some images.
+        candidates: Where to look otherwise; of those that hold most of the images the first is taken.
+        file_names: Names of the images.
 
     Raises:
-        UserError: If no folder fits, naming those that were tried.
+        UserError: If none of the images is in any folder, naming those that were tried.
     """
     tried = [given] if given is not None else list(candidates)
+    best, most = None, 0
     for folder in tried:
-        if folder.is_dir() and any(image_path(folder, name).is_file() for name in file_names):
-            return folder
+        found = sum(is_file(image_path(folder, name)) for name in file_names) if folder.is_dir() else 0
+        if found > most:
+            best, most = folder, found
+        if most == len(file_names):
+            break
+    if best is not None:
+        return best
     names = ", ".join(f"'{folder}'" for folder in tried)
     raise UserError(
-        f"None of the images ({file_names[0]}, ...) is in {names}. Set image_root to their folder."
+        f"None of the images ({file_names[0]:.200}, ...) is in {names}. Set image_root to their folder."
     )
 
 
@@ -60,7 +86,7 @@ def read_image(source: Path | IO[bytes], height: int, width: int) -> Tensor:
     """Read an image in the pixel orientation it is stored in, which is that of the annotations.
 
     EXIF rotation is not applied. Grey, palette and CMYK images become RGB, 16-bit values lose their lower 8
-    bits, alpha is dropped.
+    bits, alpha is dropped. Of several frames the first is read.
 
     Args:
         source: The file, or its content as a stream that can seek.
@@ -73,24 +99,36 @@ def read_image(source: Path | IO[bytes], height: int, width: int) -> Tensor:
     Raises:
         ValueError: If the file cannot be read to its end or is of another size; the message is the reason.
     """
+    if isinstance(source, Path) and not is_file(source):  # a pipe would be waited for
+        raise ValueError("image file is missing")
     try:
-        with Image.open(source) as image:
-            size = image.size
-            pixels = _to_rgb(image) if size == (width, height) else None
-    except FileNotFoundError as error:
-        raise ValueError("image file is missing") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here
+            with Image.open(source, formats=FORMATS) as image:
+                size = image.size
+                pixels = _to_rgb(image) if size == (width, height) else None
     except Exception as error:  # Pillow's decoders answer to damage with nearly every exception there is
-        raise ValueError(f"image cannot be read ({str(error) or type(error).__name__})") from error
+        raise ValueError(f"image cannot be read ({_reason(error)})") from error
     if pixels is None:
         raise ValueError(f"image is {size[0]} x {size[1]}, annotated as {width} x {height}")
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"it is none of {', '.join(FORMATS)}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _to_rgb(image: Image.Image) -> np.ndarray:
     """Return uint8 ``(H, W, 3)``."""
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip rather than scale
-        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise ValueError("pixels of 32 bits have no known range")
+        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
         raise ValueError("floating point pixels have no known range")
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
     return np.array(image.convert("RGB"))

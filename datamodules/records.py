@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,12 +24,16 @@ each polygon drawn with its outline.
 
 Key = int | str
 
+_LONGEST = 10_000  # sides of the image, as the length of an outline
+_LAYERS = 4 << 30  # pixels of all layers; each image has one at least, see `datamodules.checks.MAX_PIXELS`
+
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
     """One instance's outline as the file gives it: polygons, a run-length code, or something that is neither.
 
     Attributes:
+        text: The JSON of all that, not yet read, in place of the others.
         polygons: Per polygon a float64 array ``(2 * points,)`` of x, y, x, y, ... in pixels.
         rle: A COCO run-length code (compressed or not), or None.
         fault: Why there is no mask in it, or None.
@@ -36,6 +42,7 @@ class Segmentation:
     polygons: tuple[np.ndarray, ...] = ()
     rle: dict[str, Any] | None = None
     fault: str | None = None
+    text: str | None = None
 
     @classmethod
     def from_json(cls, value: Any) -> Segmentation:
@@ -78,19 +85,23 @@ class Segmentation:
             counts = np.asarray(counts, dtype=np.int32)
         return cls(rle={"size": value.get("size"), "counts": counts})
 
+    def opened(self) -> Segmentation:
+        """Return the outline with its `text` read, if it has one."""
+        return self if self.text is None else Segmentation.from_json(json.loads(self.text))
+
     def mask(self, height: int, width: int, rule: MaskRule = "union") -> Tensor:
         """Return the mask, bool ``(height, width)``; polygons of no area give an empty one.
 
         Raises:
             ValueError: If the annotation is faulty or was made for an image of another size.
         """
+        if self.text is not None:
+            return self.opened().mask(height, width, rule)
         if self.fault is not None:
             raise ValueError(self.fault)
         if self.rle is not None:
             return _rle_mask(self.rle, height, width)
-        # Far outside of the image the rasteriser would walk along every pixel of an edge.
-        if any(np.abs(p).max(initial=0) > 10 * max(height, width) for p in self.polygons):
-            raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
+        _require_modest(self.polygons, height, width)
         if rule == "drawn":
             # PhraseCut's own code draws two points as a line, too.
             return _draw([p.tolist() for p in self.polygons if len(p) >= 4], height, width)
@@ -98,6 +109,23 @@ class Segmentation:
         if not polygons:
             return torch.zeros(height, width, dtype=torch.bool)
         return polygons_to_mask(polygons, height, width, overlap=rule)
+
+
+def _require_modest(polygons: Sequence[np.ndarray], height: int, width: int) -> None:
+    """Check that polygons can be filled: the rasteriser walks along every edge and keeps a layer of each.
+
+    Raises:
+        ValueError: If they are too far outside, too long or too many.
+    """
+    if any(np.abs(p).max(initial=0) > 10 * max(height, width) for p in polygons):
+        raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
+    length = sum(
+        float(np.abs(np.diff(p.reshape(-1, 2), axis=0)).max(axis=1, initial=0).sum()) for p in polygons
+    )
+    if length > _LONGEST * max(height, width):
+        raise ValueError(f"its outline is {length:.0f} pixels long in an image of {width} x {height}")
+    if len(polygons) * height * width > _LAYERS:
+        raise ValueError(f"{len(polygons)} polygons are too many for an image of {width} x {height}")
 
 
 def _rle_mask(rle: dict[str, Any], height: int, width: int) -> Tensor:

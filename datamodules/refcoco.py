@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from datamodules.base import RISDataModule
+from datamodules.base import GROUND_TRUTH, RISDataModule
 from datamodules.records import ImageRecord
-from datamodules.refer import partitions, read_split
+from datamodules.refer import read_split
+from datamodules.refs import partitions
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator
 
@@ -21,8 +23,12 @@ class RefCOCO(RISDataModule):
         split_by: Partition: ``unc`` for RefCOCO and RefCOCO+, ``umd`` or ``google`` for RefCOCOg.
         split: A split of the partition, e.g. ``val``, ``testA``, ``testB``, ``test``.
         image_root: Folder of the images (COCO ``train2014``); None looks in the usual places below root.
-        proposals: ``"ground_truth"`` (every instance of the image in ``instances.json`` except crowds and
-            empty masks: the paper's Table 2), the name of a generator, a generator, or None for none.
+        proposals: ``"ground_truth"`` (every instance of the image except empty masks: the paper's Table 2),
+            the name of a generator, a generator, or None for none.
+        instances: File of the ground-truth proposals, e.g. COCO's ``instances_train2014.json``; None takes
+            the data set's own ``instances.json``, which has every instance of its images.
+        crowds: Whether crowds, which outline many objects at once, are among the ground-truth proposals. As
+            targets they are what the data set says in any case.
         overlap: How the polygons of one annotation make its mask: ``union``, or ``sum_equals_one`` as in the
             published evaluation, where pixels inside two polygons are background.
         limit: Evaluate only so many images.
@@ -40,6 +46,8 @@ class RefCOCO(RISDataModule):
         split: str = "val",
         image_root: str | Path | None = None,
         proposals: str | ProposalGenerator | None = None,
+        instances: str | Path | None = None,
+        crowds: bool = False,
         overlap: Literal["union", "sum_equals_one"] = "union",
         limit: int | None = None,
         limit_seed: int | None = None,
@@ -61,16 +69,29 @@ class RefCOCO(RISDataModule):
         self.root = Path(root).expanduser()
         self.dataset_name = dataset
         self.partition = split_by
+        self.instances = None if instances is None else Path(instances).expanduser()
+        self.crowds = crowds
 
-    def read_records(self, all_instances: bool) -> list[ImageRecord]:
-        """Read the split; see `datamodules.refer.read_split`."""
+    def prepare_data(self) -> None:
+        """Index the annotations in the cache folder unless they are, and keep nothing in this process."""
+        self.read_records(self.proposals == GROUND_TRUTH)
+
+    def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
+        """Open the split; see `datamodules.refer.read_split`."""
         if not self.root.is_dir():
             raise UserError(f"No folder '{self.root}': root should hold '{self.dataset_name}/refs(...).p'.")
         folder = self.root / self.dataset_name
         if not folder.is_dir():
             present = [p.name for p in self.root.iterdir() if p.is_dir() and partitions(p)]
             raise unknown_name(f"data set in '{self.root}'", self.dataset_name, present)
-        return read_split(folder, self.partition, self.split, all_instances)
+        return read_split(
+            folder,
+            self.partition,
+            self.split,
+            all_instances,
+            instances=self.instances,
+            crowds=self.crowds,
+        )
 
     def image_folders(self) -> list[Path]:
         """Return where the images are usually kept."""

@@ -1,189 +1,172 @@
-"""The file format of RefCOCO, RefCOCO+ and RefCOCOg: ``refs(<split_by>).p`` beside ``instances.json``."""
+"""The file format of RefCOCO, RefCOCO+ and RefCOCOg: ``refs(<split_by>).p`` beside ``instances.json``.
+
+Both are joined once and kept as an index, from which a split is read image by image.
+"""
 
 from __future__ import annotations
 
+import functools
+import logging
 import pickle
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules.checks import KEY, require_fields, require_size
-from datamodules.files import clean_text, read_json, read_plain_pickle, write_json
-from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
+from lightning.pytorch.utilities import rank_zero_only
+
+from datamodules.files import clean_text, require_file, write_json
+from datamodules.indexing import Content, indexed
+from datamodules.instances import check_instances, find_images, open_instances, put_once, stream_instances
+from datamodules.records import Key, sort_key
+from datamodules.refs import check_refs, read_refs, refs_path, require_own_ids, require_partition
+from datamodules.rows import encode_list, encode_row, encode_text
+from datamodules.split_records import RowRecords
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import atomic_file
 
-
-def refs_path(folder: Path, split_by: str) -> Path:
-    """Return where the refs of partition ``split_by`` lie."""
-    return folder / f"refs({split_by}).p"
+log = logging.getLogger(__name__)
 
 
-def partitions(folder: Path) -> list[str]:
-    """Return the partitions that ``folder`` has refs of, e.g. ``["google", "umd"]``."""
-    return sorted(path.name[len("refs(") : -len(").p")] for path in folder.glob("refs(*).p"))
-
-
-def read_refs(folder: Path, split_by: str) -> list[dict[str, Any]]:
-    """Read and check the refs of one partition.
-
-    Args:
-        folder: Folder of the data set, e.g. ``data/refcocog``.
-        split_by: ``"unc"``, ``"umd"``, ``"google"`` or another that is there.
-
-    Raises:
-        UserError: If the folder or partition is not there, or the file is not a list of refs.
-    """
-    if not folder.is_dir():
-        raise UserError(f"No folder '{folder}': it should hold refs(<split_by>).p and instances.json.")
-    path = refs_path(folder, split_by)
-    if not path.is_file():
-        raise unknown_name(f"partition (split_by) of '{folder}'", split_by, partitions(folder))
-    refs = read_plain_pickle(path)
-    check_refs(refs, str(path))
-    return refs
-
-
-def read_split(folder: Path, split_by: str, split: str, all_instances: bool = False) -> list[ImageRecord]:
-    """Read one split, grouped by image.
+def read_split(
+    folder: Path,
+    split_by: str,
+    split: str,
+    all_instances: bool = False,
+    *,
+    instances: Path | None = None,
+    crowds: bool = False,
+) -> RowRecords:
+    """Open one split, grouped by image.
 
     An image of a partition by object (RefCOCOg ``google``) may stand in several splits; here it comes with
-    the refs of ``split`` alone. Refs without any sentence are left out, since nothing is asked of them.
+    the refs of ``split`` alone. Refs without any sentence are left out, since nothing is asked of them; a
+    line says how many.
 
     Args:
         folder: Folder of the data set.
         split_by: The partition.
         split: The split, one that the partition has.
-        all_instances: Also keep every instance of each image, to serve as ground-truth proposals. Crowds
-            (``iscrowd``) are left out: they outline many objects at once.
+        all_instances: Give each record every instance of its image, to serve as ground-truth proposals.
+        instances: Their file, e.g. COCO's ``instances_train2014.json``; None takes the ``instances.json`` of
+            the data set, which has every instance of its images.
+        crowds: Also give crowds (``iscrowd``), which outline many objects at once.
 
     Returns:
         One record per image, ordered by image id, the refs of each ordered by ref id.
 
     Raises:
-        UserError: If a file is missing or damaged, the split is unknown, or the two files do not belong
-            together.
+        UserError: If a file is missing or damaged, the split is unknown, the two files do not belong
+            together, or ``instances`` lacks an image.
     """
-    refs = read_refs(folder, split_by)
-    splits = {ref["split"] for ref in refs}
+    refs, own = require_partition(folder, split_by), folder / "instances.json"
+    require_file(own, "annotation file")
+    rows = indexed([refs, own], "refer", functools.partial(_join, folder, split_by))
+    splits = rows.head["splits"]
     if split not in splits:
-        raise unknown_name(f"split of {folder.name} ({split_by})", split, splits)
-    by_image: dict[Key, list[dict[str, Any]]] = defaultdict(list)
+        present = [" ".join(name.split())[:60] for name in sorted(splits)[:20]]
+        raise unknown_name(f"split of {folder.name} ({split_by})", split, present)
+    found = splits[split]
+    if found["fault"]:
+        raise UserError(f"'{refs}' and '{own}' do not belong together: {found['fault']}")
+    if found["silent"]:
+        _announce("%d refs of '%s' %s have no sentence and are left out.", found["silent"], refs, split)
+    span = range(found["first"], found["first"] + found["images"])
+    if not all_instances:
+        return RowRecords(rows, span)
+    path = instances or own
+    everything = open_instances(path)
+    images = [(row[0], row[2], row[3]) for row in (rows[place] for place in span)]
+    return RowRecords(rows, span, everything, find_images(everything, images, path), crowds)
+
+
+@functools.cache  # a split is opened several times in a process
+@rank_zero_only
+def _announce(message: str, *values: Any) -> None:
+    log.warning(message, *values)
+
+
+def _join(folder: Path, split_by: str) -> Content:
+    """Give the images of every split their sizes, refs and targets.
+
+    Returns:
+        One row per split and image, see `datamodules.split_records.RowRecords`. The head has for each split
+        its first row, the counts of its images and of its refs without a sentence, and what is wrong with it.
+    """
+    refs = sorted(read_refs(folder, split_by), key=lambda ref: sort_key(ref["ref_id"]))
+    named = _Named(folder / "instances.json", refs)
+    by_split: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for ref in refs:
-        if ref["split"] == split and ref["sentences"]:
+        by_split[clean_text(ref["split"])].append(ref)
+    rows: list[bytes] = []
+    splits: dict[str, Any] = {}
+    for split, own in by_split.items():
+        asked = [ref for ref in own if ref["sentences"]]
+        fault = named.fault(asked)
+        new = [] if fault else named.rows(asked)
+        counts = {"first": len(rows), "images": len(new), "silent": len(own) - len(asked)}
+        splits[split] = {**counts, "fault": fault}
+        rows += new
+    return rows, {"splits": splits}
+
+
+class _Named:
+    """What refs name of a file of instances.
+
+    Args:
+        path: The file.
+        refs: The refs.
+    """
+
+    def __init__(self, path: Path, refs: Sequence[dict[str, Any]]) -> None:
+        image_ids, target_ids = ({ref[field] for ref in refs} for field in ("image_id", "ann_id"))
+        self.images: dict[Key, tuple[str, int, int]] = {}
+        self.targets: dict[Key, tuple[Key, bytes]] = {}
+        self.categories: dict[Key, str] = {}
+        for name, record in stream_instances(path):
+            key = record["id"]
+            if name == "categories":
+                self.categories[key] = clean_text(record["name"])
+            elif name == "images" and key in image_ids:
+                image = clean_text(record["file_name"]), record["height"], record["width"]
+                put_once(self.images, key, image, f"'{path}': image")
+            elif name == "annotations" and key in target_ids:
+                target = record["image_id"], encode_row(encode_text(record["segmentation"]))
+                put_once(self.targets, key, target, f"'{path}': annotation")
+
+    def fault(self, refs: Sequence[dict[str, Any]]) -> str | None:
+        """Say what keeps ``refs`` from being joined to the instances, None if nothing does."""
+        images = {ref["image_id"] for ref in refs if ref["image_id"] not in self.images}
+        targets = {ref["ann_id"] for ref in refs if ref["ann_id"] not in self.targets}
+        if images or targets:
+            kind, missing = ("images", images) if images else ("annotations", targets)
+            return (
+                f"{len(missing)} {kind} that the refs name are not in the instances (the first: "
+                f"{min(missing, key=sort_key)!r:.60}). Use both files of one download."
+            )
+        strays = [ref["ref_id"] for ref in refs if self.targets[ref["ann_id"]][0] != ref["image_id"]]
+        if strays:
+            return (
+                f"{len(strays)} refs name an annotation of another image than their own (the first: ref "
+                f"{strays[0]!r:.60}). Use both files of one download."
+            )
+        return None
+
+    def rows(self, refs: Sequence[dict[str, Any]]) -> list[bytes]:
+        """Return a row per image, ordered by image id; the refs are ordered already."""
+        by_image: dict[Key, list[dict[str, Any]]] = defaultdict(list)
+        for ref in refs:
             by_image[ref["image_id"]].append(ref)
-    del refs
-    path = folder / "instances.json"
-    instances = read_json(path, "{")
-    check_instances(instances, str(path))
-    return _join(by_image, instances, all_instances, f"'{refs_path(folder, split_by)}' and '{path}'")
+        return [
+            encode_list([*map(encode_row, (key, *self.images[key])), encode_list(map(self._ref, group))])
+            for key, group in sorted(by_image.items(), key=lambda item: sort_key(item[0]))
+        ]
 
-
-def _join(
-    by_image: Mapping[Key, list[dict[str, Any]]], instances: dict[str, Any], all_instances: bool, files: str
-) -> list[ImageRecord]:
-    """Give each image of the split its size, its targets and, if wished, its instances."""
-    images = {image["id"]: image for image in instances["images"] if image["id"] in by_image}
-    wanted = {ref["ann_id"] for refs in by_image.values() for ref in refs}
-    targets: dict[Key, Segmentation] = {}
-    others: dict[Key, list[Segmentation]] = defaultdict(list)
-    for annotation in instances["annotations"]:
-        proposed = all_instances and annotation["image_id"] in by_image and not annotation.get("iscrowd")
-        if proposed or annotation["id"] in wanted:
-            segmentation = Segmentation.from_json(annotation["segmentation"])
-            if annotation["id"] in wanted:
-                targets[annotation["id"]] = segmentation
-            if proposed:
-                others[annotation["image_id"]].append(segmentation)
-    names = {category["id"]: category["name"] for category in instances["categories"]}
-    _check_complete("image", by_image, images, files)
-    _check_complete("annotation", wanted, targets, files)
-    return [
-        ImageRecord(
-            image_id,
-            clean_text(images[image_id]["file_name"]),
-            images[image_id]["height"],
-            images[image_id]["width"],
-            tuple(
-                _referent(ref, targets, names) for ref in sorted(refs, key=lambda r: sort_key(r["ref_id"]))
-            ),
-            tuple(others[image_id]),
-        )
-        for image_id, refs in sorted(by_image.items(), key=lambda item: sort_key(item[0]))
-    ]
-
-
-def _referent(ref: dict[str, Any], targets: Mapping[Key, Segmentation], names: Mapping[Key, str]) -> Referent:
-    return Referent(
-        ref["ref_id"],
-        (targets[ref["ann_id"]],),
-        tuple(clean_text(sentence["sent"]) for sentence in ref["sentences"]),
-        tuple(sentence["sent_id"] for sentence in ref["sentences"]),
-        names.get(ref["category_id"]),
-    )
-
-
-def _check_complete(kind: str, wanted: Iterable[Key], found: Mapping[Key, Any], files: str) -> None:
-    missing = sorted((key for key in wanted if key not in found), key=sort_key)
-    if missing:
-        raise UserError(
-            f"{files} do not belong together: {len(missing)} {kind}s that the refs name are not in the "
-            f"instances (the first: {missing[0]!r}). Use both files of one download."
-        )
-
-
-def check_refs(refs: Any, where: str) -> None:
-    """Check that ``refs`` has the shape of a refs file.
-
-    Args:
-        refs: What was read, or is about to be written.
-        where: Name of the file, for the message.
-
-    Raises:
-        UserError: Naming the first record and field at fault.
-    """
-    if not isinstance(refs, list):
-        raise UserError(f"'{where}' holds {type(refs).__name__}, not a list of refs.")
-    for number, ref in enumerate(refs):
-        place = f"'{where}': ref {number}"
-        require_fields(
-            ref,
-            place,
-            ref_id=KEY,
-            ann_id=KEY,
-            image_id=KEY,
-            category_id=KEY,
-            split=(str,),
-            sentences=(list,),
-        )
-        for sentence in ref["sentences"]:
-            require_fields(sentence, f"{place}, one of its sentences", sent_id=KEY, sent=(str,))
-
-
-def check_instances(instances: Any, where: str) -> None:
-    """Check that ``instances`` has the shape of COCO instances, as far as it is used here.
-
-    Segmentations are not looked into: one that is damaged costs its image, not the run.
-
-    Args:
-        instances: What was read, or is about to be written.
-        where: Name of the file, for the message.
-
-    Raises:
-        UserError: Naming the first record and field at fault.
-    """
-    require_fields(instances, f"'{where}'", images=(list,), annotations=(list,), categories=(list,))
-    for number, image in enumerate(instances["images"]):
-        place = f"'{where}': image {number}"
-        require_fields(image, place, id=KEY, file_name=(str,))
-        require_size(image, place)
-    for number, annotation in enumerate(instances["annotations"]):
-        require_fields(annotation, f"'{where}': annotation {number}", id=KEY, image_id=KEY)
-        if "segmentation" not in annotation:
-            raise UserError(f"'{where}': annotation {number} has no 'segmentation'.")
-    for number, category in enumerate(instances["categories"]):
-        require_fields(category, f"'{where}': category {number}", id=KEY, name=(str,))
+    def _ref(self, ref: dict[str, Any]) -> bytes:
+        texts = [clean_text(sentence["sent"]) for sentence in ref["sentences"]]
+        sent_ids = [sentence["sent_id"] for sentence in ref["sentences"]]
+        before = encode_row(ref["ref_id"]), encode_row(self.categories.get(ref["category_id"]))
+        return encode_list([*before, self.targets[ref["ann_id"]][1], encode_row(texts), encode_row(sent_ids)])
 
 
 def write_refer(
@@ -209,6 +192,7 @@ def write_refer(
     folder = Path(folder)
     plain_refs, plain_instances = [dict(ref) for ref in refs], dict(instances)
     check_refs(plain_refs, str(refs_path(folder, split_by)))
+    require_own_ids(plain_refs, str(refs_path(folder, split_by)))
     check_instances(plain_instances, str(folder / "instances.json"))
     write_json(folder / "instances.json", plain_instances)
     with atomic_file(refs_path(folder, split_by)) as file:

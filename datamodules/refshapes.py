@@ -9,7 +9,7 @@ PhraseCut-style set names things alone or in groups, with categories and fills t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -96,8 +96,8 @@ class RefShapes(RefCOCO):
         )
         self.seed = seed
 
-    def prepare_data(self) -> None:
-        """Draw the split into the cache folder, unless it is there; it appears whole or not at all.
+    def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
+        """Open the split, drawn into the cache folder first unless it is there; it appears whole or not.
 
         The three evaluation splits are drawn together, the training split by itself.
         """
@@ -107,10 +107,6 @@ class RefShapes(RefCOCO):
             with written_whole(self.root) as draft:
                 first = 1 if "train" in self.part else 1 + SIZES["train"]
                 build_refer(draft, {name: SIZES[name] for name in self.part}, self.seed, first)
-
-    def read_records(self, all_instances: bool) -> list[ImageRecord]:
-        """Read the split, drawing the data set first where that has not been done."""
-        self.prepare_data()
         with _advice(self.root):
             return super().read_records(all_instances)
 

@@ -26,8 +26,8 @@ COMMAND = Command(
         ),
         ("precisions=[bf16,fp16]", "also what half precision changes"),
         (
-            "data=RefCOCO data.root=data recipe=published data.overlap=sum_equals_one",
-            "on RefCOCO, whose polygons can overlap: the data must read targets as the base recipe does",
+            "data=refcoco data.root=data",
+            "on RefCOCO, from published towards clean",
         ),
     ),
     shorthand={**SHORTHAND, "method": "model.method", "precisions": "model.precisions"},

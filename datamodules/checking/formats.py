@@ -13,7 +13,10 @@ from datamodules.checking.counts import KINDS, Found
 from datamodules.checking.problems import Problems
 from datamodules.checking.targets import Target, phrase_splits
 from datamodules.files import read_json
+from datamodules.instances import check_instances
+from datamodules.plain_pickle import read_plain_pickle
 from datamodules.records import ImageRecord, MaskRule
+from datamodules.refs import check_refs, require_partition
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ class Format:
 
 
 def _refer_overview(target: Target, problems: Problems) -> Overview:
-    refs = refer.read_refs(target.folder, target.partition)
+    refs_file = require_partition(target.folder, target.partition)
+    refs = read_plain_pickle(refs_file)
+    check_refs(refs, str(refs_file), refs_file.stat().st_size)
     splits: dict[str, Found] = defaultdict(Found)
     images: dict[str, set[Any]] = defaultdict(set)
     for ref in refs:
@@ -65,7 +70,7 @@ def _refer_overview(target: Target, problems: Problems) -> Overview:
     _duplicates(problems, "sent_id", (s["sent_id"] for ref in refs for s in ref["sentences"]))
     path = target.folder / "instances.json"
     instances = read_json(path, "{")
-    refer.check_instances(instances, str(path))
+    check_instances(instances, str(path))
     for kind in ("images", "annotations", "categories"):
         _duplicates(problems, f"id of {kind} in instances.json", (item["id"] for item in instances[kind]))
     return Overview(dict(splits), KINDS, dict(images))
@@ -118,7 +123,7 @@ def _phrase_folders(target: Target) -> list[Path]:
 FORMATS: dict[str, Format] = {
     "refer": Format(
         _refer_overview,
-        lambda target, split: refer.read_split(target.folder, target.partition, split),
+        lambda target, split: list(refer.read_split(target.folder, target.partition, split)),
         _refer_folders,
         "union",
     ),

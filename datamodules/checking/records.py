@@ -105,7 +105,7 @@ def _mask(record: ImageRecord, referent: Referent, place: str, depth: Depth) -> 
 
 def _beyond(record: ImageRecord, referent: Referent) -> float:
     """Return by how many pixels the farthest vertex lies outside of the image, 0 if none does."""
-    points = [p.reshape(-1, 2) for s in referent.segmentations for p in s.polygons if len(p)]
+    points = [p.reshape(-1, 2) for s in referent.segmentations for p in s.opened().polygons if len(p)]
     if not points:
         return 0.0
     xy = np.concatenate(points)

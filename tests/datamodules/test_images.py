@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,3 +153,64 @@ def test_the_first_folder_that_holds_an_image_is_taken(tmp_path: Path) -> None:
         find_image_folder(None, candidates, ["c.jpg"])
     with pytest.raises(UserError, match=r"is in '[^']*empty'\. Set image_root"):
         find_image_folder(tmp_path / "empty", candidates, ["b.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options"),
+    [
+        ("P", "PNG", {"transparency": bytes(range(256))}),
+        ("P", "PNG", {"transparency": 3}),
+        ("RGB", "PNG", {"transparency": (0, 200, 0)}),
+        ("RGBA", "WEBP", {"lossless": True, "exact": True}),
+        ("RGB", "BMP", {}),
+        ("RGB", "PPM", {}),
+    ],
+    ids=["palette-alpha", "palette-hole", "hole", "webp", "bmp", "ppm"],
+)
+@pytest.mark.filterwarnings("error")
+def test_alpha_is_dropped_without_a_word(
+    tmp_path: Path, mode: str, kind: str, options: dict[str, Any]
+) -> None:
+    original = color().convert(mode)
+    image = read_image(save(tmp_path / "a", original, kind, **options), 6, 9)
+    np.testing.assert_array_equal(image.numpy().transpose(1, 2, 0), np.asarray(original.convert("RGB")))
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+    """Write a PNG by hand; ``rows`` are filtered by nothing, each after a zero byte."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))]
+    parts += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = (struct.pack(">I", len(b)) + a + b + struct.pack(">I", zlib.crc32(a + b)) for a, b in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_16_bit_colour_keeps_its_high_bytes(tmp_path: Path) -> None:
+    row = b"\0" + b"".join(struct.pack(">HHH", 256 * k + 7, 60_000, 99) for k in range(9))
+    (tmp_path / "a.png").write_bytes(png(9, 6, 16, 2, row * 6))
+    image = read_image(tmp_path / "a.png", 6, 9)
+    np.testing.assert_array_equal(image[:, 0].numpy(), [range(9), [60_000 >> 8] * 9, [0] * 9])
+
+
+def test_32_bit_pixels_are_refused(tmp_path: Path) -> None:
+    wide = Image.fromarray(np.full((6, 9), 1 << 20, dtype=np.int32))
+    with pytest.raises(ValueError, match="pixels of 32 bits have no known range"):
+        read_image(save(tmp_path / "a.tiff", wide, "TIFF"), 6, 9)
+
+
+@pytest.mark.parametrize("side", [10_000, 40_000], ids=["warned", "refused"])
+@pytest.mark.filterwarnings("error")
+def test_a_bomb_is_an_error_before_it_goes_off(tmp_path: Path, side: int) -> None:
+    (tmp_path / "a.png").write_bytes(png(side, side, 1, 0, bytes(100)))
+    with pytest.raises(ValueError, match=r"image is 10000 x 10000|decompression bomb"):
+        read_image(tmp_path / "a.png", 6, 9)
+
+
+def test_formats_that_start_programs_are_not_images(tmp_path: Path) -> None:
+    color().save(tmp_path / "a.jpg", format="EPS")
+    with pytest.raises(ValueError, match="it is none of JPEG, PNG"):
+        read_image(tmp_path / "a.jpg", 6, 9)
+
+
+def test_an_image_may_come_as_a_stream(tmp_path: Path) -> None:
+    data = save(tmp_path / "a.png", color(), "PNG").read_bytes()
+    np.testing.assert_array_equal(read_image(io.BytesIO(data), 6, 9), read_image(tmp_path / "a.png", 6, 9))

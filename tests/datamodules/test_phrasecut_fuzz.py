@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from datamodules.base import SceneDataset
+from datamodules.base import SceneDataset, read_from_folder
 from datamodules.phrasecut import PhraseCut
 from gl_ris.errors import UserError
 
@@ -84,7 +85,9 @@ def check(tasks_file: bytes, images_file: bytes) -> None:
         with pytest.raises(UserError):  # there is not one image
             data.setup()
         assert set(data.subset_sizes) == {"unseen_names", "unseen_synonyms"}
-        dataset = SceneDataset(records, folder, data.rule, "ground_truth", data.subset_names)
+        dataset = SceneDataset(
+            records, partial(read_from_folder, folder), data.rule, "ground_truth", data.subset_names
+        )
         for record, scene in zip(records, (dataset[i] for i in range(len(records))), strict=True):
             assert scene.error
             assert scene.targets.shape == (len(record.referents), record.height, record.width)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from datamodules.refer import read_refs, read_split, write_refer
+from datamodules import indexing
+from datamodules.refer import read_split, write_refer
+from datamodules.refs import read_refs
 from gl_ris.errors import UserError
 
 RefMaker = Callable[..., dict[str, Any]]
@@ -104,6 +106,36 @@ def test_an_image_split_by_object_comes_with_the_refs_of_the_split_alone(
     write_refer(tmp_path, "google", refs, instances)
     assert [[r.ref_id for r in i.referents] for i in read_split(tmp_path, "google", "val")] == [[2]]
     assert [[r.ref_id for r in i.referents] for i in read_split(tmp_path, "google", "train")] == [[1, 3]]
+
+
+def test_the_splits_of_a_partition_by_object_share_images_and_no_refs(
+    tmp_path: Path, make_ref: RefMaker, monkeypatch: pytest.MonkeyPatch, instances: dict[str, Any]
+) -> None:
+    refs = [
+        make_ref(k, (70, 71, 72, 50)[k % 4], (7, 7, 7, 5)[k % 4], "train" if k % 3 else "val")
+        for k in range(24)
+    ]
+    write_refer(tmp_path, "google", refs, instances)
+    monkeypatch.setattr(indexing, "SMALL", 0)
+    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
+    for _ in range(2):  # made, then found
+        found = {split: read_split(tmp_path, "google", split) for split in ("train", "val")}
+        for split, records in found.items():
+            ids = {(r.image_id, ref.ref_id) for r in records for ref in r.referents}
+            assert ids == {(ref["image_id"], ref["ref_id"]) for ref in refs if ref["split"] == split}
+        assert [r.image_id for r in found["val"]] == [r.image_id for r in found["train"]] == [5, 7]
+
+
+def test_refs_that_ask_nothing_are_told_of(
+    tmp_path: Path, make_ref: RefMaker, instances: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    silent = make_ref(1, 50, 5, "val") | {"sentences": [], "sent_ids": []}
+    write_refer(tmp_path, "unc", [silent, make_ref(2, 70, 7, "val"), make_ref(3, 70, 7, "test")], instances)
+    read_split(tmp_path, "unc", "test")
+    assert caplog.text == ""
+    read_split(tmp_path, "unc", "val")
+    assert "1 refs of" in caplog.text
+    assert "val have no sentence and are left out" in caplog.text
 
 
 def test_images_and_refs_are_ordered_by_id_whatever_the_file_says(many_images: Path) -> None:

@@ -1,0 +1,187 @@
+"""A pickle can hold refs and nothing else: no code, no tricks with memory, no words that do not print."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import pickle
+import tracemalloc
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datamodules.files import clean_text
+from datamodules.plain_pickle import read_plain_pickle
+from gl_ris.errors import UserError
+
+
+class Hostile:
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (os.system, ("touch owned",)),
+        (builtins.eval, ("open('owned', 'w')",)),
+        (builtins.getattr, (os, "system")),
+    ],
+    ids=["os.system", "eval", "getattr"],
+)
+def test_a_pickle_that_names_code_is_refused_and_nothing_runs(
+    tmp_path: Path, protocol: int, function: Any, arguments: tuple[Any, ...]
+) -> None:
+    if os in arguments:
+        payload = b"cbuiltins\ngetattr\n(cos\nsystem\nS'x'\ntR."  # a module does not pickle
+    else:
+        payload = pickle.dumps([{"ref_id": Hostile(function, *arguments)}], protocol)
+    (tmp_path / "refs.p").write_bytes(payload)
+    with pytest.raises(UserError, match=r"refused: it asks for '(posix|nt|os|builtins|__builtin__)\."):
+        read_plain_pickle(tmp_path / "refs.p")
+    assert not Path("owned").exists()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{1, 2}, frozenset(), 1 + 2j, bytearray(b"x"), range(3), Path("a")],
+    ids=["set", "frozenset", "complex", "bytearray", "range", "path"],
+)
+def test_even_harmless_globals_are_refused(tmp_path: Path, value: Any) -> None:
+    (tmp_path / "refs.p").write_bytes(pickle.dumps([value], protocol=2))
+    with pytest.raises(UserError, match="refused: it asks for"):
+        read_plain_pickle(tmp_path / "refs.p")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04 a zip\n",
+        b"<!DOCTYPE html><html></html>",
+        b"\x80\x02]q\x00(K\x01K\x02",
+        b"\x80\x02X\xff\xff\xff\x7fabc.",
+        b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\x00\x00.",
+        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f].",
+        b"\x80\x63].",
+        b"(lp0\nI1\nas.",
+    ],
+    ids=[
+        "empty",
+        "zip",
+        "web-page",
+        "cut-off",
+        "long-string",
+        "huge-bytes",
+        "huge-frame",
+        "protocol",
+        "stack",
+    ],
+)
+def test_a_damaged_pickle_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "refs.p").write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"refs\.p' is not a readable pickle \(.+\)\. Fetch the file anew\.$"
+    ) as raised:
+        read_plain_pickle(tmp_path / "refs.p")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_pickle_cut_off_anywhere_is_refused(tmp_path: Path, cut: int) -> None:
+    whole = pickle.dumps([{"ref_id": 1, "split": "val", "sentences": [{"sent": "a"}]}], protocol=2)
+    (tmp_path / "refs.p").write_bytes(whole[:-cut])
+    with pytest.raises(UserError, match="not a readable pickle"):
+        read_plain_pickle(tmp_path / "refs.p")
+
+
+def test_strings_of_python_2_are_read_as_utf8_or_else_latin1(tmp_path: Path) -> None:
+    # SHORT_BINSTRING, the opcode of a Python 2 str
+    (tmp_path / "refs.p").write_bytes(b"\x80\x02](U\x04caf\xe9U\x05caf\xc3\xa9U\x04\x93hi\x94e.")
+    texts = read_plain_pickle(tmp_path / "refs.p")
+    assert [clean_text(text) for text in texts] == ["café", "café", "\x93hi\x94"]
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"(S'x'\nios\nsystem\n.", "asks for 'os.system'"),
+        (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "asks for 'os.system'"),
+        (b"]Pname\n.", "operation PERSID"),
+        (b"]K\x01Q.", "operation BINPERSID"),
+        (b"]K\x01)R.", "operation REDUCE"),
+        (b"]}b.", "operation BUILD"),
+        (b"(]o.", "operation OBJ"),
+        (b"])\x81.", "operation NEWOBJ"),
+        (b"])}\x92.", "operation NEWOBJ_EX"),
+        (b"]\x82\x01.", "operation EXT1"),
+        (b"]\x83\x01\x00.", "operation EXT2"),
+        (b"]\x84\x01\x00\x00\x00.", "operation EXT4"),
+        (b"]\x97.", "operation NEXT_BUFFER"),
+        (b"]\x8f.", "operation EMPTY_SET"),
+        (b"\x80\x04\x8c\x06\xed\xa0\x80abc\x8c\x01x\x93.", "not a readable pickle|asks for"),
+    ],
+    ids=lambda value: None if isinstance(value, bytes) else value.rpartition(" ")[2],
+)
+def test_operations_that_plain_values_do_not_need_are_refused(
+    tmp_path: Path, content: bytes, match: str
+) -> None:
+    (tmp_path / "refs.p").write_bytes(content)
+    with pytest.raises(UserError, match=match) as raised:
+        read_plain_pickle(tmp_path / "refs.p")
+    str(raised.value).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02]r\xff\xff\xff\x00.",
+        b"(lp9999999\n.",
+        b"\x80\x02]\x8b\xff\xff\xff\x7f.",
+        b"\x80\x05]\x8e\xff\xff\xff\x3f\x00\x00\x00\x00.",
+        b"\x80\x04\x95\xff\xff\xff\x3f\x00\x00\x00\x00].",
+    ],
+    ids=["memo", "text-memo", "number", "bytes", "frame"],
+)
+def test_a_few_bytes_do_not_take_much_memory(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "refs.p").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with suppress(UserError):
+            read_plain_pickle(tmp_path / "refs.p")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_lists_in_lists_are_built_once_and_not_walked(tmp_path: Path) -> None:
+    laughs = (
+        b"\x80\x02]q\x00"
+        + b"".join(b"](" + b"h%c" % (k - 1) * 10 + b"eq%c" % k for k in range(1, 100))
+        + b"."
+    )
+    (tmp_path / "refs.p").write_bytes(laughs)
+    value, depth = read_plain_pickle(tmp_path / "refs.p"), 0
+    while value:
+        assert all(item is value[0] for item in value)
+        value, depth = value[0], depth + 1
+    assert depth == 99
+
+
+def test_a_file_larger_than_any_refs_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "refs.p").open("wb") as file:
+        file.write(b"(S'")
+        file.truncate(2 << 30)
+    with pytest.raises(UserError, match="2,147,483,648 bytes, more than refs can have"):
+        read_plain_pickle(tmp_path / "refs.p")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"No annotation file at '.*a\.p'"):
+        read_plain_pickle(tmp_path / "a.p")

@@ -1,0 +1,84 @@
+"""The ready-made settings of data sets: each is one command away from the figures of the paper's Table 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import datamodules.refshapes  # noqa: F401  so that its classes are known by their short names
+from datamodules.base import RISDataModule
+from experiments.cli import ExperimentCLI
+from experiments.command import CONFIGS, Command
+from experiments.evaluate import check_targets
+from experiments.recipe_effects import COMMAND as EFFECTS
+from experiments.sweep import COMMAND as SWEEP
+from experiments.zero_shot import COMMAND as ZERO_SHOT
+from gl_ris.effects import RecipeEffects
+from gl_ris.recipe import Recipe
+from gl_ris.sweep import Sweep
+from gl_ris.zero_shot import ZeroShotRIS
+
+FILES = sorted((CONFIGS / "data").glob("*.yaml"))
+# METHOD_FACTS sections 1 and 4: partition and alpha of the paper's four evaluations, and their splits
+PAPER: dict[str, tuple[str, str, float, tuple[str, ...]]] = {
+    "refcoco": ("refcoco", "unc", 0.95, ("val", "testA", "testB")),
+    "refcoco+": ("refcoco+", "unc", 0.95, ("val", "testA", "testB")),
+    "refcocog": ("refcocog", "umd", 0.85, ("val", "test")),
+    "refcocog-google": ("refcocog", "google", 0.85, ("val",)),
+}
+
+
+def parse(command: Command, model: Any, *arguments: str) -> ExperimentCLI:
+    return ExperimentCLI(command, model, RISDataModule, args=list(arguments))
+
+
+def header(file: Path) -> list[str]:
+    """Return the arguments of the command in a file's first line."""
+    line = file.read_text(encoding="utf-8").splitlines()[0]
+    program, *arguments = line.removeprefix("# python -m ").split()
+    assert program == "experiments.zero_shot"
+    return arguments
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_command_in_the_header_takes_the_file(file: Path) -> None:
+    assert f"data={file.stem}" in header(file)
+    cli = parse(ZERO_SHOT, ZeroShotRIS, *header(file))
+    own = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert cli.config.data.class_path.endswith(own["data"]["class_path"].rpartition(".")[2])
+    for name, value in own["data"].get("init_args", {}).items():
+        assert cli.config.data.init_args[name] == value
+    check_targets(cli.model.recipe.target_overlap, cli.datamodule)
+
+
+@pytest.mark.parametrize(
+    ("command", "model"), [(SWEEP, Sweep), (EFFECTS, RecipeEffects)], ids=["sweep", "effects"]
+)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_other_commands_take_the_file(file: Path, command: Command, model: Any) -> None:
+    cli = parse(command, model, f"data={file.stem}")
+    assert isinstance(cli.datamodule, RISDataModule)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"), [(name, split) for name, row in PAPER.items() for split in row[3]], ids="-".join
+)
+def test_a_data_set_of_the_paper_comes_with_the_settings_of_the_paper(name: str, split: str) -> None:
+    dataset, partition, alpha, _ = PAPER[name]
+    cli = parse(ZERO_SHOT, ZeroShotRIS, f"data={name}", f"split={split}")
+    data, model = cli.datamodule, cli.model
+    assert (data.dataset_name, data.partition, data.split) == (dataset, partition, split)
+    assert (data.rule, model.recipe) == ("sum_equals_one", Recipe.named("published"))
+    assert (model.alpha, model.beta) == (alpha, 0.5)
+    (variant,) = model.variants
+    assert (variant.masked_blocks, variant.model) == (3, ("ViT-B-32-quickgelu", "openai", "fp32"))
+
+
+def test_the_rows_with_the_other_encoder_are_one_option_away() -> None:
+    others = "methods=[global_local,cropping,score_map,grad_cam]"
+    cli = parse(ZERO_SHOT, ZeroShotRIS, "data=refcoco", "clip=RN50-quickgelu", others)
+    assert {variant.model[:2] for variant in cli.model.variants} == {("RN50-quickgelu", "openai")}
+    assert len(cli.model.variants) == 4
