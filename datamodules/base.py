@@ -194,6 +194,13 @@ class RISDataModule(LightningDataModule):
         for, of an index that `prepare_data` leaves in the cache folder.
         """
 
+    def require_files(self) -> None:
+        """Check at the cost of a look that the annotations are there; reads and fetches nothing.
+
+        Raises:
+            UserError: If they are not; the message says what to put where.
+        """
+
     @abstractmethod
     def image_folders(self) -> list[Path]:
         """Return the folders where the images usually are, the likeliest first."""

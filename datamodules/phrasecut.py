@@ -41,7 +41,8 @@ def _find_folder(root: Path) -> Path:
             return folder
     tried = ", ".join(f"'{folder}'" for folder in candidates)
     raise UserError(
-        f"No refer_<split>.json of PhraseCut; looked in {tried}. Set root to the folder that holds them."
+        f"No refer_<split>.json of PhraseCut; looked in {tried}. Set root to the folder that holds "
+        "them; 'python -m datamodules.download phrasecut' fetches them."
     )
 
 
@@ -276,6 +277,14 @@ class PhraseCut(RISDataModule):
         )
         self.root = Path(root).expanduser()
         self.subset_names = tuple(self.subsets)
+
+    def require_files(self) -> None:
+        """Check that there is a folder of PhraseCut.
+
+        Raises:
+            UserError: If there is none.
+        """
+        _find_folder(self.root)
 
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split; see `read_split`."""

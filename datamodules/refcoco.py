@@ -9,9 +9,12 @@ from typing import Literal
 from datamodules.base import GROUND_TRUTH, RISDataModule
 from datamodules.records import ImageRecord
 from datamodules.refer import read_split
-from datamodules.refs import partitions
+from datamodules.refs import partitions, require_partition
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator
+
+PUBLISHED = ("refcoco", "refcoco+", "refcocog")
+"""Data sets that `datamodules.download` fetches."""
 
 
 class RefCOCO(RISDataModule):
@@ -76,16 +79,31 @@ class RefCOCO(RISDataModule):
         """Index the annotations in the cache folder unless they are, and keep nothing in this process."""
         self.read_records(self.proposals == GROUND_TRUTH)
 
-    def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
-        """Open the split; see `datamodules.refer.read_split`."""
-        if not self.root.is_dir():
-            raise UserError(f"No folder '{self.root}': root should hold '{self.dataset_name}/refs(...).p'.")
+    def require_files(self) -> None:
+        """Check that the refs of the partition are there.
+
+        Raises:
+            UserError: If they are not.
+        """
+        require_partition(self._folder(), self.partition)
+
+    def _folder(self) -> Path:
         folder = self.root / self.dataset_name
+        if not self.root.is_dir() or (not folder.is_dir() and self.dataset_name in PUBLISHED):
+            fetch = f"; 'python -m datamodules.download {self.dataset_name} --root={self.root}' fetches them"
+            raise UserError(
+                f"No folder '{folder}': root={self.root} should hold '{self.dataset_name}/refs(...).p'"
+                f"{fetch if self.dataset_name in PUBLISHED else ''}."
+            )
         if not folder.is_dir():
             present = [p.name for p in self.root.iterdir() if p.is_dir() and partitions(p)]
             raise unknown_name(f"data set in '{self.root}'", self.dataset_name, present)
+        return folder
+
+    def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
+        """Open the split; see `datamodules.refer.read_split`."""
         return read_split(
-            folder,
+            self._folder(),
             self.partition,
             self.split,
             all_instances,

@@ -96,6 +96,9 @@ class RefShapes(RefCOCO):
         )
         self.seed = seed
 
+    def require_files(self) -> None:
+        """Ask for nothing: what is not there is drawn."""
+
     def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
         """Open the split, drawn into the cache folder first unless it is there; it appears whole or not.
 
@@ -165,6 +168,9 @@ class RefShapesPhrases(PhraseCut):
             pin_memory=pin_memory,
         )
         self.seed = seed
+
+    def require_files(self) -> None:
+        """Ask for nothing: what is not there is drawn."""
 
     def prepare_data(self) -> None:
         """Draw the data set into the cache folder, unless it is there; it appears whole or not at all."""

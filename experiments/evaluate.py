@@ -112,6 +112,7 @@ def check(cli: ExperimentCLI, *, models: bool = True) -> None:
         UserError: Something is missing or does not fit.
     """
     model = cast("Any", cli.model)
+    cast("Any", cli.datamodule).require_files()  # before weights are fetched for nothing
     if models:
         model.configure_model()
     cli.datamodule.prepare_data()

@@ -51,6 +51,15 @@ class HubData(RISDataModule):
             parquet_library()  # before a long transfer rather than after it
             self.repository.fetch(self.root, self.file_split)
 
+    def require_files(self) -> None:
+        """Check that the files are there, or may be fetched.
+
+        Raises:
+            UserError: If neither.
+        """
+        if not self.download:
+            self._files()
+
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split without its images, in the order of the rows; see `datamodules.hf.rows.merge`."""
         return merge(self._read(self._files()), f"'{self.file_split}' of {self.repository.name}")
