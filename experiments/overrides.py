@@ -25,6 +25,9 @@ def normalise(
 ) -> list[str]:
     """Rewrite arguments so that ``k=64``, ``limit=20`` and ``data=refshapesg`` are read like native options.
 
+    Ready-made settings go before the single options around them, in the order of their kinds, so that an
+    option changes them wherever it stands. A ``--config`` keeps its place.
+
     Args:
         args: The arguments as given; ``--name value`` counts as one.
         shorthand: Short names and the options that they stand for; ``short.x`` stands for ``option.x``.
@@ -42,7 +45,16 @@ def normalise(
         >>> normalise(["limit=20", "--model.alpha", "0.5"], {"limit": "data.limit"}, {}, Path("configs"))
         ['--data.limit=20', '--model.alpha=0.5']
     """
-    rewritten = []
+    rewritten: list[str] = []
+    settings: list[tuple[int, str]] = []
+    options: list[str] = []
+
+    def settle() -> None:
+        rewritten.extend(token for _, token in sorted(settings, key=lambda item: item[0]))
+        rewritten.extend(options)
+        settings.clear()
+        options.clear()
+
     for token in _joined(args):
         matched = _NAME.fullmatch(token)
         name, rest = (matched["name"], matched["rest"]) if matched else ("", "")
@@ -50,12 +62,16 @@ def normalise(
         if name in groups and rest.startswith("=") and not _NATIVE.match(value):
             known = classes(shorthand.get(name, name))
             if value in groups[name]:
-                token = f"--config={folder / name / value}.yaml"
-            elif value not in known:
+                settings.append((list(groups).index(name), f"--config={folder / name / value}.yaml"))
+                continue
+            if value not in known:
                 raise unknown_name(name, value, [*groups[name], *known])
-        if matched and not token.startswith("--config="):
-            token = f"--{_full_name(name, shorthand)}{rest}"
-        rewritten.append(token)
+        if token.startswith("--config="):
+            settle()
+            rewritten.append(token)
+        else:
+            options.append(f"--{_full_name(name, shorthand)}{rest}" if matched else token)
+    settle()
     return rewritten
 
 

@@ -32,7 +32,10 @@ def read_weights(path: str | Path, what: str) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise UserError(f"{what}: there is no file of weights {path}.")
+        raise UserError(
+            f"{what}: there is no file of weights {path}; docs/proposals.md says how to get published ones "
+            "('python -m datamodules.download freesolo', or cutler). Or choose others by proposals=NAME."
+        )
     if path.suffix == ".pkl":
         raise UserError(
             f"{what}: {path} is a plain pickle, which could run code, so it is not opened. If you trust it, "

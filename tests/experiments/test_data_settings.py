@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-import datamodules.refshapes  # noqa: F401  so that its classes are known by their short names
+import datamodules.known  # noqa: F401  so that its classes are known by their short names
 from datamodules.base import RISDataModule
 from experiments.cli import ExperimentCLI
 from experiments.command import CONFIGS, Command
@@ -17,6 +17,7 @@ from experiments.recipe_effects import COMMAND as EFFECTS
 from experiments.sweep import COMMAND as SWEEP
 from experiments.zero_shot import COMMAND as ZERO_SHOT
 from gl_ris.effects import RecipeEffects
+from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
 from gl_ris.sweep import Sweep
 from gl_ris.zero_shot import ZeroShotRIS
@@ -32,7 +33,8 @@ PAPER: dict[str, tuple[str, str, float, tuple[str, ...]]] = {
 
 
 def parse(command: Command, model: Any, *arguments: str) -> ExperimentCLI:
-    return ExperimentCLI(command, model, RISDataModule, args=list(arguments))
+    """Parse with proposals that need no file of weights."""
+    return ExperimentCLI(command, model, RISDataModule, args=[*arguments, "proposals=felzenszwalb"])
 
 
 def header(file: Path) -> list[str]:
@@ -75,6 +77,17 @@ def test_a_data_set_of_the_paper_comes_with_the_settings_of_the_paper(name: str,
     assert (model.alpha, model.beta) == (alpha, 0.5)
     (variant,) = model.variants
     assert (variant.masked_blocks, variant.model) == (3, ("ViT-B-32-quickgelu", "openai", "fp32"))
+
+
+@pytest.mark.parametrize("name", [*PAPER, "phrasecut"])
+def test_a_data_set_of_the_paper_wants_the_proposals_of_the_paper(name: str, tmp_path: Path) -> None:
+    own = yaml.safe_load((CONFIGS / "data" / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert own["model"]["proposals"]["class_path"] == "gl_ris.proposals.FreeSOLO"
+    missing = f"model.proposals.weights={tmp_path / 'none.pth'}"
+    with pytest.raises(
+        UserError, match=r"FreeSOLO: there is no file of weights .*none\.pth.*download freesolo"
+    ):
+        ExperimentCLI(ZERO_SHOT, ZeroShotRIS, RISDataModule, args=[f"data={name}", missing])
 
 
 def test_the_rows_with_the_other_encoder_are_one_option_away() -> None:

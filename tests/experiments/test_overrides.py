@@ -55,12 +55,24 @@ def test_every_spelling_becomes_a_native_option(given: str, expected: str) -> No
     assert rewrite(*given.split(" ")) == expected.split(" ")
 
 
-def test_order_is_kept() -> None:
-    given = ["model.alpha=0.1", "data=refshapes", "--model.alpha", "0.2", "limit=3"]
+def test_options_keep_their_order_and_change_ready_made_settings_wherever_they_stand() -> None:
+    given = ["model.alpha=0.1", "proposals=ground_truth", "data=refshapes", "--model.alpha", "0.2", "limit=3"]
     assert rewrite(*given) == [
-        "--model.alpha=0.1",
         "--config=configs/data/refshapes.yaml",
+        "--config=configs/proposals/ground_truth.yaml",
+        "--model.alpha=0.1",
         "--model.alpha=0.2",
+        "--data.limit=3",
+    ]
+
+
+def test_a_file_of_settings_keeps_its_place() -> None:
+    given = ["alpha=0.1", "data=refshapes", "--config", "own.yaml", "limit=3", "data=refshapes+"]
+    assert rewrite(*given) == [
+        "--config=configs/data/refshapes.yaml",
+        "--alpha=0.1",
+        "--config=own.yaml",
+        "--config=configs/data/refshapes+.yaml",
         "--data.limit=3",
     ]
 
