@@ -38,7 +38,7 @@ def save_part(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("w.pth", lambda path: None, r"X: there is no file of weights .*w\.pth\."),
+        ("w.pth", lambda path: None, r"X: there is no file of weights .*w\.pth; docs/proposals"),
         ("w.pth", lambda path: path.mkdir(), r"there is no file of weights"),
         ("w.pth", save_program, r"X: the weights .*w\.pth cannot be read .*tensors alone"),
         ("w.pth", save_part, r"X: the weights .*w\.pth cannot be read"),
