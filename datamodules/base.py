@@ -18,6 +18,7 @@ from datamodules.scene import Scene
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals import GENERATORS, find_generator
 from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.source import ProposalSource
 
 GROUND_TRUTH = "ground_truth"
 T = TypeVar("T")
@@ -36,6 +37,9 @@ class SceneDataset(Dataset[Scene]):
         folder: Where their files are.
         rule: How polygons become masks.
         proposals: ``"ground_truth"``, a generator, or None.
+
+    Attributes:
+        source: What calls the generator, or looks into a store first; by default nothing is stored.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class SceneDataset(Dataset[Scene]):
         self.folder = folder
         self.rule = rule
         self.proposals = proposals
+        self.source = ProposalSource(proposals, None) if isinstance(proposals, ProposalGenerator) else None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -92,13 +97,21 @@ class SceneDataset(Dataset[Scene]):
     def _propose(self, record: ImageRecord, image: Tensor) -> Proposals | None:
         if self.proposals is None:
             return None
-        if isinstance(self.proposals, ProposalGenerator):
-            return self.proposals(image)
+        if self.source is not None:
+            return self._generated(self.source, record, image)
         masks = [self._instance(record, instance) for instance in record.instances]
         empty = torch.zeros(0, record.height, record.width, dtype=torch.bool)
         return Proposals.from_masks(
             torch.stack([m for m in masks if m.any()]) if any(m.any() for m in masks) else empty
         )
+
+    def _generated(self, source: ProposalSource, record: ImageRecord, image: Tensor) -> Proposals:
+        try:
+            return source(record.image_id, image)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"proposals: {type(error).__name__}: {error}") from error
 
     def _instance(self, record: ImageRecord, instance: Segmentation) -> Tensor:
         try:
@@ -198,6 +211,17 @@ class RISDataModule(LightningDataModule):
     def n_expressions(self) -> int:
         """Count of expressions over all images."""
         return sum(len(referent.sentences) for record in self.records for referent in record.referents)
+
+    @property
+    def image_ids(self) -> set[int | str]:
+        """Ids of the images, none of which is opened for it."""
+        return {record.image_id for record in self.records}
+
+    def take_proposals_from(self, source: ProposalSource) -> None:
+        """Let ``source`` call the generator that makes the proposals; before a loader is made."""
+        self.setup("predict")
+        assert self._dataset is not None
+        self._dataset.source = source
 
     def expressions(self) -> list[str]:
         """Return every expression, scene by scene, without opening an image."""

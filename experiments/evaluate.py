@@ -73,6 +73,7 @@ def predict(cli: ExperimentCLI, recorder: RecorderClass) -> Path | None:
     with _cleaned_up(cli.trainer, folder):
         if folder is not None:
             check(cli)
+            announce(cli)
             write_config(folder.create() / "config.yaml", cli.settings(), cli.command.program)
         path = None if folder is None else folder.path
         trainer.callbacks.append(recorder(path, cli.command.name, cli.settings()))
@@ -97,6 +98,19 @@ def check(cli: ExperimentCLI, *, models: bool = True) -> None:
     cli.datamodule.setup("predict")
     model.check(cli.datamodule, cli.trainer)
     check_targets(model.recipe.target_overlap, cli.datamodule)
+
+
+def announce(cli: ExperimentCLI) -> None:
+    """Say how many proposals are stored and how many have to be made, if any have.
+
+    Raises:
+        UserError: The store is damaged.
+    """
+    from gl_ris.proposals.source import tell_stored
+
+    source = cast("Any", cli.model).open_source(cli.datamodule)
+    if source is not None:
+        print(tell_stored(source, cast("Any", cli.datamodule).image_ids), flush=True)
 
 
 def check_targets(wanted: str, data: Any) -> None:

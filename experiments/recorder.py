@@ -108,7 +108,22 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any]) 
         seconds=evaluation.seconds,
         config=settings,
         failures=evaluation.failures,
+        proposal_store=stored(module),
     )
+
+
+def stored(module: Any) -> dict[str, Any] | None:
+    """Say how a finished run came by its proposals; None if the data brought them.
+
+    Returns:
+        ``store`` (data set, split, generator and hash of its settings; None if nothing is stored),
+        ``folder``, and the numbers of images ``read``, ``generated`` and ``failed``.
+    """
+    if module.source is None:
+        return None
+    store = module.source.store
+    place = {"store": store and store.name, "folder": store and str(store.folder)}
+    return {**place, **module.proposal_counts}
 
 
 def write_config(path: Path, settings: dict[str, Any], program: str) -> None:

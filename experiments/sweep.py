@@ -39,6 +39,7 @@ COMMAND = Command(
         "proposals": "model.proposals",
         "recipe": "model.recipe",
         "split": "data.split",
+        "store": "model.store",
     },
     groups=("data", "proposals"),
     explained=(

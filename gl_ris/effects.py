@@ -79,6 +79,7 @@ class RecipeEffects(ZeroShotRIS):
         proposals: What makes the masks of images that bring none.
         parser: What finds noun phrases: null for the shipped pipeline, an installed one such as
             en_core_web_lg, or a folder.
+        store: Where proposals are kept: true for the usual place, a folder, or false.
 
     Raises:
         UserError: No recipe of that name, a precision that is fp32 or unknown, or an error of `ZeroShotRIS`.
@@ -96,12 +97,15 @@ class RecipeEffects(ZeroShotRIS):
         precisions: list[str] | str | None = None,
         proposals: ProposalGenerator | None = None,
         parser: str | None = None,
+        store: bool | str = True,
     ) -> None:
         changes = flips(recipe)
         extra = [precisions] if isinstance(precisions, str) else precisions or []
         own = Recipe.named(recipe, skip_images_without_proposals=False)
         methods = variants(method, changes, extra)
-        super().__init__(clip, pretrained, methods, alpha, beta, masked_blocks, own, proposals, parser)
+        super().__init__(
+            clip, pretrained, methods, alpha, beta, masked_blocks, own, proposals, parser, store=store
+        )
         self.base, self.flips = recipe, changes
 
     @property

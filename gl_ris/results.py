@@ -71,6 +71,7 @@ def result_document(
     seconds: Mapping[str, float],
     config: Mapping[str, Any],
     failures: Mapping[str, int] | None = None,
+    proposal_store: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Build the content of ``results.json``, schema 1.
 
@@ -89,6 +90,8 @@ def result_document(
         seconds: Wall time of exactly the `STAGES`.
         config: The resolved configuration.
         failures: How many expressions count as misses without a choice, by reason (`count_failures`).
+        proposal_store: How proposals were come by: the store's name and of how many images they were read,
+            generated, and failed; None if the data brought them.
 
     Returns:
         A dict that strict JSON can hold.
@@ -107,6 +110,7 @@ def result_document(
         "split": split,
         "partition": partition,
         "proposals": proposals,
+        "proposal_store": proposal_store,
         "n_images": n_images,
         "n_expressions_expected": n_expressions_expected,
         "n_expressions_evaluated": n_expressions_evaluated,

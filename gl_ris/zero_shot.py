@@ -17,6 +17,7 @@ from gl_ris.errors import EvaluationError, UserError
 from gl_ris.evaluation import Evaluation, Stopwatch, Tally, best_proposals, gather_objects
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.source import ProposalSource, open_source
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
 from gl_ris.variants import resolve_variants
@@ -54,9 +55,13 @@ class ZeroShotRIS(LightningModule):
             en_core_web_lg, or a folder.
         precision: Of the CLIP model's weights: fp32, bf16 or fp16. Similarities and figures are not touched
             by it; bf16 and fp16 are for GPUs, a CPU may be slower with them.
+        store: Where proposals are kept, so that they are made once: true for the usual place (the folder
+            proposals in the cache folder), a folder, or false to keep none.
 
     Attributes:
         evaluation: The outcome of the last run; None before.
+        source: Where a run takes proposals from, once it is set up; None if the data bring them.
+        proposal_counts: How many images of the last run had their proposals read, generated, and failed.
 
     Raises:
         UserError: An unknown method or field of one, one title given twice, a share out of range, an unknown
@@ -76,14 +81,17 @@ class ZeroShotRIS(LightningModule):
         proposals: ProposalGenerator | None = None,
         parser: str | None = None,
         precision: str = "fp32",
+        store: bool | str = True,
     ) -> None:
         super().__init__()
         self.alpha, self.beta, self.recipe = alpha, beta, Recipe.resolve(recipe)
         shared = {"alpha": alpha, "beta": beta, "masked_blocks": masked_blocks, "recipe": self.recipe}
         model = {"clip": clip, "pretrained": pretrained, "precision": precision}
         self.variants = resolve_variants(methods, {**shared, **model})
-        self.proposals, self.parser = proposals, parser
+        self.proposals, self.parser, self.store = proposals, parser, store
         self.evaluation: Evaluation | None = None
+        self.source: ProposalSource | None = None
+        self.proposal_counts: dict[str, int] = {}
         self.clips = nn.ModuleList()
         self.scorers = nn.ModuleList()
         self.tally = Tally([variant.title for variant in self.variants])
@@ -108,14 +116,16 @@ class ZeroShotRIS(LightningModule):
         self.scorers.extend(variant.make(clips[variant.model], self.parser) for variant in self.variants)
 
     def setup(self, stage: str) -> None:
-        """Check that data, trainer and settings fit together.
+        """Check that data, trainer and settings fit together, and open the store of proposals.
 
         Raises:
-            UserError: Fewer images than processes, a trainer that leaves images out, or no proposals.
+            UserError: Fewer images than processes, a trainer that leaves images out, no proposals, or a
+                damaged store.
         """
         data = self._data()
         if data is not None:
             self.check(data, self.trainer)
+        self.source = self.open_source(data)
 
     def check(self, data: Any, trainer: Trainer) -> None:
         """Check that ``data``, a data module, can be evaluated by ``trainer`` with these settings.
@@ -131,6 +141,21 @@ class ZeroShotRIS(LightningModule):
             raise UserError(
                 "There is nothing to choose from; give proposals=felzenszwalb or proposals=ground_truth."
             )
+
+    def open_source(self, data: Any) -> ProposalSource | None:
+        """Open what proposals are taken from, for the images of ``data``, a data module or None.
+
+        Raises:
+            UserError: The store is damaged.
+        """
+        own = getattr(data, "proposals", None)
+        if isinstance(own, ProposalGenerator):
+            source = open_source(own, self.store, data)
+            data.take_proposals_from(source)
+            return source
+        if self.proposals is None or getattr(data, "proposals_name", None) is not None:
+            return None
+        return open_source(self.proposals, self.store, data)
 
     def on_predict_start(self) -> None:
         """Start the clock; parse and encode every expression of the split, each in one process."""
@@ -177,6 +202,7 @@ class ZeroShotRIS(LightningModule):
             EvaluationError: Not one expression could be evaluated, or the counts are not those of the split.
         """
         evaluation = self.tally.compute(self._watch.stop())
+        self.proposal_counts = self._total_counts()
         data = self._data()
         if data is not None:
             seen = (evaluation.n_images, evaluation.n_evaluated + evaluation.n_skipped)
@@ -186,6 +212,10 @@ class ZeroShotRIS(LightningModule):
                     f"{data.n_images:,} with {data.n_expressions:,}."
                 )
         self.evaluation = evaluation
+
+    def _total_counts(self) -> dict[str, int]:
+        parts = gather_objects({} if self.source is None else self.source.counts)
+        return {what: sum(part[what] for part in parts) for what in parts[0]}
 
     def _propose(self, scene: SceneLike) -> tuple[Proposals, str | None]:
         """Return the proposals of a scene; if there is no usable one, none and the reason."""
@@ -206,7 +236,9 @@ class ZeroShotRIS(LightningModule):
             raise UserError(
                 f"Image {scene.image_id} brings no proposals, and the model has nothing to make them."
             )
-        return self.proposals(scene.image).to(self.device)
+        if self.source is None:
+            return self.proposals(scene.image).to(self.device)
+        return self.source(scene.image_id, scene.image).to(self.device)
 
     def _choose(
         self, title: str, scorer: Scorer, scene: SceneLike, proposals: Proposals, failure: str | None

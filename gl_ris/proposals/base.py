@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from gl_ris.masks import tight_boxes
+
+League = Literal["unsupervised", "class-agnostic supervised", "COCO-supervised", "ground truth", "not stated"]
+"""What a generator has learnt from: only those of one league are to be compared."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,25 @@ class ProposalGenerator(ABC):
 
     Attributes:
         name: Short name that results carry, e.g. ``"felzenszwalb"``.
+        league: What it has learnt from.
+        version: Raised whenever the same settings, weights and image come to give other masks: what was
+            stored before is not read any more.
     """
 
     name: str
+    league: League = "not stated"
+    version: int = 1
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Return every setting that bears on the masks, as JSON values."""
+        """Return every setting that bears on the masks, as JSON values; not where weights lie."""
+
+    def weights_hash(self) -> str | None:
+        """Return a hash of the weights that bear on the masks, or None if there are none.
+
+        `gl_ris.files.file_hash` makes it of a file, so that nothing need be loaded to know what is stored.
+        """
+        return None
 
     @abstractmethod
     def __call__(self, image: Tensor) -> Proposals:

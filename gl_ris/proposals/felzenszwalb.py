@@ -47,6 +47,7 @@ class Felzenszwalb(ProposalGenerator):
     """
 
     name = "felzenszwalb"
+    league = "unsupervised"
 
     def __init__(
         self,
