@@ -51,14 +51,15 @@ def evaluate(cli: ExperimentCLI) -> Path | None:
     return folder
 
 
-def predict(cli: ExperimentCLI, recorder: RecorderClass) -> Path | None:
+def predict(cli: ExperimentCLI, recorder: RecorderClass | None) -> Path | None:
     """Run a module that measures over its data, with a recorder that writes into the run folder.
 
     All checks come before any work, and the run folder comes after the checks.
 
     Args:
         cli: The parts, the module a `gl_ris.zero_shot.ZeroShotRIS`.
-        recorder: Makes the recorder of run folder (None but in rank 0), experiment and settings.
+        recorder: Makes the recorder of run folder (None but in rank 0), experiment and settings; None for a
+            module whose outcome is written by the caller.
 
     Returns:
         The run folder, in rank 0; None in other processes.
@@ -76,7 +77,8 @@ def predict(cli: ExperimentCLI, recorder: RecorderClass) -> Path | None:
             announce(cli)
             write_config(folder.create() / "config.yaml", cli.settings(), cli.command.program)
         path = None if folder is None else folder.path
-        trainer.callbacks.append(recorder(path, cli.command.name, cli.settings()))
+        if recorder is not None:
+            trainer.callbacks.append(recorder(path, cli.command.name, cli.settings()))
         trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     return path
 
@@ -97,7 +99,8 @@ def check(cli: ExperimentCLI, *, models: bool = True) -> None:
     cli.datamodule.prepare_data()
     cli.datamodule.setup("predict")
     model.check(cli.datamodule, cli.trainer)
-    check_targets(model.recipe.target_overlap, cli.datamodule)
+    if hasattr(model, "recipe"):
+        check_targets(model.recipe.target_overlap, cli.datamodule)
 
 
 def announce(cli: ExperimentCLI) -> None:

@@ -151,5 +151,5 @@ def tell_stored(source: ProposalSource, image_ids: set[int | str]) -> str:
     known = len(image_ids & source.store.image_ids)
     if known == len(image_ids):
         return f"proposals: all {total} images stored in {source.store.folder}"
-    rest = "generating them" if not known else "generating the rest"
-    return f"proposals: {known:,} of {total} images stored, {rest} into {source.store.folder}"
+    stored, rest = (f"{known:,}", "the rest") if known else ("none", "them")
+    return f"proposals: {stored} of {total} images stored, generating {rest} into {source.store.folder}"
