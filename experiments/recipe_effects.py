@@ -36,6 +36,7 @@ COMMAND = Command(
         "clip": "model.clip",
         "limit": "data.limit",
         "method": "model.method",
+        "post": "model.post",
         "precisions": "model.precisions",
         "proposals": "model.proposals",
         "recipe": "model.recipe",
@@ -45,6 +46,7 @@ COMMAND = Command(
     groups=("data", "proposals"),
     explained=(
         ("model", "gl_ris/effects.py", "RecipeEffects"),
+        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),
 )

@@ -99,7 +99,7 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any]) 
         dataset=data.dataset_name,
         split=data.split,
         partition=data.partition,
-        proposals=data.proposals_name or module.proposals.name,
+        proposals=proposals_name(module, data),
         n_images=evaluation.n_images,
         n_expressions_expected=data.n_expressions,
         n_expressions_evaluated=evaluation.n_evaluated,
@@ -110,6 +110,12 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any]) 
         failures=evaluation.failures,
         proposal_store=stored(module),
     )
+
+
+def proposals_name(module: Any, data: Any) -> str:
+    """Name the proposals of a run, and after it what was done to them, e.g. "felzenszwalb (nms=0.5)"."""
+    name, done = data.proposals_name or module.proposals.name, str(module.post)
+    return f"{name} ({done})" if done else name
 
 
 def stored(module: Any) -> dict[str, Any] | None:

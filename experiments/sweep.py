@@ -35,6 +35,7 @@ COMMAND = Command(
         "clip": "model.clip",
         "limit": "data.limit",
         "masked_blocks": "model.masked_blocks",
+        "post": "model.post",
         "precision": "model.precision",
         "proposals": "model.proposals",
         "recipe": "model.recipe",
@@ -44,6 +45,7 @@ COMMAND = Command(
     groups=("data", "proposals"),
     explained=(
         ("model", "gl_ris/sweep.py", "Sweep"),
+        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),
 )

@@ -29,6 +29,7 @@ COMMAND = Command(
         "clip": "model.clip",
         "limit": "data.limit",
         "methods": "model.methods",
+        "post": "model.post",
         "precision": "model.precision",
         "proposals": "model.proposals",
         "recipe": "model.recipe",
@@ -38,6 +39,7 @@ COMMAND = Command(
     groups=("data", "proposals"),
     explained=(
         ("model", "gl_ris/zero_shot.py", "ZeroShotRIS"),
+        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),
 )

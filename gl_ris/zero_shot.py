@@ -17,6 +17,7 @@ from gl_ris.errors import EvaluationError, UserError
 from gl_ris.evaluation import Evaluation, Stopwatch, Tally, best_proposals, gather_objects
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.source import ProposalSource, open_source
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
@@ -57,6 +58,8 @@ class ZeroShotRIS(LightningModule):
             by it; bf16 and fp16 are for GPUs, a CPU may be slower with them.
         store: Where proposals are kept, so that they are made once: true for the usual place (the folder
             proposals in the cache folder), a folder, or false to keep none.
+        post: What is done to proposals, wherever they come from, before one is chosen; stores keep them as
+            they were made.
 
     Attributes:
         evaluation: The outcome of the last run; None before.
@@ -82,13 +85,14 @@ class ZeroShotRIS(LightningModule):
         parser: str | None = None,
         precision: str = "fp32",
         store: bool | str = True,
+        post: PostProcessing = AS_MADE,
     ) -> None:
         super().__init__()
         self.alpha, self.beta, self.recipe = alpha, beta, Recipe.resolve(recipe)
         shared = {"alpha": alpha, "beta": beta, "masked_blocks": masked_blocks, "recipe": self.recipe}
         model = {"clip": clip, "pretrained": pretrained, "precision": precision}
         self.variants = resolve_variants(methods, {**shared, **model})
-        self.proposals, self.parser, self.store = proposals, parser, store
+        self.proposals, self.parser, self.store, self.post = proposals, parser, store, post
         self.evaluation: Evaluation | None = None
         self.source: ProposalSource | None = None
         self.proposal_counts: dict[str, int] = {}
@@ -223,7 +227,7 @@ class ZeroShotRIS(LightningModule):
         if failure is None:
             with self._watch("proposals"):
                 proposals, failure = self._attempt(
-                    "proposals", scene, lambda: self._masks_of(scene), proposals
+                    "proposals", scene, lambda: self.post(self._masks_of(scene)), proposals
                 )
             if failure is None and not proposals.masks.any():
                 failure = SKIPPED if self.recipe.skip_images_without_proposals else NO_PROPOSALS

@@ -5,8 +5,18 @@ from __future__ import annotations
 from gl_ris.errors import unknown_name
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.felzenszwalb import Felzenszwalb
+from gl_ris.proposals.post import PostProcessing
+from gl_ris.proposals.store import ProposalStore
 
-__all__ = ["GENERATORS", "Felzenszwalb", "ProposalGenerator", "Proposals", "find_generator"]
+__all__ = [
+    "GENERATORS",
+    "Felzenszwalb",
+    "PostProcessing",
+    "ProposalGenerator",
+    "ProposalStore",
+    "Proposals",
+    "find_generator",
+]
 
 GENERATORS: dict[str, type[ProposalGenerator]] = {Felzenszwalb.name: Felzenszwalb}
 """Generators by name."""
