@@ -1,7 +1,8 @@
-"""Fill the store of proposals: ``python -m experiments.proposals``."""
+"""Fill the store of proposals: ``python -m experiments.proposals``; with ``report``, judge what is in it."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,21 @@ from experiments.command import Command, run
 if TYPE_CHECKING:
     from experiments.cli import ExperimentCLI
 
+REPORT = "report"
 COMMAND = Command(
     name="proposals",
     summary=(
         "Make the mask proposals of a split once and store them; every other command then reads them, and "
         "makes none. Can be stopped at any moment and goes on from there. Stores are kept apart by data set, "
-        "split, generator and all of its settings and weights."
+        "split, generator and all of its settings and weights. The word report in front (python -m "
+        "experiments.proposals report --help) judges everything that is stored for a split."
     ),
     examples=(
         ("data=refshapes+ split=testA", "Felzenszwalb's proposals for one split"),
         ("proposals.scale=6000 limit=20", "other settings, another store; twenty images"),
         ("--trainer.devices=2", "on two processes (or GPUs)"),
         ("store=/data/proposals", "in a folder of one's own; give the same to the other commands"),
+        ("report data=refshapes+ split=testA", "how good everything is that is stored for a split"),
     ),
     shorthand={
         "limit": "data.limit",
@@ -127,4 +131,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == [REPORT]:
+        from experiments import proposal_report
+
+        run(proposal_report.COMMAND, lambda: proposal_report.main(sys.argv[2:]))
     run(COMMAND, main)
