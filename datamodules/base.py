@@ -24,6 +24,7 @@ from datamodules.split_records import Chosen
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals import GENERATORS, find_generator
 from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.source import ProposalSource
 
 GROUND_TRUTH = "ground_truth"
 ImageReader = Callable[[ImageRecord], Tensor]
@@ -52,6 +53,9 @@ class SceneDataset(Dataset[Scene]):
         rule: How polygons become masks.
         proposals: ``"ground_truth"``, a generator, or None.
         subsets: Names of the subsets that the data set has.
+
+    Attributes:
+        source: What calls the generator, or looks into a store first; by default nothing is stored.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class SceneDataset(Dataset[Scene]):
         self.rule = rule
         self.proposals = proposals
         self.subsets = subsets
+        self.source = ProposalSource(proposals, None) if isinstance(proposals, ProposalGenerator) else None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -114,13 +119,21 @@ class SceneDataset(Dataset[Scene]):
     def _propose(self, record: ImageRecord, image: Tensor) -> Proposals | None:
         if self.proposals is None:
             return None
-        if isinstance(self.proposals, ProposalGenerator):
-            return self.proposals.for_image(record.image_id, image)
+        if self.source is not None:
+            return self._generated(self.source, record, image)
         masks = [self._instance(record, instance) for instance in record.instances]
         empty = torch.zeros(0, record.height, record.width, dtype=torch.bool)
         return Proposals.from_masks(
             torch.stack([m for m in masks if m.any()]) if any(m.any() for m in masks) else empty
         )
+
+    def _generated(self, source: ProposalSource, record: ImageRecord, image: Tensor) -> Proposals:
+        try:
+            return source(record.image_id, image)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"proposals: {type(error).__name__}: {error}") from error
 
     def _instance(self, record: ImageRecord, instance: Segmentation) -> Tensor:
         try:
@@ -255,6 +268,12 @@ class RISDataModule(LightningDataModule):
             for name in referent.subsets:
                 sizes[name] += len(referent.sentences)
         return sizes
+
+    def take_proposals_from(self, source: ProposalSource) -> None:
+        """Let ``source`` call the generator that makes the proposals; before a loader is made."""
+        self.setup("predict")
+        assert self._dataset is not None
+        self._dataset.source = source
 
     def expressions(self) -> list[str]:
         """Return every expression, scene by scene, without opening an image."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,13 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gl_ris.errors import UserError
+from gl_ris.files import cache_folder
 
-
-def cache_folder() -> Path:
-    """Give the cache folder: ``$GL_RIS_CACHE``, else ``gl-ris`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    if named := os.environ.get("GL_RIS_CACHE"):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gl-ris"
+__all__ = ["cache_folder", "written_whole"]
 
 
 @contextmanager

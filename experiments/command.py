@@ -21,9 +21,11 @@ SHORTHAND = {
     "beta": "model.beta",
     "clip": "model.clip",
     "limit": "data.limit",
+    "post": "model.post",
     "proposals": "model.proposals",
     "recipe": "model.recipe",
     "split": "data.split",
+    "store": "model.store",
 }
 
 
@@ -39,6 +41,7 @@ class Command:
         groups: Kinds of ready-made settings that it knows: folders of ``configs``.
         explained: Options to explain in the help: for each prefix, the source file (relative to the project)
             and the class whose ``__init__`` takes them.
+        spelling: What stands in place of ``name`` on the command line, if anything does.
     """
 
     name: str
@@ -47,11 +50,12 @@ class Command:
     shorthand: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     explained: tuple[tuple[str, str, str], ...] = ()
+    spelling: str | None = None
 
     @property
     def program(self) -> str:
         """What a user types to start it."""
-        return f"python -m experiments.{self.name}"
+        return f"python -m experiments.{self.spelling or self.name}"
 
     @property
     def config(self) -> Path:

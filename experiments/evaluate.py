@@ -72,14 +72,15 @@ def carry_out(cli: ExperimentCLI, recorder: RecorderClass, report: Callable[[Pat
     return folder
 
 
-def predict(cli: ExperimentCLI, recorder: RecorderClass) -> Path | None:
+def predict(cli: ExperimentCLI, recorder: RecorderClass | None) -> Path | None:
     """Run a module that measures over its data, with a recorder that writes into the run folder.
 
     All checks come before any work, and the run folder comes after the checks.
 
     Args:
         cli: The parts, the module a `gl_ris.zero_shot.ZeroShotRIS`.
-        recorder: Makes the recorder of run folder (None but in rank 0), experiment and settings.
+        recorder: Makes the recorder of run folder (None but in rank 0), experiment and settings; None for a
+            module whose outcome is written by the caller.
 
     Returns:
         The run folder, in rank 0; None in other processes.
@@ -94,9 +95,11 @@ def predict(cli: ExperimentCLI, recorder: RecorderClass) -> Path | None:
     with _cleaned_up(cli.trainer, folder):
         if folder is not None:
             check(cli)
+            announce(cli)
             write_config(folder.create() / "config.yaml", cli.settings(), cli.command.program)
         path = None if folder is None else folder.path
-        trainer.callbacks.append(recorder(path, cli.command.name, cli.settings()))
+        if recorder is not None:
+            trainer.callbacks.append(recorder(path, cli.command.name, cli.settings()))
         trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     return path
 
@@ -118,7 +121,21 @@ def check(cli: ExperimentCLI, *, models: bool = True) -> None:
     cli.datamodule.prepare_data()
     cli.datamodule.setup("predict")
     model.check(cli.datamodule, cli.trainer)
-    check_targets(model.recipe.target_overlap, cli.datamodule)
+    if hasattr(model, "recipe"):
+        check_targets(model.recipe.target_overlap, cli.datamodule)
+
+
+def announce(cli: ExperimentCLI) -> None:
+    """Say how many proposals are stored and how many have to be made, if any have.
+
+    Raises:
+        UserError: The store is damaged.
+    """
+    from gl_ris.proposals.source import tell_stored
+
+    source = cast("Any", cli.model).open_source(cli.datamodule)
+    if source is not None:
+        print(tell_stored(source, set(cast("Any", cli.datamodule).image_ids())), flush=True)
 
 
 def check_targets(wanted: str, data: Any) -> None:

@@ -137,8 +137,17 @@ def _class_section(prefix: str, file: str, name: str, configured: Mapping[str, s
 
 
 def _defaults(node: ast.ClassDef) -> Iterator[tuple[str, str | None]]:
-    """Yield the arguments of ``__init__`` with their defaults as written; None for those without."""
-    init = next(n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__").args
+    """Yield the arguments of ``__init__`` with their defaults as written; None for those without.
+
+    A dataclass has none written down; its fields stand for them.
+    """
+    function = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    if function is None:
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign):
+                yield ast.unparse(field.target), None if field.value is None else ast.unparse(field.value)
+        return
+    init = function.args
     plain = [*init.posonlyargs, *init.args][1:]
     missing: list[ast.expr | None] = [None] * (len(plain) - len(init.defaults))
     values = [*missing, *init.defaults, *init.kw_defaults]

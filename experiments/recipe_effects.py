@@ -34,6 +34,7 @@ COMMAND = Command(
     groups=("data", "proposals"),
     explained=(
         ("model", "gl_ris/effects.py", "RecipeEffects"),
+        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),
 )

@@ -101,7 +101,7 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any]) 
         dataset=data.dataset_name,
         split=data.split,
         partition=data.partition,
-        proposals=data.proposals_name or module.proposals.name,
+        proposals=proposals_name(module, data),
         n_images=evaluation.n_images,
         n_expressions_expected=data.n_expressions,
         n_expressions_evaluated=evaluation.n_evaluated,
@@ -111,6 +111,7 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any]) 
         config=settings,
         failures=evaluation.failures,
         subsets=_subsets(evaluation, data, module.recipe),
+        proposal_store=stored(module),
     )
 
 
@@ -128,6 +129,26 @@ def _subsets(evaluation: Evaluation, data: Any, recipe: Recipe) -> dict[str, dic
         }
         for name in in_order(evaluation.subsets, recipe)
     }
+
+
+def proposals_name(module: Any, data: Any) -> str:
+    """Name the proposals of a run, and after it what was done to them, e.g. "felzenszwalb (nms=0.5)"."""
+    name, done = data.proposals_name or module.proposals.name, str(module.post)
+    return f"{name} ({done})" if done else name
+
+
+def stored(module: Any) -> dict[str, Any] | None:
+    """Say how a finished run came by its proposals; None if the data brought them.
+
+    Returns:
+        ``store`` (data set, split, generator and hash of its settings; None if nothing is stored),
+        ``folder``, and the numbers of images ``read``, ``generated`` and ``failed``.
+    """
+    if module.source is None:
+        return None
+    store = module.source.store
+    place = {"store": store and store.name, "folder": store and str(store.folder)}
+    return {**place, **module.proposal_counts}
 
 
 def write_config(path: Path, settings: dict[str, Any], program: str) -> None:

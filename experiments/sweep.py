@@ -37,6 +37,7 @@ COMMAND = Command(
     groups=("data", "proposals"),
     explained=(
         ("model", "gl_ris/sweep.py", "Sweep"),
+        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),
 )

@@ -62,8 +62,8 @@ def markdown(table: Table) -> str:
     for block in table.blocks:
         head = [table.heading, "Encoder", *block.heads]
         rows = [[_name(line), line[2] or "-", *map(_number, values)] for line, values in block.lines]
-        parts.append(f"{block.figure}\n\n{_grid(head, rows, left=2)}")
-    parts.append(_grid(["Data set", "Proposals", *_COUNTS], _count_rows(table.columns), left=2))
+        parts.append(f"{block.figure}\n\n{grid(head, rows, left=2)}")
+    parts.append(grid(["Data set", "Proposals", *_COUNTS], _count_rows(table.columns), left=2))
     parts += ["\n".join(f"* {note}" for note in table.notes)] if table.notes else []
     return "\n\n".join(parts) + "\n"
 
@@ -170,7 +170,7 @@ def _count_rows(columns: Sequence[Column]) -> list[list[str]]:
     return rows
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
     """Lay out a Markdown table; the first ``left`` columns are text, the others numbers."""
     cells = [[cell.replace("|", r"\|") for cell in row] for row in (head, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]

@@ -22,7 +22,11 @@ from experiments.zero_shot import COMMAND as ZERO_SHOT
 from gl_ris.errors import EvaluationError, UserError
 
 # Settings that cannot change a figure, however different they are.
-_INDIFFERENT = {"wandb": None, "trainer": ("devices", "num_nodes", "strategy", "enable_progress_bar")}
+_INDIFFERENT = {
+    "wandb": None,
+    "trainer": ("devices", "num_nodes", "strategy", "enable_progress_bar"),
+    "model": ("store",),
+}
 PATIENCE = 20.0
 
 

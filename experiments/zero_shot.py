@@ -31,6 +31,7 @@ COMMAND = Command(
     groups=("data", "proposals"),
     explained=(
         ("model", "gl_ris/zero_shot.py", "ZeroShotRIS"),
+        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),
 )

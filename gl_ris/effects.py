@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator
+from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.recipe import Recipe
 from gl_ris.variants import WHOLE_RUN
 from gl_ris.zero_shot import ZeroShotRIS
@@ -80,6 +81,8 @@ class RecipeEffects(ZeroShotRIS):
         proposals: What makes the masks of images that bring none.
         parser: What finds noun phrases: null for the shipped pipeline, an installed one such as
             en_core_web_lg, or a folder.
+        store: Where proposals are kept: true for the usual place, a folder, or false.
+        post: What is done to proposals before one is chosen.
 
     Raises:
         UserError: No recipe of that name, a precision that is fp32 or unknown, or an error of `ZeroShotRIS`.
@@ -97,12 +100,15 @@ class RecipeEffects(ZeroShotRIS):
         precisions: list[str] | str | None = None,
         proposals: ProposalGenerator | None = None,
         parser: str | None = None,
+        store: bool | str = True,
+        post: PostProcessing = AS_MADE,
     ) -> None:
         changes = flips(recipe)
         extra = [precisions] if isinstance(precisions, str) else precisions or []
         own = Recipe.named(recipe, skip_images_without_proposals=False)
         methods = variants(method, changes, extra)
-        super().__init__(clip, pretrained, methods, alpha, beta, masked_blocks, own, proposals, parser)
+        scoring = (clip, pretrained, methods, alpha, beta, masked_blocks, own)
+        super().__init__(*scoring, proposals, parser, store=store, post=post)
         self.base, self.flips = recipe, changes
 
     @property

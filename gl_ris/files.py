@@ -1,7 +1,8 @@
-"""Writing files that appear complete or not at all, and JSON that any parser reads."""
+"""Writing files that appear complete or not at all, JSON that any parser reads, and the cache folder."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -9,6 +10,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+
+def cache_folder() -> Path:
+    """Give the cache folder: ``$GL_RIS_CACHE``, else ``gl-ris`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    if named := os.environ.get("GL_RIS_CACHE"):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gl-ris"
+
+
+def file_hash(path: Path | str) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

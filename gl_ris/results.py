@@ -81,6 +81,7 @@ def result_document(
     config: Mapping[str, Any],
     failures: Mapping[str, int] | None = None,
     subsets: Mapping[str, Mapping[str, Any]] | None = None,
+    proposal_store: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Build the content of ``results.json``, schema 1.
 
@@ -101,6 +102,8 @@ def result_document(
         failures: How many expressions count as misses without a choice, by reason (`count_failures`).
         subsets: For each subset of the expressions (see `gl_ris.subsets`) the `SUBSET_KEYS`, which mean what
             they mean above; ``label`` is its name in tables. Without any, the document lacks the key.
+        proposal_store: How proposals were come by: the store's name and of how many images they were read,
+            generated, and failed; None if the data brought them.
 
     Returns:
         A dict that strict JSON can hold.
@@ -118,6 +121,7 @@ def result_document(
         "split": split,
         "partition": partition,
         "proposals": proposals,
+        "proposal_store": proposal_store,
         "n_images": n_images,
         "n_expressions_expected": n_expressions_expected,
         "n_expressions_evaluated": n_expressions_evaluated,

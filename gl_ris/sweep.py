@@ -18,6 +18,7 @@ from gl_ris.errors import UserError
 from gl_ris.evaluation import Tally, best_proposals
 from gl_ris.masks import pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.recipe import Recipe
 from gl_ris.scorers.global_local import GlobalLocal
 from gl_ris.zero_shot import SKIPPED, ZeroShotRIS
@@ -119,6 +120,8 @@ class Sweep(ZeroShotRIS):
         parser: What finds noun phrases: null for the shipped pipeline, an installed one such as
             en_core_web_lg, or a folder.
         precision: Of the CLIP model's weights: fp32, bf16 or fp16.
+        store: Where proposals are kept: true for the usual place, a folder, or false.
+        post: What is done to proposals before one is chosen.
 
     Attributes:
         cells: The grid, in the order of ``evaluation.methods``: k, alpha, beta, the last running fastest.
@@ -140,11 +143,24 @@ class Sweep(ZeroShotRIS):
         proposals: ProposalGenerator | None = None,
         parser: str | None = None,
         precision: str = "fp32",
+        store: bool | str = True,
+        post: PostProcessing = AS_MADE,
     ) -> None:
         blocks = blocks_axis(masked_blocks)
         methods: list[Any] = [{"method": "global_local", "title": f"{k}", "masked_blocks": k} for k in blocks]
         super().__init__(
-            clip, pretrained, methods, alpha, beta, blocks[0], recipe, proposals, parser, precision
+            clip,
+            pretrained,
+            methods,
+            alpha,
+            beta,
+            blocks[0],
+            recipe,
+            proposals,
+            parser,
+            precision,
+            store,
+            post,
         )
         self.alphas, self.betas, self.blocks = axis("alphas", alphas), axis("betas", betas), blocks
         self.cells = [Cell(a, b, k) for k, a, b in itertools.product(self.blocks, self.alphas, self.betas)]

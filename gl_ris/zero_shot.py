@@ -18,6 +18,8 @@ from gl_ris.errors import EvaluationError, UserError
 from gl_ris.evaluation import Evaluation, Stopwatch, Tally, best_proposals
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.post import AS_MADE, PostProcessing
+from gl_ris.proposals.source import ProposalSource, open_source
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
 from gl_ris.subsets import subsets_of
@@ -56,9 +58,15 @@ class ZeroShotRIS(LightningModule):
             en_core_web_lg, or a folder.
         precision: Of the CLIP model's weights: fp32, bf16 or fp16. Similarities and figures are not touched
             by it; bf16 and fp16 are for GPUs, a CPU may be slower with them.
+        store: Where proposals are kept, so that they are made once: true for the usual place (the folder
+            proposals in the cache folder), a folder, or false to keep none.
+        post: What is done to proposals, wherever they come from, before one is chosen; stores keep them as
+            they were made.
 
     Attributes:
         evaluation: The outcome of the last run; None before.
+        source: Where a run takes proposals from, once it is set up; None if the data bring them.
+        proposal_counts: How many images of the last run had their proposals read, generated, and failed.
 
     Raises:
         UserError: An unknown method or field of one, one title given twice, a share out of range, an unknown
@@ -78,14 +86,18 @@ class ZeroShotRIS(LightningModule):
         proposals: ProposalGenerator | None = None,
         parser: str | None = None,
         precision: str = "fp32",
+        store: bool | str = True,
+        post: PostProcessing = AS_MADE,
     ) -> None:
         super().__init__()
         self.alpha, self.beta, self.recipe = alpha, beta, Recipe.resolve(recipe)
         shared = {"alpha": alpha, "beta": beta, "masked_blocks": masked_blocks, "recipe": self.recipe}
         model = {"clip": clip, "pretrained": pretrained, "precision": precision}
         self.variants = resolve_variants(methods, {**shared, **model})
-        self.proposals, self.parser = proposals, parser
+        self.proposals, self.parser, self.store, self.post = proposals, parser, store, post
         self.evaluation: Evaluation | None = None
+        self.source: ProposalSource | None = None
+        self.proposal_counts: dict[str, int] = {}
         self.clips = nn.ModuleList()
         self.scorers = nn.ModuleList()
         self.tally = Tally([variant.title for variant in self.variants])
@@ -110,15 +122,16 @@ class ZeroShotRIS(LightningModule):
         self.scorers.extend(variant.make(clips[variant.model], self.parser) for variant in self.variants)
 
     def setup(self, stage: str) -> None:
-        """Check that data, trainer and settings fit together.
+        """Check that data, trainer and settings fit together, and open the store of proposals.
 
         Raises:
             UserError: Fewer images than processes, a trainer that leaves images out, no proposals, or a
-                generator that cannot serve these images.
+                generator that cannot serve these images, or a damaged store.
         """
         data = self._data()
         if data is not None:
             self.check(data, self.trainer)
+        self.source = self.open_source(data)
 
     def check(self, data: Any, trainer: Trainer) -> None:
         """Check that ``data``, a data module, can be evaluated by ``trainer`` with these settings.
@@ -137,6 +150,21 @@ class ZeroShotRIS(LightningModule):
                 "There is nothing to choose from; give proposals=felzenszwalb or proposals=ground_truth."
             )
         self.proposals.prepare(data.image_ids())
+
+    def open_source(self, data: Any) -> ProposalSource | None:
+        """Open what proposals are taken from, for the images of ``data``, a data module or None.
+
+        Raises:
+            UserError: The store is damaged.
+        """
+        own = getattr(data, "proposals", None)
+        if isinstance(own, ProposalGenerator):
+            source = open_source(own, self.store, data)
+            data.take_proposals_from(source)
+            return source
+        if self.proposals is None or getattr(data, "proposals_name", None) is not None:
+            return None
+        return open_source(self.proposals, self.store, data)
 
     def on_predict_start(self) -> None:
         """Start the clock; parse and encode every expression of the split, each in one process."""
@@ -183,10 +211,15 @@ class ZeroShotRIS(LightningModule):
             EvaluationError: Not one expression could be evaluated, or the counts are not those of the split.
         """
         evaluation = self.tally.compute(self._watch.stop())
+        self.proposal_counts = self._total_counts()
         data = self._data()
         if data is not None:
             _check_counts(evaluation, data)
         self.evaluation = evaluation
+
+    def _total_counts(self) -> dict[str, int]:
+        parts = gather_objects({} if self.source is None else self.source.counts)
+        return {what: sum(part[what] for part in parts) for what in parts[0]}
 
     def _propose(self, scene: SceneLike) -> tuple[Proposals, str | None]:
         """Return the proposals of a scene; if there is no usable one, none and the reason."""
@@ -194,7 +227,7 @@ class ZeroShotRIS(LightningModule):
         if failure is None:
             with self._watch("proposals"):
                 proposals, failure = self._attempt(
-                    "proposals", scene, lambda: self._masks_of(scene), proposals
+                    "proposals", scene, lambda: self.post(self._masks_of(scene)), proposals
                 )
             if failure is None and not proposals.masks.any():
                 failure = SKIPPED if self.recipe.skip_images_without_proposals else NO_PROPOSALS
@@ -207,7 +240,9 @@ class ZeroShotRIS(LightningModule):
             raise UserError(
                 f"Image {scene.image_id} brings no proposals, and the model has nothing to make them."
             )
-        return self.proposals.for_image(scene.image_id, scene.image).to(self.device)
+        if self.source is None:
+            return self.proposals.for_image(scene.image_id, scene.image).to(self.device)
+        return self.source(scene.image_id, scene.image).to(self.device)
 
     def _choose(
         self, title: str, scorer: Scorer, scene: SceneLike, proposals: Proposals, failure: str | None

@@ -1,4 +1,4 @@
-"""What every test relies on: a seed, a working folder of its own, nothing logged, no process group left."""
+"""What every test relies on: a seed, a working folder and a store of its own, nothing logged."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     folder = tmp_path_factory.mktemp("cwd")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("GL_RIS_STORE", str(tmp_path_factory.mktemp("store")))
     for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     yield

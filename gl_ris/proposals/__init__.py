@@ -11,7 +11,9 @@ from gl_ris.proposals.cutler import CutLER
 from gl_ris.proposals.detectron2 import Detectron2
 from gl_ris.proposals.felzenszwalb import Felzenszwalb
 from gl_ris.proposals.freesolo import FreeSOLO
+from gl_ris.proposals.post import PostProcessing
 from gl_ris.proposals.sam import SAM
+from gl_ris.proposals.store import ProposalStore
 
 __all__ = [
     "GENERATORS",
@@ -21,7 +23,9 @@ __all__ = [
     "Detectron2",
     "Felzenszwalb",
     "FreeSOLO",
+    "PostProcessing",
     "ProposalGenerator",
+    "ProposalStore",
     "Proposals",
     "find_generator",
     "write_coco_results",

@@ -74,14 +74,26 @@ class ProposalGenerator(ABC):
     Attributes:
         name: Short name that results carry, e.g. ``"felzenszwalb"``.
         league: What it has learnt from.
+        version: Raised whenever the same settings, weights and image come to give other masks: what was
+            stored before is not read any more.
+        stored: Whether it is worth keeping what it makes; not so for what only looks masks up.
     """
 
     name: str
     league: League = "not stated"
+    version: int = 1
+    stored: bool = True
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Return every setting that bears on the masks, as JSON values."""
+        """Return every setting that bears on the masks, as JSON values; not where weights lie."""
+
+    def weights_hash(self) -> str | None:
+        """Return a hash of the weights that bear on the masks, or None if there are none.
+
+        `gl_ris.files.file_hash` makes it of a file, so that nothing need be loaded to know what is stored.
+        """
+        return None
 
     @abstractmethod
     def __call__(self, image: Tensor) -> Proposals:

@@ -46,6 +46,7 @@ class COCOResults(ProposalGenerator):
     """
 
     name = "coco_results"
+    stored = False
 
     def __init__(
         self,

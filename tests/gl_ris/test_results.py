@@ -25,6 +25,7 @@ KEYS = [
     "split",
     "partition",
     "proposals",
+    "proposal_store",
     "n_images",
     "n_expressions_expected",
     "n_expressions_evaluated",

@@ -1,0 +1,103 @@
+"""Size and speed of the store of proposals: ``python -m benchmarks.proposal_store FOLDER``.
+
+Fills a store with synthetic proposals (wavy blobs of many sizes, as generators give on photographs) and
+prints bytes per image, the time to pack, write, open and read at random, and the memory of an open store.
+Only some images are packed anew; the rest repeat their bytes, which changes none of the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from gl_ris.proposals import Proposals
+from gl_ris.proposals.record import ImageKey, pack, unpack
+from gl_ris.proposals.shards import ShardWriter
+from gl_ris.proposals.store import ProposalStore, StoreKey
+
+KEY = StoreKey("synthetic", None, "train", "blobs", "benchmarks.Blobs", 1, {}, None)
+DISTINCT = 20
+
+
+def blobs(count: int, height: int, width: int, seed: int) -> Proposals:
+    """Draw wavy ellipses with radii from 1.5% to 25% of the width."""
+    rng = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    masks = torch.empty(count, height, width, dtype=torch.bool)
+    for mask in masks:
+        u = torch.rand(6, generator=rng)
+        dy, dx = y - u[0] * height, x - u[1] * width
+        radii = width * 0.015 * (0.25 / 0.015) ** u[2:4]
+        angle = torch.atan2(dy, dx)
+        wave = 1 + 0.15 * torch.sin(7 * angle + 6 * u[4]) + 0.05 * torch.sin(31 * angle + 6 * u[5])
+        mask[:] = (dx / radii[0]) ** 2 + (dy / radii[1]) ** 2 < wave**2
+    return Proposals.from_masks(masks, torch.rand(count, generator=rng))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long ``work`` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def memory() -> float:
+    """Return the resident memory of this process in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def middle(values: Sequence[float]) -> str:
+    """Say median and 95th percentile of times, in milliseconds."""
+    ordered = sorted(1e3 * value for value in values)
+    return f"median {statistics.median(ordered):.2f} ms, 95% below {ordered[int(0.95 * len(ordered))]:.2f} ms"
+
+
+def measure(folder: Path, images: int, masks: int, height: int, width: int, processes: int) -> None:
+    """Fill a store in ``folder`` and print the figures."""
+    made = [blobs(masks, height, width, seed) for seed in range(DISTINCT)]
+    packing = [seconds(lambda p=p: pack(p)) for p in made]  # type: ignore[misc]
+    records = [pack(p) for p in made]
+    del made
+    keys = [ImageKey(number, height, width, f"{number:016x}") for number in range(images)]
+    empty = ProposalStore(folder, KEY)
+    empty.put(keys[0], unpack(records[0]))
+    empty.close()
+    writers = [ShardWriter(empty.folder) for _ in range(processes)]
+
+    def write() -> None:
+        for number, key in enumerate(keys[1:], start=1):
+            writers[number % processes].append(key, records[number % DISTINCT], masks, 0.1)
+
+    writing = seconds(write)
+    before = memory()
+    opened: list[ProposalStore] = []
+    opening = seconds(lambda: opened.append(ProposalStore(folder, KEY)))
+    store, grown = opened[0], memory() - before
+    size = store.size
+    chosen = random.Random(0).sample(keys, min(500, images))
+    checking = [seconds(lambda k=k: k in store) for k in chosen]  # type: ignore[misc]
+    reading = [seconds(lambda k=k: store.get(k)) for k in chosen]  # type: ignore[misc]
+    print(f"{images:,} images of {height} x {width}, {masks} masks each, {processes} shards")
+    print(f"size       {size / 1e6:,.0f} MB, {size / images:,.0f} bytes per image")
+    print(f"pack       {middle(packing)} per image")
+    print(f"write      {1e3 * writing / images:.3f} ms per image, {size / 1e6 / writing:,.0f} MB/s")
+    print(f"open       {opening:.2f} s, {grown:,.0f} MB of memory")
+    print(f"record     {middle(checking)} to find and check one at random")
+    print(f"read       {middle(reading)} with all masks decoded")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, help="an empty folder; the store stays in it")
+    for option, default in (("images", 27000), ("masks", 100), ("height", 480), ("width", 640)):
+        parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--processes", type=int, default=4, help="number of shards")
+    measure(**vars(parser.parse_args()))

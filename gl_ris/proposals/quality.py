@@ -1,0 +1,152 @@
+"""How good proposals are by themselves: the best choice possible, and recall by how many may be kept.
+
+An object is one referent of the data, however many expressions it has. Its best proposal is the one of
+highest IoU; it is recalled at ``n`` proposals if one of the ``n`` best-scored has the IoU asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gl_ris.evaluation import best_proposals
+from gl_ris.iou import mean_iou, overall_iou
+from gl_ris.masks import pairwise_areas
+from gl_ris.proposals.base import Proposals
+from gl_ris.proposals.post import best_first
+
+THRESHOLDS = (0.5, 0.75)
+COCO_BOUNDS = (32**2, 96**2)
+SIZES = ("small", "medium", "large")
+_LEAST_SHARE = 0.05
+
+
+class Found(NamedTuple):
+    """What the proposals of its image are worth for one object.
+
+    Attributes:
+        area: Pixels of the object.
+        expressions: How many expressions refer to it.
+        intersection: Pixels that it shares with its best proposal; 0 without proposals.
+        union: Pixels that they cover together; its area without proposals.
+        first: For each of `THRESHOLDS`, how many proposals must be kept, best-scored first, until one has
+            that IoU; 0 if none has.
+    """
+
+    area: int
+    expressions: int
+    intersection: int
+    union: int
+    first: tuple[int, ...]
+
+
+@dataclass
+class Quality:
+    """What is known of one generator's proposals on some images; those of several processes add up.
+
+    Attributes:
+        counts: How many proposals each image has.
+        failed: Images on which the generator failed; they count as images without proposals.
+        missing: Images of which nothing is stored; they count for nothing.
+        objects: Every object of the images that count.
+    """
+
+    counts: list[int] = field(default_factory=list)
+    failed: int = 0
+    missing: int = 0
+    objects: list[Found] = field(default_factory=list)
+
+    def add(self, proposals: Proposals, targets: Tensor, referents: Tensor) -> None:
+        """Add an image.
+
+        Args:
+            proposals: Any number.
+            targets: bool ``(R, H, W)``, the objects.
+            referents: int64 ``(E,)``, the object that each expression refers to.
+        """
+        self.counts.append(len(proposals))
+        self.objects += objects_found(proposals, targets, referents)
+
+    def __add__(self, other: Quality) -> Quality:
+        return Quality(
+            self.counts + other.counts,
+            self.failed + other.failed,
+            self.missing + other.missing,
+            self.objects + other.objects,
+        )
+
+    def upper_bound(self) -> dict[str, float]:
+        """Return oIoU and mIoU over expressions, in percent, if the best proposal is chosen each time."""
+        repeats = torch.tensor([found.expressions for found in self.objects], dtype=torch.int64)
+        intersection, union = (
+            torch.tensor(values, dtype=torch.int64).repeat_interleave(repeats)
+            for values in zip(*((f.intersection, f.union) for f in self.objects), strict=True)
+        )
+        return {
+            "oIoU": 100 * float(overall_iou(intersection, union)),
+            "mIoU": 100 * float(mean_iou(intersection, union)),
+        }
+
+    def recall(self, threshold: float, area: tuple[float, float] = (0, float("inf"))) -> float:
+        """Return the percentage of objects that some proposal has found; nan without an object.
+
+        Args:
+            threshold: One of `THRESHOLDS`: the IoU that counts as found.
+            area: Only objects of at least the first and less than the second area, in pixels.
+        """
+        place = THRESHOLDS.index(threshold)
+        hits = [found.first[place] > 0 for found in self.objects if area[0] <= found.area < area[1]]
+        return 100 * sum(hits) / len(hits) if hits else float("nan")
+
+    def curve(self, threshold: float) -> list[float]:
+        """Return recall in percent for 1, 2, ... best-scored proposals, up to the most that an image has."""
+        place, most = THRESHOLDS.index(threshold), max(self.counts, default=0)
+        first = torch.tensor([found.first[place] for found in self.objects], dtype=torch.int64)
+        hits = torch.bincount(first, minlength=most + 1)[1:].cumsum(0)
+        return (100 * hits / max(1, len(first))).tolist()
+
+
+def objects_found(proposals: Proposals, targets: Tensor, referents: Tensor) -> list[Found]:
+    """Measure the proposals of an image on each of its objects; see `Quality.add` for the arguments."""
+    masks = proposals.masks[best_first(proposals.scores)]
+    areas = targets.flatten(1).sum(dim=1).tolist()
+    expressions = torch.bincount(referents, minlength=len(targets)).tolist()
+    if not len(masks):
+        none = (0,) * len(THRESHOLDS)
+        return [Found(area, count, 0, area, none) for area, count in zip(areas, expressions, strict=True)]
+    intersection, union = pairwise_areas(masks, targets)
+    best = best_proposals(intersection, union)
+    columns = torch.arange(len(targets), device=best.device)
+    firsts = zip(*(_first_hits(intersection, union, threshold) for threshold in THRESHOLDS), strict=True)
+    best_areas = intersection[best, columns].tolist(), union[best, columns].tolist()
+    return [Found(*row) for row in zip(areas, expressions, *best_areas, firsts, strict=True)]
+
+
+def _first_hits(intersection: Tensor, union: Tensor, threshold: float) -> list[int]:
+    """Find for each object the place, from 1, of the first proposal that reaches the IoU; 0 if none does."""
+    hits = (intersection.double() >= threshold * union) & (union > 0)
+    return torch.where(hits.any(dim=0), hits.byte().argmax(dim=0) + 1, 0).tolist()
+
+
+def size_bounds(areas: Sequence[int]) -> tuple[float, float]:
+    """Choose where small ends and large begins, in pixels.
+
+    COCO's bounds (32 x 32 and 96 x 96) where they make sense: where each class gets at least one object in
+    twenty. Elsewhere, as on small drawn images, the bounds part the objects into thirds.
+    """
+    values = torch.tensor(sorted(areas), dtype=torch.float64)
+    small, large = ((values < bound).double().mean() for bound in COCO_BOUNDS)
+    if len(values) and min(small, large - small, 1 - large) >= _LEAST_SHARE:
+        return COCO_BOUNDS
+    if not len(values):
+        return COCO_BOUNDS
+    return float(values[len(values) // 3]), float(values[2 * len(values) // 3])
+
+
+def add_up(parts: Iterable[Sequence[Quality]]) -> list[Quality]:
+    """Add the qualities of several processes, generator by generator."""
+    return [sum(column, Quality()) for column in zip(*parts, strict=True)]

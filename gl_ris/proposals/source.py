@@ -1,0 +1,157 @@
+"""Where a run takes its proposals from: the store if they are there, else the generator, and then kept."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gl_ris.errors import UserError
+from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.record import ImageKey
+from gl_ris.proposals.store import ProposalStore, StoreKey, default_root
+
+COUNTS = ("read", "generated", "failed")
+
+log = logging.getLogger(__name__)
+
+
+class ProposalSource:
+    """Gives the proposals of images, and keeps what it had to make.
+
+    Safe to use in forked and spawned processes, as those of a `DataLoader`: each writes files of its own, and
+    all count together.
+
+    Args:
+        generator: Makes what is not stored.
+        store: Where to look and to keep, or None.
+        strict: A store that cannot be written is an error; otherwise it is told once, and the run goes on.
+    """
+
+    def __init__(
+        self, generator: ProposalGenerator, store: ProposalStore | None, strict: bool = False
+    ) -> None:
+        self.generator, self.store, self.strict = generator, store, strict
+        self._counts: Any = multiprocessing.Array("q", len(COUNTS))
+        self._writable = True
+        self._told_of_change = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images had their proposals read, generated, and attempted in vain."""
+        return dict(zip(COUNTS, self._counts[:], strict=True))
+
+    def __call__(self, image_id: int | str, image: Tensor) -> Proposals:
+        """Return the proposals of an image, uint8 ``(3, H, W)``, on its device.
+
+        What comes from the store and what comes from the generator have the same bits. An image that failed
+        before is tried again: the cause may be gone.
+
+        Raises:
+            UserError: The generator lacks something, or (if strict) the store cannot be written.
+            Exception: Whatever the generator raises; the store then has the reason.
+        """
+        if self.store is None:
+            return self._count("generated", self._generate(image_id, image, lambda error, seconds: None)[0])
+        key = ImageKey.of(image_id, image)
+        found = self.store.get(key)
+        if found is not None:
+            return self._count("read", found.to(image.device))
+        self._tell_of_change(key)
+        proposals, seconds = self._generate(
+            image_id, image, lambda *failure: self._keep_failure(key, *failure)
+        )
+        self._keep(lambda store: store.put(key, proposals, seconds))
+        return self._count("generated", proposals)
+
+    def _generate(
+        self, image_id: int | str, image: Tensor, on_failure: Callable[[Exception, float], None]
+    ) -> tuple[Proposals, float]:
+        start = time.perf_counter()
+        try:
+            made = self.generator.for_image(image_id, image)
+        except UserError:
+            raise
+        except Exception as error:
+            on_failure(error, time.perf_counter() - start)
+            self._count("failed", None)
+            raise
+        # As a store keeps them.
+        proposals = Proposals(made.masks, made.boxes.float(), made.scores.float()).to(image.device)
+        return proposals, time.perf_counter() - start
+
+    def _keep_failure(self, key: ImageKey, error: Exception, seconds: float) -> None:
+        reason = f"{type(error).__name__}: {str(error)[:200]}".strip()
+        self._keep(lambda store: store.put_failure(key, reason, seconds))
+
+    def _keep(self, work: Callable[[ProposalStore], None]) -> None:
+        if self.store is None or not self._writable:
+            return
+        try:
+            work(self.store)
+        except OSError as error:
+            message = f"Proposals cannot be stored in '{self.store.folder}' ({error.strerror or error})"
+            if self.strict:
+                raise UserError(f"{message}; name another folder by store=FOLDER.") from error
+            self._writable = False
+            log.warning("%s; the run goes on without storing them.", message)
+
+    def _tell_of_change(self, key: ImageKey) -> None:
+        if self.store is not None and key.image_id in self.store.image_ids and not self._told_of_change:
+            self._told_of_change = True
+            log.warning(
+                "Image %s is not as it was when its proposals were stored in '%s' (other pixels, or a "
+                "damaged record): they are made anew. There may be more of its kind.",
+                key.image_id,
+                self.store.folder,
+            )
+
+    def _count(self, what: str, value: Any) -> Any:
+        with self._counts.get_lock():
+            self._counts[COUNTS.index(what)] += 1
+        return value
+
+
+def open_source(
+    generator: ProposalGenerator, store: bool | str | Path | None, data: Any, strict: bool = False
+) -> ProposalSource:
+    """Make the source of a run.
+
+    Args:
+        generator: Makes what is not stored.
+        store: True for the usual place (`gl_ris.proposals.store.default_root`), a folder, or False or None.
+        data: The data module; without the names of a data set and its split, nothing is stored.
+        strict: See `ProposalSource`.
+
+    Raises:
+        UserError: The store is damaged.
+    """
+    names: list[Any] = [getattr(data, name, None) for name in ("dataset_name", "partition", "split")]
+    if not (generator.stored and store and names[0] and names[2]):
+        return ProposalSource(generator, None)
+    root = default_root() if store is True else Path(store).expanduser()
+    key = StoreKey.of(generator, *names)
+    return ProposalSource(generator, ProposalStore(root, key, generator.league), strict)
+
+
+def tell_stored(source: ProposalSource, image_ids: set[int | str]) -> str:
+    """Say in a line how much of a split is stored, and where the rest will be.
+
+    Example:
+        >>> from gl_ris.proposals import Felzenszwalb
+        >>> tell_stored(ProposalSource(Felzenszwalb(), None), {1, 2})
+        'proposals: not stored, generating those of 2 images (felzenszwalb)'
+    """
+    total = f"{len(image_ids):,}"
+    if source.store is None:
+        return f"proposals: not stored, generating those of {total} images ({source.generator.name})"
+    known = len(image_ids & source.store.image_ids)
+    if known == len(image_ids):
+        return f"proposals: all {total} images stored in {source.store.folder}"
+    stored, rest = (f"{known:,}", "the rest") if known else ("none", "them")
+    return f"proposals: {stored} of {total} images stored, generating {rest} into {source.store.folder}"
