@@ -7,12 +7,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import yaml
+
 from gl_ris.errors import unknown_name
 
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*\+?=")
 _NAME = re.compile(r"--(?P<name>[\w.]+?)(?P<rest>\+?=.*|)", re.DOTALL)
 # What cannot be the name of a ready-made setting: class paths, files, YAML values.
 _NATIVE = re.compile(r".*[./{\[:]|null$|None$", re.DOTALL)
+# jsonargparse hands settings of the same name on from one class to the next, but those of one generator of
+# proposals mean something else in another.
+ANEW = "model.proposals"
 _FLAGS = {"--help", "--help_all", "--print_config"}
 
 
@@ -46,11 +51,12 @@ def normalise(
         ['--data.limit=20', '--model.alpha=0.5']
     """
     rewritten: list[str] = []
-    settings: list[tuple[int, str]] = []
+    settings: list[tuple[int, list[str]]] = []
     options: list[str] = []
 
     def settle() -> None:
-        rewritten.extend(token for _, token in sorted(settings, key=lambda item: item[0]))
+        for _, tokens in sorted(settings, key=lambda item: item[0]):
+            rewritten.extend(tokens)
         rewritten.extend(options)
         settings.clear()
         options.clear()
@@ -62,7 +68,8 @@ def normalise(
         if name in groups and rest.startswith("=") and not _NATIVE.match(value):
             known = classes(shorthand.get(name, name))
             if value in groups[name]:
-                settings.append((list(groups).index(name), f"--config={folder / name / value}.yaml"))
+                file = folder / name / f"{value}.yaml"
+                settings.append((list(groups).index(name), [*_made_anew(file), f"--config={file}"]))
                 continue
             if value not in known:
                 raise unknown_name(name, value, [*groups[name], *known])
@@ -70,9 +77,19 @@ def normalise(
             settle()
             rewritten.append(token)
         else:
-            options.append(f"--{_full_name(name, shorthand)}{rest}" if matched else token)
+            full = _full_name(name, shorthand)
+            options.extend([f"--{full}=null"] if full == ANEW and value not in ("", "null", "None") else [])
+            options.append(f"--{full}{rest}" if matched else token)
     settle()
     return rewritten
+
+
+def _made_anew(file: Path) -> list[str]:
+    """Return the argument that clears what a file of ready-made settings makes anew."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    for key in ANEW.split("."):
+        content = content.get(key) if isinstance(content, dict) else None
+    return [f"--{ANEW}=null"] if content else []
 
 
 def _joined(args: Sequence[str]) -> Iterator[str]:

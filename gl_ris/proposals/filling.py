@@ -69,8 +69,8 @@ class StoreFiller(LightningModule):
         """Check that there is a generator and a store.
 
         Raises:
-            UserError: There is none, it needs no store, the data make proposals themselves, or there are fewer images than
-                processes.
+            UserError: There is none or it needs no store, the data make proposals, or there are fewer images
+                than processes.
         """
         data.check_world_size(trainer.world_size)
         if self.proposals is None or not self.store or data.proposals is not None:

@@ -166,15 +166,25 @@ def test_settings_leave_out_where_the_run_writes(parse: Parse, tmp_path: Path) -
 @pytest.mark.parametrize(
     "setting", [f"{kind}={name}" for kind, names in zero_shot.COMMAND.settings().items() for name in names]
 )
-def test_every_ready_made_setting_can_be_made_and_names_its_command(setting: str, parse: Parse) -> None:
+def test_every_ready_made_setting_can_be_made_and_names_its_command(
+    setting: str, parse: Parse, tmp_path: Path
+) -> None:
     kind, _, name = setting.partition("=")
     first = (CONFIGS / kind / f"{name}.yaml").read_text().splitlines()[0]
-    assert first == f"# {zero_shot.COMMAND.program} {setting}"
+    assert f"{first} ".startswith(f"# {zero_shot.COMMAND.program} {setting} ")
+    if "class_path: gl_ris.proposals.SAM" in (CONFIGS / kind / f"{name}.yaml").read_text():
+        return  # asks the hub; tests/gl_ris/test_sam.py makes SAMs of folders
     if setting == "proposals=cutler" and importlib.util.find_spec("detectron2") is None:
         with pytest.raises(UserError, match="CutLER needs detectron2, which is not installed"):
             parse(setting)
         return
-    assert parse(setting).model is not None
+    (tmp_path / "masks.json").write_text("[]")
+    # the paper's data sets ask for the paper's weights, and a file of masks is the user's own
+    more = {
+        "data": ["proposals=felzenszwalb"],
+        "proposals=coco_results": [f"proposals.path={tmp_path}/masks.json"],
+    }
+    assert parse(setting, *more.get(setting, more.get(kind, []))).model is not None
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,17 @@ def test_a_data_set_of_the_paper_comes_with_the_settings_of_the_paper(name: str,
     assert (variant.masked_blocks, variant.model) == (3, ("ViT-B-32-quickgelu", "openai", "fp32"))
 
 
+@pytest.mark.parametrize("chosen", ["proposals=freesolo", "model.proposals=gl_ris.proposals.FreeSOLO"])
+def test_generators_hand_nothing_on_to_each_other(chosen: str) -> None:
+    def settings(*arguments: str) -> dict[str, Any]:
+        cli = ExperimentCLI(ZERO_SHOT, ZeroShotRIS, RISDataModule, args=list(arguments))
+        return dict(cli.config.model.proposals.init_args)
+
+    assert settings()["max_count"] == 20  # Felzenszwalb's, the default
+    assert settings(chosen)["max_count"] == 100
+    assert settings(chosen, "proposals.max_count=7")["max_count"] == 7
+
+
 @pytest.mark.parametrize("name", [*PAPER, "phrasecut"])
 def test_a_data_set_of_the_paper_wants_the_proposals_of_the_paper(name: str, tmp_path: Path) -> None:
     own = yaml.safe_load((CONFIGS / "data" / f"{name}.yaml").read_text(encoding="utf-8"))

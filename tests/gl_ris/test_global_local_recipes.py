@@ -157,7 +157,7 @@ def test_published_on_the_papers_towers(name: str, image: Tensor, masks: Tensor)
 SCORING_FIELDS = [
     field.name
     for field in dataclasses.fields(Recipe)
-    if field.name not in ("skip_images_without_proposals", "target_overlap")
+    if field.name not in ("skip_images_without_proposals", "target_overlap", "unseen")
 ]
 
 
