@@ -111,7 +111,7 @@ class Felzenszwalb(ProposalGenerator):
         labels = self._segment(pixels)
         members, scores = self._candidates(labels, pixels)
         grid = np.ix_(_nearest(height, labels.shape[0]), _nearest(width, labels.shape[1]))
-        masks = torch.from_numpy(members[:, labels[grid]])
+        masks = torch.from_numpy(np.ascontiguousarray(members[:, labels[grid]]))
         return Proposals.from_masks(masks.to(image.device), torch.from_numpy(scores))
 
     def _segment(self, pixels: np.ndarray) -> np.ndarray:

@@ -81,8 +81,10 @@ class ProposalSource:
             on_failure(error, time.perf_counter() - start)
             self._count("failed", None)
             raise
-        # As a store keeps them.
-        proposals = Proposals(made.masks, made.boxes.float(), made.scores.float()).to(image.device)
+        # As a store keeps them; the layout in memory, too, bears on the last bits of a sum over pixels.
+        proposals = Proposals(made.masks.contiguous(), made.boxes.float(), made.scores.float()).to(
+            image.device
+        )
         return proposals, time.perf_counter() - start
 
     def _keep_failure(self, key: ImageKey, error: Exception, seconds: float) -> None:

@@ -118,13 +118,14 @@ def test_the_document_of_a_filled_store_adds_up(run_here: Run, tmp_path: Path) -
 
 def test_failed_images_are_recorded_with_the_reason(run_here: Run, tmp_path: Path) -> None:
     picky = f"proposals={__name__}.Picky"
-    code, output, _ = run_here("proposals", picky, f"run_dir={tmp_path / 'fill'}")
+    settings = [picky, "proposals.scale=20", "proposals.min_area=30"]
+    code, output, _ = run_here("proposals", *settings, f"run_dir={tmp_path / 'fill'}")
     assert code == 0
     found = document(tmp_path / "fill", "proposals.json")
     assert found["images"] == {"stored before": 0, "generated": 4, "failed": 1, "unusable": 0}
     assert found["failures"] == {"RuntimeError: not a square": 1}
     assert "RuntimeError: not a square: 1" in output
-    assert run_here("zero_shot", picky, f"run_dir={tmp_path / 'run'}")[0] == 0
+    assert run_here("zero_shot", *settings, f"run_dir={tmp_path / 'run'}")[0] == 0
     assert counts(tmp_path / "run") == [4, 0, 1]
     assert document(tmp_path / "run")["failures"] == {"proposals: RuntimeError: not a square": 9}
 
@@ -142,7 +143,7 @@ def test_proposals_of_the_data_are_stored_too(workers: int, run_here: Run, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["proposals=ground_truth"], "name a generator"),
+        (["data.proposals=ground_truth"], "name a generator"),
         (["store=false"], "leave model.store at true"),
         (["trainer.devices=9"], "5 images cannot be spread over 9 processes"),
         (["store=/proc/none"], "cannot be stored in '/proc/none"),
