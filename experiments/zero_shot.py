@@ -25,10 +25,14 @@ COMMAND = Command(
             "limit=20 model.clip=refshapes-vit --run_dir=/tmp/try",
             "twenty images, the ViT, a folder of one's own",
         ),
+        (
+            "data=refcoco split=testA row=cropping-rn",
+            "a figure of the paper's Table 1, from its data and weights",
+        ),
         ("--trainer.devices=2", "two processes (or GPUs); the figures stay the same bit for bit"),
     ),
     shorthand={**SHORTHAND, "methods": "model.methods", "precision": "model.precision"},
-    groups=("data", "proposals"),
+    groups=("data", "proposals", "row"),
     explained=(
         ("model", "gl_ris/zero_shot.py", "ZeroShotRIS"),
         ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),

@@ -101,6 +101,22 @@ def test_a_data_set_of_the_paper_wants_the_proposals_of_the_paper(name: str, tmp
         ExperimentCLI(ZERO_SHOT, ZeroShotRIS, RISDataModule, args=[f"data={name}", missing])
 
 
+def test_every_row_of_table_1_is_one_command() -> None:
+    table = yaml.safe_load((CONFIGS / "tables" / "1.yaml").read_text(encoding="utf-8"))
+    wanted = {(row["method"], row["encoder"]) for row in table["rows"] if "encoder" in row}
+    clips = {"rn": "RN50-quickgelu", "vit": "ViT-B-32-quickgelu"}
+    found = set()
+    for file in (CONFIGS / "row").glob("*.yaml"):
+        cli = parse(ZERO_SHOT, ZeroShotRIS, *header(file))
+        (variant,) = cli.model.variants
+        method, _, encoder = file.stem.replace("-", "_").rpartition("_")
+        assert variant.model[:2] == (clips[encoder], "openai")
+        assert cli.config.model.methods == [method]
+        assert cli.model.recipe == Recipe.named("published")
+        found.add((method, encoder))
+    assert found == wanted
+
+
 def test_the_rows_with_the_other_encoder_are_one_option_away() -> None:
     others = "methods=[global_local,cropping,score_map,grad_cam]"
     cli = parse(ZERO_SHOT, ZeroShotRIS, "data=refcoco", "clip=RN50-quickgelu", others)

@@ -108,7 +108,7 @@ def test_help_of_a_bare_command() -> None:
 
 def test_groups_are_the_files_in_the_configuration_folder() -> None:
     settings = COMMAND.settings()
-    assert list(settings) == ["data", "proposals"]
+    assert list(settings) == ["data", "proposals", "row"]
     for kind, names in settings.items():
         assert names == sorted(path.stem for path in (CONFIGS / kind).iterdir())
     assert {"refshapes", "refshapes+", "refshapesg"} <= set(settings["data"])
