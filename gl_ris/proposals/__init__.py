@@ -6,10 +6,12 @@ from gl_ris.errors import unknown_name
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.felzenszwalb import Felzenszwalb
 from gl_ris.proposals.post import PostProcessing
+from gl_ris.proposals.slic import SLIC
 from gl_ris.proposals.store import ProposalStore
 
 __all__ = [
     "GENERATORS",
+    "SLIC",
     "Felzenszwalb",
     "PostProcessing",
     "ProposalGenerator",
@@ -18,7 +20,7 @@ __all__ = [
     "find_generator",
 ]
 
-GENERATORS: dict[str, type[ProposalGenerator]] = {Felzenszwalb.name: Felzenszwalb}
+GENERATORS: dict[str, type[ProposalGenerator]] = {cls.name: cls for cls in (Felzenszwalb, SLIC)}
 """Generators by name."""
 
 
