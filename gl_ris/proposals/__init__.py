@@ -13,11 +13,13 @@ from gl_ris.proposals.felzenszwalb import Felzenszwalb
 from gl_ris.proposals.freesolo import FreeSOLO
 from gl_ris.proposals.post import PostProcessing
 from gl_ris.proposals.sam import SAM
+from gl_ris.proposals.slic import SLIC
 from gl_ris.proposals.store import ProposalStore
 
 __all__ = [
     "GENERATORS",
     "SAM",
+    "SLIC",
     "COCOResults",
     "CutLER",
     "Detectron2",
@@ -33,6 +35,7 @@ __all__ = [
 
 GENERATORS: dict[str, type[ProposalGenerator]] = {
     Felzenszwalb.name: Felzenszwalb,
+    SLIC.name: SLIC,
     FreeSOLO.name: FreeSOLO,
     CutLER.name: CutLER,
     SAM.name: SAM,

@@ -1,4 +1,4 @@
-"""Measure what settings of the Felzenszwalb proposals make possible on RefShapes."""
+"""Measure what settings of an unsupervised generator make possible on RefShapes."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datamodules import Scene
     from gl_ris.proposals import ProposalGenerator
 
-# The grid behind the defaults of `Felzenszwalb`: 30 settings. The defaults have not the highest bound: parts
-# within their wholes (max_overlap 1) raise it, but then one proposal in three is no object.
-GRID: dict[str, list[float]] = {
-    "scale": [1500, 3000, 6000, 12000, 24000],
-    "sigma": [0.3, 0.45, 0.6],
-    "max_overlap": [0.8, 1.0],
+# The grids behind the defaults. Those of `Felzenszwalb` have not its highest bound: parts within their wholes
+# (max_overlap 1) raise it, but then one proposal in three is no object.
+GRIDS: dict[str, dict[str, list[float]]] = {
+    "felzenszwalb": {
+        "scale": [1500, 3000, 6000, 12000, 24000],
+        "sigma": [0.3, 0.45, 0.6],
+        "max_overlap": [0.8, 1.0],
+    },
+    "slic": {
+        "segments": [2000, 3000, 4000],
+        "compactness": [15, 20, 25],
+        "sigma": [0.3, 0.5, 0.7],
+        "melt": [15, 25],
+    },
 }
 
 
@@ -77,29 +85,38 @@ def measure(generator: ProposalGenerator, scenes: Sequence[Scene]) -> Measured:
 
 
 def tune(
-    split: str = "train", images: int = 100, seed: int = 0, grid: dict[str, list[float]] | None = None
+    generator: str = "felzenszwalb",
+    split: str = "train",
+    images: int = 100,
+    seed: int = 0,
+    grid: dict[str, list[float]] | None = None,
 ) -> None:
     """Print the upper bound of every combination of settings, the highest overall IoU first.
 
     Args:
+        generator: felzenszwalb or slic.
         split: Split of refshapesg to measure on.
         images: Number of images, a sample of the split.
         seed: Of the sample.
-        grid: Setting of Felzenszwalb -> values to try, e.g. '{scale: [500, 1000], sigma: [0.5]}'; the grid
+        grid: Setting of the generator -> values to try, e.g. '{scale: [500, 1000], sigma: [0.5]}'; the grid
             behind the defaults if it is left out, the defaults alone if it is {}.
     """
     from tqdm import tqdm
 
     from datamodules import RefShapes
-    from gl_ris.proposals import Felzenszwalb
+    from gl_ris.errors import unknown_name
+    from gl_ris.proposals import GENERATORS
 
+    if generator not in GRIDS:
+        raise unknown_name("generator to tune", generator, GRIDS)
+    make: Any = GENERATORS[generator]
     data = RefShapes("refshapesg", split, proposals="ground_truth", limit=images, limit_seed=seed)
     data.prepare_data()
     scenes = list(data.predict_dataloader())
-    axes = GRID if grid is None else grid
+    axes = GRIDS[generator] if grid is None else grid
     combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    rows = [(c, measure(Felzenszwalb(**c), scenes)) for c in tqdm(combinations, "Measuring", unit="setting")]
-    print(f"{len(scenes)} images of refshapesg {split}")
+    rows = [(c, measure(make(**c), scenes)) for c in tqdm(combinations, "Measuring", unit="setting")]
+    print(f"{len(scenes)} images of refshapesg {split}, {generator}")
     print(" ".join(f"{name:>11}" for name in (*axes, "oIoU", "mIoU", "count", "objects %", "CPU s/image")))
     for setting, row in sorted(rows, key=lambda item: -item[1].overall):
         figures = (
