@@ -154,8 +154,10 @@ def merge_nested(proposals: Proposals, share: float) -> Proposals:
     that joined it, with the best of their scores; boxes are the tight ones where something was added.
 
     Returns:
-        Proposals, best first.
+        Proposals, best first; of equal scores the larger one.
     """
+    if not len(proposals):
+        return proposals
     areas = proposals.masks.flatten(1).sum(dim=1)
     intersections, _ = pairwise_areas(proposals.masks, proposals.masks)
     inside = (intersections >= share * areas[:, None].double()).cpu()
@@ -164,8 +166,6 @@ def merge_nested(proposals: Proposals, share: float) -> Proposals:
         whole = next((root for root in groups if inside[row, root]), row)
         groups.setdefault(whole, []).append(row)
     merged = [proposals.masks[rows].any(dim=0) for rows in groups.values()]
-    if len(merged) == len(proposals):
-        return select(proposals, best_first(proposals.scores))
     scores = torch.stack([proposals.scores[rows].max() for rows in groups.values()])
     united = Proposals.from_masks(torch.stack(merged), scores)
     grown = united.masks.flatten(1).sum(dim=1) > areas[list(groups)]

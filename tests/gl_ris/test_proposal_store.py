@@ -229,7 +229,7 @@ def test_a_store_killed_at_random_moments_ends_up_as_one_left_in_peace(tmp_path:
     rng, killed, stored = random.Random(3), 0, 0
     for _ in range(100):
         children = [start_filling(tmp_path, share) for share in shares]
-        time.sleep(rng.uniform(0.02, 0.12))
+        time.sleep(rng.uniform(0.001, 0.006))  # shorter than the work, however idle the machine
         for child in children:
             os.kill(child, signal.SIGKILL)
             killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
@@ -238,7 +238,7 @@ def test_a_store_killed_at_random_moments_ends_up_as_one_left_in_peace(tmp_path:
         stored = len(found)
         if stored == len(made):
             break
-    assert killed >= 10
+    assert killed >= 4
     assert os.waitpid(start_filling(tmp_path, made), 0)[1] == 0
     store = ProposalStore(tmp_path, KEY)
     assert store.image_ids == set(made)
