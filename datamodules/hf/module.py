@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datamodules.base import GROUND_TRUTH, ImageReader, RISDataModule
+from datamodules.base import GROUND_TRUTH, RISDataModule
 from datamodules.hf.forms import Form, check_form, form_of
 from datamodules.hf.hub import Repository
 from datamodules.hf.parquet import ParquetImages, Place, parquet_library, read_rows
 from datamodules.hf.rows import merge
 from datamodules.records import ImageRecord, Key
+from datamodules.scene_dataset import ImageReader
 from gl_ris.errors import UserError
 
 

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.base import ImageReader, RISDataModule
+from datamodules.base import RISDataModule
 from datamodules.checks import KEY, require_fields
 from datamodules.hf.forms import ROWS
 from datamodules.hf.hub import Repository
@@ -19,6 +19,7 @@ from datamodules.hf.module import HubData
 from datamodules.hf.rows import read_image_info, read_ref
 from datamodules.records import ImageRecord, sort_key
 from datamodules.refcoco import RefCOCO
+from datamodules.scene_dataset import ImageReader
 from gl_ris.errors import unknown_name
 from gl_ris.proposals.base import ProposalGenerator
 

@@ -45,7 +45,9 @@ def read_weights(path: str | Path, what: str) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        # torch answers to text with a bare key
+        told = "" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
+        reason = told or "it is no file of torch.save"
         raise UserError(
             f"{what}: the weights {path} cannot be read ({reason}); the file must be complete and hold "
             "tensors alone, as torch.save({'model': state_dict}, FILE) writes them."

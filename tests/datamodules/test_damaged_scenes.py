@@ -7,31 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
-from datamodules import PhraseCut, RefCOCO, Scene
-from gl_ris.proposals import ProposalGenerator, Proposals
-
-
-def many(root: Path, **options: Any) -> RefCOCO:
-    return RefCOCO(root, "many", "toy", "val", **options)
-
-
-def scenes(data: RefCOCO | PhraseCut) -> list[Scene]:
-    return list(data.predict_dataloader())
-
-
-class LeftHalf(ProposalGenerator):
-    name = "left half"
-
-    def settings(self) -> dict[str, Any]:
-        return {}
-
-    def __call__(self, image: Tensor) -> Proposals:
-        mask = torch.zeros(image.shape[1:], dtype=torch.bool)
-        mask[:, : image.shape[2] // 2] = True
-        return Proposals.from_masks(mask[None])
+from datamodules import RefCOCO
+from toy_images import LeftHalf, many, scenes
 
 
 @pytest.mark.parametrize(

@@ -12,29 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules import PhraseCut, RefCOCO, Scene, indexing, instances, refer
+from datamodules import PhraseCut, RefCOCO, indexing, instances, refer
 from gl_ris.errors import UserError
-from gl_ris.proposals import Felzenszwalb, ProposalGenerator, Proposals
-
-
-def many(root: Path, **options: Any) -> RefCOCO:
-    return RefCOCO(root, "many", "toy", "val", **options)
-
-
-def scenes(data: RefCOCO | PhraseCut) -> list[Scene]:
-    return list(data.predict_dataloader())
-
-
-class LeftHalf(ProposalGenerator):
-    name = "left half"
-
-    def settings(self) -> dict[str, Any]:
-        return {}
-
-    def __call__(self, image: Tensor) -> Proposals:
-        mask = torch.zeros(image.shape[1:], dtype=torch.bool)
-        mask[:, : image.shape[2] // 2] = True
-        return Proposals.from_masks(mask[None])
+from gl_ris.proposals import Felzenszwalb, Proposals
+from toy_images import LeftHalf, many, scenes
 
 
 def test_a_scene_holds_all_that_is_asked_of_its_image(refcoco_root: Path) -> None:

@@ -15,8 +15,8 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from datamodules.base import SceneDataset, read_from_folder
 from datamodules.phrasecut import PhraseCut
+from datamodules.scene_dataset import SceneDataset, read_from_folder
 from gl_ris.errors import UserError
 
 

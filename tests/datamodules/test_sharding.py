@@ -7,34 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
-from torch import Tensor
 
-from datamodules import PhraseCut, RefCOCO, Scene
+from datamodules import Scene
 from gl_ris.errors import UserError
-from gl_ris.proposals import ProposalGenerator, Proposals
-
-
-def many(root: Path, **options: Any) -> RefCOCO:
-    return RefCOCO(root, "many", "toy", "val", **options)
-
-
-def scenes(data: RefCOCO | PhraseCut) -> list[Scene]:
-    return list(data.predict_dataloader())
-
-
-class LeftHalf(ProposalGenerator):
-    name = "left half"
-
-    def settings(self) -> dict[str, Any]:
-        return {}
-
-    def __call__(self, image: Tensor) -> Proposals:
-        mask = torch.zeros(image.shape[1:], dtype=torch.bool)
-        mask[:, : image.shape[2] // 2] = True
-        return Proposals.from_masks(mask[None])
+from toy_images import LeftHalf, many
 
 
 @pytest.mark.parametrize(("world_size", "fine"), [(1, True), (7, True), (8, False)])

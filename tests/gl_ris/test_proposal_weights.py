@@ -44,9 +44,10 @@ def save_part(path: Path) -> None:
         ("w.pth", save_part, r"X: the weights .*w\.pth cannot be read"),
         ("w.pth", lambda path: path.write_bytes(b""), r"cannot be read"),
         ("w.pth", lambda path: path.write_text("<html>404</html>"), r"cannot be read"),
+        ("w.pth", lambda path: path.write_text("junk\n"), r"cannot be read \(it is no file of torch\.save\)"),
         ("w.pkl", lambda path: path.write_bytes(pickle.dumps({"model": {}})), r"could run code.*torch\.save"),
     ],
-    ids=["missing", "folder", "program", "cut-off", "empty", "web-page", "pickle"],
+    ids=["missing", "folder", "program", "cut-off", "empty", "web-page", "text", "pickle"],
 )
 def test_a_file_that_is_no_data_is_refused(name: str, write: Any, message: str, tmp_path: Path) -> None:
     write(tmp_path / name)
