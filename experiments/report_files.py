@@ -171,9 +171,9 @@ def draw_curves(path: Path, rows: Sequence[Measured], title: str) -> None:
         panel.grid(visible=True, alpha=0.3)
     panels[0].set_ylabel("recall of objects (%)")
     handles, names = panels[0].get_legend_handles_labels()
-    picture.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)), frameon=False)
+    picture.legend(handles, names, loc="outside lower center", ncols=1, frameon=False)
     with atomic_file(path) as file:
-        picture.savefig(file, format="png")
+        picture.savefig(file, format="png", bbox_inches="tight")
 
 
 def _write(path: Path, text: str) -> None:
