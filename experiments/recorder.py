@@ -80,10 +80,14 @@ class Recorder(Callback):
             written = sum(1 for _ in file)
         if written != expected:
             raise EvaluationError(f"{predictions} has {written:,} records, expected are {expected:,}.")
-        document = describe(module, data, self.experiment, self.settings)
+        document = describe(module, data, self.experiment, self.settings) | self.more()
         write_table_csv(self.path / "table.csv", document)
         (self.path / "table.txt").write_text(format_table(document) + "\n", encoding="utf-8")
         write_json(self.path / "results.json", document)
+
+    def more(self) -> dict[str, Any]:
+        """Return what a subclass adds to the result document."""
+        return {}
 
 
 def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any]) -> dict[str, Any]:
