@@ -16,7 +16,7 @@ _NAME = re.compile(r"--(?P<name>[\w.]+?)(?P<rest>\+?=.*|)", re.DOTALL)
 # What cannot be the name of a ready-made setting: class paths, files, YAML values.
 _NATIVE = re.compile(r".*[./{\[:]|null$|None$", re.DOTALL)
 # jsonargparse hands settings of the same name on from one class to the next, but those of one generator of
-# proposals mean something else in another.
+# proposals mean something else in another. So it is cleared before another is chosen.
 ANEW = "model.proposals"
 _FLAGS = {"--help", "--help_all", "--print_config"}
 
@@ -75,7 +75,7 @@ def normalise(
                 raise unknown_name(name, value, [*groups[name], *known])
         if token.startswith("--config="):
             settle()
-            rewritten.append(token)
+            rewritten.extend([*_made_anew(Path(value)), token])
         else:
             full = _full_name(name, shorthand)
             options.extend([f"--{full}=null"] if full == ANEW and value not in ("", "null", "None") else [])
@@ -85,11 +85,15 @@ def normalise(
 
 
 def _made_anew(file: Path) -> list[str]:
-    """Return the argument that clears what a file of ready-made settings makes anew."""
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    """Return the argument that clears what a file of settings makes anew, if it names a class for it."""
+    try:
+        content = yaml.safe_load(file.expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError):
+        return []  # whoever reads its options says what is wrong
     for key in ANEW.split("."):
         content = content.get(key) if isinstance(content, dict) else None
-    return [f"--{ANEW}=null"] if content else []
+    chooses = "class_path" in content if isinstance(content, dict) else bool(content)
+    return [f"--{ANEW}=null"] if chooses else []
 
 
 def _joined(args: Sequence[str]) -> Iterator[str]:
