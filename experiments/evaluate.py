@@ -50,7 +50,9 @@ def evaluate(cli: ExperimentCLI) -> Path | None:
     return carry_out(cli, Recorder, report)
 
 
-def carry_out(cli: ExperimentCLI, recorder: RecorderClass, report: Callable[[Path], None]) -> Path | None:
+def carry_out(
+    cli: ExperimentCLI, recorder: RecorderClass | None, report: Callable[[Path], None]
+) -> Path | None:
     """Run, report, and hand the run over to wandb.
 
     Args:
