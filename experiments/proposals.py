@@ -26,6 +26,7 @@ COMMAND = Command(
             "proposals=felzenszwalb proposals.scale=6000 limit=20",
             "another generator or other settings, another store; twenty images",
         ),
+        ("--model.proposals.help=SAM", "what can be set of a generator, here of SAM"),
         ("--trainer.devices=2", "on two processes (or GPUs)"),
         ("store=/data/proposals", "in a folder of one's own; give the same to the other commands"),
         ("report data=refshapes+ split=testA", "how good everything is that is stored for a split"),
@@ -39,6 +40,7 @@ COMMAND = Command(
     groups=("data", "proposals"),
     explained=(
         ("model", "gl_ris/proposals/filling.py", "StoreFiller"),
+        ("model.proposals", "gl_ris/proposals/slic.py", "SLIC"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),
 )
