@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from experiments import wandb_log
-from experiments.wandb_log import log_run, resolve_mode, summary_of, table_of
+from experiments.wandb_content import summary_of, table_of
+from experiments.wandb_log import log_run, resolve_mode
 
 DOCUMENT = {
     "experiment": "zero_shot",
@@ -206,4 +207,4 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
         check=False,
     )
     assert answer.returncode == 2
-    assert "has no results.json" in answer.stderr
+    assert "has none of results.json, sweep.json, report.json" in answer.stderr
