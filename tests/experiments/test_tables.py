@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from experiments import tables
+from experiments.child_runs import first_difference
 from experiments.command import CONFIGS
 from experiments.paper import paper_table
-from experiments.table_runs import first_difference, wait_for
+from experiments.processes import wait_for
 from experiments.table_settings import TableSettings
 from gl_ris.errors import UserError
 from gl_ris.scorers import available_scorers
@@ -147,7 +148,7 @@ def test_a_printed_configuration_means_the_same(
         (["OWN", "data=[refshape]"], "Unknown data 'refshape'. Did you mean 'refshapes'?"),
         (["OWN", "data=[]"], "data=[] must name one data set or more."),
         (["OWN", "data=[{dataset: toy}]"], "lacks class_path"),
-        (["OWN", "data=[refshapes,refshapes]"], "The table has refshapes val twice"),
+        (["OWN", "data=[refshapes,refshapes]"], "refshapes val is there twice"),
         (["OWN", "splits=[vall]"], "Unknown split of RefShapes 'vall'. Did you mean 'val'?"),
         (["OWN", "splits={refshape: [val]}"], "Unknown data set in splits 'refshape'"),
         (["OWN", "alphas.refcocoo=1"], "Unknown data set in alphas 'refcocoo'"),
@@ -174,7 +175,7 @@ def test_a_printed_configuration_means_the_same(
             ["OWN", "data=refshapes", "limit=1", "trainer.devices=2"],
             "1 images cannot be spread over 2 processes",
         ),
-        (["OWN", "run_dir=used"], "The run folder 'used' holds something else than a table"),
+        (["OWN", "run_dir=used"], "The run folder 'used' holds something else than what"),
         (["OWN", "run_dir=used/file"], "is a file"),
     ],
 )
@@ -214,7 +215,7 @@ def test_what_ends_a_table_ends_its_run_with_all_processes(
     number: int, raised: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run and its child both ignore SIGINT, as a hanging run would."""
-    monkeypatch.setattr("experiments.table_runs.PATIENCE", 0.3)
+    monkeypatch.setattr("experiments.processes.PATIENCE", 0.3)
     child = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
     script = (
         "import os, pathlib, signal, subprocess, sys, time\n"
