@@ -51,6 +51,18 @@ def _cells_of(name: str) -> str:
     return "zero_shot" if name.partition(".")[0] in _TO_ZERO_SHOT else "supervised"
 
 
+def check_sweep(jobs: int, methods: Sequence[str]) -> None:
+    """Check what all sweeps have.
+
+    Raises:
+        UserError: There is no job, or no zero-shot method.
+    """
+    if jobs < 1:
+        raise UserError(f"jobs={jobs} must be 1 or more.")
+    if not methods:
+        raise UserError("methods=[] must name one zero-shot method or more, e.g. methods=[global_local].")
+
+
 def check_options(options: Iterable[str], reserved: dict[str, str]) -> None:
     """Check that options for cells are not those that the sweep sets for each of them.
 

@@ -17,7 +17,7 @@ COMMAND = Command(
         "training wins. Every model, k and seed is a cell: a run of experiments.supervised in a folder; "
         "finished cells are kept, and table, CSV and figure are written anew after each. Options that "
         "are not named here go to the cells: training.*, trainer.*, model.* to the supervised ones, "
-        "proposals, recipe, clip, alpha, beta and store to the zero-shot run, data.* and limit to all."
+        "proposals, clip, alpha, beta and store to the zero-shot run, recipe, data.* and limit to all."
     ),
     examples=(
         ("k=64", "LAVT and CRIS on 64 refs of each class, beside Global-Local, on RefShapesg val"),

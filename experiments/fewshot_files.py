@@ -23,7 +23,7 @@ def write_all(folder: Path, found: Found, settings: Mapping[str, Any]) -> dict[s
     made = document(found, settings)
     with atomic_file(folder / CSV) as file:
         file.write(comma_separated(curve_rows(made["few_shot"])).encode())
-    draw(folder / FIGURE, made["few_shot"], heading("Few-shot comparison", made))
+    draw(folder / FIGURE, made["few_shot"], heading("Few-shot comparison", made, made["few_shot"]["limit"]))
     write_json(folder / RESULTS, made)
     return made
 
@@ -62,7 +62,7 @@ def report(made: Mapping[str, Any]) -> str:
         for method, figures in few_shot["zero_shot"].items()
     ]
     rows += [_line(row) for row in few_shot["rows"]]
-    parts = [f"# {heading('Few-shot comparison', made)}", grid(head, rows, left=1)]
+    parts = [f"# {heading('Few-shot comparison', made, few_shot['limit'])}", grid(head, rows, left=1)]
     parts.append("\n".join(f"* {note}" for note in notes(made)))
     return "\n\n".join(part for part in parts if part)
 

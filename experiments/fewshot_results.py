@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.crossing import Point, find_crossing, sentence
 from experiments.fewshot_settings import ZERO_SHOT_CELL, Shot
-from experiments.merged_results import check_same_test, merged
+from experiments.merged_results import check_same_test, limit_of, merged
 from gl_ris.errors import UserError
 
 FIGURES = ("oIoU", "mIoU")
@@ -58,6 +58,7 @@ def few_shot(found: Found) -> dict[str, Any]:
     rows = rows_of(found)
     return {
         "cells": len(found.shots) + 1,
+        "limit": limit_of(next(iter(found.results.values()))),
         "finished": len(found.results),
         "classes": len(found.available) or None,
         "zero_shot": {name: {key: row[key] for key in FIGURES} for name, row in found.zero_shot.items()},
@@ -87,7 +88,6 @@ def _row(shots: Sequence[Shot], planned: int, found: Found) -> dict[str, Any]:
     return {
         "model": first["model"],
         "baseline": shots[0].baseline,
-        "title": next(iter(cells[0]["methods"])),
         "k": k,
         "refs_per_class": per_class,
         "n_refs": first["n_refs"],
@@ -104,14 +104,27 @@ def _row(shots: Sequence[Shot], planned: int, found: Found) -> dict[str, Any]:
 
 
 def _told_apart(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add the name of the baseline to models of the same name, e.g. both of lavt and lavt-tiny."""
-    names = {(row["model"], row["baseline"]) for row in rows}
-    for row in rows:
-        if sum(model == row["model"] for model, _ in names) > 1:
-            row["title"] = row["title"].replace(row["model"], f"{row['model']} ({row['baseline']})", 1)
-    for row in rows:
-        row["model"] = row["title"].rpartition(" k=")[0] or row["model"]
-    return rows
+    """Add the name of the baseline to models of the same name, e.g. to those of lavt and lavt-tiny."""
+    names = unique_names({row["baseline"]: row["model"] for row in rows})
+    return [
+        {**row, "model": name, "title": f"{name} k={row['k']}"}
+        for row in rows
+        if (name := names[row["baseline"]])
+    ]
+
+
+def unique_names(models: Mapping[str, str]) -> dict[str, str]:
+    """Return a name of its own for each baseline.
+
+    Args:
+        models: Names of the models by baseline.
+
+    Example:
+        >>> unique_names({"lavt": "LAVT", "lavt-tiny": "LAVT", "cris": "CRIS"})
+        {'lavt': 'LAVT (lavt)', 'lavt-tiny': 'LAVT (lavt-tiny)', 'cris': 'CRIS'}
+    """
+    taken = list(models.values())
+    return {key: f"{name} ({key})" if taken.count(name) > 1 else name for key, name in models.items()}
 
 
 def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from experiments.baselines import baselines_for
-from experiments.cell_options import check_options
+from experiments.cell_options import check_options, check_sweep
 from experiments.child_runs import Cell
-from experiments.programs import SUPERVISED
+from experiments.programs import SUPERVISED, ZERO_SHOT
 from experiments.table_settings import name_of_data
 from gl_ris.errors import UserError
 
@@ -116,17 +116,15 @@ class FewShotSettings:
         Raises:
             UserError: A setting is wrong or out of place.
         """
-        if self.jobs < 1:
-            raise UserError(f"jobs={self.jobs} must be 1 or more.")
-        if not self.methods:
-            raise UserError("methods=[] must name one zero-shot method or more, e.g. methods=[global_local].")
+        check_sweep(self.jobs, self.methods)
         check_options([*self.options, *self.zero_shot, *self.supervised], _RESERVED)
         shots = self.shots()
         data = self.data if isinstance(self.data, str) else json.dumps(self.data)
         common = [f"wandb={self.wandb}", *self.options]
         line = [f"data={data}", f"data.split={self.split}", f"methods={json.dumps(self.methods)}"]
-        zero_shot = Cell("zero-shot", [*line, *common, *self.zero_shot], ZERO_SHOT_CELL, models="zero-shot")
-        return [zero_shot, *(self._cell(shot, data, common) for shot in shots)]
+        zero_shot = [*line, *common, *self.zero_shot]
+        first = Cell(ZERO_SHOT_CELL, zero_shot, ZERO_SHOT_CELL, ZERO_SHOT, models=ZERO_SHOT_CELL)
+        return [first, *(self._cell(shot, data, common) for shot in shots)]
 
     def _cell(self, shot: Shot, data: str, common: Sequence[str]) -> Cell:
         own = [f"baseline={shot.baseline}", f"data={data}", f"split={self.split}"]

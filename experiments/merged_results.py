@@ -68,19 +68,18 @@ def merged(
 
 
 def limit_of(document: Mapping[str, Any]) -> int | None:
-    """Return to how many images the evaluation was limited; None if it was not."""
-    return (document["config"].get("data", {}).get("init_args") or {}).get("limit")
+    """Return to how many images the evaluation of a cell was limited; None if it was not."""
+    return (document["config"]["data"].get("init_args") or {}).get("limit")
 
 
-def heading(what: str, document: Mapping[str, Any]) -> str:
+def heading(what: str, document: Mapping[str, Any], limit: int | None) -> str:
     """Return a title: what is shown, on which data, and what a reader must know of them.
 
     Example:
-        >>> heading("Few-shot", {"dataset": "refshapesg", "split": "val", "config": {}})
+        >>> heading("Few-shot", {"dataset": "refshapesg", "split": "val"}, None)
         'Few-shot on refshapesg val (RefShapes, synthetic scenes)'
     """
     where = f"{what} on {document['dataset']} {document['split']}"
     notes = ["RefShapes, synthetic scenes"] if document["dataset"].startswith("refshapes") else []
-    limit = limit_of(document)
     notes += [f"first {limit:,} images only"] if limit is not None else []
     return f"{where} ({'; '.join(notes)})" if notes else where
