@@ -13,7 +13,7 @@ from datamodules.cache import cache_folder
 from datamodules.rows import Rows, write_rows
 from gl_ris.files import atomic_file
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever rows mean something else than before."""
 
 SMALL = 4 << 20

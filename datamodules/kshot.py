@@ -158,15 +158,12 @@ def write_manifest(path: Path, subset: Subset) -> None:
     write_json(path, dict(subset.manifest))
 
 
-def read_manifest(path: Path, refs: Iterable[RefKey]) -> list[Key]:
-    """Read which refs a subset had.
+def read_manifest(path: Path, refs: Iterable[RefKey]) -> Subset:
+    """Bring an earlier subset back.
 
     Args:
         path: What `write_manifest` wrote.
         refs: The universe.
-
-    Returns:
-        The ids of its refs, in order.
 
     Raises:
         UserError: The file is missing or damaged, or was made from another universe of refs.
@@ -174,11 +171,14 @@ def read_manifest(path: Path, refs: Iterable[RefKey]) -> list[Key]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         ids, known, universe = (manifest[key] for key in ("ref_ids", "ref_ids_sha256", "universe_sha256"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        counts = {name: tuple(map(int, pair)) for name, pair in manifest["per_class"].items()}
+        available, taken = ({name: pair[place] for name, pair in counts.items()} for place in (0, 1))
+        lacking = manifest["k"] == "all" or int(manifest["k"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f"The manifest '{path}' cannot be read ({error}).") from error
-    present = sorted((ref.ref_id for ref in refs), key=sort_key)
-    if digest(present) != universe:
+    present = {ref.ref_id: ref for ref in refs}
+    if digest(sorted(present, key=sort_key)) != universe:
         raise UserError(f"The manifest '{path}' was made from other refs than the {len(present):,} here.")
-    if digest(ids) != known or not set(ids) <= set(present):
+    if digest(ids) != known or not set(ids) <= set(present) or not lacking:
         raise UserError(f"The manifest '{path}' is damaged: its refs are not those it was written with.")
-    return list(ids)
+    return Subset(tuple(present[ref_id] for ref_id in ids), available, taken, manifest)

@@ -154,6 +154,8 @@ class Referent:
         sent_ids: One id per sentence.
         category: Name of the category, where the file gives one.
         subsets: Names of the data set's subsets that its expressions are in.
+        ann_id: Id of the annotation that is meant, where the file gives one.
+        raw: The sentences as they were typed, before the data set cleaned them; empty where not known.
     """
 
     ref_id: Key
@@ -162,6 +164,8 @@ class Referent:
     sent_ids: tuple[Key, ...]
     category: str | None = None
     subsets: tuple[str, ...] = ()
+    ann_id: Key | None = None
+    raw: tuple[str, ...] = ()
 
     def mask(self, height: int, width: int, rule: MaskRule) -> Tensor:
         """Return the target mask, bool ``(height, width)``; see `Segmentation.mask`."""

@@ -19,7 +19,14 @@ from datamodules.files import clean_text, require_file, write_json
 from datamodules.indexing import Content, indexed
 from datamodules.instances import check_instances, find_images, open_instances, put_once, stream_instances
 from datamodules.records import Key, sort_key
-from datamodules.refs import check_refs, read_refs, refs_path, require_own_ids, require_partition
+from datamodules.refs import (
+    check_refs,
+    raw_sentences,
+    read_refs,
+    refs_path,
+    require_own_ids,
+    require_partition,
+)
 from datamodules.rows import encode_list, encode_row, encode_text
 from datamodules.split_records import RowRecords
 from gl_ris.errors import UserError, unknown_name
@@ -166,7 +173,8 @@ class _Named:
         texts = [clean_text(sentence["sent"]) for sentence in ref["sentences"]]
         sent_ids = [sentence["sent_id"] for sentence in ref["sentences"]]
         before = encode_row(ref["ref_id"]), encode_row(self.categories.get(ref["category_id"]))
-        return encode_list([*before, self.targets[ref["ann_id"]][1], encode_row(texts), encode_row(sent_ids)])
+        after = (texts, sent_ids, ref["ann_id"], raw_sentences(ref))
+        return encode_list([*before, self.targets[ref["ann_id"]][1], *map(encode_row, after)])
 
 
 def write_refer(

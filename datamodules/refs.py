@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.checks import KEY, require_fields
+from datamodules.files import clean_text
 from datamodules.plain_pickle import read_plain_pickle
 from datamodules.records import Key
 from gl_ris.errors import UserError, unknown_name
@@ -108,3 +109,17 @@ def _check_sentence(sentence: Any, place: str) -> None:
     require_fields(sentence, place, sent_id=KEY, sent=(str,))
     if len(sentence["sent"]) > MAX_SENTENCE:
         raise UserError(f"{place} has {len(sentence['sent']):,} characters; up to {MAX_SENTENCE:,} are read.")
+
+
+def raw_sentences(ref: Mapping[str, Any]) -> list[str]:
+    """Return a ref's sentences as they were typed (``raw``); none if one lacks them or they are as ``sent``.
+
+    Example:
+        >>> raw_sentences({"sentences": [{"sent": "left dog", "raw": "Left dog!"}]})
+        ['Left dog!']
+    """
+    found = [sentence.get("raw") for sentence in ref["sentences"]]
+    usable = all(isinstance(text, str) and len(text) <= MAX_SENTENCE for text in found)
+    if not usable or found == [sentence["sent"] for sentence in ref["sentences"]]:
+        return []
+    return [clean_text(text) for text in found]

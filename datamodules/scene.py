@@ -30,6 +30,8 @@ class Scene:
             what could be made of the annotations (zeros where they are at fault), and every expression counts
             as failed.
         subsets: For each subset that the data set has, bool ``(E,)``: which of the expressions are in it.
+        raw: The expressions as they were typed, before the data set cleaned them; where that is not known, as
+            they are.
     """
 
     image: Tensor
@@ -43,6 +45,12 @@ class Scene:
     proposals: Proposals | None = None
     error: str | None = None
     subsets: Mapping[str, Tensor] = field(default_factory=dict)
+    raw: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Let expressions stand for what was typed where that is not given."""
+        if not self.raw:
+            object.__setattr__(self, "raw", list(self.expressions))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Scene:
         """Return the scene with its tensors on ``device``; Lightning moves a batch by this method."""

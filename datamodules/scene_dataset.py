@@ -83,6 +83,7 @@ class SceneDataset(Dataset[Scene]):
                 name: torch.tensor([name in ref.subsets for ref in refs], dtype=torch.bool)
                 for name in self.subsets
             },
+            raw=[text for referent in record.referents for text in referent.raw or referent.sentences],
         )
 
     def _targets(self, record: ImageRecord) -> tuple[Tensor, str | None]:

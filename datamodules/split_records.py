@@ -40,7 +40,7 @@ class RowRecords(Sequence[ImageRecord]):
 
     Args:
         rows: Per image ``[image id, file name, height, width, refs]``, per ref ``[ref id, category, JSON of
-            the segmentation, sentences, ids of the sentences]``.
+            the segmentation, sentences, ids of the sentences, annotation id, raw sentences]``.
         span: Which of the rows.
         instances: Per image a list of ``[is a crowd, JSON of the segmentation]``, which become the records'
             `instances`; None leaves them without.
@@ -80,5 +80,15 @@ class RowRecords(Sequence[ImageRecord]):
         return tuple(Segmentation(text=text) for crowd, text in found if self.crowds or not crowd)
 
 
-def _referent(ref_id: Any, category: Any, segmentation: Any, sentences: Any, sent_ids: Any) -> Referent:
-    return Referent(ref_id, (Segmentation(text=segmentation),), tuple(sentences), tuple(sent_ids), category)
+def _referent(
+    ref_id: Any, category: Any, segmentation: Any, sentences: Any, sent_ids: Any, ann_id: Any, raw: Any
+) -> Referent:
+    return Referent(
+        ref_id,
+        (Segmentation(text=segmentation),),
+        tuple(sentences),
+        tuple(sent_ids),
+        category,
+        ann_id=ann_id,
+        raw=tuple(raw),
+    )

@@ -134,6 +134,9 @@ class ExperimentCLI(LightningCLI):
             first = " ".join(str(error).split()).partition(". ")[0].rstrip(".!")
             raise UserError(f"These trainer options do not work here: {first}.") from error
 
+    def check(self) -> None:
+        """Check, before any work, what a command has beside model and data; here there is nothing."""
+
     def settings(self) -> dict[str, Any]:
         """Return all settings but the place of the run, as plain values that ``--config`` takes."""
         config = self.config.clone()
@@ -167,6 +170,7 @@ def quieten() -> None:
         r".*does not have many workers.*",
         r".*`predict_dataloader`.*shuffle.*",
         r".*isinstance.*",
+        r".*in eval mode at the start of training.*",
         r"LightningCLI's args parameter.*",
     ):
         warnings.filterwarnings("ignore", message=message, module=r"lightning\..*")

@@ -24,15 +24,20 @@ from gl_ris.errors import UserError
 from gl_ris.results import format_table
 
 RecorderClass = Callable[[Path | None, str, dict[str, Any]], Callback]
+Before = Callable[[Path | None], None]
 
 
-def evaluate(cli: ExperimentCLI) -> Path | None:
-    """Evaluate without training, and leave everything in the run folder.
+def evaluate(
+    cli: ExperimentCLI, recorder: RecorderClass = Recorder, before: Before | None = None
+) -> Path | None:
+    """Evaluate, and leave everything in the run folder.
 
     When the evaluation is written, it is finished: pictures and wandb follow, and cannot undo it.
 
     Args:
-        cli: The parts, the module a `gl_ris.zero_shot.ZeroShotRIS`.
+        cli: The parts, the module a `gl_ris.evaluator.Evaluator`.
+        recorder: See `predict`.
+        before: See `predict`.
 
     Returns:
         The run folder, in rank 0; None in other processes.
@@ -47,16 +52,22 @@ def evaluate(cli: ExperimentCLI) -> Path | None:
         print(f"\n{format_table(document)}\n\nRun folder   {folder}")
         draw_overlays(folder, cli.datamodule)
 
-    return carry_out(cli, Recorder, report)
+    return carry_out(cli, recorder, report, before)
 
 
-def carry_out(cli: ExperimentCLI, recorder: RecorderClass, report: Callable[[Path], None]) -> Path | None:
+def carry_out(
+    cli: ExperimentCLI,
+    recorder: RecorderClass,
+    report: Callable[[Path], None],
+    before: Before | None = None,
+) -> Path | None:
     """Run, report, and hand the run over to wandb.
 
     Args:
-        cli: The parts, the module a `gl_ris.zero_shot.ZeroShotRIS`.
+        cli: The parts, the module a `gl_ris.evaluator.Evaluator`.
         recorder: See `predict`.
         report: Prints what the run folder holds, and adds what is made of it, in rank 0.
+        before: See `predict`.
 
     Returns:
         The run folder, in rank 0; None in other processes.
@@ -65,22 +76,24 @@ def carry_out(cli: ExperimentCLI, recorder: RecorderClass, report: Callable[[Pat
         UserError: A setting, file or model is wrong.
         EvaluationError: The figures would mean nothing.
     """
-    folder = predict(cli, recorder)
+    folder = predict(cli, recorder, before)
     if folder is not None:
         report(folder)
         log_run(folder, cli.config.wandb)
     return folder
 
 
-def predict(cli: ExperimentCLI, recorder: RecorderClass | None) -> Path | None:
+def predict(cli: ExperimentCLI, recorder: RecorderClass | None, before: Before | None = None) -> Path | None:
     """Run a module that measures over its data, with a recorder that writes into the run folder.
 
     All checks come before any work, and the run folder comes after the checks.
 
     Args:
-        cli: The parts, the module a `gl_ris.zero_shot.ZeroShotRIS`.
+        cli: The parts, the module a `gl_ris.evaluator.Evaluator`.
         recorder: Makes the recorder of run folder (None but in rank 0), experiment and settings; None for a
             module whose outcome is written by the caller.
+        before: What is to be done in every process before the evaluation, when the checks have passed; it is
+            given the run folder (None but in rank 0).
 
     Returns:
         The run folder, in rank 0; None in other processes.
@@ -98,6 +111,8 @@ def predict(cli: ExperimentCLI, recorder: RecorderClass | None) -> Path | None:
             announce(cli)
             write_config(folder.create() / "config.yaml", cli.settings(), cli.command.program)
         path = None if folder is None else folder.path
+        if before is not None:
+            before(path)
         if recorder is not None:
             trainer.callbacks.append(recorder(path, cli.command.name, cli.settings()))
         trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
@@ -116,6 +131,7 @@ def check(cli: ExperimentCLI, *, models: bool = True) -> None:
     """
     model = cast("Any", cli.model)
     cast("Any", cli.datamodule).require_files()  # before weights are fetched for nothing
+    cli.check()
     if models:
         model.configure_model()
     cli.datamodule.prepare_data()

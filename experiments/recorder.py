@@ -23,7 +23,7 @@ from gl_ris.subsets import in_order, subset_label
 
 
 class Recorder(Callback):
-    """Writes what a `gl_ris.zero_shot.ZeroShotRIS` run gives into the run folder, from all processes.
+    """Writes what a run of a `gl_ris.evaluator.Evaluator` gives into the run folder, from all processes.
 
     Each process appends its records to a file of its own; in the end rank 0 merges them and writes
     ``table.csv``, ``table.txt`` and, last, ``results.json``: a folder with that file is a finished run.
@@ -80,17 +80,21 @@ class Recorder(Callback):
             written = sum(1 for _ in file)
         if written != expected:
             raise EvaluationError(f"{predictions} has {written:,} records, expected are {expected:,}.")
-        document = describe(module, data, self.experiment, self.settings)
+        document = describe(module, data, self.experiment, self.settings) | self.more()
         write_table_csv(self.path / "table.csv", document)
         (self.path / "table.txt").write_text(format_table(document) + "\n", encoding="utf-8")
         write_json(self.path / "results.json", document)
+
+    def more(self) -> dict[str, Any]:
+        """Return what a subclass adds to the result document."""
+        return {}
 
 
 def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Build the result document of a finished run.
 
     Args:
-        module: A `gl_ris.zero_shot.ZeroShotRIS` after its run.
+        module: A `gl_ris.evaluator.Evaluator` after its run.
         data: The data module that it was run on.
         experiment: Name of the experiment.
         settings: The resolved configuration.
@@ -101,7 +105,7 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any]) 
         dataset=data.dataset_name,
         split=data.split,
         partition=data.partition,
-        proposals=proposals_name(module, data),
+        proposals=module.proposals_name(data),
         n_images=evaluation.n_images,
         n_expressions_expected=data.n_expressions,
         n_expressions_evaluated=evaluation.n_evaluated,
@@ -111,7 +115,7 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any]) 
         config=settings,
         failures=evaluation.failures,
         subsets=_subsets(evaluation, data, module.recipe),
-        proposal_store=stored(module),
+        proposal_store=module.stored(),
     )
 
 
@@ -129,26 +133,6 @@ def _subsets(evaluation: Evaluation, data: Any, recipe: Recipe) -> dict[str, dic
         }
         for name in in_order(evaluation.subsets, recipe)
     }
-
-
-def proposals_name(module: Any, data: Any) -> str:
-    """Name the proposals of a run, and after it what was done to them, e.g. "felzenszwalb (nms=0.5)"."""
-    name, done = data.proposals_name or module.proposals.name, str(module.post)
-    return f"{name} ({done})" if done else name
-
-
-def stored(module: Any) -> dict[str, Any] | None:
-    """Say how a finished run came by its proposals; None if the data brought them.
-
-    Returns:
-        ``store`` (data set, split, generator and hash of its settings; None if nothing is stored),
-        ``folder``, and the numbers of images ``read``, ``generated`` and ``failed``.
-    """
-    if module.source is None:
-        return None
-    store = module.source.store
-    place = {"store": store and store.name, "folder": store and str(store.folder)}
-    return {**place, **module.proposal_counts}
 
 
 def write_config(path: Path, settings: dict[str, Any], program: str) -> None:

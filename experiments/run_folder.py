@@ -16,6 +16,7 @@ _FILES = (
     *("predictions.jsonl", "predictions_rank*.jsonl"),
     *("sweep.csv", "sweep.json", "sweep_k*.png"),
     *("recipe_effects.csv", "recipe_effects.json", "recipe_effects.md"),
+    *("learning_curve.csv", "manifest.json", "weights.pt"),
     *("proposals.json", "report.csv", "report.json", "report.md", "curve.csv", "curve.png"),
     *("unseen_domain.csv", "figure4_*.png"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Figures:
     Attributes:
         methods: For each method its figures in percent, see `gl_ris.metrics.RISMetrics`; nan without an
             expression.
-        upper_bound: The same of choosing the best proposal each time.
+        upper_bound: The same of choosing the best proposal each time; nan where there is nothing to choose.
         n_images: Images with one of the expressions.
         n_evaluated: Expressions behind the figures.
         n_skipped: Expressions left out because the recipe says so.
@@ -50,7 +51,7 @@ class Count(nn.Module):
     """What one process has counted so far of one set of expressions.
 
     Args:
-        rows: Count of methods, with the upper bound.
+        rows: Count of methods, with the upper bound if there is one.
     """
 
     def __init__(self, rows: int) -> None:
@@ -87,12 +88,13 @@ class Count(nn.Module):
         evaluated = self._figures.compute_count()
         # Without an expression there is nothing to compute, and torchmetrics would warn of it.
         computed = self._figures.compute_rows() if evaluated else self._figures.no_rows()
+        bound = computed[-1] if len(computed) > len(methods) else dict.fromkeys(computed[0], math.nan)
         parts = gather_objects(((self._images, self._skipped, self._choices), self._failures))
         images, skipped, choices = map(sum, zip(*(part[0] for part in parts), strict=True))
         failures = sum((part[1] for part in parts), Counter[str]())
         figures = Figures(
             methods=dict(zip(methods, computed, strict=False)),
-            upper_bound=computed[-1],
+            upper_bound=bound,
             n_images=images,
             n_evaluated=evaluated,
             n_skipped=skipped,

@@ -89,16 +89,17 @@ class Tally(nn.Module):
 
     Args:
         methods: Titles of the methods.
+        bounded: Whether areas of a best choice come after those of the methods.
     """
 
-    def __init__(self, methods: Sequence[str]) -> None:
+    def __init__(self, methods: Sequence[str], bounded: bool = True) -> None:
         super().__init__()
-        self.methods = list(methods)
+        self.methods, self.bounded = list(methods), bounded
         self._all = self._new()
         self._subsets = nn.ModuleDict()
 
     def _new(self) -> Count:
-        return Count(len(self.methods) + 1)
+        return Count(len(self.methods) + self.bounded)
 
     def reset(self) -> None:
         """Forget everything."""
@@ -117,7 +118,7 @@ class Tally(nn.Module):
         """Add expressions by intersection and union.
 
         Args:
-            areas: int64 ``(E,)`` each: per method, then for the best choice.
+            areas: int64 ``(E,)`` each: per method, then for the best choice if there is one.
             subsets: By name, bool ``(E,)``: the expressions of the subset.
 
         Raises:

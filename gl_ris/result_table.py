@@ -40,7 +40,7 @@ def _block(part: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
     lines = ["  ".join(_aligned(row, widths)) for row in cells]
     rule = "-" * len(lines[0])
     bound = len(part["methods"]) + 1
-    return [lines[0], rule, *lines[1:bound], rule, *lines[bound:]]
+    return [lines[0], rule, *lines[1:bound], *([rule, *lines[bound:]] if lines[bound:] else [])]
 
 
 def write_table_csv(path: Path | str, document: Mapping[str, Any]) -> None:
@@ -66,10 +66,15 @@ def write_table_csv(path: Path | str, document: Mapping[str, Any]) -> None:
 
 
 def _table(part: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[list[str], list[_Row]]:
-    """Columns (every figure that any method of the document has) and rows (methods, then the upper bound)."""
+    """Columns (every figure that any method of the document has) and rows (methods, then the upper bound).
+
+    Methods that draw their masks have no upper bound, and the table no such row.
+    """
     every = [*document["methods"].values(), document["upper_bound"]]
     columns = list(dict.fromkeys(["oIoU", "mIoU", *(name for row in every for name in row)]))
-    figures = [*part["methods"].items(), ("Upper bound", part["upper_bound"])]
+    bounded = any(value is not None for value in document["upper_bound"].values())
+    bound = [("Upper bound", part["upper_bound"])] if bounded else []
+    figures = [*part["methods"].items(), *bound]
     return columns, [(method, [row.get(name) for name in columns]) for method, row in figures]
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from gl_ris.choice import Choices, Records, SceneLike, choose, chosen_areas, make_records
 from gl_ris.counting import gather_objects
-from gl_ris.errors import EvaluationError, UserError
-from gl_ris.evaluation import Evaluation, Stopwatch, Tally, best_proposals
+from gl_ris.errors import UserError
+from gl_ris.evaluation import best_proposals
+from gl_ris.evaluator import Evaluator
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
@@ -28,17 +28,12 @@ from gl_ris.variants import resolve_variants
 NO_PROPOSALS = "no proposals"
 SKIPPED = "skipped, no proposals"
 
-_T = TypeVar("_T")
 
-log = logging.getLogger(__name__)
-
-
-class ZeroShotRIS(LightningModule):
+class ZeroShotRIS(Evaluator):
     """Chooses for each expression the proposal that a method scores highest, and measures the choices.
 
     Nothing is loaded until `configure_model`. `predict_step` takes one scene (an image with all its
-    expressions), so shards are by image, and every count is an integer: any number of processes gives the
-    same figures. After ``trainer.predict``, `evaluation` has them.
+    expressions), so shards are by image. After ``trainer.predict``, `evaluation` has the figures.
 
     Args:
         clip: The CLIP model: refshapes-vit, refshapes-rn, an open_clip name such as ViT-B-32-quickgelu, or
@@ -64,7 +59,6 @@ class ZeroShotRIS(LightningModule):
             they were made.
 
     Attributes:
-        evaluation: The outcome of the last run; None before.
         source: Where a run takes proposals from, once it is set up; None if the data bring them.
         proposal_counts: How many images of the last run had their proposals read, generated, and failed.
 
@@ -89,21 +83,18 @@ class ZeroShotRIS(LightningModule):
         store: bool | str = True,
         post: PostProcessing = AS_MADE,
     ) -> None:
-        super().__init__()
-        self.alpha, self.beta, self.recipe = alpha, beta, Recipe.resolve(recipe)
-        shared = {"alpha": alpha, "beta": beta, "masked_blocks": masked_blocks, "recipe": self.recipe}
+        resolved = Recipe.resolve(recipe)
+        shared = {"alpha": alpha, "beta": beta, "masked_blocks": masked_blocks, "recipe": resolved}
         model = {"clip": clip, "pretrained": pretrained, "precision": precision}
-        self.variants = resolve_variants(methods, {**shared, **model})
+        variants = resolve_variants(methods, {**shared, **model})
+        super().__init__([variant.title for variant in variants])
+        self.alpha, self.beta, self.recipe, self.variants = alpha, beta, resolved, variants
         self.proposals, self.parser, self.store, self.post = proposals, parser, store, post
-        self.evaluation: Evaluation | None = None
         self.source: ProposalSource | None = None
         self.proposal_counts: dict[str, int] = {}
         self.clips = nn.ModuleList()
         self.scorers = nn.ModuleList()
-        self.tally = Tally([variant.title for variant in self.variants])
-        self._watch = Stopwatch()
         self._noun_phrases: defaultdict[str, dict[str, str]] = defaultdict(dict)
-        self._told: set[str] = set()
 
     def configure_model(self) -> None:
         """Load the CLIP models and the parser, and make the scorers; harmless when repeated.
@@ -128,7 +119,7 @@ class ZeroShotRIS(LightningModule):
             UserError: Fewer images than processes, a trainer that leaves images out, no proposals, or a
                 generator that cannot serve these images, or a damaged store.
         """
-        data = self._data()
+        data = self.data()
         if data is not None:
             self.check(data, self.trainer)
         self.source = self.open_source(data)
@@ -139,10 +130,7 @@ class ZeroShotRIS(LightningModule):
         Raises:
             UserError: See `setup`.
         """
-        data.check_world_size(trainer.world_size)
-        share = trainer.limit_predict_batches
-        if share not in (None, 1.0) or isinstance(share, int):
-            raise UserError("The trainer would leave images out; use data.limit=N for a part of a split.")
+        super().check(data, trainer)
         if data.proposals_name is not None:
             return
         if self.proposals is None:
@@ -166,27 +154,32 @@ class ZeroShotRIS(LightningModule):
             return None
         return open_source(self.proposals, self.store, data)
 
+    def proposals_name(self, data: Any) -> str:
+        """Name the proposals, and after it what is done to them, e.g. "felzenszwalb (nms=0.5)"."""
+        name = data.proposals_name or cast("ProposalGenerator", self.proposals).name
+        done = str(self.post)
+        return f"{name} ({done})" if done else name
+
+    def stored(self) -> dict[str, Any] | None:
+        """Say how a finished run came by its proposals; None if the data brought them.
+
+        Returns:
+            ``store`` (data set, split, generator and hash of its settings; None if nothing is stored),
+            ``folder``, and the numbers of images ``read``, ``generated`` and ``failed``.
+        """
+        if self.source is None:
+            return None
+        store = self.source.store
+        place = {"store": store and store.name, "folder": store and str(store.folder)}
+        return {**place, **self.proposal_counts}
+
     def on_predict_start(self) -> None:
         """Start the clock; parse and encode every expression of the split, each in one process."""
-        self.evaluation = None
-        self.tally.reset()
-        self._watch = Stopwatch(self.device)
-        data = self._data()
+        super().on_predict_start()
+        data = self.data()
         if data is not None:
             with self._watch("text"):
                 self._prepare_texts(data.expressions())
-
-    def on_predict_epoch_start(self) -> None:
-        """Begin to wait for the first scene."""
-        self._watch.mark()
-
-    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Note how long the scene took to come."""
-        self._watch.waited("data")
-
-    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Begin to wait for the next scene."""
-        self._watch.mark()
 
     def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> Records:
         """Choose a proposal for every expression of a scene, by every method.
@@ -210,12 +203,8 @@ class ZeroShotRIS(LightningModule):
         Raises:
             EvaluationError: Not one expression could be evaluated, or the counts are not those of the split.
         """
-        evaluation = self.tally.compute(self._watch.stop())
         self.proposal_counts = self._total_counts()
-        data = self._data()
-        if data is not None:
-            _check_counts(evaluation, data)
-        self.evaluation = evaluation
+        super().on_predict_epoch_end()
 
     def _total_counts(self) -> dict[str, int]:
         parts = gather_objects({} if self.source is None else self.source.counts)
@@ -226,7 +215,7 @@ class ZeroShotRIS(LightningModule):
         proposals, failure = Proposals.from_masks(torch.zeros_like(scene.targets[:0])), scene.error
         if failure is None:
             with self._watch("proposals"):
-                proposals, failure = self._attempt(
+                proposals, failure = self.attempt(
                     "proposals", scene, lambda: self.post(self._masks_of(scene)), proposals
                 )
             if failure is None and not proposals.masks.any():
@@ -250,7 +239,7 @@ class ZeroShotRIS(LightningModule):
         none = Choices.none(len(scene.expressions), failure or "")
         if failure is not None:
             return none
-        choices, failure = self._attempt(
+        choices, failure = self.attempt(
             title, scene, lambda: choose(self._scores(scorer, scene, proposals.masks)), none
         )
         return choices if failure is None else Choices.none(len(scene.expressions), failure)
@@ -261,21 +250,6 @@ class ZeroShotRIS(LightningModule):
             scorer.prepare(scorer.clip.context(scene.image, masks))
         with self._watch("score"):
             return scorer(scene.image, masks, scene.expressions, phrases)
-
-    def _attempt(
-        self, what: str, scene: SceneLike, work: Callable[[], _T], otherwise: _T
-    ) -> tuple[_T, str | None]:
-        """Do some work on a scene; an error becomes the reason of a failure, and is told when new."""
-        try:
-            return work(), None
-        except UserError:
-            raise
-        except Exception as error:
-            reason = f"{what}: {type(error).__name__}: {str(error)[:120].partition(chr(10))[0]}"
-            if reason not in self._told:
-                self._told.add(reason)
-                log.warning("Image %s counts as failed (%s).", scene.image_id, reason, exc_info=error)
-            return otherwise, reason
 
     def _judge(
         self, scene: SceneLike, proposals: Proposals, chosen: list[Choices], failure: str | None
@@ -328,23 +302,3 @@ class ZeroShotRIS(LightningModule):
         if new:
             known.update(zip(new, noun_phrases(new, self.parser, published=rule == "tokens"), strict=True))
         return [known[text] for text in expressions]
-
-    def _data(self) -> Any:
-        """The data module, if the scenes come from one."""
-        return getattr(self.trainer, "datamodule", None)
-
-
-def _check_counts(evaluation: Evaluation, data: Any) -> None:
-    """Check that every expression of the data was counted, in all and in each subset, and no other."""
-    seen = (evaluation.n_images, evaluation.n_evaluated + evaluation.n_skipped)
-    if seen != (data.n_images, data.n_expressions):
-        raise EvaluationError(
-            f"Evaluated {seen[0]:,} images with {seen[1]:,} expressions, but the split has "
-            f"{data.n_images:,} with {data.n_expressions:,}."
-        )
-    for name, figures in evaluation.subsets.items():
-        counted, expected = figures.n_evaluated + figures.n_skipped, data.subset_sizes[name]
-        if counted != expected:
-            raise EvaluationError(
-                f"Evaluated {counted:,} expressions of subset '{name}', but the split has {expected:,}."
-            )

@@ -10,6 +10,7 @@ from typing import Any
 from datamodules.checks import KEY, require_fields, require_size
 from datamodules.files import clean_text
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
+from datamodules.refs import raw_sentences
 from gl_ris.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ def read_ref(ref: dict[str, Any], annotation: Any, where: str, split: str) -> Re
         (_outline(annotation, ref["ann_id"]),),
         tuple(clean_text(sentence["sent"]) for sentence in ref["sentences"]),
         tuple(sentence["sent_id"] for sentence in ref["sentences"]),
+        ann_id=ref["ann_id"],
+        raw=tuple(raw_sentences(ref)),
     )
 
 

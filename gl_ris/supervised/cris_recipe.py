@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,8 +37,6 @@ class CRISSegmenter(MaskSegmenter):
     """
 
     title: ClassVar[str] = "CRIS"
-    published_epochs: ClassVar[int] = 50
-    published_batch: ClassVar[int] = 64
 
     def __init__(
         self,
@@ -105,6 +103,10 @@ class CRISSegmenter(MaskSegmenter):
             optimizer, [lambda epoch: raised if epoch == 0 else fall(epoch), fall]
         )
         return Optimization(optimizer, schedule, "epoch")
+
+    def load_published(self, content: Mapping[str, Any]) -> None:
+        """Load a checkpoint of the published layout: a state, or a mapping with ``state_dict``."""
+        self.network.load_official_state_dict(content.get("state_dict", content))
 
     def groups(self) -> list[dict[str, object]]:
         """The CLIP without its position embeddings; then those, and all that is new beside the CLIP."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gl_ris.crops import standardize
+from gl_ris.errors import UserError
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD
 from gl_ris.supervised.lavt import LAVT
 from gl_ris.supervised.segmenter import MaskSegmenter, Optimization, Tokenize, pad_ids
@@ -32,8 +33,7 @@ class LAVTSegmenter(MaskSegmenter):
     """
 
     title: ClassVar[str] = "LAVT"
-    published_epochs: ClassVar[int] = 40
-    published_batch: ClassVar[int] = 32
+    reads_raw: ClassVar[bool] = True
 
     def __init__(
         self, network: LAVT, tokenize: Tokenize, learning_rate: float = 5e-5, weight_decay: float = 1e-2
@@ -91,6 +91,12 @@ class LAVTSegmenter(MaskSegmenter):
             optimizer, lambda step: max(0.0, 1 - step / steps) ** POWER
         )
         return Optimization(optimizer, schedule, "step")
+
+    def load_published(self, content: Mapping[str, Any]) -> None:
+        """Load a published checkpoint: ``model``, and ``bert_model`` unless ``model`` holds the BERT."""
+        if "model" not in content:
+            raise UserError("These are no weights of LAVT: they have neither 'network.*' nor 'model'.")
+        self.network.load_official_state_dict(content["model"], content.get("bert_model"))
 
     def groups(self) -> list[dict[str, object]]:
         """Parameters that are trained: what is not decayed of the backbone, its rest, decoder, and text."""

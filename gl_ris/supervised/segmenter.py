@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+
+from gl_ris.errors import UserError
 
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
 """From expressions to token ids, special tokens included, of any length."""
@@ -19,12 +21,13 @@ class Example:
     """One visit of a training set.
 
     Attributes:
-        image: uint8 ``(3, H, W)``, RGB.
+        pixels: The image as `Segmenter.read_image` gives it.
         expressions: One of a ref; or several of the image, for models that are trained by image.
-        target: The mask of the ref, bool ``(H, W)``; None for models that are trained without masks.
+        target: The mask of the ref as `MaskSegmenter.read_target` gives it; None for models that are trained
+            without masks.
     """
 
-    image: Tensor
+    pixels: Tensor
     expressions: tuple[str, ...]
     target: Tensor | None = None
 
@@ -51,18 +54,20 @@ class Segmenter(nn.Module, ABC):
         title: Its name in results.
         by_image: Whether an example is an image with its expressions and no mask, or a ref with one of its
             expressions and its mask.
-        published_epochs: Epochs of the published training.
-        published_batch: Its batch over all devices.
+        reads_raw: Whether it reads expressions as they were typed, before the data set cleaned them.
     """
 
     title: ClassVar[str]
     by_image: ClassVar[bool] = False
-    published_epochs: ClassVar[int]
-    published_batch: ClassVar[int]
+    reads_raw: ClassVar[bool] = False
 
     @abstractmethod
     def read_image(self, image: Tensor) -> Tensor:
         """Turn an image, uint8 ``(3, H, W)`` RGB, into what the network reads, ``(3, side, side)``."""
+
+    def read_target(self, target: Tensor) -> Tensor:
+        """Turn a mask, bool ``(H, W)``, into what the loss compares with."""
+        raise NotImplementedError(f"{self.title} learns without masks.")
 
     @abstractmethod
     def read_texts(self, expressions: Sequence[str]) -> dict[str, Tensor]:
@@ -70,7 +75,7 @@ class Segmenter(nn.Module, ABC):
 
     @abstractmethod
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Turn examples into a batch; runs in the processes that load data."""
+        """Put examples together to a batch; runs in the processes that load data."""
 
     @abstractmethod
     def training_loss(self, batch: dict[str, Tensor]) -> Tensor:
@@ -96,6 +101,36 @@ class Segmenter(nn.Module, ABC):
     @abstractmethod
     def optimization(self, steps: int, epochs: int) -> Optimization:
         """Make the optimiser for a training of ``steps`` steps in ``epochs`` epochs."""
+
+    def load_weights(self, content: Any) -> None:
+        """Load what a file of weights holds: the state of this model, or the published form of it.
+
+        Raises:
+            UserError: It is neither, or does not fit.
+        """
+        if not isinstance(content, Mapping):
+            raise UserError(
+                f"A file of weights of {self.title} holds names and tensors, not {type(content).__name__}."
+            )
+        if any(str(name).startswith("network.") for name in content):
+            self._load_state({name.removeprefix("network."): value for name, value in content.items()})
+        else:
+            self.load_published(content)
+
+    def _load_state(self, state: Mapping[str, Tensor]) -> None:
+        try:
+            cast("Any", self).network.load_state_dict(state)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"These weights do not fit this {self.title}: {reason:.400}") from error
+
+    def load_published(self, content: Mapping[str, Any]) -> None:
+        """Load a checkpoint of the published code.
+
+        Raises:
+            UserError: There is none for this model, or it does not fit.
+        """
+        raise UserError(f"These are no weights of {self.title}, for which none are published.")
 
     @torch.no_grad()
     def segment(self, image: Tensor, expressions: Sequence[str], batch_size: int = 16) -> Tensor:
@@ -127,10 +162,6 @@ class MaskSegmenter(Segmenter):
     """A model that learns from masks, one ref at a time."""
 
     @abstractmethod
-    def read_target(self, target: Tensor) -> Tensor:
-        """Turn a mask, bool ``(H, W)``, into what the loss compares with."""
-
-    @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compare logits with ``B`` targets of `read_target`; a scalar."""
 
@@ -141,8 +172,8 @@ class MaskSegmenter(Segmenter):
             raise ValueError(f"{self.title} learns from masks, but an example has none.")
         texts = self.read_texts([example.expressions[0] for example in examples])
         return {
-            "pixels": torch.stack([self.read_image(example.image) for example in examples]),
-            "targets": torch.stack([self.read_target(target) for target in targets]),
+            "pixels": torch.stack([example.pixels for example in examples]),
+            "targets": torch.stack(targets),
             **texts,
         }
 

@@ -34,8 +34,6 @@ class TSEGSegmenter(Segmenter):
 
     title: ClassVar[str] = "TSEG (reconstruction)"
     by_image: ClassVar[bool] = True
-    published_epochs: ClassVar[int] = 20
-    published_batch: ClassVar[int] = 16
 
     def __init__(
         self,
@@ -73,7 +71,7 @@ class TSEGSegmenter(Segmenter):
         texts = [text for own in chosen for text in own]
         known: dict[str, int] = {}
         return {
-            "pixels": torch.stack([self.read_image(example.image) for example in examples]),
+            "pixels": torch.stack([example.pixels for example in examples]),
             "owners": torch.tensor([row for row, own in enumerate(chosen) for _ in own]),
             "words": torch.tensor([known.setdefault(text, len(known)) for text in texts]),
             **self.read_texts(texts),

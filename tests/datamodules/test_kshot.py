@@ -87,7 +87,10 @@ def test_an_empty_universe_is_refused() -> None:
 def test_a_manifest_brings_a_subset_back(tmp_path: Path) -> None:
     subset = choose(universe(), 4)
     write_manifest(tmp_path / "m.json", subset)
-    assert read_manifest(tmp_path / "m.json", universe()) == [ref.ref_id for ref in subset.refs]
+    found = read_manifest(tmp_path / "m.json", universe())
+    assert [ref.ref_id for ref in found.refs] == [ref.ref_id for ref in subset.refs]
+    assert found.manifest == subset.manifest
+    assert found.shortfall == {str(name): lacking for name, lacking in subset.shortfall.items()}
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_a_failure_is_told_once_with_its_traceback(
     predict: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     predict(Data([make_scene(0, ["take 0"]), *(make_scene(i, ["take 0"], value=13) for i in (1, 2, 3))]))
-    (told,) = [entry for entry in caplog.records if entry.name == "gl_ris.zero_shot"]
+    (told,) = [entry for entry in caplog.records if entry.name == "gl_ris.evaluator"]
     assert "1001" in told.getMessage()
     assert told.exc_info is not None
 

@@ -105,7 +105,12 @@ def test_a_batch_knows_whose_expressions_are_whose() -> None:
     segmenter = TSEGSegmenter(TSEG(TINY), words)
     images = torch.randint(0, 256, (2, 3, 60, 80), dtype=torch.uint8)
     many = tuple(f"thing {n}" for n in range(12))
-    batch = segmenter.collate([Example(images[0], ("red star", "moon")), Example(images[1], ("moon", *many))])
+    batch = segmenter.collate(
+        [
+            Example(segmenter.read_image(image), texts)
+            for image, texts in zip(images, [("red star", "moon"), ("moon", *many)], strict=True)
+        ]
+    )
     assert batch["owners"].tolist() == [0, 0] + [1] * 8
     assert batch["words"].tolist() == [0, 1, 1, *range(2, 9)]
     assert batch["pixels"].shape == (2, 3, 128, 128)

@@ -1,0 +1,91 @@
+"""A supervised baseline, trained on few refs or all and evaluated: ``python -m experiments.supervised``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.command import SHORTHAND, Command, run
+
+if TYPE_CHECKING:
+    from experiments.supervised_cli import SupervisedCLI
+
+COMMAND = Command(
+    name="supervised",
+    summary=(
+        "A supervised baseline of referring image segmentation (LAVT, CRIS, or TSEG, which learns without "
+        "masks): trained on k refs of each class of a data set's train split, or on all, and evaluated on a "
+        "split as zero-shot methods are. With weights=FILE it is evaluated only. Without options: CRIS-tiny "
+        "on four refs of each class of RefShapes. experiments.fewshot runs it for many k and seeds."
+    ),
+    examples=(
+        ("", "CRIS-tiny, four refs of each class, evaluated on RefShapes val"),
+        ("baseline=lavt-tiny k=64 seed=1", "LAVT-tiny, 64 refs of each class, another choice of them"),
+        (
+            "baseline=lavt data=refcocog k=16 trainer.precision=bf16-mixed --trainer.devices=4",
+            "LAVT as published, on RefCOCOg",
+        ),
+        (
+            "baseline=lavt data=refcocog weights=lavt_refcocog_umd.pth",
+            "a published checkpoint, evaluated only",
+        ),
+        (
+            "baseline=cris-tiny data=refshapes-phrasecut weights=runs/supervised/<time>/weights.pt",
+            "on unseen categories",
+        ),
+    ),
+    shorthand={
+        **{name: SHORTHAND[name] for name in ("limit", "recipe", "split")},
+        **{name: f"training.{name}" for name in ("k", "seed", "schedule", "manifest", "epochs")},
+        "baseline": "model.baseline",
+        "weights": "model.weights",
+    },
+    groups=("data", "baseline"),
+    explained=(
+        ("training", "experiments/training.py", "TrainingSettings"),
+        ("model", "gl_ris/supervised/module.py", "SupervisedRIS"),
+        ("model.baseline", "gl_ris/supervised/baselines.py", "CRISBaseline"),
+        ("data", "datamodules/refshapes.py", "RefShapes"),
+    ),
+)
+
+
+def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
+    """Train unless there are weights, evaluate, and leave everything in the run folder.
+
+    Args:
+        cli: The parts.
+
+    Returns:
+        The run folder, in rank 0; None in other processes.
+
+    Raises:
+        UserError: A setting, file or model is wrong.
+        EvaluationError: The figures would mean nothing.
+    """
+    from experiments.evaluate import evaluate
+    from experiments.supervised_record import SupervisedRecorder
+
+    def before(folder: Path | None) -> None:
+        if cli.training is None:
+            return
+        if folder is not None:
+            print(cli.training.told(), flush=True)
+        cli.training.run(None if folder is None else cli.unfinished(folder), cli.checkpoint)
+
+    def recorder(path: Path | None, experiment: str, settings: dict[str, Any]) -> SupervisedRecorder:
+        record = None if cli.training is None else cli.training.record
+        return SupervisedRecorder(path, experiment, settings, record)
+
+    return evaluate(cli, recorder, before)
+
+
+def main() -> None:
+    """Run the experiment that the command line describes."""
+    from experiments.supervised_cli import supervised_parts
+
+    train_and_evaluate(supervised_parts(COMMAND))
+
+
+if __name__ == "__main__":
+    run(COMMAND, main)

@@ -1,0 +1,159 @@
+"""Supervised referring segmentation as a LightningModule: trains any of the baselines, and measures it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from gl_ris.choice import Records, SceneLike
+from gl_ris.evaluator import Evaluator
+from gl_ris.masks import encode_rle
+from gl_ris.recipe import Recipe
+from gl_ris.results import Prediction
+from gl_ris.subsets import subsets_of
+from gl_ris.supervised.baselines import Baseline
+from gl_ris.supervised.segmenter import Segmenter
+from gl_ris.supervised.starting import read_weights
+
+
+class SupervisedRIS(Evaluator):
+    """Trains a supervised model on batches of its own making, and measures the masks that it draws.
+
+    Nothing is loaded until `configure_model`. Training takes batches of `Segmenter.collate`; `predict_step`
+    takes one scene, as that of `gl_ris.zero_shot.ZeroShotRIS` does, and counts in the same way. There are no
+    proposals and no upper bound: the model draws its masks.
+
+    Args:
+        baseline: The model with what it starts from.
+        weights: A file to load into it: one that a training of ours has left, or a published checkpoint.
+        recipe: Of its fields only those about data have a meaning here: target_overlap and unseen.
+        clip, pretrained, alpha, proposals: Not used; the ready-made settings of data sets bring them along.
+
+    Attributes:
+        segmenter: The model, once it is configured.
+        expected_steps: Optimiser steps of the training that is to come, for the schedule.
+
+    Raises:
+        UserError: An unknown recipe.
+    """
+
+    segmenter: Segmenter
+
+    def __init__(
+        self,
+        baseline: Baseline,
+        weights: str | None = None,
+        recipe: Recipe | str = "clean",
+        clip: Any = None,
+        pretrained: Any = None,
+        alpha: Any = None,
+        proposals: Any = None,
+    ) -> None:
+        super().__init__([baseline.title], bounded=False)
+        self.baseline, self.weights, self.recipe = baseline, weights, Recipe.resolve(recipe)
+        self.expected_steps = 1
+
+    @property
+    def title(self) -> str:
+        """What results call the model."""
+        return self.tally.methods[0]
+
+    @title.setter
+    def title(self, title: str) -> None:
+        self.tally.methods = [title]
+
+    def configure_model(self) -> None:
+        """Build the model and load its weights; harmless when repeated.
+
+        Raises:
+            UserError: Something cannot be loaded or does not fit.
+        """
+        if "segmenter" in self._modules:
+            return
+        segmenter = self.baseline.make()
+        if self.weights is not None:
+            segmenter.load_weights(read_weights(self.weights))
+        self.segmenter = segmenter
+
+    def proposals_name(self, data: Any) -> str:
+        """Say that there is nothing to choose from."""
+        return "none"
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimiser and the schedule of the model's recipe."""
+        epochs = cast("int", self.trainer.max_epochs)
+        made = self.segmenter.optimization(self.expected_steps, epochs)
+        return {
+            "optimizer": made.optimizer,
+            "lr_scheduler": {"scheduler": made.schedule, "interval": made.interval},
+        }
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int = 0) -> Tensor:
+        """Return the loss of a batch.
+
+        Raises:
+            FloatingPointError: It is not a number.
+        """
+        loss = self.segmenter.training_loss(batch)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is {float(loss)} in step {self.global_step}; a lower learning rate or "
+                "trainer.precision=32-true may help."
+            )
+        return loss
+
+    def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> Records:
+        """Segment every expression of a scene, measure, and count.
+
+        An expression in a scene that cannot be used is a miss: its intersection is 0, its union the target.
+
+        Returns:
+            A record per expression.
+        """
+        masks = torch.zeros_like(scene.targets[scene.referents])
+        failure = scene.error
+        if failure is None:
+            with self._watch("score"):
+                masks, failure = self.attempt(self.title, scene, lambda: self._segment(scene), masks)
+        with self._watch("metrics"):
+            return self._judge(scene, masks, failure)
+
+    def _segment(self, scene: SceneLike) -> Tensor:
+        raw = getattr(scene, "raw", scene.expressions)
+        return self.segmenter.segment(scene.image, raw if self.segmenter.reads_raw else scene.expressions)
+
+    def _judge(self, scene: SceneLike, masks: Tensor, failure: str | None) -> Records:
+        targets = scene.targets[scene.referents]
+        areas = [area.flatten(1).sum(dim=1) for area in (masks & targets, masks | targets)]
+        subsets = subsets_of(scene)
+        self.tally.add_areas([(areas[0], areas[1])], subsets)
+        records = Records(self._records(scene, masks, areas[0].tolist(), areas[1].tolist(), failure))
+        self.tally.add_scene(records, subsets=subsets)
+        return records
+
+    def _records(
+        self, scene: SceneLike, masks: Tensor, shared: list[int], covered: list[int], failure: str | None
+    ) -> list[Prediction]:
+        subsets = {name: members.tolist() for name, members in subsets_of(scene).items()}
+        return [
+            Prediction(
+                image_id=scene.image_id,
+                ref_id=scene.ref_ids[i],
+                sent_id=scene.sent_ids[i],
+                expression=expression,
+                noun_phrase=None,
+                method=self.title,
+                choice=None,
+                score=None,
+                iou=shared[i] / covered[i] if covered[i] else 0.0,
+                intersection=shared[i],
+                union=covered[i],
+                segmentation=None if failure else encode_rle(masks[i]),
+                failure=failure,
+                index=scene.index,
+                subsets=tuple(name for name in subsets if subsets[name][i]) if subsets else None,
+            )
+            for i, expression in enumerate(scene.expressions)
+        ]
