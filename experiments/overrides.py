@@ -6,6 +6,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -16,8 +17,8 @@ _NAME = re.compile(r"--(?P<name>[\w.-]+?)(?P<rest>\+?=.*|)", re.DOTALL)
 # What cannot be the name of a ready-made setting: class paths, files, YAML values.
 _NATIVE = re.compile(r".*[./{\[:]|null$|None$", re.DOTALL)
 # jsonargparse hands settings of the same name on from one class to the next, but those of one generator of
-# proposals mean something else in another.
-ANEW = "model.proposals"
+# proposals, or of one supervised model, mean something else in another.
+ANEW = ("model.proposals", "model.baseline")
 _FLAGS = {"--help", "--help_all", "--print_config"}
 
 
@@ -78,18 +79,22 @@ def normalise(
             rewritten.append(token)
         else:
             full = _full_name(name, shorthand)
-            options.extend([f"--{full}=null"] if full == ANEW and value not in ("", "null", "None") else [])
+            options.extend([f"--{full}=null"] if full in ANEW and value not in ("", "null", "None") else [])
             options.append(f"--{full}{rest}" if matched else token)
     settle()
     return rewritten
 
 
 def _made_anew(file: Path) -> list[str]:
-    """Return the argument that clears what a file of ready-made settings makes anew."""
+    """Return the arguments that clear what a file of ready-made settings makes anew."""
     content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
-    for key in ANEW.split("."):
+    return [f"--{name}=null" for name in ANEW if _has(content, name)]
+
+
+def _has(content: Any, name: str) -> bool:
+    for key in name.split("."):
         content = content.get(key) if isinstance(content, dict) else None
-    return [f"--{ANEW}=null"] if content else []
+    return bool(content)
 
 
 def _joined(args: Sequence[str]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
@@ -37,6 +38,9 @@ class SupervisedCLI(ExperimentCLI):
         super().before_instantiate_classes()
         if self.config.trainer.max_epochs is not None or self.config.trainer.max_steps != -1:
             raise UserError("The length of a training is set by epochs=N, or schedule=min_steps.")
+        if self.config.trainer.strategy == "auto" and several_processes(self.config.trainer):
+            # LAVT's last gate and CLIP's temperature have no part in the loss
+            self.config.trainer.strategy = "ddp_find_unused_parameters_true"
         self.checkpoint: Path | None = None
         if self.config.run_dir is not None:
             unfinished = self.unfinished(Path(self.config.run_dir))
@@ -71,6 +75,24 @@ class SupervisedCLI(ExperimentCLI):
     def check(self) -> None:
         """Prepare the training, whose refs and weights may be missing."""
         _ = self.training
+
+
+def several_processes(trainer: Any) -> bool:
+    """Say whether a trainer of these options will have several processes.
+
+    Example:
+        >>> from types import SimpleNamespace as Options
+        >>> [several_processes(Options(devices=n, num_nodes=1, accelerator="cpu")) for n in (1, "2", [0, 1])]
+        [False, True, True]
+    """
+    devices = trainer.devices
+    if devices in ("auto", -1, "-1"):
+        count = torch.cuda.device_count() if trainer.accelerator in ("auto", "gpu", "cuda") else 1
+    else:
+        listed = [part for part in str(devices).split(",") if part] if isinstance(devices, str) else devices
+        plain = isinstance(devices, str) and "," not in devices
+        count = int(devices) if plain else listed if isinstance(listed, int) else len(listed)
+    return count * int(trainer.num_nodes) > 1
 
 
 def supervised_parts(command: Command, args: ArgsType = None) -> SupervisedCLI:

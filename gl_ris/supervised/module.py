@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gl_ris.choice import Records, SceneLike
+from gl_ris.errors import UserError
 from gl_ris.evaluator import Evaluator
 from gl_ris.masks import encode_rle
 from gl_ris.recipe import Recipe
@@ -36,14 +37,14 @@ class SupervisedRIS(Evaluator):
         expected_steps: Optimiser steps of the training that is to come, for the schedule.
 
     Raises:
-        UserError: An unknown recipe.
+        UserError: There is no baseline, or an unknown recipe.
     """
 
     segmenter: Segmenter
 
     def __init__(
         self,
-        baseline: Baseline,
+        baseline: Baseline | None = None,
         weights: str | None = None,
         recipe: Recipe | str = "clean",
         clip: Any = None,
@@ -51,6 +52,8 @@ class SupervisedRIS(Evaluator):
         alpha: Any = None,
         proposals: Any = None,
     ) -> None:
+        if baseline is None:
+            raise UserError("There is no model; name one by baseline=NAME, e.g. baseline=cris-tiny.")
         super().__init__([baseline.title], bounded=False)
         self.baseline, self.weights, self.recipe = baseline, weights, Recipe.resolve(recipe)
         self.expected_steps = 1
