@@ -7,6 +7,7 @@ finished run whole when a later one fails.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +19,11 @@ from experiments.finished_results import read_results
 from experiments.machine import shares
 from experiments.processes import Pool, pool
 from experiments.programs import ZERO_SHOT, Program
+from experiments.unfinished import FOLDER as UNFINISHED
 from gl_ris.errors import EvaluationError, UserError
 
 LOG = "log.txt"
-UNFINISHED, WEIGHTS = "last.ckpt", "weights.pt"
+WEIGHTS = "weights.pt"
 _TAIL = 12
 
 Results = Mapping[str, Any]
@@ -61,7 +63,7 @@ class Run:
         settings: All settings that they lead to.
         done: The results that are there already, of the same settings; None if it must be run.
         after: Name of the run whose weights it evaluates.
-        anew: Whether it begins anew even where an unfinished one could go on.
+        anew: Whether it begins anew even where a training that was cut off could go on.
     """
 
     label: str
@@ -74,11 +76,9 @@ class Run:
     anew: bool = False
 
     def command(self, folder: Path) -> list[str]:
-        """Return what to start; an unfinished training in its folder goes on."""
-        path = folder / self.name
-        more = [] if (path / UNFINISHED).is_file() and not self.anew else ["overwrite=true"]
+        """Return what to start; a training in its folder that was cut off goes on."""
         weights = [] if self.after is None else [f"weights={folder / self.after / WEIGHTS}"]
-        own = [*self.arguments, *weights, f"run_dir={path}", *more]
+        own = [*self.arguments, *weights, f"run_dir={folder / self.name}", "overwrite=true"]
         return [sys.executable, "-m", self.program.module, *own]
 
 
@@ -176,6 +176,8 @@ class Crew:
         print(f"{run.label}:" if log is None else f"{run.label}: begins, its output is in {log}", flush=True)
         # A bar that is drawn over and over would fill a file.
         bar = [] if log is None else ["trainer.enable_progress_bar=false"]
+        if run.anew:
+            shutil.rmtree(self.folder / run.name / UNFINISHED, ignore_errors=True)
         command = [*run.command(self.folder), *bar]
         processes.start(run.name, command, log, {**self.environment, **slot})
 

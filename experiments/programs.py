@@ -68,15 +68,18 @@ ZERO_SHOT = Program(
 
 
 def _supervised_parts(arguments: list[str]) -> Any:
-    from experiments.supervised import parts
+    from experiments.supervised import COMMAND
+    from experiments.supervised_cli import supervised_parts
 
-    return parts(arguments)
+    return supervised_parts(COMMAND, arguments)
 
 
 def _supervised_check(cli: Any, *, models: bool = True) -> None:
-    from experiments.supervised import check
+    from experiments.evaluate import check
 
-    check(cli, models=models)
+    # The training is made of the model: what is left to check without it are the settings.
+    if models:
+        check(cli)
 
 
 def _supervised_complete(document: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> None:

@@ -22,7 +22,11 @@ _RESERVED = {
     "data.split": "split=NAME and unseen_split=NAME",
     "k": "experiments.fewshot, since here models learn from all refs",
     "methods": "methods=[...]",
+    "manifest": "experiments.fewshot, since here models learn from all refs",
+    "model.baseline": "baselines=[...]",
     "model.methods": "methods=[...]",
+    "training.k": "experiments.fewshot, since here models learn from all refs",
+    "training.seed": "seed=N",
     "model.weights": "weights={BASELINE: FILE}",
 }
 
@@ -127,7 +131,7 @@ class UnseenSettings:
         line = [f"baseline={baseline}", f"data={_written(data)}", f"split={split}"]
         return Cell(
             f"{baseline} on {name_of_data(data)} {split}",
-            [*line, *model, *self._common(), *self._own_options(bool(given) or where == UNSEEN)],
+            [*line, *model, *self._common(), *self.supervised],
             cell_name(baseline, where),
             SUPERVISED,
             models=baseline,
@@ -136,14 +140,6 @@ class UnseenSettings:
 
     def _common(self) -> Sequence[str]:
         return [f"wandb={self.wandb}", *self.options]
-
-    def _own_options(self, evaluates_only: bool) -> list[str]:
-        """Return the options of a supervised cell; those of training are not for one that trains nothing."""
-        return [option for option in self.supervised if not (evaluates_only and _is_training(option))]
-
-
-def _is_training(option: str) -> bool:
-    return option.removeprefix("--").startswith(("training.", "training="))
 
 
 def _written(data: Mapping[str, Any] | str) -> str:

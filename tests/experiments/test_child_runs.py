@@ -78,17 +78,16 @@ def test_what_reads_weights_waits_for_them_and_is_not_kept_without_them(
     assert workshop.checked == [(["name=a"], True)]
 
 
-def test_an_unfinished_training_goes_on(workshop: Workshop, tmp_path: Path) -> None:
-    (run,) = plan(cells(workshop, "a"), tmp_path, False)
-    run.command(tmp_path)
-    assert "overwrite=true" in workshop.started[-1]
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "last.ckpt").touch()
-    run.command(tmp_path)
-    assert "overwrite=true" not in workshop.started[-1]
-    (anew,) = plan(cells(workshop, "a"), tmp_path, True)
-    anew.command(tmp_path)
-    assert "overwrite=true" in workshop.started[-1]
+def test_a_training_that_was_cut_off_goes_on_unless_all_is_run_anew(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    state = tmp_path / "a" / "training" / "last.ckpt"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    perform(plan(cells(workshop, "a"), tmp_path, False), tmp_path)
+    assert state.is_file()
+    perform(plan(cells(workshop, "a"), tmp_path, True), tmp_path)
+    assert not state.parent.exists()
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
