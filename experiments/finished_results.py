@@ -17,6 +17,14 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("partition", "git_commit"), (str, type(None))),
 }
 
+_TRAINING: dict[str, type | tuple[type, ...]] = {
+    "model": str,
+    "k": (int, str),
+    **dict.fromkeys(("seed", "n_refs", "steps"), int),
+    **dict.fromkeys(("share", "seconds"), (int, float)),
+    "shortfall": dict,
+}
+
 
 def read_results(path: Path) -> dict[str, Any]:
     """Read a ``results.json`` and check what a table makes use of.
@@ -43,6 +51,24 @@ def check_methods(document: Mapping[str, Any], titles: Iterable[str], path: Path
     for title in titles:
         if title not in document["methods"]:
             raise _damaged(path, f"they lack the method '{title}'")
+
+
+def check_training(document: Mapping[str, Any], path: Path) -> None:
+    """Check that the results in ``path`` are those of one model, and say what it learnt from, if it did.
+
+    Raises:
+        UserError: They are not, or something is missing.
+    """
+    if len(document["methods"]) != 1:
+        raise _damaged(path, "they have more methods than one")
+    training = document.get("training", "")
+    if training is None:
+        return
+    if not isinstance(training, Mapping):
+        raise _damaged(path, "they do not say what was learnt from")
+    for name, kind in _TRAINING.items():
+        if not isinstance(training.get(name), kind):
+            raise _damaged(path, f"their training's '{name}' is missing or damaged")
 
 
 def _damaged(path: Path, why: str) -> UserError:

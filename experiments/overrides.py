@@ -12,8 +12,8 @@ import yaml
 
 from gl_ris.errors import unknown_name
 
-_OVERRIDE = re.compile(r"[A-Za-z_][\w.]*\+?=")
-_NAME = re.compile(r"--(?P<name>[\w.]+?)(?P<rest>\+?=.*|)", re.DOTALL)
+_OVERRIDE = re.compile(r"[A-Za-z_][\w.-]*\+?=")
+_NAME = re.compile(r"--(?P<name>[\w.-]+?)(?P<rest>\+?=.*|)", re.DOTALL)
 # What cannot be the name of a ready-made setting: class paths, files, YAML values.
 _NATIVE = re.compile(r".*[./{\[:]|null$|None$", re.DOTALL)
 # jsonargparse hands settings of the same name on from one class to the next, but those of one generator of

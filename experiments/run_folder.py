@@ -7,6 +7,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from experiments.command import Command
 from gl_ris.errors import UserError
 
 RUNS = Path("runs")
@@ -17,6 +18,7 @@ _FILES = (
     *("recipe_effects.csv", "recipe_effects.json", "recipe_effects.md"),
     *("learning_curve.csv", "manifest.json", "weights.pt"),
     *("proposals.json", "report.csv", "report.json", "report.md", "curve.csv", "curve.png"),
+    *("unseen_domain.csv", "figure4_*.png"),
 )
 _OVERLAYS = "overlays"
 
@@ -40,6 +42,40 @@ def cannot_be_made(path: Path, error: OSError) -> UserError:
     return UserError(
         f"The run folder '{path}' cannot be made ({error.strerror}); name another one by run_dir=FOLDER."
     )
+
+
+def checked_folder(command: Command, run_dir: str, overwrite: bool) -> Path:
+    """Check that the folder of a command which goes on is new, empty, or one of its own.
+
+    Raises:
+        UserError: It holds something else, or is no folder.
+    """
+    path = Path(run_dir).expanduser()
+    check_is_no_file(path)
+    mark = path / "config.yaml"
+    used = path.is_dir() and any(path.iterdir())
+    own = mark.is_file() and mark.read_bytes().startswith(f"# {command.program} ".encode())
+    if used and not overwrite and not own:
+        raise UserError(
+            f"The run folder '{path}' holds something else than what {command.program} writes; name another "
+            "one."
+        )
+    return path
+
+
+def made_folder(command: Command, given: Path | None) -> Path:
+    """Make the folder of a command which goes on; None makes ``runs/<command>/<time>``.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    if given is None:
+        return RunFolder(command.name).create()
+    try:
+        given.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_be_made(given, error) from error
+    return given
 
 
 class RunFolder:

@@ -122,7 +122,7 @@ class TableSettings:
         """Return name, option and alpha option of each data set."""
         if not self.data:
             raise UserError("data=[] must name one data set or more.")
-        names = [_name_of(item) for item in self.data]
+        names = [name_of_data(item) for item in self.data]
         known = [*names, *ZERO_SHOT.settings()["data"]]
         for option in ("alphas", "splits"):
             keys = getattr(self, option)
@@ -181,7 +181,7 @@ def _clip(encoder: str) -> dict[str, Any]:
     return {"clip": clip, "pretrained": pretrained or None}
 
 
-def _name_of(data: str | Mapping[str, Any]) -> str:
+def name_of_data(data: str | Mapping[str, Any]) -> str:
     """Return the name of a data set: its settings' file, its ``dataset``, or its class."""
     if isinstance(data, str):
         return data

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.command import CONFIGS, ENV_PREFIX, Command, run
-from experiments.help import COMMON
+from experiments.command import CONFIGS, Command, run
 from experiments.overrides import normalise
-from gl_ris.errors import UserError, unknown_name
+from gl_ris.errors import unknown_name
 
 COMMAND = Command(
     name="tables",
@@ -42,12 +41,10 @@ COMMAND = Command(
     explained=(("", "experiments/table_settings.py", "TableSettings"),),
 )
 
-_RUN_OPTIONS = ("run_dir", "overwrite")
 _OWN = {
     *("title", "heading", "rows", "figures", "paper", "data", "splits", "encoders", "alphas", "options"),
-    *(*_RUN_OPTIONS, "config", "print_config", "help"),
+    *("run_dir", "overwrite", "config", "print_config", "help"),
 }
-_MARK = f"# {COMMAND.program} "
 
 
 def main() -> None:
@@ -64,32 +61,10 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], str | None, bool]:
     Raises:
         UserError: An option is wrong.
     """
-    from jsonargparse import ActionConfigFile
-
-    from experiments.cli import quieten
-    from experiments.parser import OverrideParser, check_config
+    from experiments.settings_parser import parse_settings
     from experiments.table_settings import TableSettings
 
-    quieten()
-    check_config(COMMAND.config)
-    parser = OverrideParser(
-        command=COMMAND,
-        prog=COMMAND.program,
-        description=COMMAND.summary,
-        default_config_files=[str(COMMAND.config)],
-        default_env=True,
-        env_prefix=ENV_PREFIX,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", action=ActionConfigFile, help="Settings from a YAML file.")
-    parser.add_class_arguments(TableSettings)
-    for name, default, explanation in COMMON[: len(_RUN_OPTIONS)]:
-        parser.add_argument(
-            f"--{name}", type=str | None if default is None else bool, default=default, help=explanation
-        )
-    config = parser.parse_args(sort_out(arguments)).as_dict()
-    settings = {name: value for name, value in config.items() if name in _OWN - {"config", *_RUN_OPTIONS}}
-    return settings, config["run_dir"], config["overwrite"]
+    return parse_settings(COMMAND, TableSettings, sort_out(arguments))
 
 
 def sort_out(arguments: Sequence[str]) -> list[str]:
@@ -137,11 +112,12 @@ def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: 
         UserError: A setting, file or model is wrong; nothing has been run then.
         EvaluationError: A run failed; what was finished before stays.
     """
+    from experiments.child_runs import Cell, Crew, plan
     from experiments.paper import paper_table
     from experiments.recorder import write_config
+    from experiments.run_folder import checked_folder, made_folder
     from experiments.table_formats import Table, markdown
     from experiments.table_layout import Column, collect
-    from experiments.table_runs import perform, plan
     from experiments.table_settings import TableSettings
 
     spec = TableSettings(**settings)
@@ -149,11 +125,13 @@ def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: 
     paper = paper_table(spec.paper) if spec.paper else None
     if paper is not None:
         paper.check(entry.paper for entry in entries if entry.paper)
-    given = None if run_dir is None else _checked_folder(Path(run_dir).expanduser(), overwrite)
-    runs = plan(spec.runs(), given, overwrite)
-    folder = _made_folder(given)
+    given = None if run_dir is None else checked_folder(COMMAND, run_dir, overwrite)
+    runs = plan([Cell(label, arguments) for label, arguments in spec.runs()], given, overwrite)
+    folder = made_folder(COMMAND, given)
     write_config(folder / "config.yaml", settings, COMMAND.program)
-    columns = [part for item in runs for part in Column(perform(item, folder), item.name).with_subsets()]
+    found: dict[str, Any] = {}
+    Crew(folder).perform(runs, lambda run, results, _: found.update({run.name: results}))
+    columns = [part for run in runs for part in Column(found[run.name], run.name).with_subsets()]
     table = Table(spec.title, spec.heading, spec.figures, columns, collect(entries, columns, paper), paper)
     _write(folder, table, settings)
     print(f"\n{markdown(table)}\nRun folder   {folder}")
@@ -168,30 +146,6 @@ def _write(folder: Path, table: Any, settings: dict[str, Any]) -> None:
         with atomic_file(folder / name) as file:
             file.write(make(table).encode("utf-8", "backslashreplace"))
     write_json(folder / "table.json", document(table, settings))
-
-
-def _checked_folder(path: Path, overwrite: bool) -> Path:
-    """Check that a folder is new, empty, or a table's."""
-    from experiments.run_folder import check_is_no_file
-
-    check_is_no_file(path)
-    mark = path / "config.yaml"
-    used = path.is_dir() and any(path.iterdir())
-    if used and not overwrite and not (mark.is_file() and mark.read_bytes().startswith(_MARK.encode())):
-        raise UserError(f"The run folder '{path}' holds something else than a table; name another one.")
-    return path
-
-
-def _made_folder(given: Path | None) -> Path:
-    from experiments.run_folder import RunFolder, cannot_be_made
-
-    if given is None:
-        return RunFolder(COMMAND.name).create()
-    try:
-        given.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_be_made(given, error) from error
-    return given
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ offline.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import netrc
 import os
@@ -24,6 +25,8 @@ from experiments.wandb_content import CONTENT
 MODES = ("auto", "online", "offline", "disabled")
 SERVER = "https://api.wandb.ai"
 PROJECT = "gl-ris"
+FIGURES = ("sweep_k*.png", "curve.png", "figure4_*.png")
+CURVE, STEP = "learning_curve.csv", "training/step"
 _INIT_SECONDS = 20
 _LIMIT_SECONDS = {"online": 180, "offline": 180}
 
@@ -48,31 +51,33 @@ def resolve_mode(mode: str, environment: Mapping[str, str] | None = None) -> str
     return "online" if environment.get("WANDB_API_KEY") or _key_in_netrc(environment) else "offline"
 
 
-def log_run(folder: Path, mode: str) -> None:
+def log_run(folder: Path, mode: str, group: str | None = None) -> None:
     """Log a finished run, and say in a line where; never raises and never waits longer than its limit.
 
     Args:
         folder: The run folder.
         mode: One of `MODES`.
+        group: Group of runs that it is one of; None leaves that to ``WANDB_RUN_GROUP``.
     """
     resolved = resolve_mode(mode)
     if resolved == "disabled":
         return
     try:
-        done, line = _in_process_of_its_own(folder, resolved)
+        done, line = _in_process_of_its_own(folder, resolved, group)
         if not done and resolved == "online":
             print(f"wandb        {line} Logging offline instead.", flush=True)
-            done, line = _in_process_of_its_own(folder, "offline")
+            done, line = _in_process_of_its_own(folder, "offline", group)
         print(f"wandb        {line}" + ("" if done else " The results are complete without it."), flush=True)
     except KeyboardInterrupt:
         print("wandb        interrupted; the results are complete without it.", flush=True)
 
 
-def _in_process_of_its_own(folder: Path, mode: str) -> tuple[bool, str]:
+def _in_process_of_its_own(folder: Path, mode: str, group: str | None) -> tuple[bool, str]:
     """Run this file on ``folder``; return whether it worked, and a line about it."""
     command = [sys.executable, "-m", "experiments.wandb_log", str(folder.resolve()), f"--mode={mode}"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     environment.pop("WANDB_MODE", None)
+    environment |= {"WANDB_RUN_GROUP": group} if group else {}
     try:
         # From inside the folder, so that whatever wandb writes beside its own folder is in there as well.
         answer = subprocess.run(
@@ -129,8 +134,9 @@ def log_folder(folder: Path, mode: str) -> str:
         config=document["config"],
         settings=settings,
     )
+    _log_curve(run, folder)
     overlays = sorted((folder / "overlays").glob("*.png"))
-    charts = [*folder.glob("sweep_k*.png"), *folder.glob("curve.png")]
+    charts = [file for pattern in FIGURES for file in sorted(folder.glob(pattern))]
     singles = [*charts, *(file for file in overlays if file.stem == "contact_sheet")]
     rest = [wandb.Image(str(file), caption=file.stem) for file in overlays if file not in singles]
     pictures = {file.stem: wandb.Image(str(file)) for file in singles} | ({"overlays": rest} if rest else {})
@@ -141,6 +147,29 @@ def log_folder(folder: Path, mode: str) -> str:
     where = run.url if mode == "online" else f"offline; upload with: wandb sync {Path(run.dir).parent}"
     run.finish()
     return str(where)
+
+
+def _log_curve(run: Any, folder: Path) -> None:
+    """Log the learning curve of a run that has one: loss and learning rate by step."""
+    rows = curve_of(folder / CURVE)
+    if rows:
+        run.define_metric(STEP)
+        run.define_metric("training/*", step_metric=STEP)
+    for row in rows:
+        run.log(row)
+
+
+def curve_of(path: Path) -> list[dict[str, float]]:
+    """Read a learning curve: for each line its step, loss and learning rate, and what else is a number.
+
+    Returns:
+        The lines, with ``training/`` before each name; none if there is no such file.
+    """
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{f"training/{name}": float(value) for name, value in row.items() if value} for row in rows]
 
 
 def _document(folder: Path) -> Path:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from experiments.child_runs import Cell, plan
 from experiments.finished_results import check_methods, read_results
-from experiments.table_runs import plan
 from gl_ris.errors import UserError
 from gl_ris.results import STAGES, result_document, write_json
 
@@ -98,11 +98,11 @@ def test_a_table_goes_on_only_from_results_that_are_whole(
 
     methods = 'model.methods=[{"method": "random", "title": "Random"}]'
     arguments = [*(option for option in toy if not option.startswith("methods=")), methods]
-    (first,) = plan([("toy val", arguments)], tmp_path, overwrite=False)
+    (first,) = plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
     assert first.done is None
     os.mkdir(tmp_path / first.name)
     keep(lambda kept: None)
-    (again,) = plan([("toy val", arguments)], tmp_path, overwrite=False)
+    (again,) = plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
     assert again.done is not None
     for change, said in (
         (lambda kept: kept.pop("config"), "their 'config' is missing"),
@@ -114,5 +114,5 @@ def test_a_table_goes_on_only_from_results_that_are_whole(
     ):
         keep(change)
         with pytest.raises(UserError, match=re.escape(said)):
-            plan([("toy val", arguments)], tmp_path, overwrite=False)
-    assert plan([("toy val", arguments)], tmp_path, overwrite=True)[0].done is None
+            plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
+    assert plan([Cell("toy val", arguments)], tmp_path, overwrite=True)[0].done is None

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,6 @@ import yaml
 from experiments import tables
 from experiments.command import CONFIGS
 from experiments.paper import paper_table
-from experiments.table_runs import first_difference, wait_for
 from experiments.table_settings import TableSettings
 from gl_ris.errors import UserError
 from gl_ris.scorers import available_scorers
@@ -147,7 +143,7 @@ def test_a_printed_configuration_means_the_same(
         (["OWN", "data=[refshape]"], "Unknown data 'refshape'. Did you mean 'refshapes'?"),
         (["OWN", "data=[]"], "data=[] must name one data set or more."),
         (["OWN", "data=[{dataset: toy}]"], "lacks class_path"),
-        (["OWN", "data=[refshapes,refshapes]"], "The table has refshapes val twice"),
+        (["OWN", "data=[refshapes,refshapes]"], "refshapes val is there twice"),
         (["OWN", "splits=[vall]"], "Unknown split of RefShapes 'vall'. Did you mean 'val'?"),
         (["OWN", "splits={refshape: [val]}"], "Unknown data set in splits 'refshape'"),
         (["OWN", "alphas.refcocoo=1"], "Unknown data set in alphas 'refcocoo'"),
@@ -174,7 +170,7 @@ def test_a_printed_configuration_means_the_same(
             ["OWN", "data=refshapes", "limit=1", "trainer.devices=2"],
             "1 images cannot be spread over 2 processes",
         ),
-        (["OWN", "run_dir=used"], "The run folder 'used' holds something else than a table"),
+        (["OWN", "run_dir=used"], "The run folder 'used' holds something else than what"),
         (["OWN", "run_dir=used/file"], "is a file"),
     ],
 )
@@ -190,68 +186,6 @@ def test_mistakes_get_one_line_before_any_work(
     monkeypatch.chdir(tmp_path / "here")
     Path("used/file").touch()
     assert said in refusal(tables, *[own_table if item == "OWN" else item for item in arguments])
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "said"),
-    [
-        ({"a": 1}, {"a": 1}, ""),
-        ({"a": {"b": [1]}}, {"a": {"b": [1, 2]}}, "a.b was [1] and is [1, 2]"),
-        ({}, {"a": 1}, "a was None and is 1"),
-        ({"a": "x" * 99}, {"a": 1}, f"a was {'x' * 60}... and is 1"),
-    ],
-)
-def test_the_first_difference(before: dict[str, Any], now: dict[str, Any], said: str) -> None:
-    assert first_difference(before, now) == said
-
-
-@pytest.mark.parametrize(
-    ("number", "raised"),
-    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)],
-    ids=["int", "term"],
-)
-def test_what_ends_a_table_ends_its_run_with_all_processes(
-    number: int, raised: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The run and its child both ignore SIGINT, as a hanging run would."""
-    monkeypatch.setattr("experiments.table_runs.PATIENCE", 0.3)
-    child = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
-    script = (
-        "import os, pathlib, signal, subprocess, sys, time\n"
-        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        f"process = subprocess.Popen([sys.executable, '-c', {child!r}])\n"
-        "pathlib.Path('pids.part').write_text(f'{os.getpid()} {process.pid}')\n"
-        "os.replace('pids.part', 'pids')\n"
-        f"os.kill(os.getppid(), {int(number)})\n"
-        "time.sleep(60)\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    # A shell starts what runs in the background with SIGINT ignored, the tests too.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(raised):
-            wait_for([sys.executable, "-c", script])
-    finally:
-        signal.signal(signal.SIGINT, before)
-    run, child_of_run = map(int, Path("pids").read_text().split())
-    for pid in (run, child_of_run):
-        assert _is_gone(pid)
-
-
-def _is_gone(pid: int) -> bool:
-    for _ in range(100):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def test_the_exit_code_is_that_of_the_run() -> None:
-    assert wait_for([sys.executable, "-c", "raise SystemExit(7)"]) == 7
 
 
 def test_tables_ask_for_methods_by_names_that_exist() -> None:

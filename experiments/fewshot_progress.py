@@ -1,0 +1,73 @@
+"""Takes in the cells of a few-shot comparison one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.child_runs import Results, Run
+from experiments.fewshot_files import report, write_all
+from experiments.fewshot_results import Found, read_available
+from experiments.fewshot_settings import FewShotSettings
+from experiments.time_left import Spent, duration, refs_of, seconds_left, spent_on
+
+
+class FewShotProgress:
+    """Holds what is finished, and writes everything anew after each cell.
+
+    Args:
+        folder: Of the comparison.
+        spec: What it is made of.
+        settings: The same, as plain values.
+    """
+
+    def __init__(self, folder: Path, spec: FewShotSettings, settings: Mapping[str, Any]) -> None:
+        self.folder, self.spec, self.settings = folder, spec, settings
+        self.shots = {shot.name: shot for shot in spec.shots()}
+        self.results: dict[str, Results] = {}
+        self.available: list[int] = []
+        self.spent: list[Spent] = []
+
+    def finished(self, run: Run, results: Results, seconds: float | None) -> None:
+        """Take in a cell, say what came of it, and write everything anew unless the cell was there before."""
+        self.results[run.name] = results
+        if run.name in self.shots:
+            self.available = self.available or read_available(self.folder / run.name)
+            trained, rest = spent_on(results, seconds)
+            n_refs = results["training"]["n_refs"]
+            self.spent.append(Spent(self.shots[run.name].baseline, n_refs, trained, rest))
+        print(one_line(run.label, results), flush=True)
+        if seconds is not None:
+            write_all(self.folder, self._found(), self.settings)
+            print(self._left(), flush=True)
+
+    def report(self) -> str:
+        """Write everything, and return the table and the sentences about crossings."""
+        return report(write_all(self.folder, self._found(), self.settings))
+
+    def _found(self) -> Found:
+        return Found(list(self.shots.values()), self.results, self.available)
+
+    def _left(self) -> str:
+        every = len(self.shots) + 1
+        left = [shot for name, shot in self.shots.items() if name not in self.results]
+        told = f"{len(self.results):,} of {every:,} cells are finished"
+        todo = [(shot.baseline, refs_of(shot.k, self.available)) for shot in left]
+        seconds = seconds_left(self.spent, todo, self.spec.jobs) if left else None
+        return f"{told}." if seconds is None else f"{told}; about {duration(seconds)} left (an estimate)."
+
+
+def one_line(label: str, results: Results) -> str:
+    """Say in a line what came of a cell."""
+    figures = "; ".join(
+        f"{method}: oIoU {_number(row['oIoU'])}, mIoU {_number(row['mIoU'])}"
+        for method, row in results["methods"].items()
+    )
+    training = results.get("training")
+    learnt = f" ({training['n_refs']:,} refs, {training['seconds']:,.0f} s of training)" if training else ""
+    return f"{label}: {figures}{learnt}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
