@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,25 @@ def run_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[st
         monkeypatch.setattr(sys, "argv", [module.COMMAND.name, *arguments])
         code = exit_code(module.main)
         return code, *capfd.readouterr()
+
+    return start
+
+
+@pytest.fixture
+def tables_here(run_command: RunHere) -> RunHere:
+    """Run ``experiments.tables`` in this process, with its runs, which otherwise have one of their own."""
+    from experiments import tables, zero_shot
+
+    def run(line: Sequence[str]) -> int:
+        assert line[:3] == [sys.executable, "-m", "experiments.zero_shot"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [zero_shot.COMMAND.name, *line[3:]])
+            return exit_code(zero_shot.main)
+
+    def start(*arguments: str) -> tuple[int, str, str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("experiments.table_runs.wait_for", run)
+            return run_command(tables, *arguments)
 
     return start
 
