@@ -240,7 +240,7 @@ def test_what_ends_a_table_ends_its_run_with_all_processes(
 
 
 def _is_gone(pid: int) -> bool:
-    for _ in range(100):
+    for _ in range(1000):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except (FileNotFoundError, ProcessLookupError):
