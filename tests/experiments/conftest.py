@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from experiments.command import exit_code
+from experiments.pictures import COUNT, draw_overlays
 from tiny_clips import save_clip
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,18 @@ def write_toy(root: Path, sizes: list[tuple[int, int]]) -> Path:
         Image.fromarray(pixels).save(root / "toy" / "images" / file_name)
     write_refer(root / "toy", "unc", refs, instances)
     return root
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pictures in place of a dozen, which take half the time of a run this small."""
+    monkeypatch.setitem(draw_overlays.__kwdefaults__, "count", 2)
+
+
+@pytest.fixture
+def all_pictures(few_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many pictures as a run draws for its user."""
+    monkeypatch.setitem(draw_overlays.__kwdefaults__, "count", COUNT)
 
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
