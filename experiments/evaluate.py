@@ -57,7 +57,7 @@ def evaluate(
 
 def carry_out(
     cli: ExperimentCLI,
-    recorder: RecorderClass,
+    recorder: RecorderClass | None,
     report: Callable[[Path], None],
     before: Before | None = None,
 ) -> Path | None:

@@ -75,7 +75,11 @@ def explain(message: str, options: Iterable[str], classes: Sequence[str] = ()) -
 
 def unknown_option(name: str, options: Iterable[str]) -> str:
     """Say that there is no such option, and which one was meant if one is near."""
-    near = nearest(name, options)
+    known = list(options)
+    if name in known:
+        choice = name.rpartition(".")[0]
+        return f"What is chosen for {choice} has no option '{name}'; choose one that has it."
+    near = nearest(name, known)
     return f"Unknown option '{name}'." + (
         f" Did you mean '{near}'?" if near else " --help lists the options."
     )

@@ -17,7 +17,8 @@ _NAME = re.compile(r"--(?P<name>[\w.-]+?)(?P<rest>\+?=.*|)", re.DOTALL)
 # What cannot be the name of a ready-made setting: class paths, files, YAML values.
 _NATIVE = re.compile(r".*[./{\[:]|null$|None$", re.DOTALL)
 # jsonargparse hands settings of the same name on from one class to the next, but those of one generator of
-# proposals, or of one supervised model, mean something else in another.
+# proposals, or of one supervised model, mean something else in another. So they are cleared before another is
+# chosen.
 ANEW = ("model.proposals", "model.baseline")
 _FLAGS = {"--help", "--help_all", "--print_config"}
 
@@ -76,7 +77,7 @@ def normalise(
                 raise unknown_name(name, value, [*groups[name], *known])
         if token.startswith("--config="):
             settle()
-            rewritten.append(token)
+            rewritten.extend([*_made_anew(Path(value)), token])
         else:
             full = _full_name(name, shorthand)
             options.extend([f"--{full}=null"] if full in ANEW and value not in ("", "null", "None") else [])
@@ -86,15 +87,18 @@ def normalise(
 
 
 def _made_anew(file: Path) -> list[str]:
-    """Return the arguments that clear what a file of ready-made settings makes anew."""
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
-    return [f"--{name}=null" for name in ANEW if _has(content, name)]
+    """Return the arguments that clear what a file of settings makes anew, where it names a class for it."""
+    try:
+        content = yaml.safe_load(file.expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError):
+        return []  # whoever reads its options says what is wrong
+    return [f"--{name}=null" for name in ANEW if _chooses(content, name)]
 
 
-def _has(content: Any, name: str) -> bool:
+def _chooses(content: Any, name: str) -> bool:
     for key in name.split("."):
         content = content.get(key) if isinstance(content, dict) else None
-    return bool(content)
+    return "class_path" in content if isinstance(content, dict) else bool(content)
 
 
 def _joined(args: Sequence[str]) -> Iterator[str]:

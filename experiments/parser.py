@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from experiments.command import CONFIGS, ENV_PREFIX, Command
 from experiments.messages import explain
 from experiments.named_recipes import read_recipe, recipe_in, spelled_out
-from experiments.overrides import normalise
+from experiments.overrides import ANEW, normalise
 from gl_ris.errors import UserError
 
 
@@ -46,9 +46,10 @@ class OverrideParser(LightningArgumentParser):
         """
         if self.command is not None:
             given = sys.argv[1:] if args is None else args
-            args = normalise(
-                given, self.command.shorthand, self.command.settings(), CONFIGS, self.class_names
-            )
+            args = [
+                *_chosen_by_environment(self.option_names()),
+                *normalise(given, self.command.shorthand, self.command.settings(), CONFIGS, self.class_names),
+            ]
             for token in args:
                 if token.startswith("--config="):
                     check_config(Path(token.removeprefix("--config=")))
@@ -94,6 +95,13 @@ class OverrideParser(LightningArgumentParser):
             bases = [cls for cls in (kind, *get_args(kind)) if _is_ours(cls)]
             if bases and not action.dest.startswith("trainer"):
                 yield action.dest, [cls for base in bases for cls in _concrete(base)]
+
+
+def _chosen_by_environment(options: Sequence[str]) -> list[str]:
+    """Return the arguments that choose what the environment chooses, and that with its own defaults."""
+    given = {name: os.environ.get(f"{ENV_PREFIX}_{name.replace('.', '__').upper()}") for name in ANEW}
+    chosen = {name: value for name, value in given.items() if value and name in options}
+    return [token for name, value in chosen.items() for token in (f"--{name}=null", f"--{name}={value}")]
 
 
 def _recipes_before(defaults: Path) -> Iterator[Any]:

@@ -56,15 +56,14 @@ def report(cli: ExperimentCLI) -> Path | None:
         UserError: A setting or file is wrong, or nothing is stored.
         EvaluationError: What is stored belongs to other images.
     """
-    from experiments.evaluate import predict
+    from experiments.evaluate import carry_out
     from experiments.report_files import write_report
 
-    folder = predict(cli, None)
-    if folder is None:
-        return None
-    text = write_report(folder, cli.model, cli.datamodule, cli.settings())
-    print(f"\n{text}\nCurve        {folder / 'curve.png'}\nRun folder   {folder}")
-    return folder
+    def show(folder: Path) -> None:
+        text = write_report(folder, cli.model, cli.datamodule, cli.settings())
+        print(f"\n{text}\nCurve        {folder / 'curve.png'}\nRun folder   {folder}")
+
+    return carry_out(cli, None, show)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -21,8 +21,12 @@ COMMAND = Command(
         "experiments.proposals report --help) judges everything that is stored for a split."
     ),
     examples=(
-        ("data=refshapes+ split=testA", "Felzenszwalb's proposals for one split"),
-        ("proposals.scale=6000 limit=20", "other settings, another store; twenty images"),
+        ("data=refshapes+ split=testA", "the default proposals (slic) for one split"),
+        (
+            "proposals=felzenszwalb proposals.scale=6000 limit=20",
+            "another generator or other settings, another store; twenty images",
+        ),
+        ("--model.proposals.help=SAM", "what can be set of a generator, here of SAM"),
         ("--trainer.devices=2", "on two processes (or GPUs)"),
         ("store=/data/proposals", "in a folder of one's own; give the same to the other commands"),
         ("report data=refshapes+ split=testA", "how good everything is that is stored for a split"),
@@ -36,6 +40,7 @@ COMMAND = Command(
     groups=("data", "proposals"),
     explained=(
         ("model", "gl_ris/proposals/filling.py", "StoreFiller"),
+        ("model.proposals", "gl_ris/proposals/slic.py", "SLIC"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),
 )
@@ -53,16 +58,15 @@ def fill(cli: ExperimentCLI) -> Path | None:
     Raises:
         UserError: A setting or file is wrong, or the store cannot be written.
     """
-    from experiments.evaluate import predict
+    from experiments.evaluate import carry_out
     from gl_ris.files import write_json
 
-    folder = predict(cli, None)
-    if folder is None:
-        return None
-    document = describe(cli.model, cli.datamodule, cli.settings())
-    write_json(folder / "proposals.json", document)
-    print(f"\n{summary(document)}\nRun folder   {folder}")
-    return folder
+    def report(folder: Path) -> None:
+        document = describe(cli.model, cli.datamodule, cli.settings())
+        write_json(folder / "proposals.json", document)
+        print(f"\n{summary(document)}\nRun folder   {folder}")
+
+    return carry_out(cli, None, report)
 
 
 def describe(module: Any, data: Any, settings: dict[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
         if cli.training is None:
             return
         if folder is not None:
-            print(cli.training.told(), flush=True)
+            went_on = "" if cli.checkpoint is None else f", going on from {cli.checkpoint}"
+            print(f"{cli.training.told()}{went_on}", flush=True)
         cli.training.run(None if folder is None else cli.unfinished(folder), cli.checkpoint)
 
     def recorder(path: Path | None, experiment: str, settings: dict[str, Any]) -> SupervisedRecorder:

@@ -63,7 +63,7 @@ class TableSettings:
         splits: Splits, a list for all data sets or a mapping from their names to lists.
         encoders: CLIP models by the keys that rows use, MODEL or MODEL/WEIGHTS, e.g. RN50-quickgelu/openai.
         alphas: Share of the global visual feature by name of the data set; elsewhere that of zero_shot.
-        options: Options of zero_shot for all runs, e.g. [proposals=felzenszwalb]. Options on the command
+        options: Options of zero_shot for all runs, e.g. [proposals=slic]. Options on the command
             line that are not of the table are added to them.
     """
 

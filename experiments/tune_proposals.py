@@ -85,7 +85,7 @@ def measure(generator: ProposalGenerator, scenes: Sequence[Scene]) -> Measured:
 
 
 def tune(
-    generator: str = "felzenszwalb",
+    generator: str = "slic",
     split: str = "train",
     images: int = 100,
     seed: int = 0,
@@ -94,7 +94,7 @@ def tune(
     """Print the upper bound of every combination of settings, the highest overall IoU first.
 
     Args:
-        generator: felzenszwalb or slic.
+        generator: slic or felzenszwalb.
         split: Split of refshapesg to measure on.
         images: Number of images, a sample of the split.
         seed: Of the sample.

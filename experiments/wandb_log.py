@@ -20,12 +20,12 @@ from typing import Any, cast
 from urllib.parse import urlparse
 
 from experiments.command import ROOT
+from experiments.wandb_content import CONTENT
 
 MODES = ("auto", "online", "offline", "disabled")
 SERVER = "https://api.wandb.ai"
 PROJECT = "gl-ris"
-DOCUMENTS = ("results.json", "sweep.json")
-FIGURES = ("sweep_k*.png", "figure4_*.png")
+FIGURES = ("sweep_k*.png", "curve.png", "figure4_*.png")
 CURVE, STEP = "learning_curve.csv", "training/step"
 _INIT_SECONDS = 20
 _LIMIT_SECONDS = {"online": 180, "offline": 180}
@@ -114,7 +114,7 @@ def log_folder(folder: Path, mode: str) -> str:
     """Log a run folder from this process.
 
     Args:
-        folder: With one of `DOCUMENTS`, and perhaps pictures.
+        folder: With one of the documents of `CONTENT`, and perhaps pictures.
         mode: ``online`` or ``offline``.
 
     Returns:
@@ -122,7 +122,8 @@ def log_folder(folder: Path, mode: str) -> str:
     """
     import wandb
 
-    document = json.loads(_document(folder).read_text(encoding="utf-8"))
+    path = _document(folder)
+    document = json.loads(path.read_text(encoding="utf-8"))
     settings = wandb.Settings(init_timeout=_INIT_SECONDS, silent=True, console="off")
     run: Any = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -135,13 +136,11 @@ def log_folder(folder: Path, mode: str) -> str:
     )
     _log_curve(run, folder)
     overlays = sorted((folder / "overlays").glob("*.png"))
-    figures = [path for pattern in FIGURES for path in sorted(folder.glob(pattern))]
-    singles = [*figures, *(path for path in overlays if path.stem == "contact_sheet")]
-    pictures = {path.stem: wandb.Image(str(path)) for path in singles} | {
-        "overlays": [
-            wandb.Image(str(path), caption=path.stem) for path in overlays if path.stem != "contact_sheet"
-        ]
-    }
+    charts = [file for pattern in FIGURES for file in sorted(folder.glob(pattern))]
+    singles = [*charts, *(file for file in overlays if file.stem == "contact_sheet")]
+    rest = [wandb.Image(str(file), caption=file.stem) for file in overlays if file not in singles]
+    pictures = {file.stem: wandb.Image(str(file)) for file in singles} | ({"overlays": rest} if rest else {})
+    table_of, summary_of = CONTENT[path.name]
     columns, rows = table_of(document)
     run.log({"results": wandb.Table(columns=[*columns], data=rows), **pictures})
     run.summary.update(summary_of(document))
@@ -175,52 +174,8 @@ def curve_of(path: Path) -> list[dict[str, float]]:
 
 def _document(folder: Path) -> Path:
     """Return the path of the folder's document; that of a results.json where there is none."""
-    paths = [folder / name for name in DOCUMENTS]
+    paths = [folder / name for name in CONTENT]
     return next((path for path in paths if path.is_file()), paths[0])
-
-
-def table_of(document: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """Return the columns and rows of the table of methods, the upper bound last; then those of each subset.
-
-    The first column names the subset, where there are any.
-    """
-    subsets = document.get("subsets", {})
-    parts = [("All", document), *((part["label"], part) for part in subsets.values())]
-    names = list(dict.fromkeys(name for row in _figures(document).values() for name in row))
-    rows = [
-        [*([label] if subsets else []), method, *map(row.get, names)]
-        for label, part in parts
-        for method, row in _figures(part).items()
-    ]
-    return [*(["subset"] if subsets else []), "method", *names], rows
-
-
-def _figures(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {**part["methods"], "Upper bound": part["upper_bound"]}
-
-
-def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the summary metrics: ``<method>/<figure>``, the upper bound, counts and seconds.
-
-    Those of a subset are ``<subset>/<method>/<figure>`` and ``<subset>/<count>``.
-
-    Example:
-        >>> empty = {"upper_bound": {}, "seconds": {}, "failures": {}}
-        >>> figures = {"methods": {"Random": {"oIoU": 1.5}}, "n_images": 1, "n_expressions_evaluated": 2}
-        >>> summary_of({**empty, **figures})
-        {'Random/oIoU': 1.5, 'n_images': 1, 'n_expressions_evaluated': 2, 'n_failures': 0}
-    """
-    summary = _summary(document, {"seconds": document["seconds"]})
-    for name, part in document.get("subsets", {}).items():
-        summary |= {f"{name}/{key}": value for key, value in _summary(part, {}).items()}
-    return summary
-
-
-def _summary(part: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    figures = {**part["methods"], "upper_bound": part["upper_bound"], **more}
-    summary = {f"{group}/{name}": value for group, row in figures.items() for name, value in row.items()}
-    counts = {name: part[name] for name in ("n_images", "n_expressions_evaluated")}
-    return {**summary, **counts, "n_failures": sum(part["failures"].values())}
 
 
 def main() -> None:
@@ -232,7 +187,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     if not _document(options.folder).is_file():
-        parser.error(f"'{options.folder}' is not the folder of a finished run: it has no results.json.")
+        parser.error(
+            f"'{options.folder}' is not the folder of a finished run: it has none of {', '.join(CONTENT)}."
+        )
     mode = resolve_mode(options.mode)
     try:
         print("disabled" if mode == "disabled" else log_folder(options.folder.resolve(), mode))

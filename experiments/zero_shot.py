@@ -12,7 +12,7 @@ COMMAND = Command(
         "Without options: Global-Local CLIP on the embedded benchmark RefShapes."
     ),
     examples=(
-        ("", "the main job: Global-Local CLIP on RefShapes val, proposals by Felzenszwalb's method"),
+        ("", "the main job: Global-Local CLIP on RefShapes val, proposals by merged SLIC superpixels"),
         (
             "data=refshapesg proposals=ground_truth methods=[global_local,cropping,random]",
             "relational expressions, the true masks to choose from, three methods in one run",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gl_ris.errors import UserError
-from gl_ris.proposals import Felzenszwalb, ProposalGenerator, Proposals
+from gl_ris.proposals import SLIC, ProposalGenerator, Proposals
 from gl_ris.scorers import load_scorer
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def segment(
         clip: A name for `gl_ris.load_clip`, kept loaded between calls, or a loaded model.
         pretrained: Weights of that name; None takes OpenAI's for the default model.
         method: A scoring method by short name or class path.
-        proposals: A generator or ready proposals; None takes Felzenszwalb's with its defaults, which suits
-            plain pictures: for photos give the masks of a stronger generator.
+        proposals: A generator or ready proposals; None takes `SLIC` with its defaults, which suits plain
+            pictures: for photos give the masks of a stronger generator.
         recipe: ``"clean"``, ``"published"`` or a `Recipe`.
         device: Where a model given by name is put.
         **options: ``alpha``, ``beta``, ``masked_blocks``, ``parser`` of the method.
@@ -82,7 +82,7 @@ def segment(
         raise UserError("The expression is empty; say what to look for, e.g. 'the dog on the left'.")
     pixels = _pixels(image)
     model = _loaded(clip, pretrained or _usual_weights(clip), device) if isinstance(clip, str) else clip
-    found = proposals if isinstance(proposals, Proposals) else (proposals or Felzenszwalb())(pixels)
+    found = proposals if isinstance(proposals, Proposals) else (proposals or SLIC())(pixels)
     if not len(found):
         raise UserError("The generator proposed no masks for this image; give masks by proposals=.")
     scorer = load_scorer(method)(model, recipe=recipe, **options)

@@ -75,7 +75,7 @@ class StoreFiller(LightningModule):
         data.check_world_size(trainer.world_size)
         if self.proposals is None or not self.store or data.proposals is not None:
             raise UserError(
-                "To fill a store, name a generator by proposals=felzenszwalb (not by data.proposals), and "
+                "To fill a store, name a generator by proposals=slic (not by data.proposals), and "
                 "leave model.store at true or give a folder."
             )
         if not self.proposals.stored:

@@ -92,8 +92,8 @@ class ProposalReport(LightningModule):
         data.check_world_size(trainer.world_size)
         if data.proposals_name not in (None, "ground_truth"):
             raise UserError(
-                f"data.proposals={data.proposals_name} cannot be reported on; store it first by "
-                f"python -m experiments.proposals proposals={data.proposals_name}."
+                f"The report is on everything that is stored: leave data.proposals={data.proposals_name} "
+                f"out, and store it first by python -m experiments.proposals proposals={data.proposals_name}."
             )
         if not self.open_stores(data):
             raise UserError(

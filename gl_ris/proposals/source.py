@@ -150,6 +150,8 @@ def tell_stored(source: ProposalSource, image_ids: set[int | str]) -> str:
         'proposals: not stored, generating those of 2 images (felzenszwalb)'
     """
     total = f"{len(image_ids):,}"
+    if not source.generator.stored:
+        return f"proposals: those of {total} images are looked up ({source.generator.name})"
     if source.store is None:
         return f"proposals: not stored, generating those of {total} images ({source.generator.name})"
     known = len(image_ids & source.store.image_ids)

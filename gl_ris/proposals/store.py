@@ -37,6 +37,7 @@ FORMAT = 1
 """Raised whenever older stores cannot be read any more."""
 
 MANIFEST = "manifest.json"
+_MEND = "Bring it back, or remove its folder to have them made anew."
 
 
 @dataclass(frozen=True)
@@ -277,9 +278,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         known = isinstance(manifest, dict) and {field.name for field in fields(StoreKey)} <= manifest.keys()
     except (OSError, ValueError) as error:
-        raise UserError(f"There are no stored proposals in '{folder}': {MANIFEST}: {error}.") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
+        raise UserError(
+            f"The manifest '{path}' of stored proposals cannot be read: {reason}. {_MEND}"
+        ) from error
     if not known or manifest.get("format") != FORMAT:
-        raise UserError(f"'{path}' is not the manifest of stored proposals of format {FORMAT}.")
+        raise UserError(f"'{path}' is not the manifest of stored proposals of format {FORMAT}. {_MEND}")
     return manifest
 
 

@@ -46,7 +46,7 @@ def read_weights(path: str | Path, what: str) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         # torch answers to text with a bare key
-        told = "" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
+        told = "" if isinstance(error, KeyError) else " ".join(str(error).split()).partition(". ")[0][:160]
         reason = told or "it is no file of torch.save"
         raise UserError(
             f"{what}: the weights {path} cannot be read ({reason}); the file must be complete and hold "

@@ -14,6 +14,7 @@ import yaml
 from experiments import zero_shot
 from experiments.command import CONFIGS, exit_code
 from gl_ris.errors import UserError
+from gl_ris.proposals import SLIC, Felzenszwalb
 
 Parse = Callable[..., Any]
 
@@ -35,7 +36,7 @@ def test_defaults_are_the_main_job(parse: Parse) -> None:
     cli = parse()
     assert type(cli.datamodule).__name__ == "RefShapes"
     assert (cli.datamodule.dataset_name, cli.datamodule.split) == ("refshapesg", "val")
-    assert cli.model.proposals.name == "felzenszwalb"
+    assert cli.model.proposals.name == "slic"
     assert cli.model.tally.methods == ["Global-Local"]
     assert cli.trainer.loggers == []
     assert (cli.config.run_dir, cli.config.overwrite, cli.config.wandb) == (None, False, "auto")
@@ -87,6 +88,22 @@ def test_ready_made_settings_can_be_changed_in_any_order(parse: Parse) -> None:
     assert again.model.proposals.scale == 33
 
 
+def test_a_generator_that_is_chosen_has_its_own_defaults(
+    parse: Parse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Felzenszwalb and SLIC, the default, both have a sigma, and not the same."""
+    (tmp_path / "own.yaml").write_text("model: {proposals: {class_path: gl_ris.proposals.Felzenszwalb}}")
+    (tmp_path / "part.yaml").write_text("model: {proposals: {init_args: {melt: 7.0}}}")
+    for choice in ("proposals=felzenszwalb", "proposals=Felzenszwalb", f"--config={tmp_path / 'own.yaml'}"):
+        found = parse(choice, "proposals.scale=33").model.proposals
+        assert found.settings() == Felzenszwalb(scale=33).settings()
+    part = f"--config={tmp_path / 'part.yaml'}"
+    assert parse("proposals.sigma=0.9", part).model.proposals.settings() == SLIC(sigma=0.9, melt=7).settings()
+    monkeypatch.setenv("GL_RIS_MODEL__PROPOSALS", "Felzenszwalb")
+    assert parse("proposals.scale=33").model.proposals.settings() == Felzenszwalb(scale=33).settings()
+    assert parse("data=refshapes", "proposals=slic").model.proposals.settings() == SLIC().settings()
+
+
 def test_methods_with_settings_of_their_own(parse: Parse, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("model: {methods: [cropping, {method: cropping, title: A, beta: 0}]}")
     for arguments in (
@@ -133,7 +150,7 @@ def test_precedence_is_file_environment_command_line(
         ],
         [
             "model.recipe.antialias=false",
-            "proposals.scale=20",
+            "proposals.segments=900",
             "trainer.devices=1",
             "trainer.accelerator=cpu",
         ],
@@ -193,7 +210,8 @@ def test_every_ready_made_setting_can_be_made_and_names_its_command(
         ("model.alhpa=0.5", "Unknown option 'model.alhpa'. Did you mean 'model.alpha'?"),
         ("--model.alph=0.5", "Unknown option 'model.alph'. Did you mean 'model.alpha'?"),
         ("data.splt=val", "Unknown option 'data.splt'. Did you mean 'data.split'?"),
-        ("proposals.scal=3", "Unknown option 'model.proposals.scal'. Did you mean 'model.proposals.scale'?"),
+        ("proposals.melts=3", "Unknown option 'model.proposals.melts'. Did you mean 'model.proposals.melt'?"),
+        ("proposals.scale=3", "What is chosen for model.proposals has no option 'model.proposals.scale'"),
         ("k=64", "Unknown option 'k'."),
         ("model.alpha=abc", "model.alpha must be a number, not 'abc'."),
         ("alpha=1.5", "alpha=1.5 is out of range"),

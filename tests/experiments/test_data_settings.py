@@ -85,7 +85,7 @@ def test_generators_hand_nothing_on_to_each_other(chosen: str) -> None:
         cli = ExperimentCLI(ZERO_SHOT, ZeroShotRIS, RISDataModule, args=list(arguments))
         return dict(cli.config.model.proposals.init_args)
 
-    assert settings()["max_count"] == 20  # Felzenszwalb's, the default
+    assert settings()["max_count"] == 20  # SLIC's, the default
     assert settings(chosen)["max_count"] == 100
     assert settings(chosen, "proposals.max_count=7")["max_count"] == 7
 

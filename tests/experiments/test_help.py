@@ -84,7 +84,7 @@ def test_help_explains_options_from_the_source() -> None:
         (COMMAND, "model.alpha", "[0.4]"),
         (COMMAND, "model.beta", "[0.5]"),
         (COMMAND, "model.methods", "[global_local]"),
-        (COMMAND, "model.proposals", "[Felzenszwalb]"),
+        (COMMAND, "model.proposals", "[SLIC]"),
         (COMMAND, "data.dataset", "[refshapesg]"),
         (sweep.COMMAND, "model.alpha", "[0.4]"),
         (tables.COMMAND, "data", "[refshapes, refshapes+, refshapesg]"),

@@ -18,7 +18,8 @@ from experiments.command import exit_code
 from gl_ris.proposals import Felzenszwalb, Proposals
 
 Run = Callable[..., tuple[int, str, str]]
-FINE = ("proposals.scale=20", "proposals.min_area=30")
+SETTINGS = ("proposals.scale=20", "proposals.min_area=30")
+FINE = ("proposals=felzenszwalb", *SETTINGS)
 
 
 class Picky(Felzenszwalb):
@@ -54,15 +55,16 @@ def read(path: Path) -> Any:
 
 
 def test_the_report_agrees_with_the_runs(run_here: Run, tmp_path: Path) -> None:
-    picky = f"proposals={__name__}.Picky"
+    picky = [f"proposals={__name__}.Picky", *SETTINGS]
+    coarse = ["proposals=felzenszwalb", "proposals.scale=50", "limit=2"]
     assert run_here("proposals", *FINE, f"run_dir={tmp_path / 'a'}")[0] == 0
-    assert run_here("proposals", picky, *FINE, f"run_dir={tmp_path / 'b'}")[0] == 0
-    assert run_here("proposals", "limit=2", "proposals.scale=50", f"run_dir={tmp_path / 'c'}")[0] == 0
+    assert run_here("proposals", *picky, f"run_dir={tmp_path / 'b'}")[0] == 0
+    assert run_here("proposals", *coarse, f"run_dir={tmp_path / 'c'}")[0] == 0
     code, output, error = run_here("report", f"run_dir={tmp_path / 'report'}")
     assert code == 0, error
     assert run_here("zero_shot", *FINE, "methods=random", f"run_dir={tmp_path / 'run'}")[0] == 0
     bound = read(tmp_path / "run" / "results.json")["upper_bound"]
-    assert run_here("zero_shot", picky, *FINE, "methods=random", f"run_dir={tmp_path / 'run2'}")[0] == 0
+    assert run_here("zero_shot", *picky, "methods=random", f"run_dir={tmp_path / 'run2'}")[0] == 0
     lower = read(tmp_path / "run2" / "results.json")["upper_bound"]
 
     document = read(tmp_path / "report" / "report.json")
@@ -123,6 +125,26 @@ def test_what_cannot_be_reported_is_said(arguments: list[str], said: str, run_he
     code, _, error = run_here("report", *arguments)
     assert code == 2
     assert said in error
+
+
+def test_a_store_that_is_filled_and_the_report_on_it_are_logged(run_here: Run, tmp_path: Path) -> None:
+    """By real wandb, offline: what it keeps for the upload holds the table and the curve."""
+    for name, more in (("proposals", FINE), ("report", ())):
+        folder = tmp_path / name
+        code, output, error = run_here(name, *more, "wandb=offline", f"run_dir={folder}")
+        assert code == 0, error
+        assert f"wandb sync {folder}" in output
+        (offline,) = (folder / "wandb").glob("offline-run-*")
+        (table,) = offline.glob("files/media/table/results_*.json")
+        kept = read(table)
+        if name == "report":
+            expected = read(folder / "report.json")["rows"][0]
+            assert kept["columns"][:2] == ["league", "generator"]
+            assert kept["data"][0] == [expected[column] for column in kept["columns"]]
+            (picture,) = offline.glob("files/media/images/curve_*.png")
+            assert picture.read_bytes() == (folder / "curve.png").read_bytes()
+        else:
+            assert ["images", "generated", 5] in kept["data"]
 
 
 @pytest.mark.ddp

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from experiments import wandb_log
-from experiments.wandb_log import log_run, resolve_mode, summary_of, table_of
+from experiments.wandb_content import summary_of, table_of
+from experiments.wandb_log import log_run, resolve_mode
 
 DOCUMENT = {
     "experiment": "zero_shot",
@@ -259,7 +260,7 @@ def test_runs_without_training_have_no_curve(run_folder: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "wandb", recorder)  # type: ignore[arg-type]
     wandb_log.log_folder(run_folder, "offline")
     assert recorder.metrics == []
-    assert [set(values) for values in recorder.logged] == [{"results", "overlays"}, {"finished"}]
+    assert [set(values) for values in recorder.logged] == [{"results"}, {"finished"}]
 
 
 @pytest.mark.parametrize(
@@ -297,4 +298,4 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
         check=False,
     )
     assert answer.returncode == 2
-    assert "has no results.json" in answer.stderr
+    assert "has none of results.json, sweep.json, report.json" in answer.stderr

@@ -155,3 +155,10 @@ def test_the_usual_place_and_what_is_said_about_it(tmp_path: Path, monkeypatch: 
         f"proposals: 1 of 3 images stored, generating the rest into {folder}",
         f"proposals: all 3 images stored in {folder}",
     ]
+
+
+def test_what_is_only_looked_up_is_not_called_generated() -> None:
+    looked_up = Bright()
+    looked_up.stored = False
+    source = open_source(looked_up, True, DATA)
+    assert tell_stored(source, {1, 2}) == "proposals: those of 2 images are looked up (bright)"

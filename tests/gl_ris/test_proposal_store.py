@@ -150,7 +150,7 @@ def test_a_folder_of_something_else_is_refused(content: str, tmp_path: Path) -> 
     if content == "FOREIGN":
         content = json.dumps({**json.loads(manifest.read_text()), "version": 5})
     manifest.write_text(content)
-    with pytest.raises(UserError, match="manifest"):
+    with pytest.raises(UserError, match=r"manifest.*remove (its|the) folder to have them made anew"):
         ProposalStore(tmp_path, KEY)
 
 
