@@ -26,5 +26,16 @@ def own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     assert not stray_files(folder), f"left in the working folder: {stray_files(folder)}"
 
 
+@pytest.fixture(scope="session")
+def drawn_refshapes(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """RefShapes in the cache: one worker draws it where it is not, the others wait."""
+    from filelock import FileLock
+
+    from datamodules import RefShapes
+
+    with FileLock(tmp_path_factory.getbasetemp().parent / "refshapes.lock"):
+        RefShapes().prepare_data()
+
+
 def stray_files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name not in ("runs", ".pytest_cache"))

@@ -62,6 +62,7 @@ def test_the_scorer_of_the_page_scores_as_it_says(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("drawn_refshapes")
 def test_the_command_of_the_page_runs_a_class_in_the_users_own_folder(tmp_path: Path) -> None:
     (tmp_path / "my_methods.py").write_text(code_of_the_page())
     answer = subprocess.run(

@@ -42,6 +42,7 @@ def test_the_leagues_of_the_page_are_those_of_the_generators() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("drawn_refshapes")
 def test_the_generator_of_the_page_runs_from_the_users_own_folder(tmp_path: Path) -> None:
     (tmp_path / "my_masks.py").write_text(BLOCKS[1])
     commands = re.findall(r"^    python -m (experiments\.zero_shot .*my_masks.*)$", PAGE, re.MULTILINE)

@@ -34,6 +34,9 @@ class CRISSize:
         hidden: Channels inside the decoder's feed-forward networks.
         dropout: Of the decoder.
         projector: Channels of pixels where the text meets them.
+        sentence_scale: Factor on the CLIP's text projection at the start. Where a CLIP's sentences are long
+            vectors the first steps are spent on kernels that are far too large.
+        prior: Logit of every pixel that the projector's bias starts from, beside its random value.
     """
 
     neck: tuple[int, int, int] = (256, 512, 1024)
@@ -42,10 +45,14 @@ class CRISSize:
     hidden: int = 2048
     dropout: float = 0.1
     projector: int = 256
+    sentence_scale: float = 1.0
+    prior: float = 0.0
 
 
-TINY = CRISSize(neck=(64, 128, 256), layers=2, heads=4, hidden=256, projector=64)
-"""For the shipped tiny CLIP, whose text tower is 128 wide."""
+TINY = CRISSize(
+    neck=(64, 128, 256), layers=2, heads=4, hidden=256, projector=64, sentence_scale=1 / 16, prior=-2.5
+)
+"""For the shipped tiny CLIP, whose text tower is 128 wide and whose sentences are 16 long."""
 
 
 class Projector(nn.Module):
@@ -116,6 +123,9 @@ class CRIS(nn.Module):
         self.neck = Neck((trunk // 4, trunk // 2, sentence), self.size.neck, sentence)
         self.decoder = Decoder(self.size.layers, words, self.size.heads, self.size.hidden, self.size.dropout)
         self.proj = Projector(sentence, self.size.projector)
+        with torch.no_grad():
+            model.text_projection.mul_(self.size.sentence_scale)
+            self.proj.txt.bias[-1] += self.size.prior
 
     def forward(self, pixels: Tensor, token_ids: Tensor) -> Tensor:
         """Segment.

@@ -58,7 +58,7 @@ TINY = LAVTSize(
     drop_path_rate=0.1,
     frozen_text_layers=1,
     text={
-        "vocab_size": 512,
+        "vocab_size": 641,
         "hidden_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,

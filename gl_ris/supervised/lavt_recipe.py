@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from gl_ris.crops import standardize
@@ -51,10 +53,10 @@ class LAVTSegmenter(MaskSegmenter):
 
     def read_image(self, image: Tensor) -> Tensor:
         """Squash to a square with Pillow (bilinear), and normalise with ImageNet's values."""
-        from torchvision.transforms.functional import pil_to_tensor, resize, to_pil_image
-
-        squashed = pil_to_tensor(resize(to_pil_image(image.cpu()), [self.side, self.side]))
-        return standardize(squashed[None].to(image.device) / 255, IMAGENET_MEAN, IMAGENET_STD)[0]
+        picture = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
+        squashed = np.array(picture.resize((self.side, self.side), Image.Resampling.BILINEAR))
+        pixels = torch.from_numpy(squashed).permute(2, 0, 1)[None].to(image.device) / 255
+        return standardize(pixels, IMAGENET_MEAN, IMAGENET_STD)[0].contiguous()
 
     def read_target(self, target: Tensor) -> Tensor:
         """Squash to the same square, each pixel from the nearest one: int64 ``(side, side)`` of 0 and 1."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from experiments.command import exit_code
+from experiments.pictures import COUNT, draw_overlays
 from tiny_clips import save_clip
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +86,18 @@ def write_toy(root: Path, sizes: list[tuple[int, int]]) -> Path:
     return root
 
 
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pictures in place of a dozen, which take half the time of a run this small."""
+    monkeypatch.setitem(draw_overlays.__kwdefaults__, "count", 2)
+
+
+@pytest.fixture
+def all_pictures(few_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many pictures as a run draws for its user."""
+    monkeypatch.setitem(draw_overlays.__kwdefaults__, "count", COUNT)
+
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 RunHere = Callable[..., tuple[int, str, str]]
 Refusal = Callable[..., str]
@@ -98,6 +111,37 @@ def run_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[st
         monkeypatch.setattr(sys, "argv", [module.COMMAND.name, *arguments])
         code = exit_code(module.main)
         return code, *capfd.readouterr()
+
+    return start
+
+
+@pytest.fixture
+def tables_here(run_command: RunHere) -> RunHere:
+    """Run ``experiments.tables`` in this process, with its runs, which otherwise have one of their own."""
+    from experiments import tables, zero_shot
+
+    class Here:
+        """Stands for `experiments.processes.Pool`."""
+
+        def __init__(self) -> None:
+            self.ended: list[tuple[str, int]] = []
+
+        def start(self, name: str, line: Sequence[str], *_: Any) -> None:
+            assert line[:3] == [sys.executable, "-m", "experiments.zero_shot"]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, "argv", [zero_shot.COMMAND.name, *line[3:]])
+                self.ended.append((name, exit_code(zero_shot.main)))
+
+        def next_ended(self) -> tuple[str, int]:
+            return self.ended.pop(0)
+
+        def end_all(self) -> None:
+            pass
+
+    def start(*arguments: str) -> tuple[int, str, str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("experiments.processes.Pool", Here)
+            return run_command(tables, *arguments)
 
     return start
 

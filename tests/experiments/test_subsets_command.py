@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from datamodules.phrasecut_writer import write_phrasecut
-from experiments import recipe_effects, tables, zero_shot
+from experiments import recipe_effects, zero_shot
 from experiments.command import exit_code
 
 Run = Callable[..., tuple[int, str, str]]
@@ -161,14 +161,14 @@ def test_a_subset_without_an_expression_is_told(
 
 
 def test_a_table_has_a_column_for_each_subset(
-    run_here: Run, toy_phrases: list[str], phrases_root: Path, tmp_path: Path, clip_dirs: dict[str, str]
+    tables_here: Run, toy_phrases: list[str], phrases_root: Path, tmp_path: Path, clip_dirs: dict[str, str]
 ) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("rows:\n- {method: cropping, encoder: vit}\n- {method: upper_bound}\n")
     run = tmp_path / "run"
     settings = ["data=phrasecut", "splits=[test]", f"encoders.vit={clip_dirs['vit']}"]
     rest = [item for item in toy_phrases[1:] if not item.startswith("model.")]
-    code, output, error = run_here(tables, f"table={own}", *settings, *rest, f"run_dir={run}")
+    code, output, error = tables_here(f"table={own}", *settings, *rest, f"run_dir={run}")
     assert code == 0, error
     head = ["phrasecut test All", "phrasecut test Unseen", "phrasecut test Unseen (synonyms)"]
     assert [cell.strip() for cell in output.partition("| Method")[2].splitlines()[0].split("|")][2:5] == head

@@ -174,6 +174,7 @@ def test_a_printed_configuration_means_the_same(
         (["OWN", "run_dir=used/file"], "is a file"),
     ],
 )
+@pytest.mark.usefixtures("drawn_refshapes")
 def test_mistakes_get_one_line_before_any_work(
     arguments: list[str],
     said: str,

@@ -36,7 +36,7 @@ ROWS = [
 
 @pytest.fixture
 def run_here(run_command: Run) -> Run:
-    """Run this command in this process; gives exit code, output and error output."""
+    """Run this command in this process, its runs in others; gives exit code, output and error output."""
     return partial(run_command, tables)
 
 
@@ -67,10 +67,10 @@ def scores(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_table_of_two_data_sets_and_what_is_run_again(
-    run_here: Run, own_table: list[str], tmp_path: Path
+    tables_here: Run, own_table: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    code, output, error = run_here(*own_table, f"run_dir={run}")
+    code, output, error = tables_here(*own_table, f"run_dir={run}")
     assert code == 0, error
     parts = ["toy-unc-val", "yot-unc-val"]
     assert sorted(path.name for path in run.iterdir()) == sorted(
@@ -109,7 +109,9 @@ def test_a_table_of_two_data_sets_and_what_is_run_again(
     before = (run / parts[0] / "results.json").read_bytes()
     table = (run / "table.md").read_text()
     (run / parts[1] / "results.json").unlink()
-    code, output, error = run_here(f"--config={run / 'config.yaml'}", "trainer.devices=1", f"run_dir={run}")
+    code, output, error = tables_here(
+        f"--config={run / 'config.yaml'}", "trainer.devices=1", f"run_dir={run}"
+    )
     assert code == 0, error
     assert "toy val: finished on" in output
     assert "yot val:\n" in output
@@ -120,7 +122,7 @@ def test_a_table_of_two_data_sets_and_what_is_run_again(
     ][:9]
 
     # Other settings do not go into the same folder.
-    code, _, error = run_here(*own_table, "recipe.antialias=false", f"run_dir={run}")
+    code, _, error = tables_here(*own_table, "recipe.antialias=false", f"run_dir={run}")
     assert code == 2
     assert "had other settings (model.recipe" in error
     assert (run / parts[0] / "results.json").read_bytes() == before
@@ -145,9 +147,11 @@ def test_a_run_that_fails_ends_the_table_with_its_code(
 
 
 @pytest.mark.ddp
-def test_two_processes_give_the_table_of_one(run_here: Run, own_table: list[str], tmp_path: Path) -> None:
+def test_two_processes_give_the_table_of_one(
+    run_here: Run, tables_here: Run, own_table: list[str], tmp_path: Path
+) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    assert run_here(*own_table, f"run_dir={one}")[0] == 0
+    assert tables_here(*own_table, f"run_dir={one}")[0] == 0
     code, _, error = run_here(*own_table, "--trainer.devices=2", f"run_dir={two}")
     assert code == 0, error
     assert scores(one) == scores(two)

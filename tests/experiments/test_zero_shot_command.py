@@ -45,6 +45,7 @@ def figures(folder: Path) -> dict[str, Any]:
     return {name: whole[name] for name in names}
 
 
+@pytest.mark.usefixtures("all_pictures")
 def test_a_run_leaves_everything_in_its_folder(run_here: Run, toy: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     code, output, _ = run_here(*toy, f"run_dir={run}")

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -206,16 +205,19 @@ def test_files_cut_off_at_any_byte_leave_what_was_whole(tmp_path: Path) -> None:
             assert len(found) == sum(stop <= length for stop in stops), (suffix, length)
 
 
-def start_filling(folder: Path, made: dict[int, Proposals]) -> int:
-    """Fork a process that stores what is missing."""
+def start_filling(folder: Path, made: dict[int, Proposals], puts: int = 0, seconds: float = 0) -> int:
+    """Fork a process that stores what is missing; with ``seconds``, it is killed so long after some puts."""
     child = os.fork()
     if child == 0:
         try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
             store = ProposalStore(folder, KEY)
-            for number, proposals in made.items():
-                image = IMAGE._replace(image_id=number)
-                if image not in store:
-                    store.put(image, proposals)
+            images = {number: IMAGE._replace(image_id=number) for number in made}
+            missing = [number for number, image in images.items() if image not in store]
+            for done, number in enumerate(missing):
+                if done == puts:
+                    signal.setitimer(signal.ITIMER_REAL, seconds)
+                store.put(images[number], made[number])
         finally:
             os._exit(0)
     return child
@@ -228,11 +230,12 @@ def test_a_store_killed_at_random_moments_ends_up_as_one_left_in_peace(tmp_path:
     shares = [{n: p for n, p in made.items() if n < 200}, {n: p for n, p in made.items() if n >= 100}]
     rng, killed, stored = random.Random(3), 0, 0
     for _ in range(100):
-        children = [start_filling(tmp_path, share) for share in shares]
-        time.sleep(rng.uniform(0.001, 0.006))  # shorter than the work, however idle the machine
+        # sooner than the work is done, however busy the machine
+        children = [
+            start_filling(tmp_path, share, rng.randint(1, 20), rng.uniform(0.0001, 0.001)) for share in shares
+        ]
         for child in children:
-            os.kill(child, signal.SIGKILL)
-            killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+            killed += os.waitpid(child, 0)[1] == signal.SIGALRM
         found = ProposalStore(tmp_path, KEY)
         assert len(found) >= stored
         stored = len(found)

@@ -171,7 +171,7 @@ def in_chunks() -> Behaviour:
 
 @pytest.fixture
 def hasty() -> Patience:
-    return Patience(connect=2, stall=1.5, slowest=1000, attempts=3, first_wait=0.01, longest_wait=0.05)
+    return Patience(connect=20, stall=20, slowest=1000, attempts=3, first_wait=0.01, longest_wait=0.05)
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ import gl_ris
 from gl_ris.errors import UserError
 from gl_ris.supervised import CRIS
 from gl_ris.supervised.cris import TINY, CRISSize
+from gl_ris.supervised.segmenter import pad_ids
+from gl_ris.supervised.tokenizers import clip_tokenizer
 
 NECK = {
     "f1_v_proj.0": "1024 E 1 1",
@@ -93,6 +95,21 @@ def test_logits_come_at_a_quarter_of_the_size_whatever_the_length(tiny: CRIS) ->
     short, long = tiny(pixels, tokens(17)), tiny(pixels, tokens(22))
     assert short.shape == (2, 1, 24, 32)
     torch.testing.assert_close(short, long, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_tiny_one_starts_from_sentences_of_length_one_and_little_object() -> None:
+    torch.manual_seed(0)
+    clip = gl_ris.load_clip("refshapes-rn")
+    rows = clip_tokenizer("refshapes-rn")(["a red star", "the large green cross to the right of the moon"])
+    ids = pad_ids(rows, clip.model.context_length)
+    before = clip.model.encode_text(ids)
+    tiny = CRIS(clip.model, size=TINY)
+    after = tiny.backbone.encode_text(ids)  # type: ignore[operator]
+    torch.testing.assert_close(after, before / 16)
+    assert after.norm(dim=1).sub(1).abs().max() < 0.1
+    share = tiny.train()(torch.rand(4, 3, 64, 64), ids.repeat(2, 1)).sigmoid().mean()
+    assert 0.03 < float(share) < 0.15
 
 
 @torch.no_grad()
