@@ -118,6 +118,8 @@ def sentence(model: str, method: str, level: float, points: Sequence[Point]) -> 
 
 def _course(found: Crossing, line: str, first: str) -> str:
     if found.above is None and not found.falls:
+        if first == found.last:
+            return f"is {found.start} {line} at k={first}"
         if found.start == "above":
             return f"is above {line} at every k from {first}"
         return f"stays below {line} at every k up to {found.last}"

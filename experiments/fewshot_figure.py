@@ -11,6 +11,7 @@ from experiments.fewshot_results import place
 from experiments.plot_style import INK, LINES, MARKERS, ZERO_SHOT, figure, save
 
 Row = Mapping[str, Any]
+_ASIDE = 1.04
 
 
 def draw(path: Path, few_shot: Mapping[str, Any], title: str) -> None:
@@ -26,40 +27,41 @@ def draw(path: Path, few_shot: Mapping[str, Any], title: str) -> None:
     axes.set_xscale("log")
     models = list(dict.fromkeys(row["model"] for row in few_shot["rows"]))
     for number, model in enumerate(models):
-        colour, marker = LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
-        _draw_model(axes, model, [row for row in few_shot["rows"] if row["model"] == model], colour, marker)
+        # Spreads stand beside each other, so that none hides another.
+        aside = _ASIDE ** (2 * number - len(models) + 1)
+        _draw_model(axes, model, [row for row in few_shot["rows"] if row["model"] == model], number, aside)
     _draw_levels(axes, few_shot["zero_shot"])
-    for crossing in few_shot["crossings"]:
-        if crossing["place"] is not None:
-            _mark(axes, crossing, LINES[models.index(crossing["model"]) % len(LINES)])
+    crossings = [crossing for crossing in few_shot["crossings"] if crossing["place"] is not None]
+    for number, crossing in enumerate(crossings):
+        _mark(axes, crossing, LINES[models.index(crossing["model"]) % len(LINES)], number)
     _axis(axes, few_shot["rows"])
     axes.legend(frameon=False, fontsize="small", loc="best")
     save(picture, path)
 
 
-def _draw_model(axes: Any, model: str, rows: Sequence[Row], colour: str, marker: str) -> None:
+def _draw_model(axes: Any, model: str, rows: Sequence[Row], number: int, aside: float) -> None:
     """Draw numbers of refs with a line; all refs apart, since their mean per class is no k."""
+    look: dict[str, Any] = {"color": LINES[number % len(LINES)], "marker": MARKERS[number % len(MARKERS)]}
     counted = _measured(row for row in rows if row["k"] != "all")
     every = _measured(row for row in rows if row["k"] == "all")
-    spread = _spread_of(counted)
-    axes.plot(*_means(counted), color=colour, marker=marker, label=f"{model} ({spread})" if spread else model)
+    spread = _spread_of(rows)
+    axes.plot(*_means(counted), **look, label=f"{model} ({spread})" if spread else model)
     if every:
-        ends = _means([*counted[-1:], *every])
-        axes.plot(*ends, color=colour, linestyle=":", label=None if counted else model)
-        axes.plot(*_means(every), color=colour, marker=marker, markerfacecolor="white", markersize=8)
+        axes.plot(*_means([*counted[-1:], *every]), color=look["color"], linestyle=":")
+        axes.plot(*_means(every), **look, linestyle="none", markerfacecolor="white", markersize=8)
     for row in (*counted, *every):
-        _draw_spread(axes, row, colour)
+        _draw_spread(axes, row, look["color"], aside)
 
 
-def _draw_spread(axes: Any, row: Row, colour: str) -> None:
-    """Draw one standard deviation to each side of the mean, and the seeds themselves."""
-    if row["oIoU"]["std"] is not None:
-        axes.errorbar(
-            place(row), row["oIoU"]["mean"], row["oIoU"]["std"], color=colour, capsize=3, elinewidth=1.2
-        )
-        values = [value for value in row["oIoU"]["values"] if value is not None]
-        dots = {"s": 12, "alpha": 0.35, "linewidths": 0, "zorder": 1.5}
-        axes.scatter([place(row)] * len(values), values, color=colour, **dots)
+def _draw_spread(axes: Any, row: Row, colour: str, aside: float) -> None:
+    """Draw one standard deviation to each side of the mean, and the seeds themselves, a little aside."""
+    if row["oIoU"]["std"] is None:
+        return
+    mean, std = row["oIoU"]["mean"], row["oIoU"]["std"]
+    axes.errorbar(place(row) * aside, mean, std, color=colour, capsize=3, elinewidth=1.1, alpha=0.7)
+    values = [value for value in row["oIoU"]["values"] if value is not None]
+    dots: dict[str, Any] = {"s": 14, "alpha": 0.4, "linewidths": 0}
+    axes.scatter([place(row) * aside**2] * len(values), values, color=colour, **dots)
 
 
 def _draw_levels(axes: Any, zero_shot: Mapping[str, Mapping[str, float | None]]) -> None:
@@ -71,14 +73,13 @@ def _draw_levels(axes: Any, zero_shot: Mapping[str, Mapping[str, float | None]])
             axes.axhline(figures["oIoU"], color=ZERO_SHOT, linestyle=style, label=label, zorder=1.8)
 
 
-def _mark(axes: Any, crossing: Mapping[str, Any], colour: str) -> None:
-    """Point out where a curve crosses a line."""
+def _mark(axes: Any, crossing: Mapping[str, Any], colour: str, number: int) -> None:
+    """Point out where a curve crosses a line; labels stand below each other."""
     place, level = crossing["place"], crossing["level"]
     axes.plot([place], [level], marker="o", markersize=11, color=colour, fillstyle="none", linestyle="none")
     text = f"k ≈ {place:.0f}" if place >= 9.95 else f"k ≈ {place:.1f}"
-    axes.annotate(
-        text, (place, level), (8, -14), textcoords="offset points", color=colour, fontsize="small", ha="left"
-    )
+    offset = {"xytext": (10, -16 - 12 * number), "textcoords": "offset points"}
+    axes.annotate(text, (place, level), **offset, color=colour, fontsize="small")
 
 
 def _axis(axes: Any, rows: Sequence[Row]) -> None:
@@ -118,7 +119,7 @@ def _means(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
 
 def _spread_of(rows: Sequence[Row]) -> str:
     """Say how many seeds are behind the points that have several."""
-    counts = {len(row["seeds"]) for row in rows if len(row["seeds"]) > 1}
-    if not counts:
+    counts = {len(row["seeds"]) for row in rows}
+    if max(counts, default=1) == 1:
         return ""
     return f"mean ± std, {'up to ' if len(counts) > 1 else ''}{max(counts)} seeds"

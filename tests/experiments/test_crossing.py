@@ -81,7 +81,9 @@ def test_crossings(points: list[Point], level: float, expected: Crossing) -> Non
     [
         (curve(k1=None), "CRIS has no figure to compare with X (20.00)."),
         (curve(k4=30.0, k16=40.0), "CRIS is above X (20.00) at every k from 4."),
-        (curve(k4=10.0, k16=None), "CRIS stays below X (20.00) at every k up to 4."),
+        (curve(k4=10.0, k16=None), "CRIS is below X (20.00) at k=4."),
+        (curve(k64=20.0), "CRIS is above X (20.00) at k=64."),
+        (curve(k4=10.0, k16=19.9), "CRIS stays below X (20.00) at every k up to 16."),
         (
             curve(k1=0.0, k4=40.0),
             "CRIS crosses X (20.00) between k=1 and k=4, at about k=2.0 (linear in log k between means).",

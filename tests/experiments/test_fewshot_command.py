@@ -102,3 +102,45 @@ def test_cells_are_one_group_in_wandb(
     assert "my-sweep\n" in run_here(*ARGUMENTS, f"run_dir={tmp_path / 'my-sweep'}")[1]
     monkeypatch.setenv("WANDB_RUN_GROUP", "another")
     assert "another\n" in run_here(*ARGUMENTS, f"run_dir={tmp_path / 'my-sweep'}")[1]
+
+
+@pytest.fixture
+def toy_cells(toy_root: Path, clip_dirs: dict[str, str]) -> list[str]:
+    """Arguments of sweeps over three images, with trainings of two steps."""
+    data = {"class_path": "datamodules.RefCOCO", "init_args": {"root": str(toy_root), "dataset": "toy"}}
+    return [
+        f"data={json.dumps(data)}",
+        "limit=3",
+        "baselines=[lavt-tiny]",
+        *("training.split=val", "training.epochs=1", "training.min_steps=2"),
+        *("trainer.accelerator=cpu", "trainer.enable_progress_bar=false"),
+        *("proposals=ground_truth", f"zero_shot=[model.clip={clip_dirs['vit']}]"),
+        "wandb=disabled",
+    ]
+
+
+@pytest.mark.slow
+def test_real_cells_from_end_to_end(run_here: Run, toy_cells: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = [*toy_cells, "k=2", "seeds=[0,1]", f"run_dir={run}"]
+    code, output, error = run_here(*arguments)
+    assert code == 0, error
+    made = json.loads((run / "results.json").read_text())
+    assert list(made["methods"]) == ["Global-Local", "LAVT k=2"]
+    assert (made["n_images"], made["n_expressions_evaluated"]) == (3, 27)
+    (row,) = made["few_shot"]["rows"]
+    cells = [json.loads((run / f"lavt-tiny_k2_seed{seed}" / "results.json").read_text()) for seed in (0, 1)]
+    values = [cell["methods"]["LAVT k=2"]["oIoU"] for cell in cells]
+    assert row["oIoU"]["values"] == values
+    assert made["methods"]["LAVT k=2"]["oIoU"] == pytest.approx(sum(values) / 2)
+    assert (row["n_refs"], row["refs_per_class"], row["steps"]) == (2, 2.0, [2, 2])
+    assert "LAVT is " in output
+
+    before = (run / "lavt-tiny_k2_seed0" / "results.json").read_bytes()
+    code, output, error = run_here(*arguments, "seeds=[0]")
+    assert code == 0, error
+    assert "2 cells: 2 kept, 0 to run" in output
+    assert (run / "lavt-tiny_k2_seed0" / "results.json").read_bytes() == before
+    code, _, error = run_here(*arguments, "training.min_steps=3")
+    assert code == 2
+    assert "had other settings (training.min_steps was 2 and is 3)" in error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import sweep, tables
+from experiments import fewshot, sweep, tables, unseen_domain
 from experiments.command import CONFIGS, Command
 from experiments.help import help_text
 from experiments.zero_shot import COMMAND
@@ -34,7 +34,14 @@ def report(*arguments: str, name: str = "zero_shot") -> tuple[str, set[str]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "spelling"), [("zero_shot", "--help"), ("zero_shot", "-h"), ("tables", "-h")]
+    ("name", "spelling"),
+    [
+        ("zero_shot", "--help"),
+        ("zero_shot", "-h"),
+        ("tables", "-h"),
+        ("fewshot", "-h"),
+        ("unseen_domain", "-h"),
+    ],
 )
 def test_help_imports_nothing_heavy(name: str, spelling: str) -> None:
     output, modules = report(spelling, name=name)
@@ -82,6 +89,8 @@ def test_help_explains_options_from_the_source() -> None:
         (sweep.COMMAND, "model.alpha", "[0.4]"),
         (tables.COMMAND, "data", "[refshapes, refshapes+, refshapesg]"),
         (tables.COMMAND, "encoders", "{rn: refshapes-rn, vit: refshapes-vit}"),
+        (fewshot.COMMAND, "k", "[1, 4, 16, 64, 256]"),
+        (unseen_domain.COMMAND, "unseen_split", "[test]"),
     ],
 )
 def test_defaults_are_those_that_a_run_without_options_has(

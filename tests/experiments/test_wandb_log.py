@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -195,6 +196,96 @@ def test_an_unreachable_server_leaves_an_offline_run_in_the_folder(
     (offline,) = (run_folder / "wandb").glob("offline-run-*")
     assert f"wandb sync {offline}" in output
     assert list(offline.glob("*.wandb"))
+
+
+class Recorder:
+    """Stands in for wandb and for its run: keeps what it is told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.logged: list[dict[str, Any]] = []
+        self.metrics: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self.summary: dict[str, Any] = {}
+        self.dir = str(folder / "wandb" / "run" / "files")
+
+    def init(self, **_: Any) -> Recorder:
+        return self
+
+    def Settings(self, **_: Any) -> None:
+        return None
+
+    def Image(self, path: str, caption: str | None = None) -> str:
+        return Path(path).name
+
+    def Table(self, columns: list[str], data: list[Any]) -> list[Any]:
+        return data
+
+    def define_metric(self, *names: Any, **options: Any) -> None:
+        self.metrics.append((names, options))
+
+    def log(self, values: dict[str, Any]) -> None:
+        self.logged.append(values)
+
+    def finish(self) -> None:
+        self.logged.append({"finished": True})
+
+
+def test_curves_are_logged_by_step_and_figures_as_images(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(run_folder)
+    monkeypatch.setitem(sys.modules, "wandb", recorder)  # type: ignore[arg-type]
+    curve = "epoch,step,loss,learning_rate_0\n0,2,0.5,0.001\n1,4,0.25,\n"
+    (run_folder / "learning_curve.csv").write_text(curve)
+    for name in ("figure4_right.png", "figure4_left.png", "sweep_k3.png", "other.png"):
+        (run_folder / name).touch()
+    wandb_log.log_folder(run_folder, "offline")
+    rate = {"training/learning_rate_0": 0.001}
+    assert recorder.logged[:2] == [
+        {"training/epoch": 0.0, "training/step": 2.0, "training/loss": 0.5, **rate},
+        {"training/epoch": 1.0, "training/step": 4.0, "training/loss": 0.25},
+    ]
+    assert recorder.metrics == [
+        (("training/step",), {}),
+        (("training/*",), {"step_metric": "training/step"}),
+    ]
+    results = recorder.logged[2]
+    assert {name for name in results if name not in ("results", "overlays")} == {
+        *("figure4_right", "figure4_left", "sweep_k3")
+    }
+    assert recorder.summary["Global-Local/oIoU"] == 12.5
+
+
+def test_runs_without_training_have_no_curve(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(run_folder)
+    monkeypatch.setitem(sys.modules, "wandb", recorder)  # type: ignore[arg-type]
+    wandb_log.log_folder(run_folder, "offline")
+    assert recorder.metrics == []
+    assert [set(values) for values in recorder.logged] == [{"results"}, {"finished"}]
+
+
+@pytest.mark.parametrize(
+    ("group", "before", "expected"),
+    [("sweep", None, "sweep"), (None, None, None), (None, "outer", "outer")],
+)
+def test_a_group_is_handed_on(
+    group: str | None,
+    before: str | None,
+    expected: str | None,
+    run_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
+    if before is not None:
+        monkeypatch.setenv("WANDB_RUN_GROUP", before)
+    seen = []
+
+    def fake(command: list[str], env: dict[str, str], **_: object) -> object:
+        seen.append(env.get("WANDB_RUN_GROUP"))
+        return ended(0, "done")
+
+    monkeypatch.setattr(wandb_log.subprocess, "run", fake)
+    log_run(run_folder, "offline", group)
+    assert seen == [expected]
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
