@@ -145,7 +145,8 @@ def _defaults(node: ast.ClassDef) -> Iterator[tuple[str, str | None]]:
     if function is None:
         for field in node.body:
             if isinstance(field, ast.AnnAssign):
-                yield ast.unparse(field.target), None if field.value is None else ast.unparse(field.value)
+                value = None if field.value is None else ast.unparse(field.value).strip("'\"")
+                yield ast.unparse(field.target), value
         return
     init = function.args
     plain = [*init.posonlyargs, *init.args][1:]

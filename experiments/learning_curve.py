@@ -30,11 +30,13 @@ class LearningCurve(Callback):
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._losses: list[float] = []
+        self._written = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the file, or drop the lines of steps that are to be made once more."""
         if self.path is None:
             return
+        self._written = trainer.global_step
         kept = []
         if self.path.is_file() and trainer.global_step:
             with self.path.open(newline="", encoding="utf-8") as file:
@@ -53,8 +55,9 @@ class LearningCurve(Callback):
             return
         self._losses.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
         every = max(1, int(pl_module.expected_steps) // POINTS)  # type: ignore[arg-type]
-        if trainer.global_step % every or not trainer.global_step:
+        if trainer.global_step % every or trainer.global_step == self._written:
             return
+        self._written = trainer.global_step
         loss = sum(self._losses) / len(self._losses)
         with self.path.open("a", newline="", encoding="utf-8") as file:
             row = [trainer.current_epoch, trainer.global_step, loss, *_rates(trainer)]

@@ -174,6 +174,21 @@ def test_min_steps_lengthens_a_short_training(run_here: Run, small: list[str], t
     assert len(curve(tmp_path / "run")) == 10
 
 
+@pytest.mark.parametrize(
+    "option", ["trainer.accumulate_grad_batches=2", "trainer.precision=bf16-mixed"], ids=["parts", "bf16"]
+)
+def test_steps_of_several_parts_and_of_less_precision(
+    run_here: Run, small: list[str], trained: Path, tmp_path: Path, option: str
+) -> None:
+    code, _, error = run_here(*small, option, f"run_dir={tmp_path / 'run'}")
+    assert code == 0, error
+    assert document(tmp_path / "run")["training"]["steps"] == 6
+    before, now = ([float(row["loss"]) for row in curve(folder)] for folder in (trained, tmp_path / "run"))
+    assert len(now) == 6
+    assert now == pytest.approx(before, rel=0.2)
+    assert now != before
+
+
 def test_a_training_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
     run_here: Run, small: list[str], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
