@@ -94,5 +94,5 @@ def test_a_run_on_refcoco_m(run: Run, tmp_path: Path) -> None:
     assert (reason.startswith("image cannot be read"), failed) == (True, 2)
     lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
     assert {json.loads(line)["image_id"] for line in lines} == {1, 2, 3}
-    # the square is the only thing there, and Felzenszwalb finds it to the pixel
+    # the square is the only thing there, and SLIC finds it to the pixel
     assert found["upper_bound"]["mIoU"] == pytest.approx(100 * 4 / 6)
