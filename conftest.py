@@ -11,7 +11,7 @@ import pytest
 # per core each get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A process that has imported everything takes more than a gigabyte.
+# A process that has run many tests takes two gigabytes.
 MOST_WORKERS = 4
 
 

@@ -62,9 +62,11 @@ class TableSettings:
         data: Data sets, a list: names of files in configs/data, or mappings with class_path and init_args.
         splits: Splits, a list for all data sets or a mapping from their names to lists.
         encoders: CLIP models by the keys that rows use, MODEL or MODEL/WEIGHTS, e.g. RN50-quickgelu/openai.
+        supervised: Names of files in configs/baseline, a list: models that are trained on all of each data
+            set's train split and evaluated beside the zero-shot methods, e.g. [tseg-tiny].
         alphas: Share of the global visual feature by name of the data set; elsewhere that of zero_shot.
-        options: Options of zero_shot for all runs, e.g. [proposals=slic]. Options on the command
-            line that are not of the table are added to them.
+        options: Options of zero_shot for all runs, e.g. [proposals=slic]; those of a training (training.*)
+            are for supervised models. Options on the command line that are not of the table are added.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class TableSettings:
         data: list[str | dict[str, Any]] | dict[str, Any] | str = "refshapesg",
         splits: dict[str, list[str]] | list[str] | str = "val",
         encoders: dict[str, str] | None = None,
+        supervised: list[str] | str | None = None,
         alphas: dict[str, float] | None = None,
         options: list[str] | None = None,
     ) -> None:
@@ -85,6 +88,7 @@ class TableSettings:
         self.data = [data] if isinstance(data, str | dict) else data
         self.splits, self.encoders, self.alphas = splits, encoders or {}, alphas or {}
         self.options = options or []
+        self.supervised = [supervised] if isinstance(supervised, str) else supervised or []
 
     def entries(self) -> list[Entry]:
         """Return the methods, line by line.
@@ -111,14 +115,15 @@ class TableSettings:
         # Methods without an encoder look at the image through whichever model is there.
         own = next((variant for variant in variants if "clip" in variant), {})
         model = [f"model.{key}={own[key] or 'null'}" for key in ("clip", "pretrained") if own]
-        common = [*self.options, f"model.methods={json.dumps(variants)}"]
+        options = [option for option in self.options if not option.startswith(("training.", "--training."))]
+        common = [*options, f"model.methods={json.dumps(variants)}"]
         return [
             (f"{name} {split}", [data, f"data.split={split}", *model, *alpha, *common])
-            for name, data, alpha in self._data()
-            for split in self._splits(name)
+            for name, data, alpha in self.data_options()
+            for split in self.splits_of(name)
         ]
 
-    def _data(self) -> list[tuple[str, str, list[str]]]:
+    def data_options(self) -> list[tuple[str, str, list[str]]]:
         """Return name, option and alpha option of each data set."""
         if not self.data:
             raise UserError("data=[] must name one data set or more.")
@@ -135,7 +140,12 @@ class TableSettings:
             for name, value in zip(names, values, strict=True)
         ]
 
-    def _splits(self, name: str) -> list[str]:
+    def splits_of(self, name: str) -> list[str]:
+        """Return the splits of a data set.
+
+        Raises:
+            UserError: There is none.
+        """
         splits = self.splits.get(name, ["val"]) if isinstance(self.splits, dict) else self.splits
         if not splits:
             raise UserError(f"splits of {name} must name one split or more.")

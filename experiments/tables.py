@@ -42,7 +42,19 @@ COMMAND = Command(
 )
 
 _OWN = {
-    *("title", "heading", "rows", "figures", "paper", "data", "splits", "encoders", "alphas", "options"),
+    *(
+        "title",
+        "heading",
+        "rows",
+        "figures",
+        "paper",
+        "data",
+        "splits",
+        "encoders",
+        "supervised",
+        "alphas",
+        "options",
+    ),
     *("run_dir", "overwrite", "config", "print_config", "help"),
 }
 
@@ -119,6 +131,9 @@ def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: 
     from experiments.table_formats import Table, markdown
     from experiments.table_layout import Column, collect
     from experiments.table_settings import TableSettings
+    from experiments.table_supervised import cells as supervised_cells
+    from experiments.table_supervised import entries as supervised_entries
+    from experiments.table_supervised import joined
 
     spec = TableSettings(**settings)
     entries = spec.entries()
@@ -126,12 +141,16 @@ def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: 
     if paper is not None:
         paper.check(entry.paper for entry in entries if entry.paper)
     given = None if run_dir is None else checked_folder(COMMAND, run_dir, overwrite)
-    runs = plan([Cell(label, arguments) for label, arguments in spec.runs()], given, overwrite)
+    zero_shot = [Cell(label, arguments) for label, arguments in spec.runs()]
+    runs = plan([*zero_shot, *supervised_cells(spec)], given, overwrite)
     folder = made_folder(COMMAND, given)
     write_config(folder / "config.yaml", settings, COMMAND.program)
     found: dict[str, Any] = {}
     Crew(folder).perform(runs, lambda run, results, _: found.update({run.name: results}))
-    columns = [part for run in runs for part in Column(found[run.name], run.name).with_subsets()]
+    trained = [found[run.name] for run in runs[len(zero_shot) :]]
+    columns = joined([Column(found[run.name], run.name) for run in runs[: len(zero_shot)]], trained)
+    columns = [part for column in columns for part in column.with_subsets()]
+    entries += supervised_entries(trained)
     table = Table(spec.title, spec.heading, spec.figures, columns, collect(entries, columns, paper), paper)
     _write(folder, table, settings)
     print(f"\n{markdown(table)}\nRun folder   {folder}")

@@ -153,7 +153,7 @@ def run_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[st
 @pytest.fixture
 def tables_here(run_command: RunHere) -> RunHere:
     """Run ``experiments.tables`` in this process, with its runs, which otherwise have one of their own."""
-    from experiments import tables, zero_shot
+    from experiments import supervised, tables, zero_shot
 
     class Here:
         """Stands for `experiments.processes.Pool`."""
@@ -162,10 +162,11 @@ def tables_here(run_command: RunHere) -> RunHere:
             self.ended: list[tuple[str, int]] = []
 
         def start(self, name: str, line: Sequence[str], *_: Any) -> None:
-            assert line[:3] == [sys.executable, "-m", "experiments.zero_shot"]
+            assert line[:2] == [sys.executable, "-m"]
+            module = {f"experiments.{m.COMMAND.name}": m for m in (supervised, zero_shot)}[line[2]]
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(sys, "argv", [zero_shot.COMMAND.name, *line[3:]])
-                self.ended.append((name, exit_code(zero_shot.main)))
+                patch.setattr(sys, "argv", [module.COMMAND.name, *line[3:]])
+                self.ended.append((name, exit_code(module.main)))
 
         def next_ended(self) -> tuple[str, int]:
             return self.ended.pop(0)
