@@ -193,6 +193,7 @@ def test_mistakes_get_one_line_before_any_work(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_real_cells_from_end_to_end(
     run_here: Run, toy_root: Path, phrases_root: Path, clip_dirs: dict[str, str], tmp_path: Path
 ) -> None:
