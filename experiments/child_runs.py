@@ -23,7 +23,7 @@ from experiments.unfinished import FOLDER as UNFINISHED
 from gl_ris.errors import EvaluationError, UserError
 
 LOG = "log.txt"
-WEIGHTS = "weights.pt"
+RESULTS, WEIGHTS = "results.json", "weights.pt"
 _TAIL = 12
 
 Results = Mapping[str, Any]
@@ -150,8 +150,12 @@ class Crew:
                 path = self.folder / run.name
                 print(f"{run.label}: finished on {run.done['created']}, kept as it is in {path}", flush=True)
                 finished(run, run.done, None)
+        waiting = [run for run in runs if run.done is None]
+        for run in waiting:
+            # What is to be made anew must not be taken for finished if that is cut off.
+            (self.folder / run.name / RESULTS).unlink(missing_ok=True)
         with pool() as processes:
-            self._work([run for run in runs if run.done is None], processes, finished)
+            self._work(waiting, processes, finished)
 
     def _work(self, waiting: list[Run], processes: Pool, finished: Finished) -> None:
         slots = shares(self.at_once)
@@ -169,7 +173,7 @@ class Crew:
             seconds = time.monotonic() - start
             if self.at_once > 1:
                 print(f"{run.label}: ended after {seconds:,.0f} s", flush=True)
-            finished(run, read_results(self.folder / run.name / "results.json"), seconds)
+            finished(run, read_results(self.folder / run.name / RESULTS), seconds)
 
     def _start(self, run: Run, processes: Pool, slot: Mapping[str, str]) -> None:
         log = self.folder / run.name / LOG if self.at_once > 1 else None
@@ -206,11 +210,11 @@ def _finished(path: Path, cell: Cell, settings: Mapping[str, Any]) -> dict[str, 
     Raises:
         UserError: They are damaged, or of other settings.
     """
-    if not (path / "results.json").is_file():
+    if not (path / RESULTS).is_file():
         return None
     from gl_ris.files import plain
 
-    found = read_results(path / "results.json")
+    found = read_results(path / RESULTS)
     before, now = (cell.program.essence(one) for one in (found["config"], plain(settings)))
     if cell.after is not None:
         # The file is that of the other run, wherever the folder was then.
@@ -221,7 +225,7 @@ def _finished(path: Path, cell: Cell, settings: Mapping[str, Any]) -> dict[str, 
             f"The finished run in '{path}' had other settings ({difference}); name another run_dir, or run "
             "everything anew by overwrite=true."
         )
-    cell.program.complete(found, settings, path / "results.json")
+    cell.program.complete(found, settings, path / RESULTS)
     return found
 
 

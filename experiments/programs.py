@@ -59,7 +59,15 @@ def _zero_shot_check(cli: Any, *, models: bool = True) -> None:
 
 
 def _zero_shot_complete(document: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> None:
-    check_methods(document, [variant["title"] for variant in settings["model"]["methods"]], path)
+    check_methods(document, map(_title_of, settings["model"]["methods"]), path)
+
+
+def _title_of(method: Mapping[str, Any] | str) -> str:
+    """Return what results call a method, which has a title of its own or that of its class."""
+    from gl_ris.scorers import load_scorer
+
+    given = {"method": method} if isinstance(method, str) else method
+    return given.get("title") or load_scorer(given["method"]).title
 
 
 ZERO_SHOT = Program(

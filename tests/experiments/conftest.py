@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 SIZES = [(45, 70), (50, 40), (64, 64), (40, 60), (61, 47)]
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
 EXPRESSIONS = ("the {} square", "{} square above the star", "left {} dog")
+# for each image the categories of its phrases; "Dog" and "man" are unseen by their letters alone
+CATEGORIES = [["dog", "man"], ["sky", "table", "dog"], ["Dog", "grass"], ["dog", "dog"]]
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +98,39 @@ def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 def all_pictures(few_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many pictures as a run draws for its user."""
     monkeypatch.setitem(draw_overlays.__kwdefaults__, "count", COUNT)
+
+
+@pytest.fixture(scope="session")
+def phrases_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four images of coloured blocks, a phrase per block."""
+    from datamodules.phrasecut_writer import write_phrasecut
+
+    root = tmp_path_factory.mktemp("phrases")
+    rng = np.random.default_rng(3)
+    tasks, images = [], []
+    (root / "images").mkdir()
+    for number, names in enumerate(CATEGORIES, start=1):
+        pixels = rng.integers(90, 110, (48, 60, 3), dtype=np.uint8)
+        for place, name in enumerate(names):
+            left, side = 2 + 19 * place, 9 + 2 * place + number
+            pixels[5 : 5 + side, left : left + side] = rng.integers(0, 255, 3)
+            right, low = left + side - 1, 4 + side
+            points = [[left, 5], [right, 5], [right, low], [left, low]]
+            tasks.append(
+                {
+                    "task_id": f"{number}__{place}",
+                    "image_id": number,
+                    "ann_ids": [place],
+                    "phrase": f"{name} {place}",
+                    "phrase_structure": {"name": name, "attributes": []},
+                    "instance_boxes": [[left, 5, side, side]],
+                    "Polygons": [[points]],
+                }
+            )
+        Image.fromarray(pixels).save(root / "images" / f"{number}.jpg")
+        images.append({"image_id": number, "width": 60, "height": 48, "url": "", "split": "test"})
+    write_phrasecut(root, "test", tasks, images)
+    return root
 
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

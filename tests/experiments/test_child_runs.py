@@ -78,6 +78,18 @@ def test_what_reads_weights_waits_for_them_and_is_not_kept_without_them(
     assert workshop.checked == [(["name=a"], True)]
 
 
+def test_old_results_are_gone_before_what_they_depend_on_is_made_anew(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    wanted = cells(workshop, "a", "b", b="a")
+    perform(plan(wanted, tmp_path, False), tmp_path)
+    (tmp_path / "a" / "results.json").unlink()
+    workshop.remove("b")  # cut off between the two
+    with pytest.raises(EvaluationError):
+        perform(plan(wanted, tmp_path, False), tmp_path)
+    assert [run.done is not None for run in plan(wanted, tmp_path, False)] == [True, False]
+
+
 def test_a_training_that_was_cut_off_goes_on_unless_all_is_run_anew(
     workshop: Workshop, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def toy_cells(toy_root: Path, clip_dirs: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_real_cells_from_end_to_end(run_here: Run, toy_cells: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = [*toy_cells, "k=2", "seeds=[0,1]", f"run_dir={run}"]

@@ -13,6 +13,7 @@ import pytest
 
 from experiments.child_runs import Cell, plan
 from experiments.finished_results import check_methods, read_results
+from experiments.programs import ZERO_SHOT
 from gl_ris.errors import UserError
 from gl_ris.results import STAGES, result_document, write_json
 
@@ -86,6 +87,13 @@ def test_a_method_that_is_not_there_is_named(tmp_path: Path) -> None:
     check_methods(document(), ["Random"], tmp_path)
     with pytest.raises(UserError, match="they lack the method 'Largest'"):
         check_methods(document(), ["Random", "Largest"], tmp_path)
+
+
+@pytest.mark.parametrize("method", ["random", {"method": "random"}, {"method": "largest", "title": "Random"}])
+def test_methods_are_known_by_name_or_title(method: Any, tmp_path: Path) -> None:
+    ZERO_SHOT.complete(document(), {"model": {"methods": [method]}}, tmp_path)
+    with pytest.raises(UserError, match="they lack the method 'Largest'"):
+        ZERO_SHOT.complete(document(), {"model": {"methods": [method, "largest"]}}, tmp_path)
 
 
 def test_a_table_goes_on_only_from_results_that_are_whole(

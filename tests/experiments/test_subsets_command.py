@@ -10,48 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from datamodules.phrasecut_writer import write_phrasecut
 from experiments import recipe_effects, zero_shot
 from experiments.command import exit_code
 
 Run = Callable[..., tuple[int, str, str]]
-# for each image the categories of its phrases; "Dog" and "man" are unseen by their letters alone
-CATEGORIES = [["dog", "man"], ["sky", "table", "dog"], ["Dog", "grass"], ["dog", "dog"]]
-
-
-@pytest.fixture(scope="module")
-def phrases_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four images of coloured blocks, a phrase per block."""
-    root = tmp_path_factory.mktemp("phrases")
-    rng = np.random.default_rng(3)
-    tasks, images = [], []
-    (root / "images").mkdir()
-    for number, names in enumerate(CATEGORIES, start=1):
-        pixels = rng.integers(90, 110, (48, 60, 3), dtype=np.uint8)
-        for place, name in enumerate(names):
-            left, side = 2 + 19 * place, 9 + 2 * place + number
-            pixels[5 : 5 + side, left : left + side] = rng.integers(0, 255, 3)
-            right, low = left + side - 1, 4 + side
-            points = [[left, 5], [right, 5], [right, low], [left, low]]
-            tasks.append(
-                {
-                    "task_id": f"{number}__{place}",
-                    "image_id": number,
-                    "ann_ids": [place],
-                    "phrase": f"{name} {place}",
-                    "phrase_structure": {"name": name, "attributes": []},
-                    "instance_boxes": [[left, 5, side, side]],
-                    "Polygons": [[points]],
-                }
-            )
-        Image.fromarray(pixels).save(root / "images" / f"{number}.jpg")
-        images.append({"image_id": number, "width": 60, "height": 48, "url": "", "split": "test"})
-    write_phrasecut(root, "test", tasks, images)
-    return root
 
 
 @pytest.fixture

@@ -190,3 +190,47 @@ def test_mistakes_get_one_line_before_any_work(
     arguments: list[str], said: str, refusal: Callable[..., str], workshop: Workshop
 ) -> None:
     assert said in refusal(unseen_domain, *arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_real_cells_from_end_to_end(
+    run_here: Run, toy_root: Path, phrases_root: Path, clip_dirs: dict[str, str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    seen = {"class_path": "datamodules.RefCOCO", "init_args": {"root": str(toy_root), "dataset": "toy"}}
+    unseen = {
+        "class_path": "datamodules.PhraseCut",
+        "init_args": {"root": str(phrases_root), "split": "test"},
+    }
+    arguments = [
+        *(f"data={json.dumps(seen)}", f"unseen={json.dumps(unseen)}", "baselines=[lavt-tiny]", "limit=3"),
+        *("training.split=val", "training.schedule=official_epochs", "training.epochs=1"),
+        *("trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "wandb=disabled"),
+        *("proposals=ground_truth", f"zero_shot=[model.clip={clip_dirs['vit']}]", f"run_dir={run}"),
+    ]
+    code, output, error = run_here(*arguments)
+    assert code == 0, error
+    made = json.loads((run / "results.json").read_text())
+    assert list(made["methods"]) == ["Global-Local", "LAVT"]
+    trained, transferred = (
+        json.loads((run / f"lavt-tiny_{where}" / "results.json").read_text()) for where in ("seen", "unseen")
+    )
+    assert (trained["training"]["k"], transferred["training"]) == ("all", None)
+    assert made["methods"]["LAVT"] == transferred["methods"]["LAVT"]
+    assert {name: part["methods"]["LAVT"] for name, part in made["subsets"].items()} == {
+        name: part["methods"]["LAVT"] for name, part in transferred["subsets"].items()
+    }
+    assert made["subsets"]
+    assert made["unseen_domain"]["rows"][1]["seen"]["oIoU"] == trained["methods"]["LAVT k=all"]["oIoU"]
+
+    # The model at hand in place of a training: the same figures, and its own folder.
+    weights = f"--weights.lavt-tiny={run / 'lavt-tiny_seen' / 'weights.pt'}"
+    again = tmp_path / "again"
+    code, output, error = run_here(*arguments[:-1], weights, f"run_dir={again}")
+    assert code == 0, error
+    assert json.loads((again / "results.json").read_text())["methods"] == made["methods"]
+    assert not (again / "lavt-tiny_seen" / "weights.pt").exists()
+    code, output, error = run_here(*arguments)
+    assert code == 0, error
+    assert "4 cells: 4 kept, 0 to run" in output
