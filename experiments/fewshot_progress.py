@@ -9,8 +9,8 @@ from typing import Any
 from experiments.child_runs import Results, Run
 from experiments.fewshot_files import report, write_all
 from experiments.fewshot_results import Found, read_available
-from experiments.fewshot_settings import FewShotSettings
-from experiments.time_left import Spent, duration, refs_of, seconds_left, spent_on
+from experiments.fewshot_settings import FewShotSettings, Shot
+from experiments.time_left import Spent, duration, refs_of, seconds_left, spent_on, steps_of
 
 
 class FewShotProgress:
@@ -28,6 +28,7 @@ class FewShotProgress:
         self.results: dict[str, Results] = {}
         self.available: list[int] = []
         self.spent: list[Spent] = []
+        self.cells: dict[str, Mapping[str, Any]] = {}
 
     def finished(self, run: Run, results: Results, seconds: float | None) -> None:
         """Take in a cell, say what came of it, and write everything anew unless the cell was there before."""
@@ -35,8 +36,9 @@ class FewShotProgress:
         if run.name in self.shots:
             self.available = self.available or read_available(self.folder / run.name)
             trained, rest = spent_on(results, seconds)
-            n_refs = results["training"]["n_refs"]
-            self.spent.append(Spent(self.shots[run.name].baseline, n_refs, trained, rest))
+            baseline = self.shots[run.name].baseline
+            self.spent.append(Spent(baseline, results["training"]["steps"], trained, rest))
+            self.cells[baseline] = results["config"]
         print(one_line(run.label, results), flush=True)
         if seconds is not None:
             write_all(self.folder, self._found(), self.settings)
@@ -53,9 +55,14 @@ class FewShotProgress:
         every = len(self.shots) + 1
         left = [shot for name, shot in self.shots.items() if name not in self.results]
         told = f"{len(self.results):,} of {every:,} cells are finished"
-        todo = [(shot.baseline, refs_of(shot.k, self.available)) for shot in left]
+        todo = [(shot.baseline, self._steps(shot)) for shot in left] if self.cells else []
         seconds = seconds_left(self.spent, todo, self.spec.jobs) if left else None
         return f"{told}." if seconds is None else f"{told}; about {duration(seconds)} left (an estimate)."
+
+    def _steps(self, shot: Shot) -> int:
+        """Return the steps of a cell; while no cell of its model is finished, as if it were another's."""
+        known = self.cells.get(shot.baseline) or next(iter(self.cells.values()))
+        return steps_of(known, refs_of(shot.k, self.available))
 
 
 def one_line(label: str, results: Results) -> str:

@@ -145,8 +145,8 @@ def _defaults(node: ast.ClassDef) -> Iterator[tuple[str, str | None]]:
     if function is None:
         for field in node.body:
             if isinstance(field, ast.AnnAssign):
-                value = None if field.value is None else ast.unparse(field.value).strip("'\"")
-                yield ast.unparse(field.target), value
+                written = None if field.value is None else ast.unparse(field.value).strip("'\"")
+                yield ast.unparse(field.target), written
         return
     init = function.args
     plain = [*init.posonlyargs, *init.args][1:]

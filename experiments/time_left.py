@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from experiments.training import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -12,13 +15,13 @@ class Spent:
 
     Attributes:
         model: What was trained.
-        refs: On how many refs.
+        steps: In how many steps.
         training: Seconds of training.
         rest: All other seconds: starting, evaluating, writing.
     """
 
     model: str
-    refs: int
+    steps: int
     training: float
     rest: float
 
@@ -37,16 +40,28 @@ def refs_of(k: int | str, available: Iterable[int]) -> int:
     return sum(count if isinstance(k, str) else min(k, count) for count in available)
 
 
+def steps_of(settings: Mapping[str, Any], refs: int) -> int:
+    """Return how many steps a cell takes.
+
+    Args:
+        settings: Of a cell of the same model.
+        refs: How many refs the cell in question learns from.
+    """
+    training, own = TrainingSettings(**settings["training"]), settings["model"]["baseline"]["init_args"]
+    each = max(1, refs // min(training.batch_size or own["batch_size"], max(1, refs)))
+    return each * training.length(each, own["epochs"])
+
+
 def seconds_left(finished: Sequence[Spent], left: Sequence[tuple[str, int]], at_once: int) -> float | None:
     """Estimate how long the cells that are left take.
 
-    Training is taken to last as long per ref as in the finished cell of the same model whose number of refs
+    Training is taken to last as long per step as in the finished cell of the same model whose number of steps
     is nearest; all else as long as in the finished cells of that model, on average. A model of which nothing
     is finished is taken for the others.
 
     Args:
         finished: The finished cells.
-        left: Model and number of refs of the others.
+        left: Model and number of steps of the others.
         at_once: How many are carried out side by side.
 
     Returns:
@@ -58,14 +73,14 @@ def seconds_left(finished: Sequence[Spent], left: Sequence[tuple[str, int]], at_
     """
     if not finished:
         return None
-    return sum(_seconds(finished, model, refs) for model, refs in left) / at_once
+    return sum(_seconds(finished, model, steps) for model, steps in left) / at_once
 
 
-def _seconds(finished: Sequence[Spent], model: str, refs: int) -> float:
+def _seconds(finished: Sequence[Spent], model: str, steps: int) -> float:
     own = [spent for spent in finished if spent.model == model] or list(finished)
-    nearest = min(own, key=lambda spent: max(spent.refs, refs) / max(1, min(spent.refs, refs)))
+    nearest = min(own, key=lambda spent: max(spent.steps, steps) / max(1, min(spent.steps, steps)))
     rest = sum(spent.rest for spent in own) / len(own)
-    return nearest.training * refs / max(1, nearest.refs) + rest
+    return nearest.training * steps / max(1, nearest.steps) + rest
 
 
 def duration(seconds: float) -> str:

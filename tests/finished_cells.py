@@ -90,8 +90,12 @@ class Parts:
 
     def settings(self) -> dict[str, Any]:
         """Give the settings."""
-        data = {"init_args": {"limit": None}}
-        return {"model": {}, "data": data, "wandb": "disabled", "arguments": sorted(self.arguments)}
+        parts = {
+            "model": {"baseline": {"init_args": {"epochs": 2, "batch_size": 4}}},
+            "data": {"init_args": {"limit": None}},
+            "training": {"schedule": "official_epochs"},
+        }
+        return {**parts, "wandb": "disabled", "arguments": sorted(self.arguments)}
 
 
 @dataclass

@@ -13,7 +13,7 @@ import pytest
 from experiments.fewshot_files import comma_separated, curve_rows, report, write_all
 from experiments.fewshot_results import Found, document, over_seeds, read_available
 from experiments.fewshot_settings import Shot
-from experiments.time_left import Spent, seconds_left
+from experiments.time_left import Spent, seconds_left, steps_of
 from finished_cells import trained_results, zero_shot_results
 from gl_ris.errors import EvaluationError, UserError
 
@@ -185,7 +185,7 @@ def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
         ([], [("A", 8)], 1, None),
         ([Spent("A", 8, 16.0, 5.0)], [("A", 8)], 1, 21.0),
         ([Spent("A", 8, 16.0, 5.0)], [("A", 8), ("A", 80)], 2, (21.0 + 165.0) / 2),
-        # per ref as in the nearest: 10 s for 10 refs; the rest as on average
+        # per step as in the nearest: 10 s for 10 steps; the rest as on average
         ([Spent("A", 1, 9.0, 4.0), Spent("A", 10, 10.0, 6.0)], [("A", 40)], 1, 45.0),
         ([Spent("A", 8, 16.0, 5.0)], [("B", 8)], 1, 21.0),
         ([Spent("A", 8, 16.0, 5.0), Spent("B", 8, 1.0, 1.0)], [("B", 8)], 1, 2.0),
@@ -195,3 +195,19 @@ def test_time_left(
     finished: list[Spent], left: list[tuple[str, int]], at_once: int, expected: float | None
 ) -> None:
     assert seconds_left(finished, left, at_once) == expected
+
+
+@pytest.mark.parametrize(
+    ("training", "refs", "steps"),
+    [
+        ({"schedule": "official_epochs"}, 40, 2 * 10),
+        ({"schedule": "official_epochs", "epochs": 3}, 40, 2 * 3),
+        ({"schedule": "official_epochs", "batch_size": 8}, 40, 5 * 10),
+        ({"schedule": "min_steps", "min_steps": 25}, 40, 26),
+        ({"schedule": "min_steps", "min_steps": 25}, 7, 25),  # a batch is no larger than the subset
+        ({"schedule": "min_steps", "min_steps": 25}, 1600, 100 * 10),
+    ],
+)
+def test_steps_of_a_cell_to_come(training: dict[str, Any], refs: int, steps: int) -> None:
+    settings = {"training": training, "model": {"baseline": {"init_args": {"epochs": 10, "batch_size": 16}}}}
+    assert steps_of(settings, refs) == steps
