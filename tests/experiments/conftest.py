@@ -211,7 +211,7 @@ def command(tmp_path: Path) -> Command:
             env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **environment},
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=1000,
             check=False,
         )
 

@@ -20,7 +20,7 @@ SMALL = [
 def run(cache: Path, *args: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "GL_RIS_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "experiments.train_refshapes_clip", *SMALL, *args]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1000)
 
 
 @pytest.mark.slow

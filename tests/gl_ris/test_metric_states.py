@@ -154,7 +154,7 @@ def test_two_processes_give_the_bits_of_one(tmp_path: Path) -> None:
         )
         for rank in range(2)
     ]
-    answers = [json.loads(shard.communicate(timeout=400)[0]) for shard in shards]
+    answers = [json.loads(shard.communicate(timeout=1000)[0]) for shard in shards]
     whole = RISMetrics()
     whole.update_areas(intersection, union)
     assert answers == [[whole.compute(), 14, 27], [whole.compute(), 13, 27]]

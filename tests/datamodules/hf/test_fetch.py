@@ -95,7 +95,7 @@ def start(hub: Hub, tmp_path: Path, **environment: str) -> subprocess.CompletedP
         env={**os.environ, **{key: value for key, value in own.items() if value}},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=1000,
         check=False,
     )
 
