@@ -135,7 +135,7 @@ class ZeroShotRIS(Evaluator):
             return
         if self.proposals is None:
             raise UserError(
-                "There is nothing to choose from; give proposals=felzenszwalb or proposals=ground_truth."
+                "There is nothing to choose from; give proposals=slic or proposals=ground_truth."
             )
         self.proposals.prepare(data.image_ids())
 
@@ -155,7 +155,7 @@ class ZeroShotRIS(Evaluator):
         return open_source(self.proposals, self.store, data)
 
     def proposals_name(self, data: Any) -> str:
-        """Name the proposals, and after it what is done to them, e.g. "felzenszwalb (nms=0.5)"."""
+        """Name the proposals, and after it what is done to them, e.g. "slic (nms=0.5)"."""
         name = data.proposals_name or cast("ProposalGenerator", self.proposals).name
         done = str(self.post)
         return f"{name} ({done})" if done else name

@@ -143,7 +143,7 @@ def test_wrong_settings_are_refused_at_once(settings: dict[str, Any], message: s
         (2, 1.0, "ground_truth", "1 images for 2 processes"),
         (1, 0.5, "ground_truth", "use data.limit=N"),
         (1, 1, "ground_truth", "use data.limit=N"),
-        (1, 1.0, None, "nothing to choose from; give proposals=felzenszwalb"),
+        (1, 1.0, None, "nothing to choose from; give proposals=slic"),
     ],
     ids=["too-few-images", "share-of-images", "one-image", "no-proposals"],
 )
