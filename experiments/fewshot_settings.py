@@ -10,11 +10,13 @@ from typing import Any, Literal
 from experiments.baselines import baselines_for
 from experiments.cell_options import check_options, check_sweep
 from experiments.child_runs import Cell
+from experiments.machine import usual_jobs
 from experiments.programs import SUPERVISED, ZERO_SHOT
 from experiments.table_settings import name_of_data
 from gl_ris.errors import UserError
 
 ZERO_SHOT_CELL = "zero-shot"
+FEW = 16
 # Options of a cell that the sweep sets itself, and what to use in their place.
 _RESERVED = {
     "baseline": "baselines=[...]",
@@ -66,11 +68,13 @@ class FewShotSettings:
         split: The split to evaluate on.
         k: How many refs of each class a model learns from: a number, all, or a list of such.
         seeds: Each seed chooses other refs: a list for every k, or a mapping from k to lists, in which "*"
-            stands for the others.
+            stands for the others. Null takes 0, 1 and 2 for every k up to 16 of a curve (few refs make a
+            matter of luck of which they are), and 0 for larger ones or a single k.
         baselines: Supervised models: names of files in configs/baseline, or a mapping from data sets to such
             lists, in which * stands for anything.
         methods: Zero-shot methods, each a horizontal line.
-        jobs: How many cells side by side: up to as many as there are GPUs, or cores.
+        jobs: How many cells side by side: up to as many as there are GPUs, or cores. Null takes one per GPU,
+            or two where there is none; and one if trainer.devices is given.
         options: Options for all cells, e.g. [limit=20].
         zero_shot: Options for the zero-shot run, e.g. [model.alpha=0.85].
         supervised: Options for the supervised cells, e.g. [training.epochs=10]. Options on the command line
@@ -83,19 +87,20 @@ class FewShotSettings:
         data: dict[str, Any] | str = "refshapesg",
         split: str = "val",
         k: list[int | str] | int | str = 4,
-        seeds: dict[str, list[int]] | list[int] | int = 0,
+        seeds: dict[str, list[int]] | list[int] | int | None = None,
         baselines: dict[str, list[str]] | list[str] | str = "lavt-tiny",
         methods: list[str] | str = "global_local",
-        jobs: int = 1,
+        jobs: int | None = None,
         options: list[str] | None = None,
         zero_shot: list[str] | None = None,
         supervised: list[str] | None = None,
         wandb: Literal["auto", "online", "offline", "disabled"] = "auto",
     ) -> None:
         self.data, self.split, self.k, self.seeds = data, split, k, seeds
-        self.baselines, self.jobs, self.wandb = baselines, jobs, wandb
+        self.baselines, self.wandb = baselines, wandb
         self.methods = [methods] if isinstance(methods, str) else methods
         self.options, self.zero_shot, self.supervised = options or [], zero_shot or [], supervised or []
+        self.jobs = usual_jobs(self.options) if jobs is None else jobs
 
     @property
     def dataset(self) -> str:
@@ -163,7 +168,7 @@ def _count(item: int | str) -> int | str:
 
 
 def seeds_of(
-    k: int | str, seeds: Mapping[str, Sequence[int]] | Sequence[int] | int, wanted: Sequence[int | str]
+    k: int | str, seeds: Mapping[str, Sequence[int]] | Sequence[int] | int | None, wanted: Sequence[int | str]
 ) -> list[int]:
     """Return the seeds of one k.
 
@@ -176,6 +181,8 @@ def seeds_of(
         UserError: There are none.
     """
     chosen: Sequence[int] | int = []
+    if seeds is None:
+        return [0, 1, 2] if len(wanted) > 1 and isinstance(k, int) and k <= FEW else [0]
     if isinstance(seeds, Mapping):
         by_text = {str(key): value for key, value in seeds.items()}
         chosen = by_text.get(str(k), by_text.get("*", []))

@@ -30,6 +30,18 @@ def shares(at_once: int, environment: Mapping[str, str] | None = None) -> list[d
     ]
 
 
+def usual_jobs(options: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+    """Return how many runs go side by side when nobody says so: one per GPU; without any, two on two cores.
+
+    Args:
+        options: Of the runs; where they name devices, each run takes all of those.
+        environment: Stands in for ``os.environ``.
+    """
+    if any(option.removeprefix("--").startswith("trainer.devices") for option in options):
+        return 1
+    return len(gpus(os.environ if environment is None else environment)) or min(2, cores())
+
+
 def share_of(devices: Sequence[str], slot: int, at_once: int) -> list[str]:
     """Return the devices of one of several runs; with fewer devices than runs, some are shared.
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from experiments.baselines import baselines_for
 from experiments.cell_options import check_options, check_sweep
 from experiments.child_runs import Cell
+from experiments.machine import usual_jobs
 from experiments.programs import SUPERVISED, ZERO_SHOT
 from experiments.table_settings import name_of_data
 from gl_ris.errors import UserError, unknown_name
@@ -46,7 +47,8 @@ class UnseenSettings:
             lists, in which * stands for anything.
         weights: For baselines that are trained already, the file with their weights.
         methods: Zero-shot methods.
-        jobs: How many cells side by side: up to as many as there are GPUs, or cores.
+        jobs: How many cells side by side: up to as many as there are GPUs, or cores. Null takes one per GPU,
+            or two where there is none; and one if trainer.devices is given.
         options: Options for all cells, e.g. [limit=20].
         zero_shot: Options for the zero-shot runs, e.g. [model.alpha=0.85].
         supervised: Options for the supervised cells, e.g. [training.epochs=10]. Options on the command line
@@ -65,7 +67,7 @@ class UnseenSettings:
         baselines: dict[str, list[str]] | list[str] | str = "lavt-tiny",
         weights: dict[str, str] | None = None,
         methods: list[str] | str = "global_local",
-        jobs: int = 1,
+        jobs: int | None = None,
         options: list[str] | None = None,
         zero_shot: list[str] | None = None,
         supervised: list[str] | None = None,
@@ -73,9 +75,10 @@ class UnseenSettings:
     ) -> None:
         self.data, self.split, self.unseen_split, self.seed = data, split, unseen_split, seed
         self.unseen, self.pairs, self.weights = unseen, pairs or {}, weights or {}
-        self.baselines, self.jobs, self.wandb = baselines, jobs, wandb
+        self.baselines, self.wandb = baselines, wandb
         self.methods = [methods] if isinstance(methods, str) else methods
         self.options, self.zero_shot, self.supervised = options or [], zero_shot or [], supervised or []
+        self.jobs = usual_jobs(self.options) if jobs is None else jobs
 
     def names(self) -> list[str]:
         """Return the baselines.

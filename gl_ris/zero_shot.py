@@ -134,9 +134,7 @@ class ZeroShotRIS(Evaluator):
         if data.proposals_name is not None:
             return
         if self.proposals is None:
-            raise UserError(
-                "There is nothing to choose from; give proposals=slic or proposals=ground_truth."
-            )
+            raise UserError("There is nothing to choose from; give proposals=slic or proposals=ground_truth.")
         self.proposals.prepare(data.image_ids())
 
     def open_source(self, data: Any) -> ProposalSource | None:

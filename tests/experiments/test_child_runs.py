@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from experiments import machine
 from experiments.child_runs import LOG, Cell, Crew, Run, first_difference, plan
 from experiments.machine import shares
 from finished_cells import Workshop, trained_results, zero_shot_results
@@ -185,3 +186,20 @@ def test_a_supervised_cell_says_what_it_learnt_from(tmp_path: Path) -> None:
 )
 def test_the_first_difference(before: dict[str, Any], now: dict[str, Any], said: str) -> None:
     assert first_difference(before, now) == said
+
+
+@pytest.mark.parametrize(
+    ("options", "devices", "count", "expected"),
+    [
+        ([], "0,1,2", 8, 3),
+        ([], "", 8, 2),
+        ([], "", 1, 1),
+        (["--trainer.devices=3"], "0,1,2", 8, 1),
+        (["trainer.devices=2"], "", 8, 1),
+    ],
+)
+def test_how_many_go_side_by_side_by_themselves(
+    options: list[str], devices: str, count: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: count)
+    assert machine.usual_jobs(options, {"CUDA_VISIBLE_DEVICES": devices}) == expected

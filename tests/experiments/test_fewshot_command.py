@@ -14,7 +14,7 @@ from finished_cells import Workshop, trained_results, zero_shot_results
 
 Run = Callable[..., tuple[int, str, str]]
 SHOTS = {("lavt-tiny", 1): 20.0, ("cris-tiny", 1): 10.0, ("lavt-tiny", 4): 60.0, ("cris-tiny", 4): 30.0}
-ARGUMENTS = ("k=[1,4]", "seeds=0", "wandb=disabled")
+ARGUMENTS = ("k=[1,4]", "seeds=0", "jobs=1", "wandb=disabled")
 
 
 @pytest.fixture

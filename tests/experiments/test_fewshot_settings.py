@@ -143,3 +143,17 @@ def test_mistakes_get_one_line_before_any_work(
     monkeypatch.chdir(tmp_path / "here")
     Path("used/file").touch()
     assert said in refusal(fewshot, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("k", "wanted", "expected"),
+    [
+        (4, [4], [0]),
+        (4, [1, 4, 256], [0, 1, 2]),
+        (16, [1, 16], [0, 1, 2]),
+        (17, [1, 17], [0]),
+        ("all", [1, "all"], [0]),
+    ],
+)
+def test_seeds_when_none_are_named(k: int | str, wanted: list[int | str], expected: list[int]) -> None:
+    assert seeds_of(k, None, wanted) == expected
