@@ -102,7 +102,7 @@ class SupervisedRIS(Evaluator):
         loss = self.segmenter.training_loss(batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"The loss is {float(loss)} in step {self.global_step}; a lower learning rate or "
+                f"The loss is {loss.item()} in step {self.global_step}; a lower learning rate or "
                 "trainer.precision=32-true may help."
             )
         return loss

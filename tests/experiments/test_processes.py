@@ -102,10 +102,18 @@ def test_processes_run_side_by_side_and_write_to_their_files(tmp_path: Path) -> 
 
 
 def test_an_error_in_the_block_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.processes.PATIENCE", 5.0)
-    script = "import sys, time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: open(sys.argv[1], 'w').close()"
-    ready = "import sys; open(sys.argv[2], 'w').close()\n" + script
-    command = [sys.executable, "-c", ready, str(tmp_path / "cleaned"), str(tmp_path / "ready")]
+    monkeypatch.setattr("experiments.processes.PATIENCE", 60.0)
+    script = (
+        "import signal, sys, time\n"
+        # what a shell starts in the background ignores SIGINT, and so does what that starts
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n"
+        "    open(sys.argv[2], 'w').close()\n"
+        "    time.sleep(600)\n"
+        "except KeyboardInterrupt:\n"
+        "    open(sys.argv[1], 'w').close()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "cleaned"), str(tmp_path / "ready")]
     with pytest.raises(RuntimeError, match="mine"):
         fail_beside(command, tmp_path / "ready")
     assert (tmp_path / "cleaned").exists()
@@ -116,5 +124,4 @@ def fail_beside(command: list[str], ready: Path) -> None:
         processes.start("long", command)
         while not ready.exists():
             time.sleep(0.02)
-        time.sleep(0.2)
         raise RuntimeError("mine")
