@@ -74,7 +74,12 @@ def read_weights(path: str | Path) -> Any:
             return load_file(file)
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"The weights '{file}' cannot be read: they are damaged, or hold something other than tensors "
+            "and plain values, which is not loaded. Fetch them anew."
+        ) from error
+    except (OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"The weights '{file}' cannot be read ({type(error).__name__}: {reason}).") from error
     except Exception as error:  # safetensors has an error of its own class
