@@ -8,8 +8,8 @@ import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,10 @@ ASSETS = Path(__file__).parent.parent / "assets"
 SHIPPED = ("refshapes-vit", "refshapes-rn")
 LOCAL, HUB = "local-dir:", "hf-hub:"
 CONFIG = "open_clip_config.json"
+
+# What a model's configuration may ask of its tokenizer: how texts are cleaned. All else would be handed to
+# transformers, which runs code out of the model's folder when it is told to.
+TOKENIZER_OPTIONS = ("clean", "strip_sep_token", "language", "additional_special_tokens")
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _T = TypeVar("_T")
@@ -61,6 +65,8 @@ def load_clip(
         mend = _mend(name, source, pretrained)
         raise UserError(f"The configuration of CLIP model '{name}' says no image tower (vision_cfg); {mend}.")
     check_tower(name, config["vision_cfg"])
+    check_text(name, config.get("text_cfg"), mend=_mend(name, source, pretrained))
+    _check_no_code(name, source)
     if not source.startswith((LOCAL, HUB)):
         _check_pretrained(name, pretrained, config)
     from open_clip import create_model, get_tokenizer
@@ -80,8 +86,11 @@ def load_clip(
             f"The weights of CLIP model '{name}' cannot be loaded",
             _mend(name, source, pretrained),
         )
+    # Said explicitly, or transformers asks at the terminal; open_clip's own tokenizer does not know it.
+    own = config["text_cfg"].get("hf_tokenizer_name")
+    options = {"trust_remote_code": False} if own or source.startswith(HUB) else {}
     tokenizer = _or_user_error(
-        lambda: get_tokenizer(source),
+        lambda: get_tokenizer(source, **options),
         f"The tokenizer of CLIP model '{name}' cannot be loaded",
         _mend(name, source, pretrained),
     )
@@ -126,6 +135,43 @@ def _local_config(name: str, folder: Path, mend: str) -> dict[str, Any]:
         return dict(config["model_cfg"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"CLIP model '{name}': {path} is damaged ({_short(error)}); {mend}.") from error
+
+
+def check_text(name: str, text: Any, mend: str) -> None:
+    """Check that a model says a text tower, and asks of its tokenizer only what brings no code along.
+
+    Args:
+        name: What the user calls the model.
+        text: ``text_cfg`` of its open_clip configuration.
+        mend: What to do about a model without one.
+
+    Raises:
+        UserError: It says no text tower, or a tokenizer option that is not one of `TOKENIZER_OPTIONS`.
+    """
+    if not isinstance(text, dict):
+        raise UserError(f"The configuration of CLIP model '{name}' says no text tower (text_cfg); {mend}.")
+    options = text.get("tokenizer_kwargs") or {}
+    unknown = sorted(set(options) - set(TOKENIZER_OPTIONS)) if isinstance(options, dict) else ["a list"]
+    if unknown:
+        raise UserError(
+            f"The configuration of CLIP model '{name}' sets text_cfg.tokenizer_kwargs {', '.join(unknown)}, "
+            f"which is not handed on: a model brings no code. Allowed: {', '.join(TOKENIZER_OPTIONS)}."
+        )
+
+
+def _check_no_code(name: str, source: str) -> None:
+    """Refuse a folder whose tokenizer or model is to be made by code of its own (``auto_map``)."""
+    folder = Path(source.removeprefix(LOCAL))
+    for path in sorted(folder.glob("*config.json")) if source.startswith(LOCAL) else ():
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # a damaged file is told of by who reads it
+        if isinstance(said, dict) and "auto_map" in said:
+            raise UserError(
+                f"CLIP model '{name}' asks for code of its own ({path.name}: auto_map), which is never run; "
+                "use a model whose tokenizer is one of transformers' own classes."
+            )
 
 
 def _check_pretrained(name: str, pretrained: str | None, config: dict[str, Any]) -> None:
@@ -194,11 +240,29 @@ def _or_user_error(make: Callable[[], _T], what: str, mend: str) -> _T:
     causes = (RuntimeError, OSError, ValueError, LookupError, TypeError, EOFError, ImportError)
     damage = (ArithmeticError, AttributeError, pickle.UnpicklingError, SafetensorError)
     try:
-        return make()
+        with _no_questions():
+            return make()
     except UserError:
         raise
     except (*causes, *damage) as error:
         raise UserError(f"{what} ({_short(error)}); {mend}.") from error
+
+
+@contextmanager
+def _no_questions() -> Iterator[None]:
+    """Keep transformers from asking at the terminal whether to run a repository's code; it refuses instead.
+
+    open_clip makes text towers of transformers without saying ``trust_remote_code``, and then
+    transformers asks, unless it has no seconds to wait for an answer.
+    """
+    from transformers import dynamic_module_utils
+
+    before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
 
 
 def _short(error: BaseException) -> str:

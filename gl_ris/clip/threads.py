@@ -59,7 +59,9 @@ def map_batches(function: Callable[[_Batch], _Result], batches: Sequence[_Batch]
         return [function(batch) for batch in batches]
     call = _with_modes_of_this_thread(function)
     # Not kept between calls: idle threads are lost in a forked process, and the pool would wait for them.
-    with ThreadPoolExecutor(workers) as pool:
+    # OpenMP keeps the number of threads per thread, and a new one takes it from the environment. torch sets
+    # it before its own loops only: oneDNN's convolutions and products would still split their sums.
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return list(pool.map(call, batches))
 
 

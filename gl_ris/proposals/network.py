@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gl_ris.clip.threads import one_thread_per_operation
 from gl_ris.errors import UserError
 from gl_ris.proposals.base import ProposalGenerator
 from gl_ris.proposals.weights import hash_weights
@@ -18,7 +19,8 @@ from gl_ris.proposals.weights import hash_weights
 class NetworkGenerator(nn.Module, ProposalGenerator):
     """A generator that is a module: it computes where ``to`` has put it, and takes images from anywhere.
 
-    Always in float32 and without gradients. A subclass sets `network`, in evaluation mode.
+    Always in float32 and without gradients, and on a CPU with the same bits for any number of threads. A
+    subclass sets `network`, in evaluation mode.
 
     Attributes:
         title: What messages call the generator.
@@ -63,7 +65,8 @@ class NetworkGenerator(nn.Module, ProposalGenerator):
                 f"{self.title} has random weights, so its masks mean nothing: give weights=FILE.",
                 stacklevel=4,
             )
-        with torch.no_grad(), torch.autocast(weight.device.type, enabled=False), _no_tf32():
+        one_thread = one_thread_per_operation(weight.device)
+        with torch.no_grad(), torch.autocast(weight.device.type, enabled=False), _no_tf32(), one_thread:
             yield weight.device
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gl_ris.clip.threads import one_thread_per_operation
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.masks import tight_boxes
 from gl_ris.proposals.base import ProposalGenerator, Proposals
@@ -167,7 +168,7 @@ class SAM(ProposalGenerator):
         network = self._loaded()
         network.to(image.device)
         crops = crop_layers(image.shape[1], image.shape[2], self.crops_n_layers, self.crop_overlap_ratio)
-        with torch.autocast(image.device.type, enabled=False):
+        with torch.autocast(image.device.type, enabled=False), one_thread_per_operation(image.device):
             found = [self._in_crop(network, image, layer, crop) for layer, crop in crops]
         masks, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
         masks, scores = self._cleaned(*self._apart(masks, scores))

@@ -130,9 +130,16 @@ def _load(folder: Path, family: str, dtype: torch.dtype) -> tuple[Any, Any]:
     try:
         # what is made in inference mode could never be moved or read outside of it
         with torch.inference_mode(False), _no_bar():
-            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+            processor = AutoImageProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
             model, report = AutoModelForMaskGeneration.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=dtype, output_loading_info=True
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=dtype,
+                output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gl_ris.choice import Records, SceneLike
+from gl_ris.clip.threads import one_thread_per_operation
 from gl_ris.errors import UserError
 from gl_ris.evaluator import Evaluator
 from gl_ris.masks import encode_rle
@@ -125,7 +126,9 @@ class SupervisedRIS(Evaluator):
 
     def _segment(self, scene: SceneLike) -> Tensor:
         raw = getattr(scene, "raw", scene.expressions)
-        return self.segmenter.segment(scene.image, raw if self.segmenter.reads_raw else scene.expressions)
+        texts = raw if self.segmenter.reads_raw else scene.expressions
+        with one_thread_per_operation(self.device):
+            return self.segmenter.segment(scene.image, texts)
 
     def _judge(self, scene: SceneLike, masks: Tensor, failure: str | None) -> Records:
         targets = scene.targets[scene.referents]

@@ -48,7 +48,9 @@ def load_bert(network: nn.Module, source: str) -> None:
     from transformers import BertModel
 
     def load() -> Mapping[str, Tensor]:
-        return BertModel.from_pretrained(source, add_pooling_layer=False).state_dict()
+        return BertModel.from_pretrained(
+            source, add_pooling_layer=False, trust_remote_code=False
+        ).state_dict()
 
     _fit(network, _or_advice(load, f"BERT '{source}'", "a folder that save_pretrained wrote"), source)
 

@@ -21,7 +21,7 @@ def bert_tokenizer(source: str = "google-bert/bert-base-uncased") -> Tokenize:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(

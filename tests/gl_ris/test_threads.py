@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +28,20 @@ def test_every_worker_computes_on_one_thread_and_the_order_stays() -> None:
         results = map_batches(lambda item: (item, torch.get_num_threads()), range(20))
     assert results == [(item, 1) for item in range(20)]
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux for the library in use")
+def test_libraries_that_ask_openmp_themselves_find_one_thread_too() -> None:
+    """oneDNN does, and split its sums by the number of threads on processors with AVX-512."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    libraries = {line.split(maxsplit=5)[-1] for line in lines if "omp" in line and ".so" in line}
+    openmp = [ctypes.CDLL(path) for path in libraries if hasattr(ctypes.CDLL(path), "omp_get_max_threads")]
+    assert openmp
+    for library in openmp:
+        library.omp_set_num_threads(2)
+    with one_thread_per_operation(CPU):
+        results = map_batches(lambda _: [library.omp_get_max_threads() for library in openmp], range(8))
+    assert all(result[0] == 1 for result in results)
 
 
 def test_as_many_batches_as_there_were_threads_are_worked_on_together() -> None:
