@@ -1,1 +1,1 @@
-"""One file per command; `experiments.cli` is shared by all of them."""
+"""One file per command; `experiments.cli.parts` is shared by all of them."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.command import Command, run
+from experiments.cli.command import Command, run
 
 COMMAND = Command(
     name="fewshot",
@@ -28,7 +28,7 @@ COMMAND = Command(
         ("data=refcocog k=64", "on RefCOCOg, with the models of the paper, once data and weights are there"),
         ("k=[1,4,16,64] jobs=4", "four cells side by side, on four GPUs or cores"),
     ),
-    explained=(("", "experiments/fewshot_settings.py", "FewShotSettings"),),
+    explained=(("", "experiments/grid/fewshot_settings.py", "FewShotSettings"),),
 )
 
 
@@ -48,9 +48,9 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], str | None, bool]:
     """
     import inspect
 
-    from experiments.cell_options import sort_out
-    from experiments.fewshot_settings import FewShotSettings
-    from experiments.settings_parser import parse_settings
+    from experiments.cli.settings_parser import parse_settings
+    from experiments.grid.cell_options import sort_out
+    from experiments.grid.fewshot_settings import FewShotSettings
 
     own = inspect.signature(FewShotSettings).parameters
     return parse_settings(COMMAND, FewShotSettings, sort_out(arguments, own))
@@ -60,7 +60,7 @@ def compare(settings: dict[str, Any], run_dir: str | None = None, overwrite: boo
     """Run the cells that are not finished yet, writing what there is after each, and print the outcome.
 
     Args:
-        settings: Arguments of `experiments.fewshot_settings.FewShotSettings`.
+        settings: Arguments of `experiments.grid.fewshot_settings.FewShotSettings`.
         run_dir: The folder; None makes ``runs/fewshot/<time>``.
         overwrite: Run everything anew.
 
@@ -71,9 +71,9 @@ def compare(settings: dict[str, Any], run_dir: str | None = None, overwrite: boo
         UserError: A setting, file or model is wrong; nothing has been run then.
         EvaluationError: A cell failed; what was finished before stays.
     """
-    from experiments.fewshot_progress import FewShotProgress
-    from experiments.fewshot_settings import FewShotSettings
-    from experiments.sweep_cells import Place, carry_out_cells
+    from experiments.grid.fewshot_progress import FewShotProgress
+    from experiments.grid.fewshot_settings import FewShotSettings
+    from experiments.grid.sweep_cells import Place, carry_out_cells
 
     spec = FewShotSettings(**settings)
     return carry_out_cells(

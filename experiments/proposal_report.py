@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.command import Command, run
+from experiments.cli.command import Command, run
 
 if TYPE_CHECKING:
-    from experiments.cli import ExperimentCLI
+    from experiments.cli.parts import ExperimentCLI
 
 COMMAND = Command(
     name="proposal_report",
@@ -47,7 +47,7 @@ def report(cli: ExperimentCLI) -> Path | None:
     """Measure what is stored, and leave table and curves in the run folder.
 
     Args:
-        cli: The parts, the module a `gl_ris.proposals.measuring.ProposalReport`.
+        cli: The parts, the module a `experiments.run.measuring.ProposalReport`.
 
     Returns:
         The run folder, in rank 0; None in other processes.
@@ -56,8 +56,8 @@ def report(cli: ExperimentCLI) -> Path | None:
         UserError: A setting or file is wrong, or nothing is stored.
         EvaluationError: What is stored belongs to other images.
     """
-    from experiments.evaluate import carry_out
-    from experiments.report_files import write_report
+    from experiments.reporting.report_files import write_report
+    from experiments.run.evaluate import carry_out
 
     def show(folder: Path) -> None:
         text = write_report(folder, cli.model, cli.datamodule, cli.settings())
@@ -74,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     import datamodules.known  # noqa: F401  so that data.class_path takes short names
     from datamodules.base import RISDataModule
-    from experiments.cli import ExperimentCLI
-    from gl_ris.proposals.measuring import ProposalReport
+    from experiments.cli.parts import ExperimentCLI
+    from experiments.run.measuring import ProposalReport
 
     given = sys.argv[1:] if arguments is None else arguments
     report(ExperimentCLI(COMMAND, ProposalReport, RISDataModule, args=list(given)))

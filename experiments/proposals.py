@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.command import Command, run
+from experiments.cli.command import Command, run
 
 if TYPE_CHECKING:
-    from experiments.cli import ExperimentCLI
+    from experiments.cli.parts import ExperimentCLI
 
 REPORT = "report"
 COMMAND = Command(
@@ -50,7 +50,7 @@ def fill(cli: ExperimentCLI) -> Path | None:
     """Fill the store, say what is in it, and leave the same in the run folder.
 
     Args:
-        cli: The parts, the module a `gl_ris.proposals.filling.StoreFiller`.
+        cli: The parts, the module a `experiments.run.filling.StoreFiller`.
 
     Returns:
         The run folder, in rank 0; None in other processes.
@@ -58,7 +58,7 @@ def fill(cli: ExperimentCLI) -> Path | None:
     Raises:
         UserError: A setting or file is wrong, or the store cannot be written.
     """
-    from experiments.evaluate import carry_out
+    from experiments.run.evaluate import carry_out
     from gl_ris.files import write_json
 
     def report(folder: Path) -> None:
@@ -126,8 +126,8 @@ def summary(document: dict[str, Any]) -> str:
 
 def main() -> None:
     """Fill the store that the command line describes."""
-    from experiments.cli import parts_of
-    from gl_ris.proposals.filling import StoreFiller
+    from experiments.cli.parts import parts_of
+    from experiments.run.filling import StoreFiller
 
     fill(parts_of(COMMAND, StoreFiller))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from experiments.command import SHORTHAND, Command, run
+from experiments.cli.command import SHORTHAND, Command, run
 
 if TYPE_CHECKING:
-    from experiments.cli import ExperimentCLI
+    from experiments.cli.parts import ExperimentCLI
 
 COMMAND = Command(
     name="recipe_effects",
@@ -44,7 +44,7 @@ def measure(cli: ExperimentCLI) -> Path | None:
     """Run all recipes, and leave the table in the run folder beside what any evaluation leaves.
 
     Args:
-        cli: The parts, the module a `gl_ris.effects.RecipeEffects`.
+        cli: The parts, the module a `experiments.reporting.effects.RecipeEffects`.
 
     Returns:
         The run folder, in rank 0; None in other processes.
@@ -55,10 +55,10 @@ def measure(cli: ExperimentCLI) -> Path | None:
     """
     import json
 
-    from experiments.effects_files import write_effects
-    from experiments.effects_table import EffectsTable
-    from experiments.evaluate import carry_out
-    from experiments.recorder import Recorder
+    from experiments.reporting.effects_files import write_effects
+    from experiments.reporting.effects_table import EffectsTable
+    from experiments.run.evaluate import carry_out
+    from experiments.run.recorder import Recorder
     from gl_ris.results import read_predictions
 
     def report(folder: Path) -> None:
@@ -72,8 +72,8 @@ def measure(cli: ExperimentCLI) -> Path | None:
 
 def main() -> None:
     """Measure what the command line describes."""
-    from experiments.cli import parts_of
-    from gl_ris.effects import RecipeEffects
+    from experiments.cli.parts import parts_of
+    from experiments.reporting.effects import RecipeEffects
 
     measure(parts_of(COMMAND, RecipeEffects))
 

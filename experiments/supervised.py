@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.command import SHORTHAND, Command, run
+from experiments.cli.command import SHORTHAND, Command, run
 
 if TYPE_CHECKING:
-    from experiments.supervised_cli import SupervisedCLI
+    from experiments.run.supervised_cli import SupervisedCLI
 
 COMMAND = Command(
     name="supervised",
@@ -42,7 +42,7 @@ COMMAND = Command(
     },
     groups=("data", "baseline"),
     explained=(
-        ("training", "experiments/training.py", "TrainingSettings"),
+        ("training", "experiments/run/training.py", "TrainingSettings"),
         ("model", "gl_ris/supervised/module.py", "SupervisedRIS"),
         ("model.baseline", "gl_ris/supervised/baselines.py", "CRISBaseline"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
@@ -63,8 +63,8 @@ def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
         UserError: A setting, file or model is wrong.
         EvaluationError: The figures would mean nothing.
     """
-    from experiments.evaluate import evaluate
-    from experiments.supervised_record import SupervisedRecorder
+    from experiments.run.evaluate import evaluate
+    from experiments.run.supervised_record import SupervisedRecorder
 
     def before(folder: Path | None) -> None:
         if cli.training is None:
@@ -83,7 +83,7 @@ def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
 
 def main() -> None:
     """Run the experiment that the command line describes."""
-    from experiments.supervised_cli import supervised_parts
+    from experiments.run.supervised_cli import supervised_parts
 
     train_and_evaluate(supervised_parts(COMMAND))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from experiments.command import SHORTHAND, Command, run
+from experiments.cli.command import SHORTHAND, Command, run
 
 if TYPE_CHECKING:
-    from experiments.cli import ExperimentCLI
+    from experiments.cli.parts import ExperimentCLI
 
 COMMAND = Command(
     name="sweep",
@@ -58,8 +58,8 @@ def sweep(cli: ExperimentCLI) -> Path | None:
     """
     import json
 
-    from experiments.evaluate import carry_out
-    from experiments.sweep_record import JSON, SweepRecorder, draw_heat_maps
+    from experiments.reporting.sweep_record import JSON, SweepRecorder, draw_heat_maps
+    from experiments.run.evaluate import carry_out
     from gl_ris.results import format_table
 
     def report(folder: Path) -> None:
@@ -88,7 +88,7 @@ def remarks(document: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run the sweep that the command line describes."""
-    from experiments.cli import parts_of
+    from experiments.cli.parts import parts_of
     from gl_ris.sweep import Sweep
 
     sweep(parts_of(COMMAND, Sweep))

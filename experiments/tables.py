@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.command import CONFIGS, Command, run
-from experiments.overrides import normalise
+from experiments.cli.command import CONFIGS, Command, run
+from experiments.cli.overrides import normalise
 from gl_ris.errors import unknown_name
 
 COMMAND = Command(
@@ -38,7 +38,7 @@ COMMAND = Command(
             "rows of one's own, as in configs/tables/1.yaml; two processes",
         ),
     ),
-    explained=(("", "experiments/table_settings.py", "TableSettings"),),
+    explained=(("", "experiments/grid/table_settings.py", "TableSettings"),),
 )
 
 _OWN = {
@@ -73,8 +73,8 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], str | None, bool]:
     Raises:
         UserError: An option is wrong.
     """
-    from experiments.settings_parser import parse_settings
-    from experiments.table_settings import TableSettings
+    from experiments.cli.settings_parser import parse_settings
+    from experiments.grid.table_settings import TableSettings
 
     return parse_settings(COMMAND, TableSettings, sort_out(arguments))
 
@@ -113,7 +113,7 @@ def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: 
     """Run what is not finished yet, and write and print the table.
 
     Args:
-        settings: Arguments of `experiments.table_settings.TableSettings`.
+        settings: Arguments of `experiments.grid.table_settings.TableSettings`.
         run_dir: The folder; None makes ``runs/tables/<time>``.
         overwrite: Run everything anew.
 
@@ -124,16 +124,16 @@ def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: 
         UserError: A setting, file or model is wrong; nothing has been run then.
         EvaluationError: A run failed; what was finished before stays.
     """
-    from experiments.child_runs import Cell, Crew, plan
-    from experiments.paper import paper_table
-    from experiments.recorder import write_config
-    from experiments.run_folder import checked_folder, made_folder
-    from experiments.table_formats import Table, markdown
-    from experiments.table_layout import Column, collect
-    from experiments.table_settings import TableSettings
-    from experiments.table_supervised import cells as supervised_cells
-    from experiments.table_supervised import entries as supervised_entries
-    from experiments.table_supervised import joined
+    from experiments.grid.child_runs import Cell, Crew, plan
+    from experiments.grid.table_settings import TableSettings
+    from experiments.grid.table_supervised import cells as supervised_cells
+    from experiments.grid.table_supervised import entries as supervised_entries
+    from experiments.grid.table_supervised import joined
+    from experiments.reporting.paper import paper_table
+    from experiments.reporting.table_formats import Table, markdown
+    from experiments.reporting.table_layout import Column, collect
+    from experiments.run.folder import checked_folder, made_folder
+    from experiments.run.recorder import write_config
 
     spec = TableSettings(**settings)
     entries = spec.entries()
@@ -158,7 +158,7 @@ def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: 
 
 
 def _write(folder: Path, table: Any, settings: dict[str, Any]) -> None:
-    from experiments.table_formats import comma_separated, document, latex, markdown
+    from experiments.reporting.table_formats import comma_separated, document, latex, markdown
     from gl_ris.files import atomic_file, write_json
 
     for name, make in (("table.md", markdown), ("table.tex", latex), ("table.csv", comma_separated)):

@@ -6,10 +6,10 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from experiments.command import Command, run
+from experiments.cli.command import Command, run
 
 if TYPE_CHECKING:
-    from experiments.cli import ExperimentCLI
+    from experiments.cli.parts import ExperimentCLI
 
 COMMAND = Command(
     name="train_refshapes_clip",
@@ -41,9 +41,9 @@ def train(cli: ExperimentCLI) -> Path:
     Returns:
         The folder of the model, in open_clip's ``local-dir:`` form, with the curve beside it.
     """
-    from experiments.recorder import write_config
-    from experiments.run_folder import RunFolder
-    from gl_ris.tokenizer import train_tokenizer
+    from experiments.run.folder import RunFolder
+    from experiments.run.recorder import write_config
+    from experiments.run.tokenizer import train_tokenizer
 
     model, data, trainer = cast("Any", cli.model), cast("Any", cli.datamodule), cli.trainer
     last = Path(cli.config.run_dir or "") / "checkpoints" / "last.ckpt"
@@ -103,8 +103,8 @@ def main() -> None:
     """Train what the command line describes."""
     import datamodules.captioned_shapes  # noqa: F401  so that its class is known by its short name
     from datamodules.captioned_shapes import CaptionedShapes
-    from experiments.cli import ExperimentCLI
-    from gl_ris.contrastive import ContrastiveCLIP
+    from experiments.cli.parts import ExperimentCLI
+    from experiments.run.contrastive import ContrastiveCLIP
 
     train(ExperimentCLI(COMMAND, ContrastiveCLIP, CaptionedShapes))
 

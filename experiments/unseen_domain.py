@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.command import Command, run
+from experiments.cli.command import Command, run
 
 COMMAND = Command(
     name="unseen_domain",
@@ -33,7 +33,7 @@ COMMAND = Command(
             "on RefCOCO and PhraseCut with published checkpoints, once the files are there",
         ),
     ),
-    explained=(("", "experiments/unseen_settings.py", "UnseenSettings"),),
+    explained=(("", "experiments/grid/unseen_settings.py", "UnseenSettings"),),
 )
 
 
@@ -53,9 +53,9 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], str | None, bool]:
     """
     import inspect
 
-    from experiments.cell_options import sort_out
-    from experiments.settings_parser import parse_settings
-    from experiments.unseen_settings import UnseenSettings
+    from experiments.cli.settings_parser import parse_settings
+    from experiments.grid.cell_options import sort_out
+    from experiments.grid.unseen_settings import UnseenSettings
 
     own = inspect.signature(UnseenSettings).parameters
     return parse_settings(COMMAND, UnseenSettings, sort_out(arguments, own))
@@ -65,7 +65,7 @@ def compare(settings: dict[str, Any], run_dir: str | None = None, overwrite: boo
     """Run the cells that are not finished yet, writing what there is after each, and print the outcome.
 
     Args:
-        settings: Arguments of `experiments.unseen_settings.UnseenSettings`.
+        settings: Arguments of `experiments.grid.unseen_settings.UnseenSettings`.
         run_dir: The folder; None makes ``runs/unseen_domain/<time>``.
         overwrite: Run everything anew.
 
@@ -76,9 +76,9 @@ def compare(settings: dict[str, Any], run_dir: str | None = None, overwrite: boo
         UserError: A setting, file or model is wrong; nothing has been run then.
         EvaluationError: A cell failed; what was finished before stays.
     """
-    from experiments.sweep_cells import Place, carry_out_cells
-    from experiments.unseen_progress import UnseenProgress
-    from experiments.unseen_settings import UnseenSettings
+    from experiments.grid.sweep_cells import Place, carry_out_cells
+    from experiments.grid.unseen_progress import UnseenProgress
+    from experiments.grid.unseen_settings import UnseenSettings
 
     spec = UnseenSettings(**settings)
     return carry_out_cells(

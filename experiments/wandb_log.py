@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlparse
 
-from experiments.command import ROOT
-from experiments.wandb_content import CONTENT
+from experiments.cli.command import ROOT
+from experiments.run.wandb_content import CONTENT
 
 MODES = ("auto", "online", "offline", "disabled")
 SERVER = "https://api.wandb.ai"

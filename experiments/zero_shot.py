@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.command import SHORTHAND, Command, run
+from experiments.cli.command import SHORTHAND, Command, run
 
 COMMAND = Command(
     name="zero_shot",
@@ -43,8 +43,8 @@ COMMAND = Command(
 
 def main() -> None:
     """Run the experiment that the command line describes."""
-    from experiments.cli import parts_of
-    from experiments.evaluate import evaluate
+    from experiments.cli.parts import parts_of
+    from experiments.run.evaluate import evaluate
     from gl_ris.zero_shot import ZeroShotRIS
 
     evaluate(parts_of(COMMAND, ZeroShotRIS))

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from experiments import child_runs
-from experiments.programs import Program
+from experiments.grid import child_runs
+from experiments.grid.programs import Program
 from gl_ris.results import STAGES, result_document, write_json
 
 AVAILABLE = {"1": 30, "2": 10, "3": 0}

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.command import exit_code
-from experiments.pictures import COUNT, draw_overlays
+from experiments.cli.command import exit_code
+from experiments.run.pictures import COUNT, draw_overlays
 from tiny_clips import save_clip
 
 ROOT = Path(__file__).parents[2]
@@ -156,7 +156,7 @@ def tables_here(run_command: RunHere) -> RunHere:
     from experiments import supervised, tables, zero_shot
 
     class Here:
-        """Stands for `experiments.processes.Pool`."""
+        """Stands for `experiments.grid.processes.Pool`."""
 
         def __init__(self) -> None:
             self.ended: list[tuple[str, int]] = []
@@ -176,7 +176,7 @@ def tables_here(run_command: RunHere) -> RunHere:
 
     def start(*arguments: str) -> tuple[int, str, str]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("experiments.processes.Pool", Here)
+            patch.setattr("experiments.grid.processes.Pool", Here)
             return run_command(tables, *arguments)
 
     return start

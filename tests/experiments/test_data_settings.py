@@ -10,13 +10,13 @@ import yaml
 
 import datamodules.known  # noqa: F401  so that its classes are known by their short names
 from datamodules.base import RISDataModule
-from experiments.cli import ExperimentCLI
-from experiments.command import CONFIGS, Command
-from experiments.evaluate import check_targets
+from experiments.cli.command import CONFIGS, Command
+from experiments.cli.parts import ExperimentCLI
 from experiments.recipe_effects import COMMAND as EFFECTS
+from experiments.reporting.effects import RecipeEffects
+from experiments.run.evaluate import check_targets
 from experiments.sweep import COMMAND as SWEEP
 from experiments.zero_shot import COMMAND as ZERO_SHOT
-from gl_ris.effects import RecipeEffects
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
 from gl_ris.sweep import Sweep

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import baselines, fewshot, fewshot_settings
+from experiments import fewshot
+from experiments.grid import baselines, fewshot_settings
 from finished_cells import Workshop, trained_results, zero_shot_results
 
 Run = Callable[..., tuple[int, str, str]]

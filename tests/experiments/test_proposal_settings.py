@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.command import CONFIGS
+from experiments.cli.command import CONFIGS
 from gl_ris.proposals import GENERATORS
 
 FILES = sorted((CONFIGS / "proposals").glob("*.yaml"))

@@ -17,9 +17,9 @@ import torch
 
 from datamodules.records import ImageRecord, Referent, Segmentation
 from experiments import recipe_effects, zero_shot
-from experiments.effects_files import markdown, write_effects
-from experiments.effects_table import EffectsTable, Row
-from gl_ris.effects import ALL, BASE, RecipeEffects
+from experiments.reporting.effects import ALL, BASE, RecipeEffects
+from experiments.reporting.effects_files import markdown, write_effects
+from experiments.reporting.effects_table import EffectsTable, Row
 from gl_ris.masks import encode_rle
 from gl_ris.results import Prediction
 

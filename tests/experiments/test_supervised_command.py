@@ -14,7 +14,8 @@ import pytest
 import torch
 import yaml
 
-from experiments import learning_curve, supervised
+from experiments import supervised
+from experiments.run import learning_curve
 from gl_ris.results import read_predictions
 
 Run = Callable[..., tuple[int, str, str]]

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from experiments import sweep, zero_shot
-from experiments.help import help_text
+from experiments.cli.help import help_text
 
 Run = Callable[..., tuple[int, str, str]]
 GRID = ["alphas=[0,0.5,0.85]", "betas=3", "masked_blocks=[1,3]"]

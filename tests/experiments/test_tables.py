@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from experiments import tables
-from experiments.command import CONFIGS
-from experiments.paper import paper_table
-from experiments.table_settings import TableSettings
+from experiments.cli.command import CONFIGS
+from experiments.grid.table_settings import TableSettings
+from experiments.reporting.paper import paper_table
 from gl_ris.errors import UserError
 from gl_ris.scorers import available_scorers
 

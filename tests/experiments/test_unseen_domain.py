@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from experiments import baselines, unseen_domain, unseen_settings
-from experiments.unseen_files import bars, report
-from experiments.unseen_results import Found, document
-from experiments.unseen_settings import UnseenSettings
+from experiments import unseen_domain
+from experiments.grid import baselines, unseen_settings
+from experiments.grid.unseen_settings import UnseenSettings
+from experiments.reporting.unseen_files import bars, report
+from experiments.reporting.unseen_results import Found, document
 from finished_cells import Workshop, subset, trained_results, zero_shot_results
 from gl_ris.errors import EvaluationError
 

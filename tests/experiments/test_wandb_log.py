@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from experiments import wandb_log
-from experiments.wandb_content import summary_of, table_of
+from experiments.run.wandb_content import summary_of, table_of
 from experiments.wandb_log import log_run, resolve_mode
 
 DOCUMENT = {

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.run.measuring import labels
 from gl_ris.proposals import Proposals
-from gl_ris.proposals.measuring import labels
 from gl_ris.proposals.quality import COCO_BOUNDS, THRESHOLDS, Quality, add_up, size_bounds
 
 Image = tuple[Proposals, torch.Tensor, torch.Tensor]

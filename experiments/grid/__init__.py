@@ -1,0 +1,1 @@
+"""Many runs: planned, started side by side, resumed."""

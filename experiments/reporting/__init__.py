@@ -1,0 +1,1 @@
+"""From result documents to what is shown: tables, figures, files."""

@@ -1,0 +1,1 @@
+"""From the parts of a run to a finished run folder."""

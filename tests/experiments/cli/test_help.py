@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import fewshot, sweep, tables, unseen_domain
+from experiments.cli.command import CONFIGS, Command
+from experiments.cli.help import help_text
+from experiments.zero_shot import COMMAND
+
+ROOT = Path(__file__).parents[3]
+REPORT = """
+import runpy, sys
+sys.argv = ["experiments.{name}", *{arguments!r}]
+try:
+    runpy.run_module("experiments.{name}", run_name="__main__", alter_sys=True)
+except SystemExit as done:
+    print("code", done.code)
+print("IMPORTED", *sorted(sys.modules))
+"""
+
+
+def report(*arguments: str, name: str = "zero_shot") -> tuple[str, set[str]]:
+    """Output of the command, and every module that it has imported in the end."""
+    code = REPORT.format(name=name, arguments=list(arguments))
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=1000, check=True
+    )
+    output, _, modules = answer.stdout.rpartition("IMPORTED ")
+    return output, set(modules.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "spelling"),
+    [
+        ("zero_shot", "--help"),
+        ("zero_shot", "-h"),
+        ("tables", "-h"),
+        ("fewshot", "-h"),
+        ("unseen_domain", "-h"),
+    ],
+)
+def test_help_imports_nothing_heavy(name: str, spelling: str) -> None:
+    output, modules = report(spelling, name=name)
+    assert output.startswith(f"usage: python -m experiments.{name}")
+    assert output.endswith("code 0\n")
+    assert not modules & {"torch", "lightning", "jsonargparse", "numpy", "spacy", "open_clip", "wandb"}
+
+
+@pytest.mark.slow
+def test_parsing_imports_no_library_that_only_a_run_needs() -> None:
+    output, modules = report("--print_config")
+    assert "alpha: 0.4" in output
+    assert "lightning" in modules
+    assert not modules & {"open_clip", "spacy", "wandb", "skimage", "pycocotools"}
+
+
+def test_help_explains_options_from_the_source() -> None:
+    text = help_text(COMMAND)
+    for expected in (
+        "model.alpha=0.5 and --model.alpha=0.5 mean the same",
+        "Share of the global visual feature",
+        "data.split",
+        "trainer.devices",
+        "run_dir",
+        "limit=data.limit",
+        "--trainer.devices=2",
+        "data=NAME           phrasecut, ",
+    ):
+        assert expected in text
+    listed = text[text.index("data=NAME") + len("data=NAME") : text.index("proposals=NAME")]
+    assert sorted(listed.replace(",", " ").split()) == sorted(
+        path.stem for path in (ROOT / "configs" / "data").glob("*.yaml")
+    )
+    assert "``" not in text
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "default"),
+    [
+        (COMMAND, "model.alpha", "[0.4]"),
+        (COMMAND, "model.beta", "[0.5]"),
+        (COMMAND, "model.methods", "[global_local]"),
+        (COMMAND, "model.proposals", "[SLIC]"),
+        (COMMAND, "data.dataset", "[refshapesg]"),
+        (sweep.COMMAND, "model.alpha", "[0.4]"),
+        (tables.COMMAND, "data", "[refshapes, refshapes+, refshapesg]"),
+        (tables.COMMAND, "encoders", "{rn: refshapes-rn, vit: refshapes-vit}"),
+        (fewshot.COMMAND, "k", "[1, 4, 16, 64, 256]"),
+        (unseen_domain.COMMAND, "unseen_split", "[test]"),
+    ],
+)
+def test_defaults_are_those_that_a_run_without_options_has(
+    command: Command, option: str, default: str
+) -> None:
+    lines = help_text(command).partition(f"\n  {option} ")[2].splitlines()
+    others = [number for number, line in enumerate(lines) if number and not line.startswith(" " * 10)]
+    assert " ".join(" ".join(lines[: others[0]]).split()).endswith(f" {default}")
+
+
+def test_options_without_a_prefix_are_explained_too() -> None:
+    lines = help_text(tables.COMMAND).splitlines()
+    assert "options:" in lines
+    assert [line for line in lines if line.startswith("  encoders  ")]
+    assert [line for line in lines if line.startswith("  splits  ") and "Splits, a list" in line]
+
+
+def test_help_of_a_bare_command() -> None:
+    text = help_text(Command(name="toy", summary="Does nothing.", examples=()))
+    assert text.startswith("usage: python -m experiments.toy ")
+    assert "short spellings" not in text
+    assert "ready-made" not in text
+
+
+def test_groups_are_the_files_in_the_configuration_folder() -> None:
+    settings = COMMAND.settings()
+    assert list(settings) == ["data", "proposals", "row"]
+    for kind, names in settings.items():
+        assert names == sorted(path.stem for path in (CONFIGS / kind).iterdir())
+    assert {"refshapes", "refshapes+", "refshapesg"} <= set(settings["data"])
+    assert {"felzenszwalb", "ground_truth"} <= set(settings["proposals"])
+
+
+def test_help_may_be_cut_off_by_its_reader() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "experiments.zero_shot", "--help"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(1000) == 0

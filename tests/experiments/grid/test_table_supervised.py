@@ -1,0 +1,92 @@
+"""Supervised models in a table: which runs there are, and where their figures go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.grid.table_settings import TableSettings
+from experiments.grid.table_supervised import cells, entries, joined
+from experiments.reporting.table_layout import Column
+
+
+def spec(**settings: Any) -> TableSettings:
+    rows = [{"method": "random"}]
+    return TableSettings(rows=rows, **{"supervised": ["tseg-tiny"], "data": ["refshapes"], **settings})
+
+
+def test_a_model_is_trained_on_the_first_split_and_evaluated_on_the_others() -> None:
+    found = cells(spec(splits=["val", "testA"], data=["refshapes", "refshapesg"]))
+    assert [(cell.name, cell.after) for cell in found] == [
+        ("refshapes-tseg-tiny-val", None),
+        ("refshapes-tseg-tiny-testA", "refshapes-tseg-tiny-val"),
+        ("refshapesg-tseg-tiny-val", None),
+        ("refshapesg-tseg-tiny-testA", "refshapesg-tseg-tiny-val"),
+    ]
+    assert found[1].arguments == ["data=refshapes", "baseline=tseg-tiny", "k=all", "data.split=testA"]
+    assert {cell.program.module for cell in found} == {"experiments.supervised"}
+
+
+def test_options_go_where_they_belong() -> None:
+    options = ["limit=3", "proposals=slic", "training.epochs=1", "trainer.devices=2", "model.post.nms=0.5"]
+    table = spec(options=options)
+    (cell,) = cells(table)
+    assert cell.arguments[3:-1] == ["limit=3", "training.epochs=1", "trainer.devices=2"]
+    ((_, arguments),) = table.runs()
+    assert "training.epochs=1" not in arguments
+    assert {"limit=3", "proposals=slic", "model.post.nms=0.5"} <= set(arguments)
+
+
+def test_without_supervised_models_there_are_no_further_runs() -> None:
+    assert cells(spec(supervised=None)) == []
+
+
+def result(method: str, value: float, split: str = "val", subsets: bool = True) -> dict[str, Any]:
+    part = {"methods": {method: {"oIoU": value, "mIoU": value}}}
+    place = {"dataset": "toy", "partition": "unc", "split": split}
+    return {**place, **part, **({"subsets": {"unseen": part}} if subsets else {})}
+
+
+def test_figures_go_to_the_column_of_their_data_and_split() -> None:
+    columns = [Column(result("Random", 1, split), split) for split in ("val", "test")]
+    trained = [result("TSEG (reconstruction) k=all", 5), result("TSEG (reconstruction)", 7, "test")]
+    found = joined(columns, trained)
+    for column, value in zip(found, (5, 7), strict=True):
+        wanted = {"Random": {"oIoU": 1, "mIoU": 1}, "TSEG (reconstruction)": {"oIoU": value, "mIoU": value}}
+        assert column.document["methods"] == wanted
+        assert column.document["subsets"]["unseen"]["methods"] == wanted
+    (entry,) = entries(trained)
+    assert (entry.label, entry.title, entry.variant) == ("TSEG (reconstruction)",) * 2 + (None,)
+
+
+def test_a_table_with_a_model_that_was_trained_for_it(
+    tables_here: Callable[..., tuple[int, str, str]], toy_root: Path, tmp_path: Path
+) -> None:
+    data = {
+        "class_path": "datamodules.RefCOCO",
+        "init_args": {"root": str(toy_root), "dataset": "toy", "proposals": "ground_truth"},
+    }
+    run = tmp_path / "run"
+    code, output, error = tables_here(
+        "rows=[{method: random}]",
+        f"data=[{json.dumps(data)}]",
+        "supervised=tseg-tiny",
+        "training.split=val",
+        "training.epochs=1",
+        "trainer.accelerator=cpu",
+        "trainer.enable_progress_bar=false",
+        f"run_dir={run}",
+    )
+    assert code == 0, error
+    trained = json.loads((run / "toy-tseg-tiny-val" / "results.json").read_text())
+    assert trained["training"]["model"] == "TSEG (reconstruction)"
+    assert trained["training"]["n_refs"] == 15
+    table = json.loads((run / "table.json").read_text())
+    scores = {score["method"]: score for score in table["ours"]}
+    figures = trained["methods"]["TSEG (reconstruction) k=all"]
+    assert scores["TSEG (reconstruction)"]["oIoU"] == pytest.approx(figures["oIoU"])
+    assert "TSEG (reconstruction)" in output

@@ -1,0 +1,126 @@
+"""Result documents that were damaged after their run, alone and in the folder of a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.grid.child_runs import Cell, plan
+from experiments.grid.programs import ZERO_SHOT
+from experiments.reporting.finished_results import check_methods, read_results
+from gl_ris.errors import UserError
+from gl_ris.results import STAGES, result_document, write_json
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    made = result_document(
+        experiment="zero_shot",
+        dataset="toy",
+        split="val",
+        partition=None,
+        proposals="ground_truth",
+        n_images=3,
+        n_expressions_expected=27,
+        n_expressions_evaluated=26,
+        methods={"Random": {"oIoU": 12.5, "mIoU": float("nan"), "Pr@0.5": 100.0}},
+        upper_bound={"oIoU": 100.0, "mIoU": 0.0},
+        seconds=dict.fromkeys(STAGES, 1.5),
+        config={"model": {}},
+        failures={"no proposals": 1},
+    )
+    return {**made, **changes}
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in document().items() if key != name}
+
+
+def test_what_a_run_wrote_is_read(tmp_path: Path) -> None:
+    write_json(tmp_path / "results.json", document())
+    assert read_results(tmp_path / "results.json") == document()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", "Expecting value"),
+        (json.dumps(document())[:300], r"line 1 column \d+"),
+        (b"\xff\xfe", "utf-8"),
+        ("[" * 100_000, "recursion"),
+        ("[]", "they are no object"),
+        (document(schema=2), "their schema is 2, not 1"),
+        (without("schema"), "their schema is None, not 1"),
+        *(
+            (without(name), f"their '{name}' is missing")
+            for name in ("methods", "config", "created", "dataset")
+        ),
+        (document(config=[]), "their 'config' is missing or damaged"),
+        (document(n_images="3"), "their 'n_images' is missing or damaged"),
+        (document(failures={"x": None}), "their 'failures' are damaged"),
+        (document(seconds={}), "their 'seconds' have no total"),
+        (document(upper_bound={}), "the figures of the upper bound are damaged"),
+        (document(methods={"A": {"oIoU": "x", "mIoU": 1}}), "the figures of A are damaged"),
+        (document(methods={"A": {"oIoU": 1}}), "the figures of A are damaged"),
+        (document(methods={"A": {"oIoU": 101, "mIoU": 1}}), "the figures of A are damaged"),
+        (document(methods={"A": None}), "the figures of A are damaged"),
+    ],
+)
+def test_damage_is_told_with_the_fix(content: Any, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    text = json.dumps(content) if isinstance(content, dict) else content
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    message = (
+        rf"The results in '{re.escape(str(path))}' cannot be read \(.*{why}.*\); delete them to run it again"
+    )
+    with pytest.raises(UserError, match=message) as caught:
+        read_results(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_method_that_is_not_there_is_named(tmp_path: Path) -> None:
+    check_methods(document(), ["Random"], tmp_path)
+    with pytest.raises(UserError, match="they lack the method 'Largest'"):
+        check_methods(document(), ["Random", "Largest"], tmp_path)
+
+
+@pytest.mark.parametrize("method", ["random", {"method": "random"}, {"method": "largest", "title": "Random"}])
+def test_methods_are_known_by_name_or_title(method: Any, tmp_path: Path) -> None:
+    ZERO_SHOT.complete(document(), {"model": {"methods": [method]}}, tmp_path)
+    with pytest.raises(UserError, match="they lack the method 'Largest'"):
+        ZERO_SHOT.complete(document(), {"model": {"methods": [method, "largest"]}}, tmp_path)
+
+
+def test_a_table_goes_on_only_from_results_that_are_whole(
+    toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keep(change: Callable[[dict[str, Any]], object]) -> None:
+        kept = document(config=json.loads(json.dumps(first.settings)), dataset="toy", partition="unc")
+        change(kept)
+        write_json(tmp_path / first.name / "results.json", kept)
+
+    methods = 'model.methods=[{"method": "random", "title": "Random"}]'
+    arguments = [*(option for option in toy if not option.startswith("methods=")), methods]
+    (first,) = plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
+    assert first.done is None
+    os.mkdir(tmp_path / first.name)
+    keep(lambda kept: None)
+    (again,) = plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
+    assert again.done is not None
+    for change, said in (
+        (lambda kept: kept.pop("config"), "their 'config' is missing"),
+        (lambda kept: kept["config"]["model"].update(alpha=0.1), "had other settings (model.alpha was 0.1"),
+        (
+            lambda kept: kept["methods"].update(Largest=kept["methods"].pop("Random")),
+            "lack the method 'Random'",
+        ),
+    ):
+        keep(change)
+        with pytest.raises(UserError, match=re.escape(said)):
+            plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
+    assert plan([Cell("toy val", arguments)], tmp_path, overwrite=True)[0].done is None

@@ -1,0 +1,1 @@
+"""Remakes the shipped parser."""
