@@ -20,6 +20,23 @@ class EvaluationError(RuntimeError):
     """
 
 
+def in_short(error: BaseException, length: int = 200, typed: bool = False) -> str:
+    r"""Return the heart of another library's error on one line, to stand in brackets behind our own words.
+
+    Args:
+        error: What was raised.
+        length: Most characters of its text; a longer one ends with " ...".
+        typed: Whether the name of its class stands before the text.
+
+    Example:
+        >>> in_short(KeyError()), in_short(ValueError("bad value\n here"), typed=True)
+        ('KeyError', 'ValueError: bad value here')
+    """
+    text, name = " ".join(str(error).split()), type(error).__name__
+    text = text if len(text) <= length else f"{text[:length]} ..."
+    return f"{name}: {text}" if typed and text else text or name
+
+
 def unknown_name(kind: str, name: object, available: Iterable[object]) -> UserError:
     """Build the error for a name that is not in a known set.
 

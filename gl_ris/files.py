@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
+
+from gl_ris.errors import UserError, in_short
+
+_T = TypeVar("_T")
 
 
 def cache_folder() -> Path:
@@ -72,6 +77,34 @@ def write_json(path: Path | str, value: Any) -> None:
     """
     with atomic_file(path) as file:
         file.write(to_json(value, indent=2) + b"\n")
+
+
+def decode(path: Path | str, kind: type[_T], what: str = "file", fix: str = "Fetch the file anew.") -> _T:
+    """Read a JSON file as a value of a given type; nothing that is not of that type comes through.
+
+    The file is mapped, not copied, and `msgspec.Raw` values in ``kind`` are views of it.
+
+    Args:
+        path: The file, UTF-8.
+        kind: What msgspec is to make of it: a ``msgspec.Struct``, ``list[...]``, ``dict[str, ...]``.
+        what: What the file should be, for messages.
+        fix: What to do about a damaged one: a sentence.
+
+    Raises:
+        UserError: The file is missing, breaks off, is damaged, or holds a value of another type; the message
+            says where in it, e.g. "Expected `int`, got `bool` - at `$[0].image_id`".
+    """
+    import msgspec
+
+    try:
+        with Path(path).open("rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return msgspec.json.decode(content, type=kind)
+    except FileNotFoundError as error:
+        raise UserError(f"No {what} at '{path}'.") from error
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        # an empty file cannot be mapped, and msgspec's errors are ValueErrors
+        raise UserError(f"'{path}' is no {what}, or damaged ({in_short(error)}). {fix}") from error
 
 
 def plain(value: Any) -> Any:
