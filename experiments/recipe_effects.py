@@ -33,7 +33,7 @@ COMMAND = Command(
     shorthand={**SHORTHAND, "method": "model.method", "precisions": "model.precisions"},
     groups=("data", "proposals"),
     explained=(
-        ("model", "gl_ris/effects.py", "RecipeEffects"),
+        ("model", "experiments/reporting/effects.py", "RecipeEffects"),
         ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),

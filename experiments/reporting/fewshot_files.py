@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reporting.fewshot_results import FIGURES, Found, document
-from experiments.reporting.merged_results import heading
+from experiments.reporting.frame import heading
 from experiments.reporting.table_formats import grid
 from gl_ris.files import atomic_file, plain, write_json
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.grid.fewshot_settings import ZERO_SHOT_CELL, Shot
 from experiments.reporting.crossing import Point, find_crossing, sentence
-from experiments.reporting.merged_results import check_same_test, limit_of, merged
+from experiments.reporting.frame import check_same_test, limit_of, merged
 from gl_ris.errors import UserError
 
 FIGURES = ("oIoU", "mIoU")
@@ -197,7 +197,7 @@ def document(found: Found, settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     names = sorted(found.results, key=lambda name: name != ZERO_SHOT_CELL)
     cells = [found.results[name] for name in names]
-    check_same_test(cells, names)
+    check_same_test(dict(zip(names, cells, strict=True)))
     more = few_shot(found)
     methods = {**found.zero_shot, **{row["title"]: row["figures"] for row in more["rows"]}}
     made = merged(cells, methods, experiment="fewshot", config=settings)

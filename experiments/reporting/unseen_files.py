@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.reporting.fewshot_files import comma_separated
 from experiments.reporting.fewshot_results import FIGURES
-from experiments.reporting.merged_results import heading
+from experiments.reporting.frame import heading
 from experiments.reporting.table_formats import grid
 from experiments.reporting.unseen_results import Found, document
 from gl_ris.files import atomic_file, write_json

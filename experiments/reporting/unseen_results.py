@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.grid.unseen_settings import SEEN, UNSEEN, ZERO_SHOT_CELLS, cell_name
 from experiments.reporting.fewshot_results import FIGURES, unique_names
-from experiments.reporting.merged_results import check_same_test, limit_of, merged
+from experiments.reporting.frame import check_same_test, limit_of, merged
 from gl_ris.errors import EvaluationError
 
 Results = Mapping[str, Any]
@@ -101,7 +101,7 @@ def document(found: Found, settings: Mapping[str, Any]) -> dict[str, Any] | None
     for where in (SEEN, UNSEEN):
         cells = found.on(where)
         if cells:
-            check_same_test(list(cells.values()), list(cells))
+            check_same_test(cells)
     unseen = found.on(UNSEEN)
     if not unseen:
         return None
