@@ -60,15 +60,15 @@ def sweep(cli: ExperimentCLI) -> Path | None:
 
     from experiments.reporting.sweep_record import JSON, SweepRecorder, draw_heat_maps
     from experiments.run.evaluate import carry_out
-    from gl_ris.results import format_table
+    from gl_ris.results import Results, format_table
 
     def report(folder: Path) -> None:
         document = json.loads((folder / JSON).read_text(encoding="utf-8"))
         pictures = draw_heat_maps(folder, cast("Any", cli.model), document)
-        print(f"\n{format_table(document)}\n{remarks(document)}\n")
+        print(f"\n{format_table(Results.read(folder / JSON))}\n{remarks(document)}\n")
         print(f"Heat maps    {', '.join(map(str, pictures))}\nRun folder   {folder}")
 
-    return carry_out(cli, SweepRecorder, report)
+    return carry_out(cli, SweepRecorder(None, COMMAND.name, cli.settings()), report)
 
 
 def remarks(document: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -159,7 +160,7 @@ def _retargeting(data: Any, rule: Any) -> Callable[[Records], list[Prediction]] 
             return record
         chosen = torch.zeros_like(mask) if record.segmentation is None else decode_rle(record.segmentation)
         intersection, union = (int(area) for area in mask_areas(chosen, mask))
-        return replace(
+        return msgspec.structs.replace(
             record, intersection=intersection, union=union, iou=intersection / union if union else 0.0
         )
 

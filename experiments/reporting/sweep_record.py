@@ -40,7 +40,7 @@ class SweepRecorder(Callback):
             return
         module: Any = pl_module
         data: Any = getattr(trainer, "datamodule", None)
-        document = sweep_document(module, describe(module, data, self.experiment, self.settings))
+        document = sweep_document(module, describe(module, data, self.experiment, self.settings).document())
         write_cells(self.path / CSV, module, document)
         write_json(self.path / JSON, document)
 
