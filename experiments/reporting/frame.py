@@ -1,0 +1,175 @@
+"""The frame behind every report, its forms, and the results of several runs as one document."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gl_ris.errors import EvaluationError
+from gl_ris.files import atomic_file, plain
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+FIGURES = ("oIoU", "mIoU")
+ZERO_SHOT_CELL = "zero-shot"
+"""What comparisons call their zero-shot run, and the folder that it has."""
+
+_SAME = ("dataset", "split", "partition", "n_images", "n_expressions_expected")
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+)
+
+
+def frame_of(rows: Iterable[Mapping[str, Any] | Sequence[Any]], columns: Any = None) -> DataFrame:
+    """Make a frame of rows: who (source, method), where (data set, split, subset), and the figures.
+
+    Values stay what they are: a whole number is one also in a column that has gaps. NaN becomes None.
+
+    Args:
+        rows: Mappings, or values in the order of ``columns``.
+        columns: Names of the columns; by default all that the mappings have.
+    """
+    from pandas import DataFrame
+
+    return DataFrame(plain(list(rows)), columns=columns, dtype=object)
+
+
+def escape(text: str) -> str:
+    """Write a text so that LaTeX sets it as it is."""
+    return text.translate(_LATEX)
+
+
+def render(
+    frame: DataFrame,
+    form: Literal["csv", "markdown", "latex"],
+    text: Collection[int] = (0,),
+    italics: Collection[int] = (),
+) -> str:
+    """Write a frame as text.
+
+    Args:
+        frame: For CSV, any values, written at full precision and left empty where there is none; for the
+            others, text as it is to be read (see `number`).
+        form: ``"csv"``; ``"markdown"``, aligned so that it reads in a terminal too; or ``"latex"``, the
+            rows of a tabular with their heads.
+        text: Places of the columns that hold text in Markdown; the others are aligned as numbers.
+        italics: Rows that LaTeX sets apart.
+    """
+    if form == "csv":
+        return str(frame.to_csv(index=False, lineterminator="\n"))
+    lines = [list(map(str, frame.columns)), *frame.to_numpy().tolist()]
+    if form == "latex":
+        cells = [[escape(cell) for cell in line] for line in lines]
+        # the first line is that of the heads
+        cells = [
+            [rf"\emph{{{c}}}" for c in line] if i - 1 in italics else line for i, line in enumerate(cells)
+        ]
+        return "\n".join(f"{' & '.join(line)} \\\\" for line in cells)
+    from tabulate import tabulate
+
+    head, *body = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    sides = ["left" if column in text else "right" for column in range(len(head))]
+    return tabulate(body, head, "pipe", disable_numparse=True, colalign=sides)
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """Write a figure for a reader: two decimals, or "-" where there is none.
+
+    Example:
+        >>> number(12.345), number(-0.5, "+.2f"), number(None)
+        ('12.35', '-0.50', '-')
+    """
+    return "-" if value is None or value != value else format(value, form)
+
+
+def unique_names(models: Mapping[str, str]) -> dict[str, str]:
+    """Return a name of its own for each baseline.
+
+    Args:
+        models: Names of the models by baseline.
+
+    Example:
+        >>> unique_names({"lavt": "LAVT", "lavt-tiny": "LAVT", "cris": "CRIS"})
+        {'lavt': 'LAVT (lavt)', 'lavt-tiny': 'LAVT (lavt-tiny)', 'cris': 'CRIS'}
+    """
+    taken = list(models.values())
+    return {key: f"{name} ({key})" if taken.count(name) > 1 else name for key, name in models.items()}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, complete or not at all."""
+    with atomic_file(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def check_same_test(documents: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that results, by the names of their runs, are of the same images and expressions.
+
+    Raises:
+        EvaluationError: They are not; they do not compare.
+    """
+    first = next(iter(documents))
+    for name, document in documents.items():
+        for key in _SAME:
+            if document[key] != documents[first][key]:
+                raise EvaluationError(
+                    f"The cells '{first}' and '{name}' do not compare: {key} is {documents[first][key]} in "
+                    f"one and {document[key]} in the other."
+                )
+
+
+def merged(
+    documents: Sequence[Mapping[str, Any]],
+    methods: Mapping[str, Mapping[str, float | None]],
+    *,
+    experiment: str,
+    config: Mapping[str, Any],
+    subsets: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Build one result document of those of several runs on the same expressions.
+
+    Args:
+        documents: Theirs; proposals, counts and upper bound are those of the first.
+        methods: The figures of all methods.
+        experiment: Name of the experiment.
+        config: Its settings.
+        subsets: As in `gl_ris.results.Results`.
+
+    Returns:
+        The document: its seconds are the sums over the runs, its failures the most that a run had.
+    """
+    from gl_ris.results import STAGES, Results
+
+    first = documents[0]
+    reasons = dict.fromkeys(reason for one in documents for reason in one["failures"])
+    return Results.new(
+        experiment=experiment,
+        **{key: first[key] for key in (*_SAME, "proposals", "upper_bound")},
+        n_expressions_evaluated=min(one["n_expressions_evaluated"] for one in documents),
+        methods=methods,
+        seconds={stage: sum(one["seconds"].get(stage, 0.0) for one in documents) for stage in STAGES},
+        config=config,
+        failures={reason: max(one["failures"].get(reason, 0) for one in documents) for reason in reasons},
+        subsets=subsets or {},
+    ).document()
+
+
+def limit_of(document: Mapping[str, Any]) -> int | None:
+    """Return to how many images a run was limited; None if it was not."""
+    return (document["config"]["data"].get("init_args") or {}).get("limit")
+
+
+def heading(what: str, document: Mapping[str, Any], limit: int | None) -> str:
+    """Return a title: what is shown, on which data, and what a reader must know of them.
+
+    Example:
+        >>> heading("Few-shot", {"dataset": "refshapesg", "split": "val"}, None)
+        'Few-shot on refshapesg val (RefShapes, synthetic scenes)'
+    """
+    where = f"{what} on {document['dataset']} {document['split']}"
+    notes = ["RefShapes, synthetic scenes"] if document["dataset"].startswith("refshapes") else []
+    notes += [f"first {limit:,} images only"] if limit is not None else []
+    return f"{where} ({'; '.join(notes)})" if notes else where
