@@ -44,7 +44,7 @@ COMMAND = Command(
     explained=(
         ("training", "experiments/run/training.py", "TrainingSettings"),
         ("model", "gl_ris/supervised/module.py", "SupervisedRIS"),
-        ("model.baseline", "gl_ris/supervised/baselines.py", "CRISBaseline"),
+        ("model.baseline", "gl_ris/supervised/cris/recipe.py", "CRISBaseline"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),
 )

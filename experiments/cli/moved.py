@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-MOVED: dict[str, str] = {}
+MOVED: dict[str, str] = {
+    "gl_ris.supervised.baselines.CRISBaseline": "gl_ris.supervised.CRISBaseline",
+    "gl_ris.supervised.baselines.LAVTBaseline": "gl_ris.supervised.LAVTBaseline",
+    "gl_ris.supervised.baselines.TSEGBaseline": "gl_ris.supervised.TSEGBaseline",
+}
 """The full path of a class as it was, and as it is now."""
 
 # A dotted name that is no part of a longer one, nor of the path of a file.
