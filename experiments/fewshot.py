@@ -28,7 +28,7 @@ COMMAND = Command(
         ("data=refcocog k=64", "on RefCOCOg, with the models of the paper, once data and weights are there"),
         ("k=[1,4,16,64] jobs=4", "four cells side by side, on four GPUs or cores"),
     ),
-    explained=(("", "experiments/grid/fewshot_settings.py", "FewShotSettings"),),
+    explained=(("", "experiments.grid.fewshot_settings:FewShotSettings"),),
 )
 
 
@@ -48,7 +48,7 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], str | None, bool]:
     """
     import inspect
 
-    from experiments.cli.settings_parser import parse_settings
+    from experiments.cli.parts import parse_settings
     from experiments.grid.cell_options import sort_out
     from experiments.grid.fewshot_settings import FewShotSettings
 

@@ -36,9 +36,9 @@ COMMAND = Command(
     },
     groups=("data",),
     explained=(
-        ("model", "gl_ris/proposals/measuring.py", "ProposalReport"),
-        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "experiments.run.measuring:ProposalReport"),
+        ("model.post", "gl_ris.proposals.post:PostProcessing"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 

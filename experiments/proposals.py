@@ -39,9 +39,9 @@ COMMAND = Command(
     },
     groups=("data", "proposals"),
     explained=(
-        ("model", "gl_ris/proposals/filling.py", "StoreFiller"),
-        ("model.proposals", "gl_ris/proposals/slic.py", "SLIC"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "experiments.run.filling:StoreFiller"),
+        ("model.proposals", "gl_ris.proposals:SLIC"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 

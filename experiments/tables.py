@@ -38,7 +38,7 @@ COMMAND = Command(
             "rows of one's own, as in configs/tables/1.yaml; two processes",
         ),
     ),
-    explained=(("", "experiments/grid/table_settings.py", "TableSettings"),),
+    explained=(("", "experiments.grid.table_settings:TableSettings"),),
 )
 
 _OWN = {
@@ -73,7 +73,7 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], str | None, bool]:
     Raises:
         UserError: An option is wrong.
     """
-    from experiments.cli.settings_parser import parse_settings
+    from experiments.cli.parts import parse_settings
     from experiments.grid.table_settings import TableSettings
 
     return parse_settings(COMMAND, TableSettings, sort_out(arguments))

@@ -33,7 +33,7 @@ COMMAND = Command(
             "on RefCOCO and PhraseCut with published checkpoints, once the files are there",
         ),
     ),
-    explained=(("", "experiments/grid/unseen_settings.py", "UnseenSettings"),),
+    explained=(("", "experiments.grid.unseen_settings:UnseenSettings"),),
 )
 
 
@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], str | None, bool]:
     """
     import inspect
 
-    from experiments.cli.settings_parser import parse_settings
+    from experiments.cli.parts import parse_settings
     from experiments.grid.cell_options import sort_out
     from experiments.grid.unseen_settings import UnseenSettings
 
