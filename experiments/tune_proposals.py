@@ -55,9 +55,9 @@ def measure(generator: ProposalGenerator, scenes: Sequence[Scene]) -> Measured:
     """
     import torch
 
-    from gl_ris.evaluation import best_proposals
-    from gl_ris.iou import mean_iou, overall_iou, sample_iou
+    from gl_ris.evaluator import best_proposals
     from gl_ris.masks import pairwise_areas
+    from gl_ris.metrics import mean_iou, overall_iou, sample_iou
 
     intersections, unions, found, objects, seconds = [], [], 0, 0, 0.0
     for scene in scenes:

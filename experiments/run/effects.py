@@ -7,8 +7,6 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from gl_ris.errors import UserError, unknown_name
-from gl_ris.proposals.base import ProposalGenerator
-from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.recipe import Recipe
 from gl_ris.variants import WHOLE_RUN
 from gl_ris.zero_shot import ZeroShotRIS
@@ -69,20 +67,10 @@ class RecipeEffects(ZeroShotRIS):
     they can be tallied afterwards: images without proposals are never left out here.
 
     Args:
-        clip: The CLIP model: refshapes-vit, refshapes-rn, an open_clip name such as ViT-B-32-quickgelu, or
-            local-dir:FOLDER.
-        pretrained: Weights for an open_clip name, e.g. openai; folders bring their own.
         method: The scoring method: global_local, cropping, or the path of a class.
-        alpha: Share of the global visual feature, from 0 to 1 (Eq. 5).
-        beta: Share of the global text feature, from 0 to 1 (Eq. 8).
-        masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).
         recipe: The base: clean or published.
         precisions: Further rows: the base recipe with the model in bf16 or fp16, e.g. [bf16,fp16].
-        proposals: What makes the masks of images that bring none.
-        parser: What finds noun phrases: null for the shipped pipeline, an installed one such as
-            en_core_web_lg, or a folder.
-        store: Where proposals are kept: true for the usual place, a folder, or false.
-        post: What is done to proposals before one is chosen.
+        **run: Options of `ZeroShotRIS` but methods and precision.
 
     Raises:
         UserError: No recipe of that name, a precision that is fp32 or unknown, or an error of `ZeroShotRIS`.
@@ -90,25 +78,16 @@ class RecipeEffects(ZeroShotRIS):
 
     def __init__(
         self,
-        clip: str = "refshapes-rn",
-        pretrained: str | None = None,
         method: str = "global_local",
-        alpha: float = 0.85,
-        beta: float = 0.5,
-        masked_blocks: int = 3,
         recipe: str = "clean",
         precisions: list[str] | str | None = None,
-        proposals: ProposalGenerator | None = None,
-        parser: str | None = None,
-        store: bool | str = True,
-        post: PostProcessing = AS_MADE,
+        **run: Any,
     ) -> None:
         changes = flips(recipe)
         extra = [precisions] if isinstance(precisions, str) else precisions or []
         own = Recipe.named(recipe, skip_images_without_proposals=False)
         methods = variants(method, changes, extra)
-        scoring = (clip, pretrained, methods, alpha, beta, masked_blocks, own)
-        super().__init__(*scoring, proposals, parser, store=store, post=post)
+        super().__init__(methods=methods, recipe=own, precision="fp32", **run)
         self.base, self.flips = recipe, changes
 
     @property

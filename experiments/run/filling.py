@@ -9,12 +9,12 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
-from gl_ris.choice import SceneLike
 from gl_ris.errors import UserError
-from gl_ris.evaluation import gather_objects
+from gl_ris.evaluator import SceneLike
 from gl_ris.proposals.base import ProposalGenerator
 from gl_ris.proposals.record import ImageKey
 from gl_ris.proposals.source import ProposalSource, open_source
+from gl_ris.tally import gather_objects
 
 log = logging.getLogger(__name__)
 

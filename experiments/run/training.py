@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from gl_ris.counting import gather_objects
 from gl_ris.errors import UserError
 from gl_ris.files import atomic_file
+from gl_ris.tally import gather_objects
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
