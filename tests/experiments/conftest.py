@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -155,28 +156,18 @@ def tables_here(run_command: RunHere) -> RunHere:
     """Run ``experiments.tables`` in this process, with its runs, which otherwise have one of their own."""
     from experiments import supervised, tables, zero_shot
 
-    class Here:
-        """Stands for `experiments.grid.processes.Pool`."""
-
-        def __init__(self) -> None:
-            self.ended: list[tuple[str, int]] = []
-
-        def start(self, name: str, line: Sequence[str], *_: Any) -> None:
-            assert line[:2] == [sys.executable, "-m"]
-            module = {f"experiments.{m.COMMAND.name}": m for m in (supervised, zero_shot)}[line[2]]
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(sys, "argv", [module.COMMAND.name, *line[3:]])
-                self.ended.append((name, exit_code(module.main)))
-
-        def next_ended(self) -> tuple[str, int]:
-            return self.ended.pop(0)
-
-        def end_all(self) -> None:
-            pass
+    def here(line: Sequence[str], _: Any) -> SimpleNamespace:
+        """Stands for `experiments.grid.runner.start`."""
+        assert line[:2] == [sys.executable, "-m"]
+        module = {f"experiments.{m.COMMAND.name}": m for m in (supervised, zero_shot)}[line[2]]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [module.COMMAND.name, *line[3:]])
+            code = exit_code(module.main)
+        return SimpleNamespace(wait=lambda: code, poll=lambda: code)
 
     def start(*arguments: str) -> tuple[int, str, str]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("experiments.grid.processes.Pool", Here)
+            patch.setattr("experiments.grid.runner.start", here)
             return run_command(tables, *arguments)
 
     return start

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments import fewshot
-from experiments.grid import baselines, fewshot_settings
+from experiments.grid import settings
 from finished_cells import Workshop, trained_results, zero_shot_results
 
 Run = Callable[..., tuple[int, str, str]]
@@ -20,9 +20,9 @@ ARGUMENTS = ("k=[1,4]", "seeds=0", "jobs=1", "wandb=disabled")
 
 @pytest.fixture
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    monkeypatch.setattr(baselines, "known_baselines", lambda: ["cris-tiny", "lavt-tiny"])
+    monkeypatch.setattr(settings, "known_baselines", lambda: ["cris-tiny", "lavt-tiny"])
     made = Workshop(tmp_path / "store")
-    made.install(monkeypatch, fewshot_settings)
+    made.install(monkeypatch)
     made.add("zero-shot", zero_shot_results())
     for (name, k), oiou in SHOTS.items():
         title = name.removesuffix("-tiny").upper()
@@ -53,7 +53,8 @@ def test_a_comparison_and_what_is_run_again(
     assert f"5 cells: 0 kept, 5 to run, in {run}\n" in output
     assert "lavt-tiny k=4 seed=0: LAVT k=4: oIoU 60.00, mIoU 20.00 (8 refs, 7 s of training)\n" in output
     assert output.count("cells are finished") == 5
-    assert "left (an estimate).\n" in output
+    # 16 + 16 of 8 refs at k=4 and 2 at k=1, in batches of 4 and 2, two epochs each
+    assert output.count("cells are finished. steps: ") == 3
     assert "* LAVT crosses Global-Local (50.00) between k=1 and k=4, at about k=2.8 (linear in" in output
     assert "* CRIS stays below Global-Local (50.00) at every k up to 4.\n" in output
     assert {path.name for path in run.iterdir()} == {

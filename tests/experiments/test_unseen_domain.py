@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from experiments import unseen_domain
-from experiments.grid import baselines, unseen_settings
-from experiments.grid.unseen_settings import UnseenSettings
 from experiments.reporting.unseen_files import bars, report
 from experiments.reporting.unseen_results import Found, document
+
+from experiments import unseen_domain
+from experiments.grid import settings
+from experiments.grid.settings import parse_grid
+from experiments.unseen_domain import UnseenSettings
 from finished_cells import Workshop, subset, trained_results, zero_shot_results
 from gl_ris.errors import EvaluationError
 
@@ -52,13 +53,13 @@ def cells() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "known_baselines", lambda: ["cris", "cris-tiny", "lavt", "lavt-tiny"])
+    monkeypatch.setattr(settings, "known_baselines", lambda: ["cris", "cris-tiny", "lavt", "lavt-tiny"])
 
 
 @pytest.fixture
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     made = Workshop(tmp_path / "store")
-    made.install(monkeypatch, unseen_settings)
+    made.install(monkeypatch)
     for name, results in cells().items():
         made.add(name, results)
     return made
@@ -71,7 +72,7 @@ def run_here(run_command: Run) -> Run:
 
 
 def settings_of(*arguments: str) -> UnseenSettings:
-    return UnseenSettings(**unseen_domain.parse(arguments)[0])
+    return parse_grid(unseen_domain.COMMAND, UnseenSettings, arguments)[0]
 
 
 def test_each_model_is_trained_on_one_set_and_evaluated_on_both() -> None:

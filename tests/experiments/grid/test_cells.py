@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments.grid import machine
-from experiments.grid.child_runs import LOG, Cell, Crew, Run, first_difference, plan
-from experiments.grid.machine import shares
+from experiments.grid.cells import Cell, first_difference, plan
+from experiments.grid.runner import LOG, Runner
 from finished_cells import Workshop, trained_results, zero_shot_results
 from gl_ris.errors import EvaluationError, UserError
 
@@ -25,29 +26,48 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
 
 def cells(workshop: Workshop, *names: str, **after: str) -> list[Cell]:
-    program = workshop.program("experiments.supervised")
+    program = workshop.program("experiments.zero_shot")
     return [
         Cell(f"cell {name}", [f"name={name}"], name, program, models="m", after=after.get(name))
         for name in names
     ]
 
 
-def perform(runs: list[Run], folder: Path, at_once: int = 1) -> list[tuple[str, bool]]:
-    """Carry out; gives the names in the order in which they were handed over, and whether they were run."""
-    told: list[tuple[str, bool]] = []
-    Crew(folder, at_once).perform(runs, lambda run, _, seconds: told.append((run.name, seconds is not None)))
-    return told
+class Listed:
+    """A grid that writes down what is finished, each time."""
+
+    jobs, wandb = 1, None
+
+    def __init__(self) -> None:
+        self.written: list[list[str]] = []
+
+    def cells(self) -> list[Cell]:
+        return []
+
+    def write(self, folder: Path, results: Mapping[str, Any]) -> str:
+        self.written.append(list(results))
+        return f"{len(results)} finished"
+
+
+def perform(
+    cells: Sequence[Cell], folder: Path, at_once: int = 1, overwrite: bool = False
+) -> list[list[str]]:
+    """Carry out; gives the names of what is finished each time when it was written."""
+    grid = Listed()
+    assert Runner(cells, folder, grid, at_once, {}, overwrite).perform() == f"{len(cells)} finished"
+    return grid.written
 
 
 def test_models_are_checked_once_and_what_is_finished_not_at_all(workshop: Workshop, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     runs = plan(cells(workshop, "a", "b"), folder, False)
     assert [models for _, models in workshop.checked] == [True, False]
-    assert perform(runs, folder) == [("a", True), ("b", True)]
+    assert perform(runs, folder) == [["a"], ["a", "b"]]
     workshop.checked.clear()
     runs = plan(cells(workshop, "c", "a", "b"), folder, False)
     assert workshop.checked == [(["name=c"], True)]
-    assert perform(runs, folder) == [("a", False), ("b", False), ("c", True)]
+    assert perform(runs, folder) == [["c", "a", "b"]]
+    assert perform(plan(cells(workshop, "c"), folder, False), folder) == [["c"]]
     assert all(run.done is None for run in plan(cells(workshop, "a", "b"), folder, True))
 
 
@@ -69,7 +89,7 @@ def test_what_reads_weights_waits_for_them_and_is_not_kept_without_them(
 ) -> None:
     wanted = cells(workshop, "b", "a", b="a")
     # b is in front, but reads the weights of a
-    assert perform(plan(wanted, tmp_path, False), tmp_path, 2) == [("a", True), ("b", True)]
+    assert perform(plan(wanted, tmp_path, False), tmp_path, 2) == [["a"], ["b", "a"]]
     assert f"weights={tmp_path / 'a' / 'weights.pt'}" in workshop.started[-1]
     in_order = cells(workshop, "a", "b", b="a")
     assert all(run.done for run in plan(in_order, tmp_path, False))
@@ -99,7 +119,7 @@ def test_a_training_that_was_cut_off_goes_on_unless_all_is_run_anew(
     state.touch()
     perform(plan(cells(workshop, "a"), tmp_path, False), tmp_path)
     assert state.is_file()
-    perform(plan(cells(workshop, "a"), tmp_path, True), tmp_path)
+    perform(plan(cells(workshop, "a"), tmp_path, True), tmp_path, overwrite=True)
     assert not state.parent.exists()
 
 
@@ -130,49 +150,41 @@ def test_output_of_several_goes_to_files(
         assert output.count(f"cell {name}: ended after ") == 1
 
 
+def test_a_supervised_cell_says_what_it_learnt_from(workshop: Workshop, tmp_path: Path) -> None:
+    program = workshop.program("experiments.supervised")
+    cell = Cell("cell t", ["name=t"], "t", program)
+    good = trained_results("LAVT", 4, 0, 30.0)
+    two = {**good, "methods": {**good["methods"], "B": {"oIoU": 1.0, "mIoU": 1.0}}}
+    without = {key: value for key, value in good.items() if key != "training"}
+    for results, whole in ((good, True), ({**good, "training": None}, True), (two, False), (without, False)):
+        workshop.add("t", results)
+        perform(plan([cell], tmp_path, True), tmp_path)
+        if whole:
+            assert plan([cell], tmp_path, False)[0].done
+        else:
+            with pytest.raises(
+                UserError, match="results.json.* they are not those of one"
+            ):
+                plan([cell], tmp_path, False)
+
+
 @pytest.mark.parametrize(
-    ("at_once", "environment", "expected"),
+    ("k", "more", "expected"),
     [
-        (1, {"CUDA_VISIBLE_DEVICES": "0,1"}, [{}]),
-        (2, {"CUDA_VISIBLE_DEVICES": ""}, [{"OMP_NUM_THREADS": "4"}] * 2),
-        (3, {"CUDA_VISIBLE_DEVICES": "7"}, [{"OMP_NUM_THREADS": "2"}] * 3),
-        (9, {"CUDA_VISIBLE_DEVICES": ""}, [{"OMP_NUM_THREADS": "1"}] * 9),
-        (2, {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}, [{}] * 2),
-        (
-            2,
-            {"CUDA_VISIBLE_DEVICES": "4,5,6", "OMP_NUM_THREADS": "1"},
-            [{"CUDA_VISIBLE_DEVICES": "4,6"}, {"CUDA_VISIBLE_DEVICES": "5"}],
-        ),
-        (
-            3,
-            {"CUDA_VISIBLE_DEVICES": "4,5", "OMP_NUM_THREADS": "1"},
-            [{"CUDA_VISIBLE_DEVICES": name} for name in "454"],
-        ),
+        (1, {}, 2 * 1),
+        (4, {}, 2 * 2),
+        ("all", {}, 2 * 10),
+        (4, {"batch_size": 2}, 2 * 4),
+        (4, {"schedule": "min_steps", "min_steps": 7}, 4 * 2),
     ],
 )
-def test_shares_of_the_machine(
-    at_once: int,
-    environment: dict[str, str],
-    expected: list[dict[str, str]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("experiments.grid.machine.cores", lambda: 8)
-    assert shares(at_once, environment) == expected
-
-
-def test_a_supervised_cell_says_what_it_learnt_from(tmp_path: Path) -> None:
-    from experiments.reporting.finished_results import check_training
-
-    whole = trained_results("LAVT", 4, 0, 30.0)
-    check_training(whole, tmp_path)
-    check_training({**whole, "training": None}, tmp_path)
-    for change, said in (
-        ({"training": 3}, "do not say what was learnt from"),
-        ({"training": {**whole["training"], "k": None}}, "their training's 'k' is missing"),
-        ({"methods": {**whole["methods"], "B": {}}}, "more methods than one"),
-    ):
-        with pytest.raises(UserError, match=said):
-            check_training({**whole, **change}, tmp_path)
+def test_steps_of_a_training(k: int | str, more: dict[str, Any], expected: int) -> None:
+    """Two epochs on refs of classes with 30 and 10, in batches of four."""
+    model = {"weights": None, "baseline": {"init_args": {"epochs": 2, "batch_size": 4}}}
+    cell = Cell("t", [], settings={"model": model, "training": {"k": k, **more}})
+    assert cell.steps([30, 10]) == expected
+    assert replace(cell, after="another").steps([30, 10]) == 0
+    assert Cell("t", [], settings={"model": {}}).steps([30, 10]) == 0
 
 
 @pytest.mark.parametrize(
@@ -186,20 +198,3 @@ def test_a_supervised_cell_says_what_it_learnt_from(tmp_path: Path) -> None:
 )
 def test_the_first_difference(before: dict[str, Any], now: dict[str, Any], said: str) -> None:
     assert first_difference(before, now) == said
-
-
-@pytest.mark.parametrize(
-    ("options", "devices", "count", "expected"),
-    [
-        ([], "0,1,2", 8, 3),
-        ([], "", 8, 2),
-        ([], "", 1, 1),
-        (["--trainer.devices=3"], "0,1,2", 8, 1),
-        (["trainer.devices=2"], "", 8, 1),
-    ],
-)
-def test_how_many_go_side_by_side_by_themselves(
-    options: list[str], devices: str, count: int, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machine, "cores", lambda: count)
-    assert machine.usual_jobs(options, {"CUDA_VISIBLE_DEVICES": devices}) == expected
