@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.cli.command import Command, run
-from experiments.grid.cells import Cell, Results, read_refs_per_class
+from experiments.grid.cells import Cell, Results
 from experiments.grid.settings import Comparison, parse_grid
 from gl_ris.errors import UserError
 
@@ -105,11 +105,11 @@ class FewShotSettings(Comparison):
 
     def write(self, folder: Path, results: Mapping[str, Results]) -> str:
         """Write document, CSV and figure, and return the table with the sentences about crossings."""
-        from experiments.reporting.fewshot_report import FewShotCells, report, write_all
+        from experiments.reporting.fewshot_report import FewShotCells, read_available, report, write_all
 
         shots = self.shots()
         trained = [shot.name for shot in shots if shot.name in results]
-        available = read_refs_per_class(folder / trained[0]) if trained else []
+        available = read_available(folder / trained[0]) if trained else []
         return report(write_all(folder, FewShotCells(shots, results, available), asdict(self)))
 
 

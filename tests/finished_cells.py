@@ -90,14 +90,15 @@ class Parts:
 
     def settings(self) -> dict[str, Any]:
         """Give the settings."""
-        parts = {
+        parts: dict[str, Any] = {
             "model": {
                 "baseline": {"init_args": {"epochs": 2, "batch_size": 4}},
                 "methods": ["global_local"],
             },
             "data": {"init_args": {"limit": None}},
-            "training": {"schedule": "official_epochs"},
         }
+        if any(argument.startswith("baseline=") for argument in self.arguments):
+            parts["training"] = {"schedule": "official_epochs"}
         return {**parts, "wandb": "disabled", "arguments": sorted(self.arguments)}
 
 
@@ -119,7 +120,8 @@ class Workshop:
         """Make a cell ready."""
         per_class = {key: [count, count] for key, count in AVAILABLE.items()}
         write_json(self.store / name / "results.json", results)
-        write_json(self.store / name / "manifest.json", {"per_class": per_class})
+        if "training" in results:
+            write_json(self.store / name / "manifest.json", {"per_class": per_class})
 
     def program(self, module: str) -> Program:
         """Make the program that stands in for a command."""

@@ -210,23 +210,6 @@ def read_results(path: Path) -> Results:
     return finished_results.read_results(path)
 
 
-def read_refs_per_class(folder: Path) -> list[int]:
-    """Read from the manifest of a training how many refs each class has, of those that have any.
-
-    Raises:
-        UserError: It is missing or damaged.
-    """
-    import msgspec
-
-    from gl_ris.files import decode
-
-    class Manifest(msgspec.Struct):
-        per_class: dict[str, tuple[int, int]]  # available, chosen
-
-    manifest = decode(folder / MANIFEST, Manifest, "manifest of a training", "Delete its folder.")
-    return [available for available, _ in manifest.per_class.values() if available]
-
-
 def first_difference(before: Any, now: Any, name: str = "") -> str:
     """Name the first setting that differs, with both values; empty if there is none.
 

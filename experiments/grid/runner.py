@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.cli.command import ROOT, Command
-from experiments.grid.cells import MANIFEST, RESULTS, Cell, Results, plan, read_refs_per_class, read_results
+from experiments.grid.cells import MANIFEST, RESULTS, Cell, Results, plan, read_results
 from gl_ris.errors import EvaluationError, UserError
 
 LOG, GROUP = "log.txt", "WANDB_RUN_GROUP"
@@ -197,7 +197,9 @@ class Runner:
             return counted
         from tqdm import tqdm
 
-        refs = read_refs_per_class(trained[0])
+        from experiments.reporting.fewshot_report import read_available
+
+        refs = read_available(trained[0])
         steps = {cell.name: cell.steps(refs) for cell in self.cells}
         kept = sum(steps[cell.name] for cell in self.cells if cell.done is not None)
         done, total = sum(steps[name] for name in results), sum(steps.values())

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from experiments.reporting.effects import ALL, BASE, RecipeEffects
-from experiments.reporting.effects_files import markdown, write_effects
-from experiments.reporting.effects_table import EffectsTable, Row
 
 from datamodules.records import ImageRecord, Referent, Segmentation
 from experiments import recipe_effects, zero_shot
+from experiments.reporting.effects_report import EffectsTable, Row, markdown, write_effects
+from experiments.run.effects import ALL, BASE, RecipeEffects
 from gl_ris.masks import encode_rle
 from gl_ris.results import Prediction
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from experiments.grid.cells import Cell, first_difference, plan
+from experiments.grid.cells import Cell, Program, first_difference, plan
 from experiments.grid.runner import LOG, Runner
 from finished_cells import Workshop, trained_results, zero_shot_results
 from gl_ris.errors import EvaluationError, UserError
+from gl_ris.files import write_json
 
 
 @pytest.fixture
@@ -162,9 +165,7 @@ def test_a_supervised_cell_says_what_it_learnt_from(workshop: Workshop, tmp_path
         if whole:
             assert plan([cell], tmp_path, False)[0].done
         else:
-            with pytest.raises(
-                UserError, match="results.json.* they are not those of one"
-            ):
+            with pytest.raises(UserError, match=r"results\.json.* cannot be read .they are not those of one"):
                 plan([cell], tmp_path, False)
 
 
@@ -198,3 +199,66 @@ def test_steps_of_a_training(k: int | str, more: dict[str, Any], expected: int) 
 )
 def test_the_first_difference(before: dict[str, Any], now: dict[str, Any], said: str) -> None:
     assert first_difference(before, now) == said
+
+
+def random_results(config: dict[str, Any]) -> dict[str, Any]:
+    """The results of a run of the random floor."""
+    figures = {"oIoU": 12.5, "mIoU": 10.0}
+    return zero_shot_results(config=config, methods={"Random": figures}, dataset="toy", partition="unc")
+
+
+@pytest.mark.parametrize("method", ["random", {"method": "random"}, {"method": "largest", "title": "Random"}])
+def test_methods_are_known_by_name_or_title(method: Any, tmp_path: Path) -> None:
+    """Each has a title of its own or that of its class; one that is not there is named."""
+
+    def finish(*methods: Any) -> Cell:
+        cell = Cell("a", [], "a", Program("", SettingsAlone, {}))
+        SettingsAlone.methods = list(methods)
+        write_json(tmp_path / "a" / "results.json", random_results({"model": {"methods": list(methods)}}))
+        return plan([cell], tmp_path, False)[0]
+
+    assert finish(method).done
+    with pytest.raises(UserError, match="they lack the method 'Largest'"):
+        finish(method, "largest")
+
+
+@dataclass
+class SettingsAlone:
+    """Parts of a run that are nothing but their settings."""
+
+    arguments: list[str]
+    methods: ClassVar[list[Any]] = []
+    datamodule: ClassVar[None] = None
+
+    def settings(self) -> dict[str, Any]:
+        return {"model": {"methods": self.methods}}
+
+
+def test_a_table_goes_on_only_from_results_that_are_whole(
+    toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keep(change: Callable[[dict[str, Any]], object]) -> None:
+        kept = random_results(json.loads(json.dumps(first.settings)))
+        change(kept)
+        write_json(tmp_path / first.name / "results.json", kept)
+
+    methods = 'model.methods=[{"method": "random", "title": "Random"}]'
+    arguments = [*(option for option in toy if not option.startswith("methods=")), methods]
+    (first,) = plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
+    assert first.done is None
+    os.mkdir(tmp_path / first.name)
+    keep(lambda kept: None)
+    (again,) = plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
+    assert again.done is not None
+    for change, said in (
+        (lambda kept: kept.pop("config"), "their 'config' is missing"),
+        (lambda kept: kept["config"]["model"].update(alpha=0.1), "had other settings (model.alpha was 0.1"),
+        (
+            lambda kept: kept["methods"].update(Largest=kept["methods"].pop("Random")),
+            "lack the method 'Random'",
+        ),
+    ):
+        keep(change)
+        with pytest.raises(UserError, match=re.escape(said)):
+            plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
+    assert plan([Cell("toy val", arguments)], tmp_path, overwrite=True)[0].done is None
