@@ -204,10 +204,10 @@ def _lacking(results: Results, cell: Cell) -> str:
 
 
 def read_results(path: Path) -> Results:
-    """Read the results of a cell; a `UserError` if they cannot be read."""
-    from experiments.reporting import finished_results
+    """Read the results of a cell; see `gl_ris.results.Results.read`."""
+    from gl_ris import results
 
-    return finished_results.read_results(path)
+    return results.Results.read(path).document()
 
 
 def first_difference(before: Any, now: Any, name: str = "") -> str:

@@ -15,8 +15,7 @@ from gl_ris.masks import encode_rle
 from gl_ris.recipe import Recipe
 from gl_ris.results import Prediction
 from gl_ris.subsets import subsets_of
-from gl_ris.supervised.baselines import Baseline
-from gl_ris.supervised.segmenter import Segmenter
+from gl_ris.supervised.segmenter import Baseline, Segmenter
 from gl_ris.supervised.starting import read_weights
 
 

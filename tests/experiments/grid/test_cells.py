@@ -251,7 +251,7 @@ def test_a_table_goes_on_only_from_results_that_are_whole(
     (again,) = plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
     assert again.done is not None
     for change, said in (
-        (lambda kept: kept.pop("config"), "their 'config' is missing"),
+        (lambda kept: kept.pop("config"), "field `config`"),
         (lambda kept: kept["config"]["model"].update(alpha=0.1), "had other settings (model.alpha was 0.1"),
         (
             lambda kept: kept["methods"].update(Largest=kept["methods"].pop("Random")),
