@@ -75,6 +75,7 @@ def test_a_table_with_a_model_that_was_trained_for_it(
         "supervised=tseg-tiny",
         "training.split=val",
         "training.epochs=1",
+        "training.min_steps=1",
         "trainer.accelerator=cpu",
         "trainer.enable_progress_bar=false",
         f"run_dir={run}",
