@@ -126,22 +126,22 @@ def merged(
     Args:
         documents: Theirs; proposals, counts and upper bound are those of the first.
         methods: The figures of all methods.
-        more: experiment, config and subsets, as in `gl_ris.results.result_document`.
+        more: experiment, config and subsets, as `gl_ris.results.Results` has them.
 
     Returns:
         The document: its seconds are the sums over the runs, its failures the most that a run had.
     """
-    from gl_ris.results import STAGES, result_document
+    from gl_ris.results import STAGES, Results
 
     reasons = dict.fromkeys(reason for one in documents for reason in one["failures"])
-    return result_document(
+    return Results.new(
         **{key: documents[0][key] for key in (*_SAME, "proposals", "upper_bound")},
         n_expressions_evaluated=min(one["n_expressions_evaluated"] for one in documents),
-        methods=methods,  # type: ignore[arg-type]  # a figure of no expression is None here
+        methods=methods,
         seconds={stage: sum(one["seconds"].get(stage, 0.0) for one in documents) for stage in STAGES},
         failures={reason: max(one["failures"].get(reason, 0) for one in documents) for reason in reasons},
         **more,
-    )
+    ).document()
 
 
 def limit_of(document: Mapping[str, Any]) -> int | None:
