@@ -124,10 +124,8 @@ class TableSettings:
     def _paper(self) -> PaperTable | None:
         from experiments.reporting.table_report import paper_table
 
-        table = paper_table(self.paper) if self.paper else None
-        if table is not None:
-            table.check(entry.paper for entry in self.entries() if entry.paper)
-        return table
+        needed = [entry.paper for entry in self.entries() if entry.paper]
+        return paper_table(self.paper, needed) if self.paper else None
 
     def entries(self) -> list[Entry]:
         """Return the methods, line by line.
