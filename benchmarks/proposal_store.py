@@ -18,9 +18,7 @@ from pathlib import Path
 import torch
 
 from gl_ris.proposals import Proposals
-from gl_ris.proposals.record import ImageKey, pack, unpack
-from gl_ris.proposals.shards import ShardWriter
-from gl_ris.proposals.store import ProposalStore, StoreKey
+from gl_ris.proposals.store import Entry, ImageKey, ProposalStore, ShardWriter, StoreKey, pack, unpack
 
 KEY = StoreKey("synthetic", None, "train", "blobs", "benchmarks.Blobs", 1, {}, None)
 DISTINCT = 20
@@ -74,7 +72,7 @@ def measure(folder: Path, images: int, masks: int, height: int, width: int, proc
 
     def write() -> None:
         for number, key in enumerate(keys[1:], start=1):
-            writers[number % processes].append(key, records[number % DISTINCT], masks, 0.1)
+            writers[number % processes].append(Entry(key, masks, 0.1), records[number % DISTINCT])
 
     writing = seconds(write)
     before = memory()

@@ -40,7 +40,7 @@ COMMAND = Command(
     groups=("data", "proposals"),
     explained=(
         ("model", "gl_ris/proposals/filling.py", "StoreFiller"),
-        ("model.proposals", "gl_ris/proposals/slic.py", "SLIC"),
+        ("model.proposals", "gl_ris/proposals/superpixels.py", "SLIC"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),
 )

@@ -13,8 +13,8 @@ from gl_ris.choice import SceneLike
 from gl_ris.errors import UserError
 from gl_ris.evaluation import gather_objects
 from gl_ris.proposals.base import ProposalGenerator
-from gl_ris.proposals.record import ImageKey
 from gl_ris.proposals.source import ProposalSource, open_source
+from gl_ris.proposals.store import ImageKey
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,7 @@ from gl_ris.evaluation import gather_objects
 from gl_ris.proposals.base import Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.quality import Quality, add_up
-from gl_ris.proposals.record import ImageKey
-from gl_ris.proposals.store import ProposalStore, default_root, find_stores
+from gl_ris.proposals.store import ImageKey, ProposalStore, default_root, find_stores
 
 
 @dataclass(frozen=True)
