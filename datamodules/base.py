@@ -49,7 +49,20 @@ class RISDataModule(LightningDataModule):
     """Base of the data modules; a subclass says how its records are read and where images usually are.
 
     Making one reads nothing. The annotations are read once per process, in `setup` or when a property asks
-    for them.
+    for them. A subclass hands its ``**options`` on to this ``__init__``, where the options that all data
+    modules have are declared once; the command line and its help follow them here.
+
+    Args:
+        split: Name of the split.
+        rule: How polygons become masks.
+        image_root: Folder of the images; None looks in the usual places below root.
+        proposals: ``"ground_truth"`` (every instance of the image except empty masks: the paper's Table 2),
+            the name of a generator, a generator, or None for none.
+        limit: Evaluate only so many images.
+        limit_seed: None takes the first ones, a number draws them with that seed.
+        num_workers: Processes that read images and make proposals beside the main one.
+        pin_memory: Page-lock what the workers hand over; pays off with a GPU.
+        allow_missing_images: Count the expressions of missing images as failed, rather than refuse to start.
 
     Attributes:
         dataset_name: Name of the data set, as results carry it.
@@ -66,14 +79,14 @@ class RISDataModule(LightningDataModule):
         self,
         *,
         split: str,
-        image_root: str | Path | None,
-        proposals: str | ProposalGenerator | None,
         rule: MaskRule,
-        limit: int | None,
-        limit_seed: int | None,
-        num_workers: int,
-        pin_memory: bool,
-        allow_missing_images: bool,
+        image_root: str | Path | None = None,
+        proposals: str | ProposalGenerator | None = None,
+        limit: int | None = None,
+        limit_seed: int | None = None,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        allow_missing_images: bool = False,
     ) -> None:
         super().__init__()
         if limit is not None and limit < 1:

@@ -16,7 +16,6 @@ from datamodules.files import clean_text, read_json
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
 from datamodules.visual_genome import PARTS, in_parts
 from gl_ris.errors import UserError, unknown_name
-from gl_ris.proposals.base import ProposalGenerator
 
 IMAGE_FILES = ("image_data_split.json", "image_data_split3000.json")
 """Names under which the list of images has been published."""
@@ -223,7 +222,9 @@ class PhraseCut(RISDataModule):
     """PhraseCut, one scene per image.
 
     Targets are drawn by the data set's own rule (vertices cut down to integers, outline included). A phrase
-    may refer to several instances; its target is their union.
+    may refer to several instances; its target is their union. Ground-truth proposals are the instances that
+    the phrases of the split name. Images are ``<image_id>.jpg``, in one folder or in Visual Genome's own two,
+    ``VG_100K`` and ``VG_100K_2``.
 
     Results are also given for the phrases about unseen categories, by two definitions: ``unseen_names``,
     those whose category is not literally one of COCO's 80 names, as in the published evaluation ("man" and
@@ -234,15 +235,7 @@ class PhraseCut(RISDataModule):
         root: Folder with ``refer_<split>.json`` and ``image_data_split.json``, or its parent.
         split: ``train``, ``val``, ``miniv`` or ``test``; ``val_miniv`` is all of val, of which the published
             val file leaves out what is in miniv.
-        image_root: Folder of the images ``<image_id>.jpg``, or of Visual Genome's own ``VG_100K`` and
-            ``VG_100K_2``; None looks in the usual places below root.
-        proposals: ``"ground_truth"`` (every instance that a phrase of the split names), the name of a
-            generator, a generator, or None for none.
-        limit: Evaluate only so many images.
-        limit_seed: None takes the first ones, a number draws them with that seed.
-        num_workers: Processes that read images and make proposals beside the main one.
-        pin_memory: Page-lock what the workers hand over; pays off with a GPU.
-        allow_missing_images: Count the expressions of missing images as failed, rather than refuse to start.
+        options: Those of `RISDataModule`.
     """
 
     dataset_name = "phrasecut"
@@ -256,24 +249,12 @@ class PhraseCut(RISDataModule):
         self,
         root: str | Path = "data/phrasecut",
         split: str = "test",
-        image_root: str | Path | None = None,
-        proposals: str | ProposalGenerator | None = None,
-        limit: int | None = None,
-        limit_seed: int | None = None,
-        num_workers: int = 0,
-        pin_memory: bool = False,
-        allow_missing_images: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(
             split=split,
-            image_root=image_root,
-            proposals=proposals,
             rule="drawn",
-            limit=limit,
-            limit_seed=limit_seed,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            allow_missing_images=allow_missing_images,
+            **options,
         )
         self.root = Path(root).expanduser()
         self.subset_names = tuple(self.subsets)

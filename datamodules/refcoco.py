@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datamodules.base import GROUND_TRUTH, RISDataModule
 from datamodules.records import ImageRecord
 from datamodules.refer import read_split
 from datamodules.refs import partitions, require_partition
 from gl_ris.errors import UserError, unknown_name
-from gl_ris.proposals.base import ProposalGenerator
 
 PUBLISHED = ("refcoco", "refcoco+", "refcocog")
 """Data sets that `datamodules.download` fetches."""
@@ -25,20 +24,13 @@ class RefCOCO(RISDataModule):
         dataset: ``refcoco``, ``refcoco+``, ``refcocog`` or another folder of that format.
         split_by: Partition: ``unc`` for RefCOCO and RefCOCO+, ``umd`` or ``google`` for RefCOCOg.
         split: A split of the partition, e.g. ``val``, ``testA``, ``testB``, ``test``.
-        image_root: Folder of the images (COCO ``train2014``); None looks in the usual places below root.
-        proposals: ``"ground_truth"`` (every instance of the image except empty masks: the paper's Table 2),
-            the name of a generator, a generator, or None for none.
         instances: File of the ground-truth proposals, e.g. COCO's ``instances_train2014.json``; None takes
             the data set's own ``instances.json``, which has every instance of its images.
         crowds: Whether crowds, which outline many objects at once, are among the ground-truth proposals. As
             targets they are what the data set says in any case.
         overlap: How the polygons of one annotation make its mask: ``union``, or ``sum_equals_one`` as in the
             published evaluation, where pixels inside two polygons are background.
-        limit: Evaluate only so many images.
-        limit_seed: None takes the first ones, a number draws them with that seed.
-        num_workers: Processes that read images and make proposals beside the main one.
-        pin_memory: Page-lock what the workers hand over; pays off with a GPU.
-        allow_missing_images: Count the expressions of missing images as failed, rather than refuse to start.
+        options: Those of `RISDataModule`.
     """
 
     def __init__(
@@ -47,27 +39,15 @@ class RefCOCO(RISDataModule):
         dataset: str = "refcoco",
         split_by: str = "unc",
         split: str = "val",
-        image_root: str | Path | None = None,
-        proposals: str | ProposalGenerator | None = None,
         instances: str | Path | None = None,
         crowds: bool = False,
         overlap: Literal["union", "sum_equals_one"] = "union",
-        limit: int | None = None,
-        limit_seed: int | None = None,
-        num_workers: int = 0,
-        pin_memory: bool = False,
-        allow_missing_images: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(
             split=split,
-            image_root=image_root,
-            proposals=proposals,
             rule=overlap,
-            limit=limit,
-            limit_seed=limit_seed,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            allow_missing_images=allow_missing_images,
+            **options,
         )
         self.root = Path(root).expanduser()
         self.dataset_name = dataset

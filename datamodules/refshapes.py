@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from datamodules.cache import cache_folder, written_whole
 from datamodules.phrasecut import PhraseCut, Subsets, category_of
@@ -20,7 +20,6 @@ from datamodules.records import ImageRecord
 from datamodules.refcoco import RefCOCO
 from datamodules.shapes.world import UNSEEN_CATEGORIES, UNSEEN_FILLS
 from gl_ris.errors import UserError, unknown_name
-from gl_ris.proposals.base import ProposalGenerator
 
 VERSION = 3
 """Part of the cache folders' names: raised whenever images or expressions change."""
@@ -53,12 +52,8 @@ class RefShapes(RefCOCO):
     Args:
         dataset: ``refshapes``, ``refshapes+`` or ``refshapesg``.
         split: ``train``, ``val``, ``testA`` or ``testB``.
-        proposals: ``"ground_truth"``, the name of a generator, a generator, or None for none.
-        limit: Evaluate only so many images.
-        limit_seed: None takes the first ones, a number draws them with that seed.
-        num_workers: Processes that read images and make proposals beside the main one.
-        pin_memory: Page-lock what the workers hand over; pays off with a GPU.
         seed: Of the whole data set; results are comparable at the default only.
+        options: Those of `RISDataModule`.
 
     Raises:
         UserError: The register is unknown (the split: when it is read).
@@ -68,12 +63,8 @@ class RefShapes(RefCOCO):
         self,
         dataset: str = "refshapesg",
         split: str = "val",
-        proposals: str | ProposalGenerator | None = None,
-        limit: int | None = None,
-        limit_seed: int | None = None,
-        num_workers: int = 0,
-        pin_memory: bool = False,
         seed: int = 0,
+        **options: Any,
     ) -> None:
         if dataset not in REGISTERS:
             raise unknown_name("register of RefShapes", dataset, REGISTERS)
@@ -88,11 +79,11 @@ class RefShapes(RefCOCO):
             split_by="shapes",
             split=split,
             image_root=root / "images",
-            proposals=proposals,
-            limit=limit,
-            limit_seed=limit_seed,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
+            instances=None,
+            crowds=False,
+            overlap="union",
+            allow_missing_images=False,
+            **options,
         )
         self.seed = seed
 
@@ -128,13 +119,8 @@ class RefShapesPhrases(PhraseCut):
 
     Args:
         split: ``val``, ``miniv`` (the first tenth of val) or ``test``.
-        proposals: ``"ground_truth"`` (every instance that a phrase names), the name of a generator, a
-            generator, or None for none.
-        limit: Evaluate only so many images.
-        limit_seed: None takes the first ones, a number draws them with that seed.
-        num_workers: Processes that read images and make proposals beside the main one.
-        pin_memory: Page-lock what the workers hand over; pays off with a GPU.
         seed: Of the whole data set; results are comparable at the default only.
+        options: Those of `RISDataModule`.
     """
 
     dataset_name = "refshapes-phrasecut"
@@ -149,23 +135,17 @@ class RefShapesPhrases(PhraseCut):
     def __init__(
         self,
         split: str = "test",
-        proposals: str | ProposalGenerator | None = None,
-        limit: int | None = None,
-        limit_seed: int | None = None,
-        num_workers: int = 0,
-        pin_memory: bool = False,
         seed: int = 0,
+        **options: Any,
     ) -> None:
         if split not in (*PHRASE_SIZES, "miniv"):
             raise unknown_name("split of RefShapes phrases", split, (*PHRASE_SIZES, "miniv"))
         super().__init__(
             root=cache_folder() / f"refshapes-phrases-v{VERSION}-seed{seed}",
             split=split,
-            proposals=proposals,
-            limit=limit,
-            limit_seed=limit_seed,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
+            image_root=None,
+            allow_missing_images=False,
+            **options,
         )
         self.seed = seed
 

@@ -16,7 +16,6 @@ from datamodules.hf.module import HubData
 from datamodules.hf.rows import check_image_id, read_image_info, read_ref
 from datamodules.records import ImageRecord
 from gl_ris.errors import unknown_name
-from gl_ris.proposals.base import ProposalGenerator
 
 _SPLITS = {
     ("refcoco", "unc"): ("val", "testA", "testB"),
@@ -67,15 +66,10 @@ class RefCOCOBenchmark(HubData):
         split_by: Partition: ``unc`` or ``google`` for refcoco, ``unc`` for refcoco+, ``umd`` or ``google``
             for refcocog.
         split: ``val``, ``testA``, ``testB`` or ``test``, as the partition has it.
-        proposals: The name of a generator, a generator, or None for none; ``"ground_truth"`` is refused: the
-            files lack the instances that no ref is about.
         overlap: How the polygons of one annotation make its mask: ``union``, or ``sum_equals_one`` as in the
             published evaluation, where pixels inside two polygons are background.
         download: Fetch the split (130 to 800 MB) into the Hugging Face cache if it is nowhere.
-        limit: Evaluate only so many images.
-        limit_seed: None takes the first ones, a number draws them with that seed.
-        num_workers: Processes that read images and make proposals beside the main one.
-        pin_memory: Page-lock what the workers hand over; pays off with a GPU.
+        options: Those of `RISDataModule`.
     """
 
     form = BENCHMARK
@@ -88,13 +82,9 @@ class RefCOCOBenchmark(HubData):
         dataset: str = "refcoco",
         split_by: str = "unc",
         split: str = "val",
-        proposals: str | ProposalGenerator | None = None,
         overlap: Literal["union", "sum_equals_one"] = "union",
         download: bool = False,
-        limit: int | None = None,
-        limit_seed: int | None = None,
-        num_workers: int = 0,
-        pin_memory: bool = False,
+        **options: Any,
     ) -> None:
         if (dataset, split_by) not in _SPLITS:
             known = [f"{name} ({partition})" for name, partition in _SPLITS]
@@ -106,13 +96,9 @@ class RefCOCOBenchmark(HubData):
             download=download,
             split=split,
             image_root=None,
-            proposals=proposals,
             rule=overlap,
-            limit=limit,
-            limit_seed=limit_seed,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
             allow_missing_images=False,
+            **options,
         )
         self.dataset_name, self.partition = dataset, split_by
         self.file_split = f"{dataset.replace('+', '_plus')}_{split_by}_{split}"

@@ -20,6 +20,8 @@ from gl_ris.errors import UserError
 class HubData(RISDataModule):
     """What the data modules of Hugging Face repositories share.
 
+    Ground-truth proposals are refused: the files lack the instances that no ref is about.
+
     Attributes:
         repository: Where the files come from.
         file_split: Name of the split in their names.

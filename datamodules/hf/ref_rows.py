@@ -21,7 +21,6 @@ from datamodules.records import ImageRecord, sort_key
 from datamodules.refcoco import RefCOCO
 from datamodules.scene_dataset import ImageReader
 from gl_ris.errors import unknown_name
-from gl_ris.proposals.base import ProposalGenerator
 
 _ROWS_DATA = {
     "refcoco": ("jxu124/refcoco", "unc"),
@@ -73,17 +72,10 @@ class RefCOCORows(HubData):
             there, they are looked for in the Hugging Face cache. Images are looked for where `RefCOCO` looks.
         dataset: ``refcoco``, ``refcoco+`` (both partition unc) or ``refcocog`` (umd).
         split: ``train``, ``val``, and ``testA``, ``testB`` or (refcocog) ``test``.
-        image_root: Folder of the images (COCO ``train2014``); None looks in the usual places below root.
-        proposals: The name of a generator, a generator, or None for none; ``"ground_truth"`` is refused: the
-            files lack the instances that no ref is about.
         overlap: How the polygons of one annotation make its mask: ``union``, or ``sum_equals_one`` as in the
             published evaluation, where pixels inside two polygons are background.
         download: Fetch the split's annotations into the Hugging Face cache if they are nowhere.
-        limit: Evaluate only so many images.
-        limit_seed: None takes the first ones, a number draws them with that seed.
-        num_workers: Processes that read images and make proposals beside the main one.
-        pin_memory: Page-lock what the workers hand over; pays off with a GPU.
-        allow_missing_images: Count the expressions of missing images as failed, rather than refuse to start.
+        options: Those of `RISDataModule`.
     """
 
     form = ROWS
@@ -94,15 +86,9 @@ class RefCOCORows(HubData):
         root: str | Path = "data",
         dataset: str = "refcoco",
         split: str = "val",
-        image_root: str | Path | None = None,
-        proposals: str | ProposalGenerator | None = None,
         overlap: Literal["union", "sum_equals_one"] = "union",
         download: bool = False,
-        limit: int | None = None,
-        limit_seed: int | None = None,
-        num_workers: int = 0,
-        pin_memory: bool = False,
-        allow_missing_images: bool = False,
+        **options: Any,
     ) -> None:
         if dataset not in _ROWS_DATA:
             raise unknown_name("data set of jxu124", dataset, _ROWS_DATA)
@@ -114,14 +100,8 @@ class RefCOCORows(HubData):
             root=root,
             download=download,
             split=split,
-            image_root=image_root,
-            proposals=proposals,
             rule=overlap,
-            limit=limit,
-            limit_seed=limit_seed,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            allow_missing_images=allow_missing_images,
+            **options,
         )
         self.dataset_name = dataset
         self.repository, self.file_split = Repository(name), splits[split]

@@ -13,7 +13,6 @@ from datamodules.hf.hub import Repository
 from datamodules.hf.module import HubData
 from datamodules.records import ImageRecord, Referent, Segmentation
 from gl_ris.errors import UserError, unknown_name
-from gl_ris.proposals.base import ProposalGenerator
 
 
 def refcoco_m_row(row: dict[str, Any], where: str, split: str) -> ImageRecord:
@@ -63,13 +62,8 @@ class RefCOCOM(HubData):
         root: Folder of the parquet files, or of the repository's folder ``moondream/refcoco-m``; if they are
             not there, they are looked for in the Hugging Face cache.
         split: ``val``, the only one.
-        proposals: The name of a generator, a generator, or None for none; ``"ground_truth"`` is refused: the
-            files lack the instances that no ref is about.
         download: Fetch the data (610 MB) into the Hugging Face cache if they are nowhere.
-        limit: Evaluate only so many images.
-        limit_seed: None takes the first ones, a number draws them with that seed.
-        num_workers: Processes that read images and make proposals beside the main one.
-        pin_memory: Page-lock what the workers hand over; pays off with a GPU.
+        options: Those of `RISDataModule`.
     """
 
     dataset_name = "refcoco-m"
@@ -83,12 +77,8 @@ class RefCOCOM(HubData):
         self,
         root: str | Path = "data",
         split: str = "val",
-        proposals: str | ProposalGenerator | None = None,
         download: bool = False,
-        limit: int | None = None,
-        limit_seed: int | None = None,
-        num_workers: int = 0,
-        pin_memory: bool = False,
+        **options: Any,
     ) -> None:
         if split != "val":
             raise unknown_name("split of RefCOCO-M", split, ["val"])
@@ -97,11 +87,7 @@ class RefCOCOM(HubData):
             download=download,
             split=split,
             image_root=None,
-            proposals=proposals,
             rule="union",
-            limit=limit,
-            limit_seed=limit_seed,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
             allow_missing_images=False,
+            **options,
         )

@@ -123,17 +123,45 @@ def _class_section(prefix: str, file: str, name: str, configured: Mapping[str, s
     """
     import docstring_parser
 
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-    node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
-    doc = docstring_parser.parse(ast.get_docstring(node) or "")
     yield ""
     yield f"{prefix} ({name}):" if prefix else "options:"
-    defaults = {**dict(_defaults(node)), **configured}
-    for param in doc.params:
-        if param.arg_name in defaults:
-            yield from _option(
-                f"{prefix}.{param.arg_name}".lstrip("."), defaults[param.arg_name], param.description or ""
-            )
+    settled: set[str] = set()
+    for node in _owners(file, name):
+        defaults = {key: value for key, value in _defaults(node) if key not in settled}
+        for param in docstring_parser.parse(ast.get_docstring(node) or "").params:
+            if (key := param.arg_name) in defaults:
+                default = configured.get(key, defaults[key])
+                yield from _option(f"{prefix}.{key}".lstrip("."), default, param.description or "")
+        settled |= {*defaults, *_handed_up(node)}
+
+
+def _owners(file: str, name: str) -> Iterator[ast.ClassDef]:
+    """Yield a class and, while ``__init__`` hands ``**`` arguments on, the base that declares them."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+    yield node
+    function = _init(node)
+    if function is None or function.args.kwarg is None:
+        return
+    base = ast.unparse(node.bases[0])
+    modules = (
+        n.module
+        for n in tree.body
+        if isinstance(n, ast.ImportFrom) and n.module and base in [alias.name for alias in n.names]
+    )
+    module = next(modules, None)
+    yield from _owners(f"{module.replace('.', '/')}.py" if module else file, base)
+
+
+def _handed_up(node: ast.ClassDef) -> Iterator[str]:
+    """Yield the arguments that ``__init__`` gives its base by name: no options of this class."""
+    for call in ast.walk(_init(node) or node):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "super().__init__":
+            yield from (keyword.arg for keyword in call.keywords if keyword.arg)
+
+
+def _init(node: ast.ClassDef) -> ast.FunctionDef | None:
+    return next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
 
 
 def _defaults(node: ast.ClassDef) -> Iterator[tuple[str, str | None]]:
@@ -141,7 +169,7 @@ def _defaults(node: ast.ClassDef) -> Iterator[tuple[str, str | None]]:
 
     A dataclass has none written down; its fields stand for them.
     """
-    function = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    function = _init(node)
     if function is None:
         for field in node.body:
             if isinstance(field, ast.AnnAssign):

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FIGURES = ("oIoU", "mIoU")
+ZERO_SHOT_CELL = "zero-shot"
+"""What comparisons call their zero-shot run, and the folder that it has."""
+
 _SAME = ("dataset", "split", "partition", "n_images", "n_expressions_expected")
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
@@ -20,20 +23,29 @@ _LATEX = str.maketrans(
 )
 
 
-def frame_of(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
+def frame_of(rows: Iterable[Mapping[str, Any] | Sequence[Any]], columns: Any = None) -> DataFrame:
     """Make a frame of rows: who (source, method), where (data set, split, subset), and the figures.
 
     Values stay what they are: a whole number is one also in a column that has gaps. NaN becomes None.
+
+    Args:
+        rows: Mappings, or values in the order of ``columns``.
+        columns: Names of the columns; by default all that the mappings have.
     """
     from pandas import DataFrame
 
-    return DataFrame(plain(list(rows)), dtype=object)
+    return DataFrame(plain(list(rows)), columns=columns, dtype=object)
+
+
+def escape(text: str) -> str:
+    """Write a text so that LaTeX sets it as it is."""
+    return text.translate(_LATEX)
 
 
 def render(
     frame: DataFrame,
     form: Literal["csv", "markdown", "latex"],
-    text: int = 1,
+    text: Collection[int] = (0,),
     italics: Collection[int] = (),
 ) -> str:
     """Write a frame as text.
@@ -43,14 +55,14 @@ def render(
             others, text as it is to be read (see `number`).
         form: ``"csv"``; ``"markdown"``, aligned so that it reads in a terminal too; or ``"latex"``, the
             rows of a tabular with their heads.
-        text: How many columns, from the left, hold text in Markdown; the others are aligned as numbers.
+        text: Places of the columns that hold text in Markdown; the others are aligned as numbers.
         italics: Rows that LaTeX sets apart.
     """
     if form == "csv":
         return str(frame.to_csv(index=False, lineterminator="\n"))
     lines = [list(map(str, frame.columns)), *frame.to_numpy().tolist()]
     if form == "latex":
-        cells = [[cell.translate(_LATEX) for cell in line] for line in lines]
+        cells = [[escape(cell) for cell in line] for line in lines]
         # the first line is that of the heads
         cells = [
             [rf"\emph{{{c}}}" for c in line] if i - 1 in italics else line for i, line in enumerate(cells)
@@ -59,7 +71,7 @@ def render(
     from tabulate import tabulate
 
     head, *body = [[cell.replace("|", r"\|") for cell in line] for line in lines]
-    sides = ["left" if column < text else "right" for column in range(len(head))]
+    sides = ["left" if column in text else "right" for column in range(len(head))]
     return tabulate(body, head, "pipe", disable_numparse=True, colalign=sides)
 
 
@@ -71,6 +83,20 @@ def number(value: float | None, form: str = ".2f") -> str:
         ('12.35', '-0.50', '-')
     """
     return "-" if value is None or value != value else format(value, form)
+
+
+def unique_names(models: Mapping[str, str]) -> dict[str, str]:
+    """Return a name of its own for each baseline.
+
+    Args:
+        models: Names of the models by baseline.
+
+    Example:
+        >>> unique_names({"lavt": "LAVT", "lavt-tiny": "LAVT", "cris": "CRIS"})
+        {'lavt': 'LAVT (lavt)', 'lavt-tiny': 'LAVT (lavt-tiny)', 'cris': 'CRIS'}
+    """
+    taken = list(models.values())
+    return {key: f"{name} ({key})" if taken.count(name) > 1 else name for key, name in models.items()}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from datamodules.base import RISDataModule
 from experiments.cli.command import CONFIGS, Command
 from experiments.cli.parts import ExperimentCLI
 from experiments.recipe_effects import COMMAND as EFFECTS
-from experiments.reporting.effects import RecipeEffects
+from experiments.run.effects import RecipeEffects
 from experiments.run.evaluate import check_targets
 from experiments.sweep import COMMAND as SWEEP
 from experiments.zero_shot import COMMAND as ZERO_SHOT

@@ -8,14 +8,22 @@ from typing import Any
 
 import pytest
 
-from experiments.grid.table_settings import Entry
-from experiments.reporting.paper import PaperTable, paper_table
-from experiments.reporting.table_formats import Table, comma_separated, document, latex, markdown
-from experiments.reporting.table_layout import Column, collect, lay_out
+from experiments.reporting.table_report import (
+    Entry,
+    PaperTable,
+    Row,
+    Table,
+    comma_separated,
+    document,
+    latex,
+    markdown,
+    paper_table,
+    runs_of,
+)
 from gl_ris.errors import UserError
 
 
-def results(dataset: str, partition: str, split: str, limit: int | None = None, **changes: Any) -> Column:
+def results(dataset: str, partition: str, split: str, limit: int | None = None, **changes: Any) -> Row:
     methods = {
         "Cropping (rn)": {"oIoU": 20.5, "mIoU": 30.25, "Pr@0.5": 1.0},
         "Random": {"oIoU": 10.0, "mIoU": None},
@@ -38,7 +46,8 @@ def results(dataset: str, partition: str, split: str, limit: int | None = None, 
         "created": "2026-01-01T00:00:00+00:00",
         **changes,
     }
-    return Column(content, f"{dataset}-{partition}-{split}")
+    (run,) = runs_of(content, f"{dataset}-{partition}-{split}")
+    return run
 
 
 ENTRIES = [
@@ -60,10 +69,8 @@ PAPER = PaperTable(
 )
 
 
-def make(
-    columns: list[Column], figures: tuple[str, ...] = ("oIoU",), paper: PaperTable | None = PAPER
-) -> Table:
-    return Table("A & B", "Method", figures, columns, collect(ENTRIES, columns, paper), paper)
+def make(runs: list[Row], figures: tuple[str, ...] = ("oIoU",), paper: PaperTable | None = PAPER) -> Table:
+    return Table("A & B", "Method", figures, ENTRIES, runs, paper)
 
 
 BOTH = [results("refshapes", "shapes", "val", failures={"no proposals": 3, "skipped, no proposals": 2})]
@@ -77,19 +84,19 @@ def test_markdown_sets_the_papers_lines_apart() -> None:
 
 oIoU
 
-| Method              | Encoder  | refshapes val | refcoco val |
-| :------------------ | :------- | ------------: | ----------: |
-| Random              | -        |         10.00 |       10.00 |
-| Cropping            | my_rn\|x |         20.50 |       20.50 |
-| Cropping (paper)    | RN50     |             - |       22.36 |
-| Upper bound         | -        |         42.00 |       42.00 |
-| Upper bound (paper) | -        |             - |       42.08 |
-| LAVT (paper)        | Swin-B   |             - |       72.73 |
+| Method              | Encoder   |   refshapes val |   refcoco val |
+|:--------------------|:----------|----------------:|--------------:|
+| Random              | -         |           10.00 |         10.00 |
+| Cropping            | my_rn\|x  |           20.50 |         20.50 |
+| Cropping (paper)    | RN50      |               - |         22.36 |
+| Upper bound         | -         |           42.00 |         42.00 |
+| Upper bound (paper) | -         |               - |         42.08 |
+| LAVT (paper)        | Swin-B    |               - |         72.73 |
 
-| Data set      | Proposals    | Images |      Expressions | Failed | Skipped | Seconds |
-| :------------ | :----------- | -----: | ---------------: | -----: | ------: | ------: |
-| refshapes val | felzenszwalb |  1,500 | 10,834 of 10,834 |      3 |       2 |    12.3 |
-| refcoco val   | felzenszwalb |  1,500 | 10,834 of 10,834 |      0 |       0 |    12.3 |
+| Data set      | Proposals    |   Images |      Expressions |   Failed |   Skipped |   Seconds |
+|:--------------|:-------------|---------:|-----------------:|---------:|----------:|----------:|
+| refshapes val | felzenszwalb |    1,500 | 10,834 of 10,834 |        3 |         2 |      12.3 |
+| refcoco val   | felzenszwalb |    1,500 | 10,834 of 10,834 |        0 |         0 |      12.3 |
 
 * Lines marked (paper) are published numbers: A paper, Table 9, other masks. All others were measured here.
 * refshapes val: no proposals: 3 expressions.
@@ -178,11 +185,10 @@ def test_json_keeps_ours_and_the_papers_apart() -> None:
     ],
     ids=["val", "testA", "limited", "other-split", "other-partition", "other-set", "refshapes"],
 )
-def test_the_paper_stands_only_beside_what_it_measured(column: Column, there: bool) -> None:
-    scores = collect(ENTRIES, [column], PAPER)
-    assert any(score.source == "paper" for score in scores) == there
+def test_the_paper_stands_only_beside_what_it_measured(column: Row, there: bool) -> None:
+    assert any(row["source"] == "paper" for row in make([column]).rows) == there
     assert ("(paper)" in markdown(make([column]))) == there
-    assert not any(score.source == "paper" for score in collect(ENTRIES, [column], None))
+    assert not any(row["source"] == "paper" for row in make([column], paper=None).rows)
 
 
 def test_a_limited_run_says_so() -> None:
@@ -194,17 +200,17 @@ def test_contexts_become_columns() -> None:
     methods = {f"{a}{b}": {"oIoU": float(f"{i}{j}")} for i, a in enumerate("GL") for j, b in enumerate("gl")}
     entries = [Entry(a, "vit", b, f"{a}{b}", {}, None) for a in "GL" for b in "gl"]
     columns = [results("refcocog", p, "val", methods=methods) for p in ("umd", "google")]
-    (block,) = lay_out(collect(entries, columns, None), ["oIoU"])
-    assert block.heads == (
-        "refcocog val (umd): g",
-        "refcocog val (umd): l",
-        "refcocog val (google): g",
-        "refcocog val (google): l",
-    )
-    assert block.lines == (
-        (("ours", "G", "vit"), (0.0, 1.0, 0.0, 1.0)),
-        (("ours", "L", "vit"), (10.0, 11.0, 10.0, 11.0)),
-    )
+    frame, papers = Table("", "Method", ["oIoU"], entries, columns).block("oIoU")
+    assert list(frame.columns) == [
+        *("Method", "Encoder"),
+        *("refcocog val (umd): g", "refcocog val (umd): l"),
+        *("refcocog val (google): g", "refcocog val (google): l"),
+    ]
+    assert frame.to_numpy().tolist() == [
+        ["G", "vit", "0.00", "1.00", "0.00", "1.00"],
+        ["L", "vit", "10.00", "11.00", "10.00", "11.00"],
+    ]
+    assert papers == []
 
 
 # Read off the PDF, three places in each table.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiments.reporting.effects import ALL, BASE, POINTS, RecipeEffects, flips, other_recipe
+from experiments.run.effects import ALL, BASE, POINTS, RecipeEffects, flips, other_recipe
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
 from gl_ris.variants import WHOLE_RUN

@@ -1,19 +1,16 @@
-"""Writes down a sweep: a line per cell, and a document with the cells that matter."""
+"""A sweep as a line per cell, a document with the cells that matter, and heat maps."""
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-
-from experiments.reporting.heat_map import draw_heat_map, limits_of
-from experiments.run.recorder import describe
-from gl_ris.files import atomic_file, plain, write_json
+from experiments.reporting.frame import FIGURES, frame_of, render, write_text
+from experiments.reporting.plots import draw_heat_map, limits_of
+from gl_ris.files import plain, write_json
 
 if TYPE_CHECKING:
     from gl_ris.sweep import Cell, Sweep
@@ -22,27 +19,26 @@ CSV, JSON = "sweep.csv", "sweep.json"
 _MEASURED_ON = ("dataset", "split", "partition", "proposals", "n_images", "n_expressions_evaluated")
 
 
-class SweepRecorder(Callback):
-    """Writes ``sweep.csv`` and, last, ``sweep.json`` in rank 0: a folder with that file is a finished sweep.
+def write_sweep(
+    folder: Path, sweep: Sweep, evaluated: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Path]]:
+    """Write ``sweep.csv``, ``sweep.json`` and a heat map for each number of masked blocks.
 
     Args:
-        path: The run folder in rank 0, None elsewhere.
-        experiment: Name of the experiment.
-        settings: The resolved configuration.
+        folder: The run folder.
+        sweep: After its run.
+        evaluated: The result document, in which every cell is a method.
+
+    Returns:
+        The content of ``sweep.json``, and the heat maps.
     """
-
-    def __init__(self, path: Path | None, experiment: str, settings: dict[str, Any]) -> None:
-        self.path, self.experiment, self.settings = path, experiment, settings
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write both."""
-        if self.path is None:
-            return
-        module: Any = pl_module
-        data: Any = getattr(trainer, "datamodule", None)
-        document = sweep_document(module, describe(module, data, self.experiment, self.settings))
-        write_cells(self.path / CSV, module, document)
-        write_json(self.path / JSON, document)
+    document = sweep_document(sweep, evaluated)
+    measured_on = {name: document[name] for name in _MEASURED_ON}
+    rows = [{**measured_on, **asdict(cell), **figures} for cell, figures in figures_of(sweep).items()]
+    write_text(folder / CSV, render(frame_of(rows), "csv"))
+    # a folder with this file is a finished sweep: pictures cannot undo it
+    write_json(folder / JSON, document)
+    return document, draw_heat_maps(folder, sweep, document)
 
 
 def figures_of(sweep: Sweep) -> dict[Cell, dict[str, float]]:
@@ -63,8 +59,7 @@ def sweep_document(sweep: Sweep, document: Mapping[str, Any]) -> dict[str, Any]:
         oIoU and by mIoU; the first of equals) and ``default`` (None if it is not on the grid).
     """
     figures = figures_of(sweep)
-    best = {name: max(figures, key=lambda cell: figures[cell][name]) for name in ("oIoU", "mIoU")}
-    named = {f"Best {name}": cell for name, cell in best.items()}
+    named = {f"Best {name}": max(figures, key=lambda cell: figures[cell][name]) for name in FIGURES}
     if sweep.default is not None:
         named["Default"] = sweep.default
     cells = {what: {**asdict(cell), **figures[cell]} for what, cell in named.items()}
@@ -73,24 +68,10 @@ def sweep_document(sweep: Sweep, document: Mapping[str, Any]) -> dict[str, Any]:
             **document,
             "methods": {f"{what}: {cell.title}": figures[cell] for what, cell in named.items()},
             "axes": {"alpha": sweep.alphas, "beta": sweep.betas, "masked_blocks": sweep.blocks},
-            "best": {name: cells[f"Best {name}"] for name in best},
+            "best": {name: cells[f"Best {name}"] for name in FIGURES},
             "default": cells.get("Default"),
         }
     )
-
-
-def write_cells(path: Path, sweep: Sweep, document: Mapping[str, Any]) -> None:
-    """Write a line per cell, atomically: what it was measured on, its place, and its figures in percent."""
-    text = io.StringIO()
-    rows = [
-        {**{name: document[name] for name in _MEASURED_ON}, **asdict(cell), **figures}
-        for cell, figures in figures_of(sweep).items()
-    ]
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(plain(rows))
-    with atomic_file(path) as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def draw_heat_maps(folder: Path, sweep: Sweep, document: Mapping[str, Any]) -> list[Path]:
@@ -102,8 +83,19 @@ def draw_heat_maps(folder: Path, sweep: Sweep, document: Mapping[str, Any]) -> l
     }
     limits = limits_of(list(maps.values()))
     where = f"{document['dataset']} {document['split']}, proposals: {document['proposals']}"
+    clip = document["config"]["model"]["clip"]
     paths = [folder / f"sweep_k{k}.png" for k in maps]
     for path, (k, cells) in zip(paths, maps.items(), strict=True):
-        clip = document["config"]["model"]["clip"]
         draw_heat_map(path, cells, (sweep.alpha, sweep.beta), f"{where}, {clip}, k = {k}", limits)
     return paths
+
+
+def remarks(document: Mapping[str, Any]) -> str:
+    """Say how many cells there were, and what must be borne in mind about the best one."""
+    cells = math.prod(map(len, document["axes"].values()))
+    lines = [f"Cells        {cells:,}; all of them in {CSV}"]
+    if document["default"] is None:
+        lines.append("Default      its alpha and beta are not on the grid")
+    if (split := document["split"]) != "train":
+        lines.append(f"Note         choosing a cell by '{split}' is tuning to it; choose by split=train")
+    return "\n".join(lines)

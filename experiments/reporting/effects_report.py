@@ -1,18 +1,22 @@
-"""The table of what each field of a recipe changes, made from the records of a run."""
+"""The table of what each field of a recipe changes, from the records of a run to Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments.reporting.effects import ALL, BASE, POINTS, RecipeEffects, other_recipe
+from experiments.reporting.frame import FIGURES, frame_of, number, render, write_text
+from experiments.run.effects import ALL, BASE, POINTS, RecipeEffects, other_recipe
+from gl_ris.files import write_json
 from gl_ris.iou import mask_areas
 from gl_ris.masks import decode_rle
 from gl_ris.metrics import RISMetrics
@@ -21,6 +25,7 @@ from gl_ris.results import Prediction
 from gl_ris.subsets import subset_label
 from gl_ris.zero_shot import NO_PROPOSALS
 
+NAME = "recipe_effects"
 Records = Sequence[Prediction]
 
 _TOWERS = {"vit": "VisionTransformer", "resnet": "ModifiedResNet"}
@@ -64,7 +69,6 @@ class EffectsTable:
     def __init__(self, model: RecipeEffects, data: Any, records: Records) -> None:
         self.model = model
         self.own, self.other = Recipe.named(model.base), Recipe.named(other_recipe(model.base))
-        self.tower = model.tower
         self.retarget = _retargeting(data, self.other.target_overlap)
         self._records: defaultdict[str, list[Prediction]] = defaultdict(list)
         for record in records:
@@ -78,7 +82,7 @@ class EffectsTable:
         skip = self.other.skip_images_without_proposals
         return [
             self._measured(Row(None, BASE, self.model.base), self._records[BASE]),
-            *(self._field(name, value) for name, value in self.model.flips.items()),
+            *(self._field(Row(POINTS[name], name, value)) for name, value in self.model.flips.items()),
             self._measured(Row(None, ALL, other_recipe(self.model.base)), everything, skip),
             *(
                 self._measured(Row(None, "precision", variant.precision), self._records[variant.title])
@@ -87,31 +91,38 @@ class EffectsTable:
             ),
         ]
 
-    def _field(self, name: str, value: Any) -> Row:
-        row, tower = Row(POINTS[name], name, value), name.partition("_")[0]
-        if tower in _TOWERS and tower != self.tower:
+    def _field(self, row: Row) -> Row:
+        tower = row.name.partition("_")[0]
+        if tower in _TOWERS and tower != self.model.tower:
             return replace(row, note=f"does not apply: for a {_TOWERS[tower]} only")
-        if name == "skip_images_without_proposals":
-            note = "the base recipe's choices, tallied again"
-            return self._measured(replace(row, note=note), self._records[BASE], value)
-        if name == "unseen":
-            return replace(row, note=_LABEL + self._both_definitions())
-        if name == "target_overlap":
-            if self.retarget is None:
-                return replace(row, note="does not apply: these data have no option overlap")
-            note = "the base recipe's choices, measured against the other targets"
-            return self._measured(replace(row, note=note), self.retarget(self._records[BASE]))
-        return self._measured(row, self._records[name])
+        special = {
+            "skip_images_without_proposals": self._skipping,
+            "unseen": self._labelled,
+            "target_overlap": self._retargeted,
+        }
+        if row.name in special:
+            return special[row.name](row)
+        return self._measured(row, self._records[row.name])
 
-    def _both_definitions(self) -> str:
-        """Give the base recipe's oIoU by each definition, where the data have them."""
+    def _skipping(self, row: Row) -> Row:
+        row = replace(row, note="the base recipe's choices, tallied again")
+        return self._measured(row, self._records[BASE], row.value)
+
+    def _labelled(self, row: Row) -> Row:
+        """Give the base recipe's oIoU by each definition of unseen, where the data have them."""
         subsets = self.model.evaluation.subsets if self.model.evaluation else {}
-        found = [
+        both = [
             f"{subset_label(name, self.own)} {figures.methods[BASE]['oIoU']:.2f} of {figures.n_evaluated:,}"
             for name, figures in subsets.items()
             if name.startswith("unseen_") and figures.n_evaluated
         ]
-        return f"; oIoU by the base recipe: {', '.join(found)}" if found else ""
+        return replace(row, note=_LABEL + (f"; oIoU by the base recipe: {', '.join(both)}" if both else ""))
+
+    def _retargeted(self, row: Row) -> Row:
+        if self.retarget is None:
+            return replace(row, note="does not apply: these data have no option overlap")
+        row = replace(row, note="the base recipe's choices, measured against the other targets")
+        return self._measured(row, self.retarget(self._records[BASE]))
 
     def _measured(self, row: Row, records: Records, skip: bool | None = None) -> Row:
         """Fill in the figures of some records; ``skip`` leaves out images without proposals."""
@@ -121,11 +132,9 @@ class EffectsTable:
             for own, base in zip(records, self._records[BASE], strict=True)
             if not (skip and own.failure == NO_PROPOSALS)
         ]
+        areas = torch.tensor([(own.intersection, own.union) for own, _ in pairs], dtype=torch.int64)
         metrics = RISMetrics()
-        metrics.update_areas(
-            torch.tensor([own.intersection for own, _ in pairs], dtype=torch.int64),
-            torch.tensor([own.union for own, _ in pairs], dtype=torch.int64),
-        )
+        metrics.update_areas(*areas.reshape(-1, 2).T)
         changed = sum(own.choice != base.choice for own, base in pairs)
         return replace(
             row,
@@ -137,10 +146,7 @@ class EffectsTable:
 
 
 def _retargeting(data: Any, rule: Any) -> Callable[[Records], list[Prediction]] | None:
-    """Return what measures records against targets made by another rule; None if the data have no such rule.
-
-    Proposals stay what they were in the run, also those from the annotations.
-    """
+    """Return what measures records against targets made by another rule; None if the data have none."""
     if "overlap" not in inspect.signature(type(data)).parameters:
         return None
 
@@ -157,10 +163,63 @@ def _retargeting(data: Any, rule: Any) -> Callable[[Records], list[Prediction]] 
         mask = target(record.index, record.ref_id)
         if mask is None:
             return record
+        # The choice stays what it was in the run, also where proposals are the annotations.
         chosen = torch.zeros_like(mask) if record.segmentation is None else decode_rle(record.segmentation)
-        intersection, union = (int(area) for area in mask_areas(chosen, mask))
-        return replace(
-            record, intersection=intersection, union=union, iou=intersection / union if union else 0.0
-        )
+        intersection, union = map(int, mask_areas(chosen, mask))
+        iou = intersection / union if union else 0.0
+        return replace(record, intersection=intersection, union=union, iou=iou)
 
     return lambda records: [measured(record) for record in records]
+
+
+def write_effects(folder: Path, rows: Sequence[Row], document: Mapping[str, Any]) -> str:
+    """Write ``recipe_effects.md``, ``.csv`` and ``.json`` into ``folder``.
+
+    Args:
+        folder: The run folder.
+        rows: The lines; the first is what the others are compared with.
+        document: The result document of the run; the JSON has it without its figures.
+
+    Returns:
+        The Markdown table.
+    """
+    table = markdown(rows)
+    heading = f"{document['dataset']} {document['split']}, proposals: {document['proposals']}"
+    write_text(folder / f"{NAME}.md", f"{heading}\n\n{table}\n")
+    flat = [{**asdict(row), "value": _value(row.value), **row.figures} for row in rows]
+    write_text(folder / f"{NAME}.csv", render(frame_of(flat).drop(columns="figures"), "csv"))
+    about = {name: value for name, value in document.items() if name not in ("methods", "upper_bound")}
+    write_json(folder / f"{NAME}.json", {**about, "rows": [asdict(row) for row in rows]})
+    return table
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Lay out the lines as a Markdown table that is also aligned as plain text."""
+    heads = [
+        "Point",
+        "Field",
+        "Value",
+        "oIoU",
+        "change",
+        "mIoU",
+        "change",
+        "other choices %",
+        "misses",
+        "Note",
+    ]
+    cells = []
+    for row in rows:
+        figures = []
+        for name in FIGURES:
+            value = row.figures.get(name)
+            change = None if value is None or row is rows[0] else value - rows[0].figures[name]
+            figures += [number(value), number(change, "+.2f")]
+        misses = "-" if row.missed is None else f"{row.missed:,} of {row.expressions:,}"
+        about = [str(row.point or "-"), row.name, _value(row.value) or "-"]
+        cells.append([*about, *figures, number(row.changed), misses, row.note])
+    return render(frame_of(cells, heads), "markdown", text=(0, 1, 2, 9))
+
+
+def _value(value: Any) -> str:
+    """Write a value as the command line takes it."""
+    return value if isinstance(value, str) else json.dumps(value)

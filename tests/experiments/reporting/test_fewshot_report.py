@@ -10,10 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.grid.fewshot_settings import Shot
 from experiments.grid.time_left import Spent, seconds_left, steps_of
-from experiments.reporting.fewshot_files import comma_separated, curve_rows, report, write_all
-from experiments.reporting.fewshot_results import Found, document, over_seeds, read_available
+from experiments.reporting.fewshot_report import (
+    FewShotCells,
+    Shot,
+    curve_rows,
+    document,
+    over_seeds,
+    read_available,
+    report,
+    write_all,
+)
+from experiments.reporting.frame import frame_of, render
 from finished_cells import trained_results, zero_shot_results
 from gl_ris.errors import EvaluationError, UserError
 
@@ -28,14 +36,14 @@ OIOU = {
 PLANNED = {4: [0, 1, 2], 16: [0], "all": [0]}
 
 
-def found(**changes: Any) -> Found:
+def found(**changes: Any) -> FewShotCells:
     shots = [Shot(name, k, seed) for name, k in OIOU for seed in PLANNED[k]]
     results: dict[str, Any] = {
         shot.name: trained_results(shot.baseline.split("-")[0].upper(), shot.k, shot.seed, figures[shot.seed])
         for shot in shots
         if shot.seed < len(figures := OIOU[shot.baseline, shot.k])
     }
-    return Found(shots, {**results, "zero-shot": zero_shot_results(), **changes}, [30, 10])
+    return FewShotCells(shots, {**results, "zero-shot": zero_shot_results(), **changes}, [30, 10])
 
 
 def test_the_document_is_one_of_a_run_with_a_method_per_model_and_k() -> None:
@@ -87,7 +95,9 @@ def test_crossings_are_told_per_model() -> None:
 
 
 def test_before_the_zero_shot_run_is_there_is_no_line() -> None:
-    made = document(Found(found().shots, {"cris-tiny_k4_seed0": found().results["cris-tiny_k4_seed0"]}), {})
+    made = document(
+        FewShotCells(found().shots, {"cris-tiny_k4_seed0": found().results["cris-tiny_k4_seed0"]}), {}
+    )
     assert made["upper_bound"] == {"oIoU": None, "mIoU": None}
     assert (made["few_shot"]["zero_shot"], made["few_shot"]["crossings"]) == ({}, [])
     assert made["few_shot"]["rows"][0]["refs_per_class"] is None
@@ -96,7 +106,7 @@ def test_before_the_zero_shot_run_is_there_is_no_line() -> None:
 def test_two_baselines_of_one_name_are_told_apart() -> None:
     shots = [Shot("lavt", 4, 0), Shot("lavt-tiny", 4, 0)]
     results = {shot.name: trained_results("LAVT", 4, 0, 10.0) for shot in shots}
-    made = document(Found(shots, results, [30, 10]), {})
+    made = document(FewShotCells(shots, results, [30, 10]), {})
     assert list(made["methods"]) == ["LAVT (lavt) k=4", "LAVT (lavt-tiny) k=4"]
 
 
@@ -117,7 +127,8 @@ def test_few_seeds(values: list[float | None], mean: float | None, std: float | 
 
 
 def test_csv_has_a_line_per_point() -> None:
-    lines = list(csv.DictReader(io.StringIO(comma_separated(curve_rows(document(found(), {})["few_shot"])))))
+    text = render(frame_of(curve_rows(document(found(), {})["few_shot"])), "csv")
+    lines = list(csv.DictReader(io.StringIO(text)))
     assert [(line["model"], line["k"], line["n_refs"], line["seeds"]) for line in lines] == [
         ("Global-Local", "0", "0", ""),
         *(("LAVT", "4", "8", "3"), ("LAVT", "16", "26", "1"), ("LAVT", "all", "40", "1")),
@@ -132,14 +143,14 @@ def test_the_report() -> None:
         report(document(found(), {}))
         == """# Few-shot comparison on refshapesg val (RefShapes, synthetic scenes)
 
-| Model        |   k | Refs | Share % |  Seeds |         oIoU |         mIoU |
-| :----------- | --: | ---: | ------: | -----: | -----------: | -----------: |
-| Global-Local |   - |    - |       - |      - |        50.00 |        40.00 |
-| LAVT         |   4 |    8 |   20.00 |      3 | 23.00 ± 3.00 | 21.00 ± 1.00 |
-| LAVT         |  16 |   26 |   65.00 |      1 |        44.00 |        20.00 |
-| LAVT         | all |   40 |  100.00 |      1 |        66.00 |        20.00 |
-| CRIS         |   4 |    8 |   20.00 | 2 of 3 | 11.00 ± 1.41 | 20.50 ± 0.71 |
-| CRIS         | all |   40 |  100.00 |      1 |        30.00 |        20.00 |
+| Model        |   k |   Refs |   Share % |   Seeds |         oIoU |         mIoU |
+|:-------------|----:|-------:|----------:|--------:|-------------:|-------------:|
+| Global-Local |   - |      - |         - |       - |        50.00 |        40.00 |
+| LAVT         |   4 |      8 |     20.00 |       3 | 23.00 ± 3.00 | 21.00 ± 1.00 |
+| LAVT         |  16 |     26 |     65.00 |       1 |        44.00 |        20.00 |
+| LAVT         | all |     40 |    100.00 |       1 |        66.00 |        20.00 |
+| CRIS         |   4 |      8 |     20.00 |  2 of 3 | 11.00 ± 1.41 | 20.50 ± 0.71 |
+| CRIS         | all |     40 |    100.00 |       1 |        30.00 |        20.00 |
 
 * LAVT crosses Global-Local (50.00) between k=16 and k=all, at about k=17 (linear in log k between means).
 * CRIS stays below Global-Local (50.00) at every k up to all. Not measured: k=16.
@@ -158,7 +169,7 @@ def test_everything_is_written_from_what_there_is(kept: list[str] | None, tmp_pa
 
     whole = found()
     part = {name: whole.results[name] for name in kept or whole.results}
-    write_all(tmp_path, Found(whole.shots, part, whole.available), {})
+    write_all(tmp_path, FewShotCells(whole.shots, part, whole.available), {})
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "curve.csv",
         "figure4_right.png",
