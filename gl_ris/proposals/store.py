@@ -221,6 +221,11 @@ class ProposalStore:
         return [found[0][1] for found in self._found.values()]
 
     @property
+    def seconds(self) -> float:
+        """What making the proposals of an image took, on average."""
+        return sum(entry.seconds for entry in self.entries) / max(1, len(self))
+
+    @property
     def size(self) -> int:
         """Bytes on disk."""
         return sum(path.stat().st_size for path in self.folder.glob("*") if path.is_file())
