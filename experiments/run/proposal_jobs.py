@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class StoreFiller(LightningModule):
-    """Makes the proposals of every image that are not stored yet, and stores them; in any number of processes.
+    """Makes the proposals of all images that are not stored yet, and stores them; in any number of processes.
 
     It can be killed at any moment and goes on from there when started again. Images on which the generator
     fails are recorded with the reason, and tried again at the next start.

@@ -10,10 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gl_ris.supervised.cris import Projector
-from gl_ris.supervised.cris_backbone import DenseAttentionPool, densify, image_maps, text_states
-from gl_ris.supervised.cris_decoder import DecoderLayer, pixel_positions, sinusoids
-from gl_ris.supervised.cris_neck import CoordinateConvolution, Neck
+from gl_ris.supervised.cris.network import (
+    CoordinateConvolution,
+    CRISSize,
+    DecoderLayer,
+    DenseAttentionPool,
+    Neck,
+    Projector,
+    densify,
+    image_maps,
+    pixel_positions,
+    sinusoids,
+    text_states,
+)
 
 
 @pytest.fixture
@@ -101,7 +110,7 @@ def test_positions_are_sines_and_cosines_of_x_then_of_y() -> None:
 @torch.no_grad()
 def test_a_layer_normalises_what_it_attends_to_and_what_came_of_it() -> None:
     torch.manual_seed(0)
-    layer = DecoderLayer(8, 2, 12, 0.5).eval()
+    layer = DecoderLayer(8, CRISSize(heads=2, hidden=12, dropout=0.5)).eval()
     for parameter in layer.parameters():
         nn.init.normal_(parameter, std=0.3)
     x, words, place, order = torch.randn(1, 6, 8), torch.randn(1, 5, 8), torch.randn(6, 8), torch.randn(5, 8)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gl_ris.supervised.letterbox import Letterbox
+from gl_ris.supervised.cris.recipe import Letterbox
 
 SIZES = [(30, 48, 64), (48, 30, 64), (100, 70, 64), (7, 90, 32), (64, 64, 64), (1, 40, 32)]
 

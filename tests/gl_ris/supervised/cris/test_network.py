@@ -9,9 +9,10 @@ from torch import Tensor, nn
 import gl_ris
 from gl_ris.errors import UserError
 from gl_ris.supervised import CRIS
-from gl_ris.supervised.cris import TINY, CRISSize
+from gl_ris.supervised.cris import CRISSize
 from gl_ris.supervised.segmenter import pad_ids
-from gl_ris.supervised.tokenizers import clip_tokenizer
+from gl_ris.supervised.starting import clip_tokenizer
+from tiny_baselines import TINY_CRIS
 
 NECK = {
     "f1_v_proj.0": "1024 E 1 1",
@@ -81,7 +82,7 @@ def test_the_published_sizes_have_the_published_names_and_shapes(
 @pytest.fixture
 def tiny() -> CRIS:
     torch.manual_seed(0)
-    return CRIS(gl_ris.load_clip("refshapes-rn").model, size=TINY).eval()
+    return CRIS(gl_ris.load_clip("refshapes-rn").model, size=TINY_CRIS).eval()
 
 
 def tokens(length: int) -> Tensor:
@@ -104,7 +105,7 @@ def test_the_tiny_one_starts_from_sentences_of_length_one_and_little_object() ->
     rows = clip_tokenizer("refshapes-rn")(["a red star", "the large green cross to the right of the moon"])
     ids = pad_ids(rows, clip.model.context_length)
     before = clip.model.encode_text(ids)
-    tiny = CRIS(clip.model, size=TINY)
+    tiny = CRIS(clip.model, size=TINY_CRIS)
     after = tiny.backbone.encode_text(ids)  # type: ignore[operator]
     torch.testing.assert_close(after, before / 16)
     assert after.norm(dim=1).sub(1).abs().max() < 0.1

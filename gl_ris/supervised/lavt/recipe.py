@@ -1,8 +1,9 @@
-"""How LAVT reads, is trained and answers, as published."""
+"""LAVT as published: what it starts from, how it reads, is trained and answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,37 +15,65 @@ from torch import Tensor
 from gl_ris.crops import standardize
 from gl_ris.errors import UserError
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD
-from gl_ris.supervised.lavt import LAVT
-from gl_ris.supervised.segmenter import MaskSegmenter, Optimization, Tokenize, pad_ids
+from gl_ris.supervised.lavt.network import LAVT, LAVTSize
+from gl_ris.supervised.segmenter import (
+    Baseline,
+    MaskSegmenter,
+    Optimization,
+    bert_inputs,
+    polynomial_decay,
+)
+from gl_ris.supervised.starting import load_bert, load_classifier, load_tokenizer
 
 CLASS_WEIGHTS = (0.9, 1.1)
 """Of background and referred object in the loss."""
 
-POWER = 0.9
-"""Of the polynomial by which the rate falls to 0."""
 
-
-class LAVTSegmenter(MaskSegmenter):
-    """LAVT with its recipe: squashed input, weighted cross-entropy, AdamW, polynomial decay.
+@dataclass(frozen=True)
+class LAVTBaseline(Baseline):
+    """LAVT, from an ImageNet Swin and a pre-trained BERT.
 
     Args:
-        network: The network.
-        tokenize: Tokenizer of its BERT, special tokens included; padding is 0.
+        size: Measures of the network.
+        swin: timm's name of the Swin to start from, or a file of weights; null starts from random ones.
+        bert: Hugging Face name or folder of the BERT to start from; null starts from random weights.
+        tokenizer: Hugging Face name or folder of the tokenizer, or a shipped CLIP for its tokenizer.
         learning_rate: At the first step.
         weight_decay: Of everything but the Swin's normalisations and position biases.
+        text_dropout: Train BERT with dropout, which the published code does not.
+        epochs: Of a training.
+        batch_size: Of a step, over all devices.
     """
 
     title: ClassVar[str] = "LAVT"
-    reads_raw: ClassVar[bool] = True
 
-    def __init__(
-        self, network: LAVT, tokenize: Tokenize, learning_rate: float = 5e-5, weight_decay: float = 1e-2
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.tokenize = tokenize
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+    size: LAVTSize = LAVTSize()  # noqa: RUF009  frozen
+    swin: str | None = "swin_base_patch4_window12_384.ms_in22k"
+    bert: str | None = "google-bert/bert-base-uncased"
+    tokenizer: str = "google-bert/bert-base-uncased"
+    learning_rate: float = 5e-5
+    weight_decay: float = 1e-2
+    text_dropout: bool = False
+    epochs: int = 40
+    batch_size: int = 32
+
+    def make(self) -> LAVTSegmenter:
+        """Build it; see `Baseline.make`."""
+        tokenize = load_tokenizer(self.tokenizer)
+        network = LAVT(self.size, self.text_dropout)
+        if self.swin is not None:
+            load_classifier(network.visual, self.swin, top=("head.", "norm."))
+        if self.bert is not None:
+            load_bert(network.text, self.bert)
+        return LAVTSegmenter(network, tokenize, self)
+
+
+class LAVTSegmenter(MaskSegmenter):
+    """LAVT with its recipe: squashed input, weighted cross-entropy, AdamW, polynomial decay."""
+
+    network: LAVT
+    settings: LAVTBaseline
+    reads_raw: ClassVar[bool] = True
 
     @property
     def side(self) -> int:
@@ -65,15 +94,7 @@ class LAVTSegmenter(MaskSegmenter):
 
     def read_texts(self, expressions: Sequence[str]) -> dict[str, Tensor]:
         """Tokenise; the ids behind the last are cut off without regard, the end token among them."""
-        rows = self.tokenize(expressions)
-        length = self.network.size.max_words
-        ids = pad_ids(rows, length)
-        lengths = torch.tensor([len(row) for row in rows])
-        return {"input_ids": ids, "attention_mask": (torch.arange(length) < lengths[:, None]).long()}
-
-    def logits(self, pixels: Tensor, **texts: Tensor) -> Tensor:
-        """Run the network: ``(B, 2, side, side)``."""
-        return self.network(pixels, **texts)
+        return bert_inputs(self.tokenize(expressions), self.network.size.max_words)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Weighted cross-entropy, the mean over pixels by their weights."""
@@ -87,12 +108,12 @@ class LAVTSegmenter(MaskSegmenter):
         return object_ > background
 
     def optimization(self, steps: int, epochs: int) -> Optimization:
-        """AdamW; the rate falls at every step as ``(1 - step / steps) ** 0.9``."""
-        optimizer = torch.optim.AdamW(self.groups(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: max(0.0, 1 - step / steps) ** POWER
+        """AdamW with `polynomial_decay`."""
+        chosen = self.settings
+        optimizer = torch.optim.AdamW(
+            self.groups(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay
         )
-        return Optimization(optimizer, schedule, "step")
+        return polynomial_decay(optimizer, steps)
 
     def load_published(self, content: Mapping[str, Any]) -> None:
         """Load a published checkpoint: ``model``, and ``bert_model`` unless ``model`` holds the BERT."""

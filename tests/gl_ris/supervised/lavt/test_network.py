@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gl_ris.errors import UserError
 from gl_ris.supervised import LAVT
-from gl_ris.supervised.lavt import TINY, LAVTDecoder, LAVTSize
+from gl_ris.supervised.lavt.network import LAVTDecoder, LAVTSize, from_official
+from tiny_baselines import TINY_LAVT
 
 STAGE_LINEARS = {"attn.qkv": 3, "attn.proj": 1, "mlp.fc1": 4}
 
@@ -83,13 +84,13 @@ def tensors(names: dict[str, tuple[int, ...]], device: str = "cpu") -> dict[str,
 @pytest.fixture
 def tiny() -> LAVT:
     torch.manual_seed(0)
-    return LAVT(TINY).eval()
+    return LAVT(TINY_LAVT).eval()
 
 
 @pytest.fixture
 def official(tiny: LAVT) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     words = tiny.text.config.hidden_size
-    return tensors(official_names(TINY, words)), {
+    return tensors(official_names(TINY_LAVT, words)), {
         k: torch.randn_like(v) for k, v in tiny.text.state_dict().items()
     }
 
@@ -107,8 +108,6 @@ def test_the_published_size_has_the_published_numbers_of_parameters_and_names() 
     names = official_names(LAVTSize(), 768)
     assert sum(name.startswith("backbone.") for name in names) == 413
     assert sum(name.startswith("classifier.") for name in names) == 38
-    from gl_ris.supervised.lavt_keys import from_official
-
     loaded = from_official(tensors(names, "meta"), model.text.state_dict())
     own = model.state_dict()
     assert {key: value.shape for key, value in loaded.items()} == {key: v.shape for key, v in own.items()}
@@ -178,7 +177,7 @@ def test_padding_of_the_expression_changes_nothing(tiny: LAVT) -> None:
 
 
 def test_what_is_never_trained_gets_no_gradient_and_the_last_gate_none_either() -> None:
-    model = LAVT(replace(TINY, depths=(1, 1, 1, 1)))
+    model = LAVT(replace(TINY_LAVT, depths=(1, 1, 1, 1)))
     ids = torch.randint(1, 500, (2, 20))
     model(torch.randn(2, 3, 64, 64), ids, torch.ones_like(ids)).mean().backward()
     without = {name for name, p in model.named_parameters() if p.grad is None}
@@ -192,7 +191,7 @@ def test_what_is_never_trained_gets_no_gradient_and_the_last_gate_none_either() 
 
 
 def test_bert_has_dropout_only_if_asked() -> None:
-    small = replace(TINY, depths=(1, 1, 1, 1))
+    small = replace(TINY_LAVT, depths=(1, 1, 1, 1))
     assert not LAVT(small).train().text.training
     model = LAVT(small, text_dropout=True).train()
     assert model.text.training

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gl_ris.supervised.pwam import LanguageGate, PixelWordAttention
+from gl_ris.supervised.lavt.network import LanguageGate, PixelWordAttention
 
 
 def unit_rows(x: Tensor) -> Tensor:

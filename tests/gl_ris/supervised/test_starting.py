@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gl_ris.errors import UserError
-from gl_ris.supervised.tokenizers import bert_tokenizer, clip_tokenizer
+from gl_ris.supervised.starting import clip_tokenizer, load_tokenizer
 
 SHIPPED = Path(__file__).parents[3] / "gl_ris" / "assets" / "refshapes-rn"
 
@@ -22,12 +22,12 @@ def bert(tmp_path: Path) -> Path:
 
 
 def test_bert_reads_words_in_pieces_between_its_special_tokens(bert: Path) -> None:
-    assert bert_tokenizer(str(bert))(["Red stars", "moon"]) == [[2, 5, 6, 7, 3], [2, 1, 3]]
-    assert bert_tokenizer(str(bert))([]) == []
+    assert load_tokenizer(str(bert))(["Red stars", "moon"]) == [[2, 5, 6, 7, 3], [2, 1, 3]]
+    assert load_tokenizer(str(bert))([]) == []
 
 
 def test_the_shipped_tokenizer_serves_both_kinds_of_model() -> None:
-    by_clip, by_bert = clip_tokenizer("refshapes-rn"), bert_tokenizer(str(SHIPPED))
+    by_clip, by_bert = clip_tokenizer("refshapes-rn"), load_tokenizer(str(SHIPPED))
     texts = ["the red star", "a moon"]
     assert by_clip(texts) == by_bert(texts)
     for row in by_clip(texts):
@@ -39,4 +39,4 @@ def test_the_shipped_tokenizer_serves_both_kinds_of_model() -> None:
 
 def test_a_tokenizer_that_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match="no/such"):
-        bert_tokenizer("no/such")
+        load_tokenizer("no/such")

@@ -7,7 +7,7 @@ import torch
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor
 
-from gl_ris.supervised.swin import PadFirstBlock, swin
+from gl_ris.supervised.lavt.network import LAVTSize, PadFirstBlock, swin
 
 
 def block(kind: type[SwinTransformerBlock], side: int, window: int, shift: int) -> SwinTransformerBlock:
@@ -82,7 +82,7 @@ def test_timm_shifts_first_so_that_its_own_block_differs_where_a_map_is_padded()
 
 @torch.no_grad()
 def test_one_network_reads_images_of_several_sizes() -> None:
-    network = swin(32, 2, 8, (2, 2), (1, 2), 4, 0.0).eval()
+    network = swin(LAVTSize(32, 2, 8, (2, 2), (1, 2), 4, 0.0)).eval()
     for height, width in [(32, 32), (20, 28), (32, 32)]:
         x = network.patch_embed(torch.randn(1, 3, height, width))
         for stage in network.layers:
