@@ -53,20 +53,21 @@ def measure(cli: ExperimentCLI) -> Path | None:
         UserError: A setting, file or model is wrong.
         EvaluationError: The figures would mean nothing.
     """
-    import json
-
     from experiments.reporting.effects_report import EffectsTable, write_effects
     from experiments.run.evaluate import carry_out
     from experiments.run.recorder import Recorder
     from gl_ris.results import read_predictions
 
+    recorder = Recorder(COMMAND.name, cli.settings())
+
     def report(folder: Path) -> None:
-        document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        assert recorder.results is not None
+        document = recorder.results.document()
         records = read_predictions(folder / "predictions.jsonl")
         rows = EffectsTable(cast("Any", cli.model), cli.datamodule, records).rows()
         print(f"\n{write_effects(folder, rows, document)}\n\nRun folder   {folder}")
 
-    return carry_out(cli, Recorder, report)
+    return carry_out(cli, recorder, report)
 
 
 def main() -> None:

@@ -56,16 +56,18 @@ def sweep(cli: ExperimentCLI) -> Path | None:
         UserError: A setting, file or model is wrong.
         EvaluationError: The figures would mean nothing.
     """
+    import msgspec
+
     from experiments.reporting.sweep_report import remarks, write_sweep
     from experiments.run.evaluate import carry_out
     from experiments.run.recorder import describe
-    from gl_ris.results import format_table
+    from gl_ris.results import Results, format_table
 
     def report(folder: Path) -> None:
         model = cast("Any", cli.model)
-        evaluated = describe(model, cli.datamodule, cli.command.name, cli.settings())
+        evaluated = describe(model, cli.datamodule, cli.command.name, cli.settings()).document()
         document, pictures = write_sweep(folder, model, evaluated)
-        print(f"\n{format_table(document)}\n{remarks(document)}\n")
+        print(f"\n{format_table(msgspec.convert(document, Results))}\n{remarks(document)}\n")
         print(f"Heat maps    {', '.join(map(str, pictures))}\nRun folder   {folder}")
 
     return carry_out(cli, None, report)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -167,7 +168,7 @@ def _retargeting(data: Any, rule: Any) -> Callable[[Records], list[Prediction]] 
         chosen = torch.zeros_like(mask) if record.segmentation is None else decode_rle(record.segmentation)
         intersection, union = map(int, mask_areas(chosen, mask))
         iou = intersection / union if union else 0.0
-        return replace(record, intersection=intersection, union=union, iou=iou)
+        return msgspec.structs.replace(record, intersection=intersection, union=union, iou=iou)
 
     return lambda records: [measured(record) for record in records]
 

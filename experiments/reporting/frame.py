@@ -136,25 +136,25 @@ def merged(
         methods: The figures of all methods.
         experiment: Name of the experiment.
         config: Its settings.
-        subsets: As in `gl_ris.results.result_document`.
+        subsets: As in `gl_ris.results.Results`.
 
     Returns:
         The document: its seconds are the sums over the runs, its failures the most that a run had.
     """
-    from gl_ris.results import STAGES, result_document
+    from gl_ris.results import STAGES, Results
 
     first = documents[0]
     reasons = dict.fromkeys(reason for one in documents for reason in one["failures"])
-    return result_document(
+    return Results.new(
         experiment=experiment,
         **{key: first[key] for key in (*_SAME, "proposals", "upper_bound")},
         n_expressions_evaluated=min(one["n_expressions_evaluated"] for one in documents),
-        methods=methods,  # type: ignore[arg-type]  # a figure of no expression is None here
+        methods=methods,
         seconds={stage: sum(one["seconds"].get(stage, 0.0) for one in documents) for stage in STAGES},
         config=config,
         failures={reason: max(one["failures"].get(reason, 0) for one in documents) for reason in reasons},
-        subsets=subsets,
-    )
+        subsets=subsets or {},
+    ).document()
 
 
 def limit_of(document: Mapping[str, Any]) -> int | None:

@@ -30,7 +30,6 @@ class SupervisedRIS(Evaluator):
         baseline: The model with what it starts from.
         weights: A file to load into it: one that a training of ours has left, or a published checkpoint.
         recipe: Of its fields only those about data have a meaning here: target_overlap and unseen.
-        clip, pretrained, alpha, proposals: Not used; the ready-made settings of data sets bring them along.
 
     Attributes:
         segmenter: The model, once it is configured.
@@ -47,10 +46,6 @@ class SupervisedRIS(Evaluator):
         baseline: Baseline | None = None,
         weights: str | None = None,
         recipe: Recipe | str = "clean",
-        clip: Any = None,
-        pretrained: Any = None,
-        alpha: Any = None,
-        proposals: Any = None,
     ) -> None:
         if baseline is None:
             raise UserError("There is no model; name one by baseline=NAME, e.g. baseline=cris-tiny.")

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from datamodules.fetching.catalogue import Clip, Hub, item_from
-from datamodules.fetching.errors import FetchFailed, SourceFailed
 from datamodules.fetching.hub import fetch_clip, fetch_hub, picked
-from datamodules.fetching.obtain import Settings, obtain
-from datamodules.fetching.transfer import Patience
+from datamodules.fetching.obtain import FetchFailed, Settings, obtain
+from datamodules.fetching.transfer import Patience, SourceFailed
 
 SHA = "5" * 40
 PARQUET = b"PAR1" + bytes(range(256)) * 100 + b"PAR1"

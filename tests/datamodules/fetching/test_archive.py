@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.fetching.errors import SourceFailed
-from datamodules.fetching.unpack import move_into_place, name_fault, unpack
+from datamodules.fetching.archive import move_into_place, name_fault, unpack
+from datamodules.fetching.transfer import SourceFailed
 
 ALL = {"": ""}
 

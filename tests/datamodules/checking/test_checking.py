@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 from datamodules import check, phrasecut_writer
-from datamodules.checking.counts import Expected, Found, Published, differences, known_names, published
-from datamodules.checking.run import Report, Wishes, count_problems
+from datamodules.checking.counts import Published, compared, differences, read_counts
+from datamodules.checking.run import Options, Report, count_problems, find_targets
 from datamodules.checking.run import check as check_target
-from datamodules.checking.targets import find_targets
 from gl_ris.command_line import exit_code
 
 SQUARE = [[1, 1, 5, 1, 5, 5, 1, 5]]  # 16 of 64 pixels
@@ -61,9 +60,13 @@ def make(root: Path, damage: Damage | None = None, name: str = "mine", split_by:
     return folder
 
 
-def look(folder: Path, **wishes: Any) -> Report:
+def look(folder: Path, **options: Any) -> Report:
     (target,) = find_targets(str(folder), Path("data"))
-    return check_target(target, Wishes(progress=False, **wishes))
+    return check_target(target, Options(progress=False, **options))
+
+
+def found(report: Report) -> dict[str, tuple[int, ...]]:
+    return {split: tuple(c.found for c in counts.values()) for split, counts in report.splits.items()}
 
 
 def kinds(report: Report) -> dict[str, int]:
@@ -95,7 +98,7 @@ def name_outside(refs: Any, instances: Any, folder: Path) -> None:
 
 def test_a_sound_data_set_is_fine(tmp_path: Path) -> None:
     report = look(make(tmp_path), images="decode")
-    assert report.found == {"test": Found(1, 1, 1), "val": Found(3, 3, 3)}
+    assert found(report) == {"test": (1, 1, 1), "val": (3, 3, 3)}
     assert kinds(report) == {}
     assert not report.problems.failed(strict=True)
     assert report.looked["val"]["images"] == 3
@@ -212,14 +215,21 @@ def test_many_processes_find_what_one_does(tmp_path: Path) -> None:
 
 
 def test_counts_that_differ_are_named_and_unverified_ones_only_shown() -> None:
-    known = Published(
-        "image", "a page", {"val": {"refs": Expected(3811, True), "sentences": Expected(9, False)}}
+    known = Published(splits={"val": {"refs": 3811, "sentences": 9}}, not_verified=("val sentences",))
+
+    def look_at(split: str, **counts: int) -> tuple[list[str], list[str]]:
+        both = compared({split: counts}, known)
+        return [str(count) for count in both[split].values()], list(differences(both, "unc", known))
+
+    assert look_at("val", refs=3811, images=1, sentences=1) == (
+        ["3,811 ok", "1", "1 (not verified: 9)"],
+        [],
     )
-    assert differences({"val": Found(3811, 1, 1)}, "unc", known) == []
-    assert differences({"val": Found(3810, 1, 1)}, "unc", known) == [
-        "refs of val: 3,810, expected 3,811 (unc)"
-    ]
-    assert differences({"dev": Found()}, "unc", known) == ["split dev: not one of val (unc)"]
+    assert look_at("val", refs=3810) == (
+        ["3,810 EXPECTED 3,811"],
+        ["refs of val: 3,810, expected 3,811 (unc)"],
+    )
+    assert look_at("dev", refs=0) == (["0"], ["split dev: not one of val (unc)"])
 
 
 def test_the_published_counts_add_up() -> None:
@@ -234,21 +244,19 @@ def test_the_published_counts_add_up() -> None:
         ("refcoco", "unc", "sentences"): 142_210,
     }
     for (name, partition, kind), total in totals.items():
-        known = published(name, partition)
-        assert known is not None
-        assert sum(counts[kind].count for counts in known.splits.values()) == total
+        assert sum(counts[kind] for counts in read_counts()[name][partition].splits.values()) == total
     unverified = [
-        (name, split, kind)
-        for name in known_names()
-        for partition in ("unc", "umd", "google", "official")
-        for split, counts in (published(name, partition) or Published()).splits.items()
-        for kind, expected in counts.items()
-        if not expected.verified
+        (name, partition, split, kind)
+        for name, partitions in read_counts().items()
+        for partition, known in partitions.items()
+        for split, counts in compared(known.splits, known).items()
+        for kind, count in counts.items()
+        if not count.verified
     ]
     assert unverified == [
-        ("refcoco+", "train", "sentences"),
-        ("refcocog", "train", "sentences"),
-        ("refcocog", "test", "sentences"),
+        ("refcoco+", "unc", "train", "sentences"),
+        ("refcocog", "umd", "train", "sentences"),
+        ("refcocog", "umd", "test", "sentences"),
     ]
 
 
@@ -272,11 +280,7 @@ def test_phrasecut_is_counted_drawn_and_its_miniv_is_a_part_of_val(
     for n in (1, 3):
         Image.new("RGB", (8, 8)).save(folder / "images" / f"{n}.jpg")
     report = look(folder)
-    assert report.found == {
-        "val": Found(phrases, 2, phrases),
-        "test": Found(1, 1, 1),
-        "miniv": Found(1, 1, 1),
-    }
+    assert found(report) == {"val": (phrases, 2), "test": (1, 1), "miniv": (1, 1)}
     assert kinds(report) == {"count": 6, "split missing": 1, "image missing": 1, "mask empty": 1}
     assert f"refs of val: {phrases}, expected 20,316 (official)" in report.problems.examples["count"]
 
