@@ -135,9 +135,8 @@ def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: 
 
     spec = TableSettings(**settings)
     entries = spec.entries()
-    paper = paper_table(spec.paper) if spec.paper else None
-    if paper is not None:
-        paper.check(entry.paper for entry in entries if entry.paper)
+    needed = [entry.paper for entry in entries if entry.paper]
+    paper = paper_table(spec.paper, needed) if spec.paper else None
     given = None if run_dir is None else checked_folder(COMMAND, run_dir, overwrite)
     zero_shot = [Cell(label, arguments) for label, arguments in spec.runs()]
     runs = plan([*zero_shot, *supervised_cells(spec)], given, overwrite)

@@ -9,6 +9,10 @@ from typing import Any
 import yaml
 
 MOVED: dict[str, str] = {
+    "gl_ris.proposals.cutler.CutLER": "gl_ris.proposals.CutLER",
+    "gl_ris.proposals.felzenszwalb.Felzenszwalb": "gl_ris.proposals.Felzenszwalb",
+    "gl_ris.proposals.freesolo.generator.FreeSOLO": "gl_ris.proposals.FreeSOLO",
+    "gl_ris.proposals.slic.SLIC": "gl_ris.proposals.SLIC",
     "gl_ris.supervised.baselines.CRISBaseline": "gl_ris.supervised.CRISBaseline",
     "gl_ris.supervised.baselines.LAVTBaseline": "gl_ris.supervised.LAVTBaseline",
     "gl_ris.supervised.baselines.TSEGBaseline": "gl_ris.supervised.TSEGBaseline",
