@@ -54,7 +54,7 @@ def _zero_shot_parts(arguments: list[str]) -> Any:
 
 
 def _supervised_parts(arguments: list[str]) -> Any:
-    from experiments.run.supervised_cli import supervised_parts
+    from experiments.run.training import supervised_parts
     from experiments.supervised import COMMAND
 
     return supervised_parts(COMMAND, arguments)
@@ -69,8 +69,8 @@ ZERO_SHOT = Program(
 SUPERVISED = Program(
     "experiments.supervised",
     _supervised_parts,
-    # A training on several devices sees other batches.
-    {"wandb": None, "trainer": (_SHOWN,)},
+    # A training on several devices sees other batches. The four of the model are options of old runs, unused.
+    {"wandb": None, "trainer": (_SHOWN,), "model": ("clip", "pretrained", "alpha", "proposals")},
     trains=True,
 )
 
@@ -169,10 +169,13 @@ def _finished(path: Path, cell: Cell) -> Results | None:
     """Return the results in the folder of a cell, None if there are none; a `UserError` if of another one."""
     if not (path / RESULTS).is_file():
         return None
+    from experiments.cli.moved import current_paths
     from gl_ris.files import plain
 
     found = read_results(path / RESULTS)
-    before, now = (cell.program.relevant(one) for one in (found["config"], plain(cell.settings)))
+    # the classes of an old run may have moved since
+    both = current_paths(found["config"]), plain(cell.settings)
+    before, now = map(cell.program.relevant, both)
     if cell.after is not None:
         # The file is that of the other cell, wherever the folder was then.
         before, now = ({**one, "model": {**one["model"], "weights": None}} for one in (before, now))

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from gl_ris.errors import UserError
 from gl_ris.proposals.base import ProposalGenerator, Proposals
-from gl_ris.proposals.record import ImageKey
-from gl_ris.proposals.store import ProposalStore, StoreKey, default_root
+from gl_ris.proposals.store import ImageKey, ProposalStore, StoreKey, default_root
 
 COUNTS = ("read", "generated", "failed")
 

