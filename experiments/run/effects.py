@@ -13,27 +13,19 @@ from gl_ris.zero_shot import ZeroShotRIS
 
 BASE, ALL = "base recipe", "all of them"
 NAMED = ("clean", "published")
-POINTS = {
-    "normalization": 1,
-    "working_size": 1,
-    "interpolation": 2,
-    "antialias": 2,
-    "grid_mask": 2,
-    "crop_fill": 3,
-    "box_rounding": 3,
-    "boxes": 4,
-    "vit_unit_visual": 5,
-    "vit_unit_text": 5,
-    "resnet_unit_map": 6,
-    "resnet_unit_global": 6,
-    "resnet_unit_local": 6,
-    "resnet_unit_text": 6,
-    "resnet_cosine": 6,
-    "text": 7,
-    "skip_images_without_proposals": 8,
-    "target_overlap": 9,
-    "unseen": 10,
+_FIELDS = {
+    1: "normalization working_size",
+    2: "interpolation antialias grid_mask",
+    3: "crop_fill box_rounding",
+    4: "boxes",
+    5: "vit_unit_visual vit_unit_text",
+    6: "resnet_unit_map resnet_unit_global resnet_unit_local resnet_unit_text resnet_cosine",
+    7: "text",
+    8: "skip_images_without_proposals",
+    9: "target_overlap",
+    10: "unseen",
 }
+POINTS = {name: point for point, names in _FIELDS.items() for name in names.split()}
 """The point of the published code that each field of `Recipe` stands for."""
 
 
@@ -70,7 +62,7 @@ class RecipeEffects(ZeroShotRIS):
         method: The scoring method: global_local, cropping, or the path of a class.
         recipe: The base: clean or published.
         precisions: Further rows: the base recipe with the model in bf16 or fp16, e.g. [bf16,fp16].
-        **run: Options of `ZeroShotRIS` but methods and precision.
+        options: Those of `ZeroShotRIS`.
 
     Raises:
         UserError: No recipe of that name, a precision that is fp32 or unknown, or an error of `ZeroShotRIS`.
@@ -81,13 +73,13 @@ class RecipeEffects(ZeroShotRIS):
         method: str = "global_local",
         recipe: str = "clean",
         precisions: list[str] | str | None = None,
-        **run: Any,
+        **options: Any,
     ) -> None:
         changes = flips(recipe)
         extra = [precisions] if isinstance(precisions, str) else precisions or []
         own = Recipe.named(recipe, skip_images_without_proposals=False)
         methods = variants(method, changes, extra)
-        super().__init__(methods=methods, recipe=own, precision="fp32", **run)
+        super().__init__(methods=methods, recipe=own, precision="fp32", **options)
         self.base, self.flips = recipe, changes
 
     @property
