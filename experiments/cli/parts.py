@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command
 from experiments.cli.messages import explain
-from experiments.cli.moved import current_paths
+from experiments.cli.moved import current_paths, without_unused
 from experiments.cli.overrides import CLEARED, FLAGS, normalise
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
@@ -86,9 +86,9 @@ class OverrideParser(LightningArgumentParser):
     def parse_path(self, path: str | os.PathLike[str], *rest: Any, **kwargs: Any) -> Any:
         """Read a configuration file; of a ready-made one, what this command knows."""
         file = Path(path)
-        content = current_paths(read_config(file))
-        if CONFIGS in file.resolve().parents:
-            content = known_part(content, self.option_names())
+        content, options = current_paths(read_config(file)), self.option_names()
+        part = known_part if CONFIGS in file.resolve().parents else without_unused
+        content = part(content, options)
         return self.parse_string(yaml.safe_dump(content, sort_keys=False), file.name, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

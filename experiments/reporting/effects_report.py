@@ -18,19 +18,21 @@ from torch import Tensor
 from experiments.reporting.frame import FIGURES, frame_of, number, render, write_text
 from experiments.run.effects import ALL, BASE, POINTS, RecipeEffects, other_recipe
 from gl_ris.files import write_json
-from gl_ris.iou import mask_areas
 from gl_ris.masks import decode_rle
-from gl_ris.metrics import RISMetrics
+from gl_ris.metrics import RISMetrics, mask_areas
 from gl_ris.recipe import Recipe
 from gl_ris.results import Prediction
-from gl_ris.subsets import subset_label
+from gl_ris.tally import subset_label
 from gl_ris.zero_shot import NO_PROPOSALS
 
 NAME = "recipe_effects"
 Records = Sequence[Prediction]
 
+_HEADS = ["Point", "Field", "Value", "oIoU", "change", "mIoU", "change", "other choices %", "misses", "Note"]
 _TOWERS = {"vit": "VisionTransformer", "resnet": "ModifiedResNet"}
 _LABEL = "a label alone: changes no figure here, only which phrases of PhraseCut are called unseen"
+_TALLIED = "the base recipe's choices, tallied again"
+_RETARGETED = "the base recipe's choices, measured against the other targets"
 
 
 @dataclass(frozen=True)
@@ -77,39 +79,34 @@ class EffectsTable:
 
     def rows(self) -> list[Row]:
         """Return the base recipe, each field by its point, all at once, then the precisions."""
-        everything = self._records[ALL]
-        if self.retarget is not None:
-            everything = self.retarget(everything)
-        skip = self.other.skip_images_without_proposals
-        return [
-            self._measured(Row(None, BASE, self.model.base), self._records[BASE]),
-            *(self._field(Row(POINTS[name], name, value)) for name, value in self.model.flips.items()),
-            self._measured(Row(None, ALL, other_recipe(self.model.base)), everything, skip),
-            *(
-                self._measured(Row(None, "precision", variant.precision), self._records[variant.title])
-                for variant in self.model.variants
-                if variant.precision != "fp32"
-            ),
+        base, other = self.model.base, other_recipe(self.model.base)
+        rows = [self._measured(Row(None, BASE, base), self._records[BASE])]
+        rows += [self._field(name, value) for name, value in self.model.flips.items()]
+        everything = self._records[ALL] if self.retarget is None else self.retarget(self._records[ALL])
+        rows.append(
+            self._measured(Row(None, ALL, other), everything, self.other.skip_images_without_proposals)
+        )
+        precisions = [variant for variant in self.model.variants if variant.precision != "fp32"]
+        return rows + [
+            self._measured(Row(None, "precision", variant.precision), self._records[variant.title])
+            for variant in precisions
         ]
 
-    def _field(self, row: Row) -> Row:
-        tower = row.name.partition("_")[0]
+    def _field(self, name: str, value: Any) -> Row:
+        row, base, tower = Row(POINTS[name], name, value), self._records[BASE], name.partition("_")[0]
         if tower in _TOWERS and tower != self.model.tower:
             return replace(row, note=f"does not apply: for a {_TOWERS[tower]} only")
-        special = {
-            "skip_images_without_proposals": self._skipping,
-            "unseen": self._labelled,
-            "target_overlap": self._retargeted,
-        }
-        if row.name in special:
-            return special[row.name](row)
-        return self._measured(row, self._records[row.name])
+        if name == "unseen":
+            return replace(row, note=_LABEL + self._both_definitions())
+        if name == "skip_images_without_proposals":
+            return self._measured(replace(row, note=_TALLIED), base, value)
+        if name != "target_overlap":
+            return self._measured(row, self._records[name])
+        if self.retarget is None:
+            return replace(row, note="does not apply: these data have no option overlap")
+        return self._measured(replace(row, note=_RETARGETED), self.retarget(base))
 
-    def _skipping(self, row: Row) -> Row:
-        row = replace(row, note="the base recipe's choices, tallied again")
-        return self._measured(row, self._records[BASE], row.value)
-
-    def _labelled(self, row: Row) -> Row:
+    def _both_definitions(self) -> str:
         """Give the base recipe's oIoU by each definition of unseen, where the data have them."""
         subsets = self.model.evaluation.subsets if self.model.evaluation else {}
         both = [
@@ -117,13 +114,7 @@ class EffectsTable:
             for name, figures in subsets.items()
             if name.startswith("unseen_") and figures.n_evaluated
         ]
-        return replace(row, note=_LABEL + (f"; oIoU by the base recipe: {', '.join(both)}" if both else ""))
-
-    def _retargeted(self, row: Row) -> Row:
-        if self.retarget is None:
-            return replace(row, note="does not apply: these data have no option overlap")
-        row = replace(row, note="the base recipe's choices, measured against the other targets")
-        return self._measured(row, self.retarget(self._records[BASE]))
+        return f"; oIoU by the base recipe: {', '.join(both)}" if both else ""
 
     def _measured(self, row: Row, records: Records, skip: bool | None = None) -> Row:
         """Fill in the figures of some records; ``skip`` leaves out images without proposals."""
@@ -174,15 +165,12 @@ def _retargeting(data: Any, rule: Any) -> Callable[[Records], list[Prediction]] 
 
 
 def write_effects(folder: Path, rows: Sequence[Row], document: Mapping[str, Any]) -> str:
-    """Write ``recipe_effects.md``, ``.csv`` and ``.json`` into ``folder``.
+    """Write ``recipe_effects.md``, ``.csv`` and ``.json`` into a run folder, and return the Markdown table.
 
     Args:
         folder: The run folder.
         rows: The lines; the first is what the others are compared with.
         document: The result document of the run; the JSON has it without its figures.
-
-    Returns:
-        The Markdown table.
     """
     table = markdown(rows)
     heading = f"{document['dataset']} {document['split']}, proposals: {document['proposals']}"
@@ -196,18 +184,6 @@ def write_effects(folder: Path, rows: Sequence[Row], document: Mapping[str, Any]
 
 def markdown(rows: Sequence[Row]) -> str:
     """Lay out the lines as a Markdown table that is also aligned as plain text."""
-    heads = [
-        "Point",
-        "Field",
-        "Value",
-        "oIoU",
-        "change",
-        "mIoU",
-        "change",
-        "other choices %",
-        "misses",
-        "Note",
-    ]
     cells = []
     for row in rows:
         figures = []
@@ -218,7 +194,7 @@ def markdown(rows: Sequence[Row]) -> str:
         misses = "-" if row.missed is None else f"{row.missed:,} of {row.expressions:,}"
         about = [str(row.point or "-"), row.name, _value(row.value) or "-"]
         cells.append([*about, *figures, number(row.changed), misses, row.note])
-    return render(frame_of(cells, heads), "markdown", text=(0, 1, 2, 9))
+    return render(frame_of(cells, _HEADS), "markdown", text=(0, 1, 2, 9))
 
 
 def _value(value: Any) -> str:

@@ -7,23 +7,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.reporting.frame import (
-    FIGURES,
-    ZERO_SHOT_CELL,
-    check_same_test,
-    frame_of,
-    heading,
-    limit_of,
-    merged,
-    number,
-    render,
-    unique_names,
-    write_text,
-)
+from experiments.reporting import frame
+from experiments.reporting.frame import FIGURES, ZERO_SHOT_CELL, number
 from experiments.reporting.plots import axis_place, draw_curves, rounded
 from gl_ris.errors import UserError
 from gl_ris.files import write_json
@@ -96,8 +84,8 @@ def write_all(folder: Path, cells: FewShotCells, settings: Mapping[str, Any]) ->
     """Write everything that the finished cells amount to into ``folder``, and return the document."""
     made = document(cells, settings)
     few_shot = made["few_shot"]
-    write_text(folder / CSV, render(frame_of(curve_rows(few_shot)), "csv"))
-    draw_curves(folder / FIGURE, few_shot, heading("Few-shot comparison", made, few_shot["limit"]))
+    frame.write_text(folder / CSV, frame.render(frame.frame_of(curve_rows(few_shot)), "csv"))
+    draw_curves(folder / FIGURE, few_shot, frame.heading("Few-shot comparison", made, few_shot["limit"]))
     write_json(folder / RESULTS, made)
     return made
 
@@ -114,19 +102,19 @@ def document(cells: FewShotCells, settings: Mapping[str, Any]) -> dict[str, Any]
     """
     # the zero-shot run first: its proposals and upper bound are those of the document
     results = {name: cells.results[name] for name in sorted(cells.results, key=lambda n: n != ZERO_SHOT_CELL)}
-    check_same_test(results)
+    frame.check_same_test(results)
     rows = rows_of(cells)
     methods = {**cells.zero_shot, **{row["title"]: row.pop("figures") for row in rows}}
     few_shot = {
         "cells": len(cells.shots) + 1,
-        "limit": limit_of(next(iter(results.values()))),
+        "limit": frame.limit_of(next(iter(results.values()))),
         "finished": len(results),
         "classes": len(cells.available) or None,
         "zero_shot": {name: {key: row[key] for key in FIGURES} for name, row in cells.zero_shot.items()},
         "rows": rows,
         "crossings": crossings(rows, cells),
     }
-    made = merged(list(results.values()), methods, experiment="fewshot", config=settings)
+    made = frame.merged(list(results.values()), methods, experiment="fewshot", config=settings)
     return {**made, "few_shot": few_shot}
 
 
@@ -139,33 +127,32 @@ def rows_of(cells: FewShotCells) -> list[dict[str, Any]]:
     for shot in cells.shots:
         planned.setdefault((shot.baseline, shot.k), []).append(shot)
     baselines = list(dict.fromkeys(shot.baseline for shot in cells.shots))
-    rows = []
-    for baseline, k in sorted(planned, key=lambda point: baselines.index(point[0])):
-        shots = planned[baseline, k]
-        finished = [shot for shot in shots if shot.name in cells.results]
-        if finished:
-            rows.append(_row(finished, len(shots), cells))
-    names = unique_names({row["baseline"]: row["model"] for row in rows})
-    return [
-        {**row, "model": names[row["baseline"]], "title": f"{names[row['baseline']]} k={row['k']}"}
-        for row in rows
-    ]
+    points = sorted(planned, key=lambda point: baselines.index(point[0]))
+    rows = list(filter(None, (_row(planned[point], cells) for point in points)))
+    names = frame.unique_names({row["baseline"]: row["model"] for row in rows})
+    for row in rows:
+        row["model"] = names[row["baseline"]]
+        row["title"] = f"{row['model']} k={row['k']}"
+    return rows
 
 
-def _row(shots: Sequence[Shot], planned: int, cells: FewShotCells) -> dict[str, Any]:
+def _row(planned: Sequence[Shot], cells: FewShotCells) -> dict[str, Any]:
+    """Return the row of one model and k, over the seeds that are finished; empty without any."""
+    shots = [shot for shot in planned if shot.name in cells.results]
+    if not shots:
+        return {}
     results = [cells.results[shot.name] for shot in shots]
     training = [one["training"] for one in results]
     figures = [next(iter(one["methods"].values())) for one in results]
     spreads = {name: over_seeds([row.get(name) for row in figures]) for name in figures[0]}
-    first = training[0]
     return {
-        "model": first["model"],
+        "model": training[0]["model"],
         "baseline": shots[0].baseline,
         "k": shots[0].k,
-        "refs_per_class": first["n_refs"] / len(cells.available) if cells.available else None,
-        **{key: first[key] for key in ("n_refs", "share", "shortfall")},
+        "refs_per_class": training[0]["n_refs"] / len(cells.available) if cells.available else None,
+        **{key: training[0][key] for key in ("n_refs", "share", "shortfall")},
         "seeds": [shot.seed for shot in shots],
-        "seeds_planned": planned,
+        "seeds_planned": len(planned),
         **{name: spreads[name] for name in FIGURES},
         "figures": {name: spread["mean"] for name, spread in spreads.items()},
         "steps": [one["steps"] for one in training],
@@ -213,10 +200,10 @@ def report(made: Mapping[str, Any]) -> str:
     few_shot = made["few_shot"]
     lines = [[method, *"----", *map(number, row.values())] for method, row in few_shot["zero_shot"].items()]
     lines += [_line(row) for row in few_shot["rows"]]
-    table = frame_of(lines, ["Model", "k", "Refs", "Share %", "Seeds", *FIGURES])
-    parts = [f"# {heading('Few-shot comparison', made, few_shot['limit'])}", render(table, "markdown")]
-    parts.append("\n".join(f"* {note}" for note in notes(few_shot)))
-    return "\n\n".join(part for part in parts if part)
+    table = frame.frame_of(lines, ["Model", "k", "Refs", "Share %", "Seeds", *FIGURES])
+    title = frame.heading("Few-shot comparison", made, few_shot["limit"])
+    bullets = "\n".join(f"* {note}" for note in notes(few_shot))
+    return f"# {title}\n\n{frame.render(table, 'markdown')}\n\n{bullets}".rstrip()
 
 
 def _line(row: Mapping[str, Any]) -> list[str]:
@@ -308,22 +295,22 @@ def find_crossing(points: Sequence[Point], level: float) -> Crossing:
         >>> found.below, found.above, found.place, found.missing
         ('1', '16', 4.0, ('4',))
     """
-    measured = [(place, point.value) for place, point in enumerate(points) if point.value is not None]
+    measured = [point for point in points if point.value is not None]
     if not measured:
         return Crossing()
-    above = {index: value >= level for index, value in measured}
-    pairs = list(pairwise(above))
-    up = [(points[a], points[b]) for a, b in pairs if not above[a] and above[b]]
-    first, last = measured[0][0], measured[-1][0]
+    above = [value >= level for _, _, value in points if value is not None]
+    steps = list(zip(measured, measured[1:], above, above[1:], strict=False))
+    rises = [(before, after) for before, after, was, now in steps if now and not was]
+    between = points[points.index(measured[0]) : points.index(measured[-1])]
     return Crossing(
-        start="above" if above[first] else "below",
-        last=points[last].name,
-        below=up[0][0].name if up else None,
-        above=up[0][1].name if up else None,
-        place=_meeting(*up[0], level) if up else None,
-        falls=tuple(points[b].name for a, b in pairs if above[a] and not above[b]),
-        rises=len(up),
-        missing=tuple(point.name for point in points[first:last] if point.value is None),
+        start="above" if above[0] else "below",
+        last=measured[-1].name,
+        below=rises[0][0].name if rises else None,
+        above=rises[0][1].name if rises else None,
+        place=_meeting(*rises[0], level) if rises else None,
+        falls=tuple(after.name for _, after, was, now in steps if was and not now),
+        rises=len(rises),
+        missing=tuple(point.name for point in between if point.value is None),
     )
 
 

@@ -86,10 +86,7 @@ def number(value: float | None, form: str = ".2f") -> str:
 
 
 def unique_names(models: Mapping[str, str]) -> dict[str, str]:
-    """Return a name of its own for each baseline.
-
-    Args:
-        models: Names of the models by baseline.
+    """Return for each baseline the name of its model, or one of its own where several have that name.
 
     Example:
         >>> unique_names({"lavt": "LAVT", "lavt-tiny": "LAVT", "cris": "CRIS"})
@@ -122,38 +119,28 @@ def check_same_test(documents: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def merged(
-    documents: Sequence[Mapping[str, Any]],
-    methods: Mapping[str, Mapping[str, float | None]],
-    *,
-    experiment: str,
-    config: Mapping[str, Any],
-    subsets: Mapping[str, Mapping[str, Any]] | None = None,
+    documents: Sequence[Mapping[str, Any]], methods: Mapping[str, Mapping[str, float | None]], **more: Any
 ) -> dict[str, Any]:
     """Build one result document of those of several runs on the same expressions.
 
     Args:
         documents: Theirs; proposals, counts and upper bound are those of the first.
         methods: The figures of all methods.
-        experiment: Name of the experiment.
-        config: Its settings.
-        subsets: As in `gl_ris.results.Results`.
+        more: experiment, config and subsets, as `gl_ris.results.Results` has them.
 
     Returns:
         The document: its seconds are the sums over the runs, its failures the most that a run had.
     """
     from gl_ris.results import STAGES, Results
 
-    first = documents[0]
     reasons = dict.fromkeys(reason for one in documents for reason in one["failures"])
     return Results.new(
-        experiment=experiment,
-        **{key: first[key] for key in (*_SAME, "proposals", "upper_bound")},
+        **{key: documents[0][key] for key in (*_SAME, "proposals", "upper_bound")},
         n_expressions_evaluated=min(one["n_expressions_evaluated"] for one in documents),
         methods=methods,
         seconds={stage: sum(one["seconds"].get(stage, 0.0) for one in documents) for stage in STAGES},
-        config=config,
         failures={reason: max(one["failures"].get(reason, 0) for one in documents) for reason in reasons},
-        subsets=subsets or {},
+        **more,
     ).document()
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments.reporting.frame import FIGURES
 from gl_ris.files import atomic_file
 
@@ -137,16 +139,9 @@ def _label_ks(axes: Any, rows: Sequence[Row]) -> None:
     every = next((axis_place(row) for row in rows if row["k"] == "all"), math.nan)
     if math.isfinite(every):
         axes.axvline(every, color=INK, linewidth=0.6, alpha=0.4, linestyle=":")
-        axes.annotate(
-            f"all\n(mean {every:,.0f}\nper class)",
-            (every, 0.02),
-            (-4, 0),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            fontsize="x-small",
-            ha="right",
-            va="bottom",
-        )
+        beside: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        look: dict[str, Any] = {"fontsize": "x-small", "ha": "right", "va": "bottom"}
+        axes.annotate(f"all\n(mean {every:,.0f}\nper class)", (every, 0.02), (-4, 0), **beside, **look)
     axes.set_xlabel("k, refs of each class to learn from")
     axes.set_ylabel("oIoU (%)")
     axes.margins(x=0.06, y=0.1)
@@ -220,7 +215,7 @@ def _draw_panel(
     panel: Any, cells: Cells, name: str, default: tuple[float, float], limits: tuple[float, float]
 ) -> Any:
     alphas, betas = (sorted(set(values)) for values in zip(*cells, strict=True))
-    grid = [[cells[alpha, beta][name] for alpha in alphas] for beta in betas]
+    grid = np.array([[cells[alpha, beta][name] for alpha in alphas] for beta in betas])
     image = panel.imshow(grid, origin="lower", aspect="auto", cmap="viridis", vmin=limits[0], vmax=limits[1])
     panel.set_title(name)
     panel.set_xlabel("alpha (share of the global visual feature)")
@@ -229,7 +224,10 @@ def _draw_panel(
         ticks = range(0, len(values), -(-len(values) // _MOST_LABELS))
         set_ticks(list(ticks), [f"{values[tick]:.3g}" for tick in ticks])
     if max(len(alphas), len(betas)) <= _MOST_LABELS:
-        _write_values(panel, grid, sum(limits) / 2)
+        for (y, x), value in np.ndenumerate(grid):
+            # Below the middle of the cell, where a mark may be.
+            look: dict[str, Any] = {"color": "black" if value > sum(limits) / 2 else "white", "fontsize": 7}
+            panel.text(x, y - 0.32, f"{value:.1f}", ha="center", va="center", **look)
     if default in cells:
         # A white line with a dark rim, to be seen on any colour.
         place = alphas.index(default[0]), betas.index(default[1])
@@ -240,14 +238,6 @@ def _draw_panel(
         panel, (alphas.index(best[0]), betas.index(best[1])), "*", markerfacecolor="white", label="best"
     )
     return image
-
-
-def _write_values(panel: Any, grid: Sequence[Sequence[float]], middle: float) -> None:
-    for y, row in enumerate(grid):
-        for x, value in enumerate(row):
-            # Below the middle of the cell, where a mark may be.
-            colour = "black" if value > middle else "white"
-            panel.text(x, y - 0.32, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
 
 
 def _mark_cell(panel: Any, place: tuple[int, int], marker: str, **style: Any) -> None:

@@ -47,31 +47,25 @@ def figures_of(sweep: Sweep) -> dict[Cell, dict[str, float]]:
     return dict(zip(sweep.cells, sweep.evaluation.methods.values(), strict=True))
 
 
-def sweep_document(sweep: Sweep, document: Mapping[str, Any]) -> dict[str, Any]:
+def sweep_document(sweep: Sweep, evaluated: Mapping[str, Any]) -> dict[str, Any]:
     """Build the content of ``sweep.json``.
 
-    Args:
-        sweep: After its run.
-        document: The result document, in which every cell is a method.
-
     Returns:
-        The document with the best cells and the default one as its methods, and with ``axes``, ``best`` (by
-        oIoU and by mIoU; the first of equals) and ``default`` (None if it is not on the grid).
+        The result document with the best cells and the default one as its methods, and with ``axes``,
+        ``best`` (by oIoU and by mIoU; the first of equals) and ``default`` (None if not on the grid).
     """
     figures = figures_of(sweep)
     named = {f"Best {name}": max(figures, key=lambda cell: figures[cell][name]) for name in FIGURES}
     if sweep.default is not None:
         named["Default"] = sweep.default
     cells = {what: {**asdict(cell), **figures[cell]} for what, cell in named.items()}
-    return plain(
-        {
-            **document,
-            "methods": {f"{what}: {cell.title}": figures[cell] for what, cell in named.items()},
-            "axes": {"alpha": sweep.alphas, "beta": sweep.betas, "masked_blocks": sweep.blocks},
-            "best": {name: cells[f"Best {name}"] for name in FIGURES},
-            "default": cells.get("Default"),
-        }
-    )
+    more = {
+        "methods": {f"{what}: {cell.title}": figures[cell] for what, cell in named.items()},
+        "axes": {"alpha": sweep.alphas, "beta": sweep.betas, "masked_blocks": sweep.blocks},
+        "best": {name: cells[f"Best {name}"] for name in FIGURES},
+        "default": cells.get("Default"),
+    }
+    return plain({**evaluated, **more})
 
 
 def draw_heat_maps(folder: Path, sweep: Sweep, document: Mapping[str, Any]) -> list[Path]:
@@ -81,13 +75,13 @@ def draw_heat_maps(folder: Path, sweep: Sweep, document: Mapping[str, Any]) -> l
         k: {(cell.alpha, cell.beta): row for cell, row in figures.items() if cell.masked_blocks == k}
         for k in sweep.blocks
     }
-    limits = limits_of(list(maps.values()))
     where = f"{document['dataset']} {document['split']}, proposals: {document['proposals']}"
-    clip = document["config"]["model"]["clip"]
-    paths = [folder / f"sweep_k{k}.png" for k in maps]
-    for path, (k, cells) in zip(paths, maps.items(), strict=True):
-        draw_heat_map(path, cells, (sweep.alpha, sweep.beta), f"{where}, {clip}, k = {k}", limits)
-    return paths
+    title = f"{where}, {document['config']['model']['clip']}"
+    paths = {k: folder / f"sweep_k{k}.png" for k in maps}
+    for k, path in paths.items():
+        default, limits = (sweep.alpha, sweep.beta), limits_of(list(maps.values()))
+        draw_heat_map(path, maps[k], default, f"{title}, k = {k}", limits)
+    return list(paths.values())
 
 
 def remarks(document: Mapping[str, Any]) -> str:

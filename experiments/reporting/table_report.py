@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
 UPPER_BOUND = "Upper bound"
 OURS, PAPER, ALL = "ours", "paper", "All"
 PLACE = ("dataset", "partition", "split", "subset")
-_COUNTED = ("n_images", "n_expressions_expected", "n_expressions_evaluated")
+_NUMBERS = ("n_images", "n_expressions_expected", "n_expressions_evaluated")
+_COUNTED = ("proposals", *_NUMBERS, "n_failed", "n_skipped", "seconds")
+_SHOWN = {
+    "Proposals": "{proposals}",
+    "Images": "{n_images:,}",
+    "Expressions": "{n_expressions_evaluated:,} of {n_expressions_expected:,}",
+    "Failed": "{n_failed:,}",
+    "Skipped": "{n_skipped:,}",
+    "Seconds": "{seconds:.1f}",
+}
 Row = dict[str, Any]
 
 
@@ -66,7 +76,7 @@ def runs_of(document: Mapping[str, Any], folder: str) -> Iterator[Row]:
             **{key: str(document[key]) for key in PLACE[:3]},
             **({"subset": part.get("label", ALL)} if subsets else {}),
             "proposals": document["proposals"],
-            **{key: part[key] for key in _COUNTED},
+            **{key: part[key] for key in _NUMBERS},
             "n_failed": sum(failures.values()) - skipped,
             "n_skipped": skipped,
             "seconds": document["seconds"]["total"],
@@ -96,30 +106,24 @@ class PaperTable:
     columns: Sequence[tuple[str, ...]]
     rows: Mapping[str, Mapping[str, Any]]
 
-    def check(self, rows: Iterable[str]) -> None:
-        """Check that the table has these rows.
-
-        Raises:
-            UserError: It lacks one.
-        """
-        for row in rows:
-            if row not in self.rows:
-                raise unknown_name(f"row of the paper's table {self.number}", row, self.rows)
-
     def figures(self, row: str, place: tuple[str, ...]) -> dict[str, float]:
         """Return the figures of a row at ``(data set, partition, split)``, in percent; empty if none."""
         if place not in self.columns:
             return {}
-        index = self.columns.index(place)
-        found = {name: values[index] for name, values in self.rows[row].items() if name != "encoder"}
-        return {name: value for name, value in found.items() if value is not None}
+        values = {name: self.rows[row].get(name) for name in FIGURES}
+        column = self.columns.index(place)
+        return {name: of[column] for name, of in values.items() if of and of[column] is not None}
 
 
-def paper_table(number: str) -> PaperTable:
+def paper_table(number: str, needed: Iterable[str] = ()) -> PaperTable:
     """Return a table of the paper, from ``configs/paper.yaml``.
 
+    Args:
+        number: Its number.
+        needed: Rows that it must have.
+
     Raises:
-        UserError: There is none of that number.
+        UserError: There is none of that number, or it lacks a row.
 
     Example:
         >>> paper_table("3").figures("local x local", ("refcocog", "umd", "val"))
@@ -129,44 +133,52 @@ def paper_table(number: str) -> PaperTable:
     if number not in document["tables"]:
         raise unknown_name("table of the paper", number, document["tables"])
     table = document["tables"][number]
+    for row in needed:
+        if row not in table["rows"]:
+            raise unknown_name(f"row of the paper's table {number}", row, table["rows"])
     columns = [tuple(column.split()) for column in table["columns"]]
     return PaperTable(number, document["source"], table["note"], columns, table["rows"])
 
 
+@dataclass(frozen=True)
 class Table:
     """Everything that the forms show.
 
-    Args:
+    Attributes:
         title: Of the table.
         heading: Of the column that names the lines.
         figures: What Markdown and LaTeX show, of oIoU and mIoU.
         entries: The methods.
         runs: The data sets and splits; see `runs_of`.
         paper: The paper's table, if there is one to compare with.
-
-    Attributes:
-        rows: A row for each score: source (ours or paper), method, encoder, context, place and figures. Ours
-            come before the paper's for each method, and the paper's only where they compare: data set,
-            partition and split are those of the paper and no limit left anything out.
     """
 
-    def __init__(
-        self,
-        title: str,
-        heading: str,
-        figures: Sequence[str],
-        entries: Iterable[Entry],
-        runs: Sequence[Row],
-        paper: PaperTable | None = None,
-    ) -> None:
-        self.title, self.heading, self.figures, self.runs, self.paper = title, heading, figures, runs, paper
-        self.names = place_names(map(place_of, runs))
-        self.rows = [row for entry in entries for row in (*self._ours(entry), *self._papers(entry))]
+    title: str
+    heading: str
+    figures: Sequence[str]
+    entries: Sequence[Entry]
+    runs: Sequence[Row]
+    paper: PaperTable | None = None
+
+    @cached_property
+    def names(self) -> dict[tuple[str, ...], str]:
+        """What to call each place; see `place_names`."""
+        return place_names(map(place_of, self.runs))
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """A row for each score: source (ours or paper), method, encoder, context, place, figures, our counts.
+
+        Ours come before the paper's for each method, and the paper's only where they compare: data set,
+        partition and split are those of the paper and no limit left anything out.
+        """
+        return [row for entry in self.entries for row in (*self._ours(entry), *self._papers(entry))]
 
     def _ours(self, entry: Entry) -> Iterator[Row]:
         for run in self.runs if entry.title is not None else ():
-            figures = run["methods"][entry.title]
-            yield _row(OURS, entry, entry.encoder, run) | {name: figures.get(name) for name in FIGURES}
+            found = run["methods"][entry.title]
+            figures = {name: found.get(name) for name in FIGURES}
+            yield _row(OURS, entry, entry.encoder, run) | figures | {key: run[key] for key in _COUNTED}
 
     def _papers(self, entry: Entry) -> Iterator[Row]:
         if self.paper is None or entry.paper is None:
@@ -182,10 +194,9 @@ class Table:
         Returns:
             Text to be read, and which of the lines are the paper's.
         """
-        columns = itertools.product(
-            dict.fromkeys(map(place_of, self.rows)), dict.fromkeys(row["context"] for row in self.rows)
-        )
-        heads = {column: f"{self.names[column[0]]}: {column[1]}".removesuffix(": ") for column in columns}
+        contexts = dict.fromkeys(row["context"] for row in self.rows)
+        columns = itertools.product(dict.fromkeys(map(place_of, self.rows)), contexts)
+        heads = {(p, context): f"{self.names[p]}: {context}".removesuffix(": ") for p, context in columns}
         lines: dict[tuple[str, ...], dict[Any, float | None]] = {}
         for row in self.rows:
             if figure in row:
@@ -196,21 +207,14 @@ class Table:
             + [number(line.get(column)) for column in heads]
             for (source, method, encoder), line in lines.items()
         ]
-        papers = [index for index, line in enumerate(lines) if line[0] == PAPER]
+        papers = [index for index, (source, *_) in enumerate(lines) if source == PAPER]
         return frame_of(shown, [self.heading, "Encoder", *heads.values()]), papers
 
     def counts(self) -> DataFrame:
         """Return what was counted in each run, as text to be read."""
         return frame_of(
-            {
-                "Data set": self.names[place_of(run)],
-                "Proposals": run["proposals"],
-                "Images": f"{run['n_images']:,}",
-                "Expressions": f"{run['n_expressions_evaluated']:,} of {run['n_expressions_expected']:,}",
-                "Failed": f"{run['n_failed']:,}",
-                "Skipped": f"{run['n_skipped']:,}",
-                "Seconds": f"{run['seconds']:.1f}",
-            }
+            {"Data set": self.names[place_of(run)]}
+            | {what: form.format_map(run) for what, form in _SHOWN.items()}
             for run in self.runs
         )
 
@@ -249,10 +253,8 @@ def place_names(places: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]
     A subset, where there is one, comes last.
 
     Example:
-        >>> list(place_names([("refcocog", "umd", "val"), ("refcocog", "google", "val")]).values())
-        ['refcocog val (umd)', 'refcocog val (google)']
-        >>> list(place_names([("phrasecut", "official", "test", "Unseen")]).values())
-        ['phrasecut test Unseen']
+        >>> list(place_names([("g", "umd", "val"), ("g", "google", "val"), ("p", "vg", "test")]).values())
+        ['g val (umd)', 'g val (google)', 'p test']
     """
     places = list(places)
     several = {place[0] for place in places if any(o[0] == place[0] and o[1] != place[1] for o in places)}
@@ -311,16 +313,7 @@ def latex(table: Table) -> str:
 
 def comma_separated(table: Table) -> str:
     """Return the table as CSV, one row per score; full precision, the counts empty for the paper's scores."""
-    runs = {place_of(run): run for run in table.runs}
-    head = [
-        key for key in ("source", "method", "encoder", "context", *PLACE) if any(key in r for r in table.rows)
-    ]
-    counted = {
-        place: {key: run[key] for key in ("proposals", *_COUNTED, "n_failed", "n_skipped", "seconds")}
-        for place, run in runs.items()
-    }
-    rows = [row | (counted[place_of(row)] if row["source"] == OURS else {}) for row in table.rows]
-    return render(frame_of(rows, [*head, *FIGURES, *next(iter(counted.values()))]), "csv")
+    return render(frame_of(table.rows, max(map(list, table.rows), key=len)), "csv")
 
 
 def document(table: Table, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -330,9 +323,10 @@ def document(table: Table, settings: Mapping[str, Any]) -> dict[str, Any]:
         table: The table.
         settings: What it was made of.
     """
+    kept = ("method", "encoder", "context", *PLACE, *FIGURES)
     scores: dict[str, list[Row]] = {OURS: [], PAPER: []}
     for row in table.rows:
-        scores[row["source"]].append({key: value for key, value in row.items() if key != "source"})
+        scores[row["source"]].append({key: row[key] for key in kept if key in row})
     seconds = [run["seconds"] for run in table.runs if run.get("subset", ALL) == ALL]
     return {
         "schema": 1,

@@ -8,19 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.reporting.frame import (
-    FIGURES,
-    ZERO_SHOT_CELL,
-    check_same_test,
-    frame_of,
-    heading,
-    limit_of,
-    merged,
-    number,
-    render,
-    unique_names,
-    write_text,
-)
+from experiments.reporting import frame
+from experiments.reporting.frame import FIGURES, ZERO_SHOT_CELL, number
 from experiments.reporting.plots import draw_bars
 from gl_ris.errors import EvaluationError
 from gl_ris.files import write_json
@@ -33,12 +22,7 @@ Figures = Mapping[str, float | None]
 
 
 def cell_name(model: str, where: str) -> str:
-    """Return the name of the folder of a cell.
-
-    Example:
-        >>> cell_name("lavt-tiny", "seen")
-        'lavt-tiny_seen'
-    """
+    """Return the name of the folder of a cell, e.g. ``lavt-tiny_seen``."""
     return f"{model}_{where}"
 
 
@@ -65,14 +49,11 @@ class UnseenCells:
 
     def names(self) -> dict[str, str]:
         """Return what to call each supervised model of which a cell is finished."""
-        finished = {name: seen or unseen for name in self.baselines for seen, unseen in [self.of(name)]}
-        return unique_names(
-            {
-                name: (cell.get("training") or {}).get("model") or next(iter(cell["methods"]))
-                for name, cell in finished.items()
-                if cell
-            }
-        )
+        names = {}
+        for baseline in self.baselines:
+            if cell := next(filter(None, self.of(baseline)), None):
+                names[baseline] = (cell.get("training") or {}).get("model") or next(iter(cell["methods"]))
+        return frame.unique_names(names)
 
 
 def write_all(folder: Path, cells: UnseenCells, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -83,9 +64,9 @@ def write_all(folder: Path, cells: UnseenCells, settings: Mapping[str, Any]) -> 
     """
     made = document(cells, settings)
     if made is not None:
-        write_text(folder / CSV, render(frame_of(itertools.chain(*lines_of(made).values())), "csv"))
-        title = heading("Zero-shot transfer", made, made["unseen_domain"]["limit"])
-        draw_bars(folder / FIGURE, bars(made), title)
+        lines = frame.frame_of(itertools.chain(*lines_of(made).values()))
+        frame.write_text(folder / CSV, frame.render(lines, "csv"))
+        draw_bars(folder / FIGURE, bars(made), _title(made))
         write_json(folder / RESULTS, made)
     return made
 
@@ -105,19 +86,15 @@ def document(cells: UnseenCells, settings: Mapping[str, Any]) -> dict[str, Any] 
     """
     seen, unseen = cells.on(SEEN), cells.on(UNSEEN)
     for finished in filter(None, (seen, unseen)):
-        check_same_test(finished)
+        frame.check_same_test(finished)
     if not unseen:
         return None
     labels = {cell_name(baseline, UNSEEN): name for baseline, name in cells.names().items()}
-    made = merged(
-        list(unseen.values()),
-        _methods(unseen, labels),
-        experiment="unseen_domain",
-        config=settings,
-        subsets=_subsets(unseen, labels),
-    )
+    methods, subsets = _methods(unseen, labels), _subsets(unseen, labels)
+    documents = list(unseen.values())
+    made = frame.merged(documents, methods, experiment="unseen_domain", config=settings, subsets=subsets)
     more = {
-        "limit": limit_of(next(iter(unseen.values()))),
+        "limit": frame.limit_of(documents[0]),
         "seen": next(({key: cell[key] for key in _PLACE} for cell in seen.values()), None),
         "rows": rows_of(cells),
         "cells": 2 * len(cells.baselines) + 2,
@@ -225,22 +202,27 @@ def report(made: Mapping[str, Any] | None) -> str:
     """Return what is printed: a table for each figure, with the changes from the seen set."""
     if made is None:
         return "Nothing has been evaluated on the unseen set yet."
-    parts = [f"# {heading('Zero-shot transfer', made, made['unseen_domain']['limit'])}"]
+    parts = [f"# {_title(made)}"]
     seen, *others = places(made).values()
     heads = ["Model", seen, *(part for label in others for part in (label, "change"))]
     for figure in FIGURES:
         rows = [
-            [model, number(first[figure])]
-            + [
-                cell
-                for one in lines
-                for cell in (number(one[figure]), number(one[f"{figure}_change"], "+.2f"))
-            ]
-            for model, (first, *lines) in lines_of(made).items()
+            [model, *(cell for line in lines for cell in _cells(line, figure))]
+            for model, lines in lines_of(made).items()
         ]
-        parts.append(f"{figure}\n\n{render(frame_of(rows, heads), 'markdown')}")
+        # the seen set has no change from itself
+        rows = [[model, first, *others] for model, first, _, *others in rows]
+        parts.append(f"{figure}\n\n{frame.render(frame.frame_of(rows, heads), 'markdown')}")
     parts.append("\n".join(f"* {note}" for note in _notes(made, seen)))
     return "\n\n".join(parts)
+
+
+def _cells(line: Mapping[str, Any], figure: str) -> tuple[str, str]:
+    return number(line[figure]), number(line[f"{figure}_change"], "+.2f")
+
+
+def _title(made: Mapping[str, Any]) -> str:
+    return frame.heading("Zero-shot transfer", made, made["unseen_domain"]["limit"])
 
 
 def _notes(made: Mapping[str, Any], seen: str) -> list[str]:

@@ -7,35 +7,25 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from gl_ris.errors import UserError, unknown_name
-from gl_ris.proposals.base import ProposalGenerator
-from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.recipe import Recipe
 from gl_ris.variants import WHOLE_RUN
 from gl_ris.zero_shot import ZeroShotRIS
 
 BASE, ALL = "base recipe", "all of them"
 NAMED = ("clean", "published")
-POINTS = {
-    "normalization": 1,
-    "working_size": 1,
-    "interpolation": 2,
-    "antialias": 2,
-    "grid_mask": 2,
-    "crop_fill": 3,
-    "box_rounding": 3,
-    "boxes": 4,
-    "vit_unit_visual": 5,
-    "vit_unit_text": 5,
-    "resnet_unit_map": 6,
-    "resnet_unit_global": 6,
-    "resnet_unit_local": 6,
-    "resnet_unit_text": 6,
-    "resnet_cosine": 6,
-    "text": 7,
-    "skip_images_without_proposals": 8,
-    "target_overlap": 9,
-    "unseen": 10,
+_FIELDS = {
+    1: "normalization working_size",
+    2: "interpolation antialias grid_mask",
+    3: "crop_fill box_rounding",
+    4: "boxes",
+    5: "vit_unit_visual vit_unit_text",
+    6: "resnet_unit_map resnet_unit_global resnet_unit_local resnet_unit_text resnet_cosine",
+    7: "text",
+    8: "skip_images_without_proposals",
+    9: "target_overlap",
+    10: "unseen",
 }
+POINTS = {name: point for point, names in _FIELDS.items() for name in names.split()}
 """The point of the published code that each field of `Recipe` stands for."""
 
 
@@ -69,20 +59,10 @@ class RecipeEffects(ZeroShotRIS):
     they can be tallied afterwards: images without proposals are never left out here.
 
     Args:
-        clip: The CLIP model: refshapes-vit, refshapes-rn, an open_clip name such as ViT-B-32-quickgelu, or
-            local-dir:FOLDER.
-        pretrained: Weights for an open_clip name, e.g. openai; folders bring their own.
         method: The scoring method: global_local, cropping, or the path of a class.
-        alpha: Share of the global visual feature, from 0 to 1 (Eq. 5).
-        beta: Share of the global text feature, from 0 to 1 (Eq. 8).
-        masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).
         recipe: The base: clean or published.
         precisions: Further rows: the base recipe with the model in bf16 or fp16, e.g. [bf16,fp16].
-        proposals: What makes the masks of images that bring none.
-        parser: What finds noun phrases: null for the shipped pipeline, an installed one such as
-            en_core_web_lg, or a folder.
-        store: Where proposals are kept: true for the usual place, a folder, or false.
-        post: What is done to proposals before one is chosen.
+        options: Those of `ZeroShotRIS`.
 
     Raises:
         UserError: No recipe of that name, a precision that is fp32 or unknown, or an error of `ZeroShotRIS`.
@@ -90,25 +70,16 @@ class RecipeEffects(ZeroShotRIS):
 
     def __init__(
         self,
-        clip: str = "refshapes-rn",
-        pretrained: str | None = None,
         method: str = "global_local",
-        alpha: float = 0.85,
-        beta: float = 0.5,
-        masked_blocks: int = 3,
         recipe: str = "clean",
         precisions: list[str] | str | None = None,
-        proposals: ProposalGenerator | None = None,
-        parser: str | None = None,
-        store: bool | str = True,
-        post: PostProcessing = AS_MADE,
+        **options: Any,
     ) -> None:
         changes = flips(recipe)
         extra = [precisions] if isinstance(precisions, str) else precisions or []
         own = Recipe.named(recipe, skip_images_without_proposals=False)
         methods = variants(method, changes, extra)
-        scoring = (clip, pretrained, methods, alpha, beta, masked_blocks, own)
-        super().__init__(*scoring, proposals, parser, store=store, post=post)
+        super().__init__(methods=methods, recipe=own, precision="fp32", **options)
         self.base, self.flips = recipe, changes
 
     @property

@@ -244,4 +244,4 @@ def test_unknown_tables_and_rows_of_the_paper_are_refused() -> None:
     with pytest.raises(UserError, match="Unknown table of the paper '7'"):
         paper_table("7")
     with pytest.raises(UserError, match="Did you mean 'Cropping'"):
-        paper_table("2").check(["Cropping", "Croping"])
+        paper_table("2", ["Cropping", "Croping"])
