@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from datamodules.images import find_image_folder, image_path, is_file
 from datamodules.records import ImageRecord, MaskRule
-from datamodules.scene import Scene
-from datamodules.scene_dataset import ImageReader, SceneDataset, read_from_folder
-from datamodules.split_records import Chosen
+from datamodules.scene import ImageReader, Scene, SceneDataset, read_from_folder
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals import GENERATORS, find_generator
 from gl_ris.proposals.base import ProposalGenerator
@@ -110,8 +107,7 @@ class RISDataModule(LightningDataModule):
     def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
         """Return the split: one record per image, in a fixed order; instances too if they are asked for.
 
-        Every process calls it. A large split should be a sequence that makes its records when they are asked
-        for, of an index that `prepare_data` leaves in the cache folder.
+        Every process calls it.
         """
 
     def require_files(self) -> None:
@@ -148,7 +144,7 @@ class RISDataModule(LightningDataModule):
         if self.limit_seed is None:
             return records[: self.limit]
         drawn = random.Random(self.limit_seed).sample(range(len(records)), self.limit)
-        return Chosen(records, np.array(sorted(drawn)))
+        return [records[place] for place in sorted(drawn)]
 
     @property
     def proposals_name(self) -> str | None:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, DistributedSampler
 from datamodules.kshot import RefKey
 from datamodules.memory import Memory
 from datamodules.records import ImageRecord, Key, MaskRule, Referent
-from datamodules.scene_dataset import ImageReader
+from datamodules.scene import ImageReader
 from gl_ris.errors import UserError
 from gl_ris.supervised.segmenter import Example, Segmenter
 

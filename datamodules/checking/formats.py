@@ -12,11 +12,7 @@ from datamodules import phrasecut, refer
 from datamodules.checking.counts import KINDS, Found
 from datamodules.checking.problems import Problems
 from datamodules.checking.targets import Target, phrase_splits
-from datamodules.files import read_json
-from datamodules.instances import check_instances
-from datamodules.plain_pickle import read_plain_pickle
 from datamodules.records import ImageRecord, MaskRule
-from datamodules.refs import check_refs, require_partition
 
 
 @dataclass(frozen=True)
@@ -52,35 +48,32 @@ class Format:
 
 
 def _refer_overview(target: Target, problems: Problems) -> Overview:
-    refs_file = require_partition(target.folder, target.partition)
-    refs = read_plain_pickle(refs_file)
-    check_refs(refs, str(refs_file), refs_file.stat().st_size)
+    refs = refer.load_refs(refer.require_partition(target.folder, target.partition))
     splits: dict[str, Found] = defaultdict(Found)
     images: dict[str, set[Any]] = defaultdict(set)
     for ref in refs:
-        found = splits[ref["split"]]
+        found = splits[ref.split]
         found.refs += 1
-        found.sentences += len(ref["sentences"])
-        images[ref["split"]].add(ref["image_id"])
-        if not ref["sentences"]:
-            problems.add("ref without sentences", f"{ref['split']}, ref {ref['ref_id']}")
+        found.sentences += len(ref.sentences)
+        images[ref.split].add(ref.image_id)
+        if not ref.sentences:
+            problems.add("ref without sentences", f"{ref.split}, ref {ref.ref_id}")
     for split, ids in images.items():
         splits[split].images = len(ids)
-    _duplicates(problems, "ref_id", (ref["ref_id"] for ref in refs))
-    _duplicates(problems, "sent_id", (s["sent_id"] for ref in refs for s in ref["sentences"]))
-    path = target.folder / "instances.json"
-    instances = read_json(path, "{")
-    check_instances(instances, str(path))
+    _duplicates(problems, "ref_id", (ref.ref_id for ref in refs))
+    _duplicates(problems, "sent_id", (s.sent_id for ref in refs for s in ref.sentences))
+    instances = refer.load_instances(target.folder / "instances.json")
     for kind in ("images", "annotations", "categories"):
-        _duplicates(problems, f"id of {kind} in instances.json", (item["id"] for item in instances[kind]))
+        items = getattr(instances, kind)
+        _duplicates(problems, f"id of {kind} in instances.json", (item.id for item in items))
     return Overview(dict(splits), KINDS, dict(images))
 
 
 def _phrase_overview(target: Target, problems: Problems) -> Overview:
     within = target.published.within if target.published else {}
     found = {split: phrasecut.read_tasks(target.folder, split) for split in phrase_splits(target.folder)}
-    ids = {split: [task["task_id"] for task in tasks] for split, tasks in found.items()}
-    images = {split: {task["image_id"] for task in tasks} for split, tasks in found.items()}
+    ids = {split: [task.task_id for task in tasks] for split, tasks in found.items()}
+    images = {split: {task.image_id for task in tasks} for split, tasks in found.items()}
     whole = {split: list(own) for split, own in ids.items()}
     for part, split in within.items():
         if part in found and split in found:

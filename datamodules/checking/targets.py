@@ -64,7 +64,7 @@ def find_targets(name: str, root: Path, split_by: Sequence[str] = ()) -> list[Ta
 
 
 def _in_folder(folder: Path, name: str) -> list[Target]:
-    from datamodules.refs import partitions
+    from datamodules.refer import partitions
 
     phrases = (folder, folder / "VGPhraseCut_v0", folder / "data" / "VGPhraseCut_v0")
     found = [Target(name, folder, "refer", partition) for partition in partitions(folder)]
