@@ -6,7 +6,6 @@ import functools
 import logging
 import random
 from abc import abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,12 +98,12 @@ class RISDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.allow_missing_images = allow_missing_images
-        self._records: Sequence[ImageRecord] | None = None
+        self._records: list[ImageRecord] | None = None
         self._n_expressions: int | None = None
         self._dataset: SceneDataset | None = None
 
     @abstractmethod
-    def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
+    def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Return the split: one record per image, in a fixed order; instances too if they are asked for.
 
         Every process calls it.
@@ -122,7 +121,7 @@ class RISDataModule(LightningDataModule):
         """Return the folders where the images usually are, the likeliest first."""
 
     @property
-    def records(self) -> Sequence[ImageRecord]:
+    def records(self) -> list[ImageRecord]:
         """The images of the split after `limit`, read at the first call.
 
         Raises:
@@ -138,7 +137,7 @@ class RISDataModule(LightningDataModule):
             self._records = self._limited(records)
         return self._records
 
-    def _limited(self, records: Sequence[ImageRecord]) -> Sequence[ImageRecord]:
+    def _limited(self, records: list[ImageRecord]) -> list[ImageRecord]:
         if self.limit is None or self.limit >= len(records):
             return records
         if self.limit_seed is None:

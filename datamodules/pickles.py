@@ -15,7 +15,7 @@ MAX_PICKLE = 1 << 30
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    # Whatever a pickle calls, it has to name first: without names there are only numbers, text and containers.
+    # what a pickle calls it has to name first: without names it can make numbers, text and containers alone
     def find_class(self, module_name: str, global_name: str) -> NoReturn:
         raise UserError(f"it asks for '{module_name:.60}.{global_name:.60}', and annotations need no code")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +74,7 @@ class RefCOCO(RISDataModule):
             raise unknown_name(f"data set in '{self.root}'", self.dataset_name, present)
         return folder
 
-    def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
+    def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split; see `datamodules.refer.read_split`."""
         return read_split(
             self._folder(),

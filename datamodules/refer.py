@@ -1,8 +1,8 @@
 """The file format of RefCOCO, RefCOCO+ and RefCOCOg: ``refs(<split_by>).p`` beside ``instances.json``.
 
-The refs are a list of dicts in a pickle, the instances are those of COCO. Both are checked as they are read, as
-far as they are used here; segmentations stay JSON until their mask is asked for, so that a damaged one costs its
-image and not the run.
+The refs are a list of dicts in a pickle, the instances are those of COCO. Both are checked as they are read,
+as far as they are used here; segmentations stay JSON until their mask is asked for, so that a damaged one
+costs its image and not the run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import pickle
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -128,10 +128,9 @@ def load_refs(path: Path) -> list[Ref]:
     """
     plain = read_plain_pickle(path)
     # a pickle may name one list again and again, so that a small file stands for billions of sentences
-    lists = (
-        [ref.get("sentences") for ref in plain if isinstance(ref, dict)] if isinstance(plain, list) else []
-    )
-    if sum(len(texts) for texts in lists if isinstance(texts, Collection)) > path.stat().st_size:
+    dicts = [ref for ref in plain if isinstance(ref, dict)] if isinstance(plain, list) else []
+    lists = [ref["sentences"] for ref in dicts if isinstance(ref.get("sentences"), Collection)]
+    if sum(map(len, lists)) > path.stat().st_size:
         raise UserError(f"'{path}': there are more sentences than fit into the file. {ANEW}")
     return convert(plain, list[Ref], f"'{path}'")
 
@@ -207,7 +206,7 @@ def read_split(
     path = folder / "instances.json"
     found = load_instances(path)
     images = _by_id((image for image in found.images if image.id in by_image), f"'{path}': image")
-    targets = _targets(found, by_image, images, f"'{refs_path(folder, split_by)}' and '{path}'", path)
+    targets = _targets(found, by_image, images.keys(), f"'{refs_path(folder, split_by)}' and '{path}'", path)
     categories = {category.id: clean_text(category.name) for category in found.categories}
     proposals: Mapping[Key, tuple[Segmentation, ...]] = {}
     if all_instances:
@@ -250,26 +249,21 @@ def _by_id(records: Iterable[_Record], what: str) -> dict[Key, _Record]:
 
 
 def _targets(
-    found: Instances, by_image: Mapping[Key, Sequence[Ref]], images: Collection[Key], files: str, path: Path
+    found: Instances, by_image: Mapping[Key, Sequence[Ref]], images: Set[Key], files: str, path: Path
 ) -> dict[Key, Annotation]:
-    """Return the annotations that refs name; every one of them, and of the image that the ref names."""
-    wanted = {ref.ann_id: ref.image_id for refs in by_image.values() for ref in refs}
-    targets = _by_id((item for item in found.annotations if item.id in wanted), f"'{path}': annotation")
-    lost = [key for key in by_image if key not in images], [key for key in wanted if key not in targets]
-    for kind, missing in zip(("images", "annotations"), lost, strict=True):
-        if missing:
-            first = min(missing, key=sort_key)
-            what = f"{len(missing)} {kind} that the refs name are not in the instances (the first: {first!r:.60})"
-            raise UserError(f"{files} do not belong together: {what}. Use both files of one download.")
+    """Return the annotations that refs name: all of them there, each of the image that its ref names."""
     refs = [ref for own in by_image.values() for ref in own]
-    strays = [ref.ref_id for ref in refs if targets[ref.ann_id].image_id != ref.image_id]
-    if strays:
-        what = f"{len(strays)} refs name an annotation of another image than their own"
-        raise UserError(
-            f"{files} do not belong together: {what} (the first: ref {min(strays, key=sort_key)!r:.60}). "
-            "Use both files of one download."
-        )
-    return targets
+    wanted = {ref.ann_id for ref in refs}
+    targets = _by_id((item for item in found.annotations if item.id in wanted), f"'{path}': annotation")
+    if lost := by_image.keys() - images:
+        fault = f"{len(lost)} images that the refs name are not in the instances (ids {_some(lost)})"
+    elif lost := wanted - targets.keys():
+        fault = f"{len(lost)} annotations that the refs name are not in the instances (ids {_some(lost)})"
+    elif lost := {ref.ref_id for ref in refs if targets[ref.ann_id].image_id != ref.image_id}:
+        fault = f"{len(lost)} refs name an annotation of another image than their own (ids {_some(lost)})"
+    else:
+        return targets
+    raise UserError(f"{files} do not belong together: {fault}. Use both files of one download.")
 
 
 def _proposals(
@@ -299,7 +293,7 @@ def _proposals(
     }
 
 
-def _some(keys: Sequence[Key]) -> str:
+def _some(keys: Collection[Key]) -> str:
     first = sorted(keys, key=sort_key)[:3]
     return ", ".join(f"{key!r:.60}" for key in first) + (", ..." if len(keys) > 3 else "")
 

@@ -10,7 +10,7 @@ PhraseCut-style set names things alone or in groups, with categories and fills t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -67,7 +67,7 @@ class _Drawn(RISDataModule):
             with written_whole(self.root) as draft:
                 self.draw(draft)
 
-    def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
+    def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split, drawn first where that has not been done."""
         self.prepare_data()
         with _advice(self.root):
