@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import pickle
 from pathlib import Path
@@ -33,13 +34,17 @@ def read_plain_pickle(path: Path) -> Any:
         raise UserError(f"No annotation file at '{path}'.")
     if (size := path.stat().st_size) > MAX_PICKLE:
         raise UserError(f"'{path}' is a file of {size:,} bytes, more than refs can have. {ANEW}")
-    content = io.BytesIO(path.read_bytes())
+    collecting = gc.isenabled()
+    gc.disable()  # a million values that all stay: to look through them again and again takes 3 times as long
     try:
+        content = io.BytesIO(path.read_bytes())
         return _PlainUnpickler(content, encoding="utf-8", errors="surrogateescape").load()
     except UserError as error:
         reason = clean_text(in_short(error))
         raise UserError(f"'{path}' was refused: {reason}. Fetch the file from a source you trust.") from error
     except Exception as error:  # the unpickler answers to damage with nearly every exception there is
-        raise UserError(
-            f"'{path}' is not a readable pickle ({clean_text(in_short(error))}). {ANEW}"
-        ) from error
+        reason = clean_text(in_short(error))
+        raise UserError(f"'{path}' is not a readable pickle ({reason}). {ANEW}") from error
+    finally:
+        if collecting:
+            gc.enable()
