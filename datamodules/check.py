@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from datamodules.commands import Arguments
-from gl_ris.command_line import exit_code, show
+from gl_ris.command_line import Arguments, exit_code, show
 from gl_ris.errors import UserError
 
+if TYPE_CHECKING:
+    from datamodules.checking.run import Report
+
+_SCHEMA = 1
 _DESCRIPTION = """\
 Check that a data set is what it should be.
 
@@ -67,14 +71,12 @@ def main(tokens: Sequence[str] | None = None) -> None:
         raise UserError("Say what to check, e.g. refcoco or a folder; --help lists the names.")
     if arguments.workers < 0 or arguments.tiny < 0:
         raise UserError("--workers and --tiny must be 0 or more.")
-    from datamodules.checking.run import Wishes, check
-    from datamodules.checking.show import as_document, as_text
-    from datamodules.checking.targets import find_targets
+    from datamodules.checking.run import Options, check, find_targets
     from gl_ris.files import write_json
 
     root, split_by = arguments.root.expanduser(), _listed(arguments.split_by)
     targets = [target for name in arguments.names for target in find_targets(name, root, split_by)]
-    wishes = Wishes(
+    options = Options(
         splits=_listed(arguments.split),
         images=arguments.images,
         image_root=arguments.image_root,
@@ -85,18 +87,81 @@ def main(tokens: Sequence[str] | None = None) -> None:
     )
     reports = []
     for target in targets:
-        reports.append(check(target, wishes))
+        reports.append(check(target, options))
         show(as_text(reports[-1], arguments.strict) + "\n")
-    document = as_document(reports, arguments.strict)
+    fine = not any(report.problems.failed(arguments.strict) for report in reports)
     if arguments.json:
+        checked = [as_document(report, arguments.strict) for report in reports]
+        document = {"schema": _SCHEMA, "fine": fine, "strict": arguments.strict, "checked": checked}
         write_json(arguments.json, document)
-    if not document["fine"]:
+    if not fine:
         sys.exit(1)
 
 
 def _listed(text: str) -> list[str]:
     """Read a list as ``a,b`` or ``[a,b]``."""
     return [part.strip() for part in text.strip("[]").split(",") if part.strip()]
+
+
+def as_text(report: Report, strict: bool) -> str:
+    """Write a report: counts beside published ones, then problems with examples."""
+    from datamodules.checking.run import ERRORS, KINDS
+
+    target, problems = report.target, report.problems
+    lines = [f"{target.name} ({target.partition}) in {target.folder}"]
+    if report.splits:
+        lines += ["", *_table(report)]
+    if target.published:
+        lines += ["", f"counts: {target.published.source}"]
+    lines += [_looked(split, **looked) for split, looked in report.looked.items()]
+    for kind in problems.ordered():
+        grave = "ERROR" if kind in ERRORS or (strict and kind != "not compared") else "note"
+        lines += ["", f"{grave}: {kind}, {problems.counts[kind]:,} times: {KINDS[kind]}"]
+        lines += [f"  {example}" for example in problems.examples[kind]]
+    verdict = "MISMATCH" if problems.failed(strict) else "fine"
+    return "\n".join([*lines, "", f"{target.name} ({target.partition}): {verdict}"])
+
+
+def _table(report: Report) -> list[str]:
+    rows = [["split", *next(iter(report.splits.values()))]]
+    rows += [[split, *map(str, counts.values())] for split, counts in report.splits.items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return ["  ".join(cells).rstrip() for cells in padded]
+
+
+def _looked(split: str, images: int, how: str, folder: Path | None, masks: int) -> str:
+    words = {"none": "not looked at", "exists": "looked for", "decode": "decoded"}[how]
+    where = f" in {folder}" if folder else ""
+    looked = f"{images:,} images {words}{where}" if images else "no image looked at"
+    return f"{split}: {looked}, {masks:,} masks drawn"
+
+
+def as_document(report: Report, strict: bool) -> dict[str, Any]:
+    """Make a document of a report, for JSON."""
+    import msgspec
+
+    from datamodules.checking.run import ERRORS
+
+    target, problems = report.target, report.problems
+    return {
+        "name": target.name,
+        "folder": target.folder,
+        "format": target.format,
+        "partition": target.partition,
+        "source_of_counts": target.published.source if target.published else None,
+        "fine": not problems.failed(strict),
+        "splits": msgspec.to_builtins(report.splits),
+        "looked": report.looked,
+        "problems": {
+            kind: {
+                "error": kind in ERRORS,
+                "count": problems.counts[kind],
+                "examples": problems.examples[kind],
+            }
+            for kind in problems.ordered()
+        },
+    }
 
 
 if __name__ == "__main__":

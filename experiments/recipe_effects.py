@@ -33,7 +33,7 @@ COMMAND = Command(
     shorthand={**SHORTHAND, "method": "model.method", "precisions": "model.precisions"},
     groups=("data", "proposals"),
     explained=(
-        ("model", "experiments/reporting/effects.py", "RecipeEffects"),
+        ("model", "experiments/run/effects.py", "RecipeEffects"),
         ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),
@@ -44,7 +44,7 @@ def measure(cli: ExperimentCLI) -> Path | None:
     """Run all recipes, and leave the table in the run folder beside what any evaluation leaves.
 
     Args:
-        cli: The parts, the module a `experiments.reporting.effects.RecipeEffects`.
+        cli: The parts, the module a `experiments.run.effects.RecipeEffects`.
 
     Returns:
         The run folder, in rank 0; None in other processes.
@@ -53,27 +53,27 @@ def measure(cli: ExperimentCLI) -> Path | None:
         UserError: A setting, file or model is wrong.
         EvaluationError: The figures would mean nothing.
     """
-    import json
-
-    from experiments.reporting.effects_files import write_effects
-    from experiments.reporting.effects_table import EffectsTable
+    from experiments.reporting.effects_report import EffectsTable, write_effects
     from experiments.run.evaluate import carry_out
     from experiments.run.recorder import Recorder
     from gl_ris.results import read_predictions
 
+    recorder = Recorder(COMMAND.name, cli.settings())
+
     def report(folder: Path) -> None:
-        document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        assert recorder.results is not None
+        document = recorder.results.document()
         records = read_predictions(folder / "predictions.jsonl")
         rows = EffectsTable(cast("Any", cli.model), cli.datamodule, records).rows()
         print(f"\n{write_effects(folder, rows, document)}\n\nRun folder   {folder}")
 
-    return carry_out(cli, Recorder, report)
+    return carry_out(cli, recorder, report)
 
 
 def main() -> None:
     """Measure what the command line describes."""
     from experiments.cli.parts import parts_of
-    from experiments.reporting.effects import RecipeEffects
+    from experiments.run.effects import RecipeEffects
 
     measure(parts_of(COMMAND, RecipeEffects))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments.cli.command import SHORTHAND, Command, run
 
@@ -44,7 +44,7 @@ COMMAND = Command(
     explained=(
         ("training", "experiments/run/training.py", "TrainingSettings"),
         ("model", "gl_ris/supervised/module.py", "SupervisedRIS"),
-        ("model.baseline", "gl_ris/supervised/baselines.py", "CRISBaseline"),
+        ("model.baseline", "gl_ris/supervised/cris/recipe.py", "CRISBaseline"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),
 )
@@ -64,7 +64,7 @@ def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
         EvaluationError: The figures would mean nothing.
     """
     from experiments.run.evaluate import evaluate
-    from experiments.run.supervised_record import SupervisedRecorder
+    from experiments.run.recorder import Recorder
 
     def before(folder: Path | None) -> None:
         if cli.training is None:
@@ -74,11 +74,8 @@ def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
             print(f"{cli.training.told()}{went_on}", flush=True)
         cli.training.run(None if folder is None else cli.unfinished(folder), cli.checkpoint)
 
-    def recorder(path: Path | None, experiment: str, settings: dict[str, Any]) -> SupervisedRecorder:
-        record = None if cli.training is None else cli.training.record
-        return SupervisedRecorder(path, experiment, settings, record)
-
-    return evaluate(cli, recorder, before)
+    record = None if cli.training is None else cli.training.record
+    return evaluate(cli, Recorder(COMMAND.name, cli.settings(), record), before)
 
 
 def main() -> None:

@@ -56,34 +56,21 @@ def sweep(cli: ExperimentCLI) -> Path | None:
         UserError: A setting, file or model is wrong.
         EvaluationError: The figures would mean nothing.
     """
-    import json
+    import msgspec
 
-    from experiments.reporting.sweep_record import JSON, SweepRecorder, draw_heat_maps
+    from experiments.reporting.sweep_report import remarks, write_sweep
     from experiments.run.evaluate import carry_out
-    from gl_ris.results import format_table
+    from experiments.run.recorder import describe
+    from gl_ris.results import Results, format_table
 
     def report(folder: Path) -> None:
-        document = json.loads((folder / JSON).read_text(encoding="utf-8"))
-        pictures = draw_heat_maps(folder, cast("Any", cli.model), document)
-        print(f"\n{format_table(document)}\n{remarks(document)}\n")
+        model = cast("Any", cli.model)
+        evaluated = describe(model, cli.datamodule, cli.command.name, cli.settings()).document()
+        document, pictures = write_sweep(folder, model, evaluated)
+        print(f"\n{format_table(msgspec.convert(document, Results))}\n{remarks(document)}\n")
         print(f"Heat maps    {', '.join(map(str, pictures))}\nRun folder   {folder}")
 
-    return carry_out(cli, SweepRecorder, report)
-
-
-def remarks(document: dict[str, Any]) -> str:
-    """Say how many cells there were, and what must be borne in mind about the best one."""
-    cells = 1
-    for values in document["axes"].values():
-        cells *= len(values)
-    lines = [f"Cells        {cells:,}; all of them in sweep.csv"]
-    if document["default"] is None:
-        lines.append("Default      its alpha and beta are not on the grid")
-    if document["split"] != "train":
-        lines.append(
-            f"Note         choosing a cell by '{document['split']}' is tuning to it; choose by split=train"
-        )
-    return "\n".join(lines)
+    return carry_out(cli, None, report)
 
 
 def main() -> None:

@@ -129,17 +129,14 @@ def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: 
     from experiments.grid.table_supervised import cells as supervised_cells
     from experiments.grid.table_supervised import entries as supervised_entries
     from experiments.grid.table_supervised import joined
-    from experiments.reporting.paper import paper_table
-    from experiments.reporting.table_formats import Table, markdown
-    from experiments.reporting.table_layout import Column, collect
+    from experiments.reporting.table_report import Table, paper_table, runs_of, write_all
     from experiments.run.folder import checked_folder, made_folder
     from experiments.run.recorder import write_config
 
     spec = TableSettings(**settings)
     entries = spec.entries()
-    paper = paper_table(spec.paper) if spec.paper else None
-    if paper is not None:
-        paper.check(entry.paper for entry in entries if entry.paper)
+    needed = [entry.paper for entry in entries if entry.paper]
+    paper = paper_table(spec.paper, needed) if spec.paper else None
     given = None if run_dir is None else checked_folder(COMMAND, run_dir, overwrite)
     zero_shot = [Cell(label, arguments) for label, arguments in spec.runs()]
     runs = plan([*zero_shot, *supervised_cells(spec)], given, overwrite)
@@ -148,23 +145,13 @@ def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: 
     found: dict[str, Any] = {}
     Crew(folder).perform(runs, lambda run, results, _: found.update({run.name: results}))
     trained = [found[run.name] for run in runs[len(zero_shot) :]]
-    columns = joined([Column(found[run.name], run.name) for run in runs[: len(zero_shot)]], trained)
-    columns = [part for column in columns for part in column.with_subsets()]
+    names = [run.name for run in runs[: len(zero_shot)]]
+    documents = joined([found[name] for name in names], trained)
+    columns = [row for name, made in zip(names, documents, strict=True) for row in runs_of(made, name)]
     entries += supervised_entries(trained)
-    table = Table(spec.title, spec.heading, spec.figures, columns, collect(entries, columns, paper), paper)
-    _write(folder, table, settings)
-    print(f"\n{markdown(table)}\nRun folder   {folder}")
+    table = Table(spec.title, spec.heading, spec.figures, entries, columns, paper)
+    print(f"\n{write_all(folder, table, settings)}\nRun folder   {folder}")
     return folder
-
-
-def _write(folder: Path, table: Any, settings: dict[str, Any]) -> None:
-    from experiments.reporting.table_formats import comma_separated, document, latex, markdown
-    from gl_ris.files import atomic_file, write_json
-
-    for name, make in (("table.md", markdown), ("table.tex", latex), ("table.csv", comma_separated)):
-        with atomic_file(folder / name) as file:
-            file.write(make(table).encode("utf-8", "backslashreplace"))
-    write_json(folder / "table.json", document(table, settings))
 
 
 if __name__ == "__main__":

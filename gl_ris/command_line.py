@@ -1,15 +1,49 @@
-"""How a command ends: what it prints when something goes wrong, and its exit code."""
+"""How a command reads its words, what it prints when something goes wrong, and its exit code."""
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 # A child process that fails together with the main one leaves the telling to the main one.
 _CHILD_WAITS = 6.0
+_OVERRIDE = re.compile(r"[a-z][\w-]*=")
+
+
+class Arguments(argparse.ArgumentParser):
+    """A parser whose complaints are one sentence; ``name=value`` is read like ``--name=value``."""
+
+    def __init__(self, program: str, description: str, epilog: str) -> None:
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(program, None, description, epilog, formatter_class=layout, allow_abbrev=False)
+
+    def read(self, tokens: Sequence[str]) -> argparse.Namespace:
+        """Read the arguments.
+
+        Raises:
+            UserError: If there is an unknown option or a value that cannot be.
+        """
+        from gl_ris.errors import unknown_name
+
+        written = [f"--{token}" if _OVERRIDE.match(token) else token for token in tokens]
+        found, rest = self.parse_known_args(written)
+        if rest:
+            options = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
+            raise unknown_name("option", rest[0].partition("=")[0], options)
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong as an error that the command line prints."""
+        from gl_ris.errors import UserError
+
+        sentence = message[:1].upper() + message[1:]
+        raise UserError(f"{sentence.rstrip('.')}. --help explains the options.")
 
 
 def show(text: str) -> None:

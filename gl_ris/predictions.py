@@ -5,38 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import msgspec
 
 from gl_ris.errors import UserError
 from gl_ris.files import atomic_file, to_json
 
 _NAME = "predictions.jsonl"
-_NUMBER = (int, float)
-_TYPES: dict[str, tuple[type, ...]] = {
-    "image_id": (int, str),
-    "ref_id": (int, str),
-    "sent_id": (int, str),
-    "expression": (str,),
-    "noun_phrase": (str, type(None)),
-    "method": (str,),
-    "choice": (int, type(None)),
-    "score": (*_NUMBER, type(None)),
-    "iou": _NUMBER,
-    "intersection": (int,),
-    "union": (int,),
-    "segmentation": (dict, type(None)),
-    "failure": (str, type(None)),
-    "index": (int,),
-    "subsets": (tuple, type(None)),
-}
-_OPTIONAL: dict[str, Any] = {"failure": None, "index": 0, "subsets": None}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """What one method chose for one expression: a line of ``predictions.jsonl``.
 
     Attributes:
@@ -74,6 +55,13 @@ class Prediction:
     index: int = 0
     subsets: tuple[str, ...] | None = None
 
+    def line(self) -> bytes:
+        """Return the record as a line of strict JSON."""
+        content = msgspec.structs.asdict(self)
+        if self.subsets is None:
+            del content["subsets"]
+        return to_json(content) + b"\n"
+
 
 class PredictionWriter:
     """Writes one process's records to ``predictions_rank{rank}.jsonl``, on disk after every `append`.
@@ -104,7 +92,7 @@ class PredictionWriter:
 
     def append(self, records: Iterable[Prediction]) -> None:
         """Write the records of one image, in the order that the merged file shall have within the image."""
-        self._file.write(b"".join(to_json(_as_line(record)) + b"\n" for record in records))
+        self._file.write(b"".join(record.line() for record in records))
         self._file.flush()
 
     def close(self) -> None:
@@ -194,13 +182,6 @@ def count_failures(records: Iterable[Prediction]) -> dict[str, int]:
     return dict(sorted(Counter(reason for reason, *_ in failed if reason is not None).items()))
 
 
-def _as_line(record: Prediction) -> dict[str, Any]:
-    line = asdict(record)
-    if record.subsets is None:
-        del line["subsets"]
-    return line
-
-
 def _rank_path(run_dir: Path, rank: int) -> Path:
     return run_dir / f"predictions_rank{rank}.jsonl"
 
@@ -215,21 +196,11 @@ def _records(path: Path) -> Iterator[tuple[Prediction, bytes]]:
 
 
 def _parse(line: bytes) -> Prediction:
-    """Read one line; any fault is a ValueError (as are those of JSON and UTF-8)."""
+    """Read one line; any fault is a ValueError (as are those of JSON, UTF-8 and msgspec)."""
     if not line.endswith(b"\n"):
         raise ValueError("the line is cut off.")
-    record: dict[str, Any] = json.loads(line, parse_constant=_refuse_constant)
-    if not isinstance(record, dict):
-        raise ValueError("it should be a JSON object.")
-    record = _OPTIONAL | record
-    if isinstance(record["subsets"], list) and all(isinstance(name, str) for name in record["subsets"]):
-        record["subsets"] = tuple(record["subsets"])
-    for name in (field.name for field in fields(Prediction)):
-        if name not in record:
-            raise ValueError(f"'{name}' is missing.")
-        if not isinstance(record[name], _TYPES[name]) or isinstance(record[name], bool):
-            raise ValueError(f"'{name}' has the value {record[name]!r:.60}.")
-    return Prediction(**{name: record[name] for name in _TYPES})
+    # json, because msgspec's own decoder knows no lone surrogates, which expressions can have
+    return msgspec.convert(json.loads(line, parse_constant=_refuse_constant), Prediction)
 
 
 def _refuse_constant(name: str) -> None:

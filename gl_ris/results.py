@@ -1,17 +1,22 @@
-"""The result document of a run: what was evaluated, with what, and the figures."""
+"""The result document of a run, and its table: what was evaluated, with what, and the figures."""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from gl_ris.files import plain, write_json
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from gl_ris.files import atomic_file, decode, plain, write_json
 from gl_ris.predictions import (
     Prediction,
     PredictionWriter,
@@ -19,35 +24,27 @@ from gl_ris.predictions import (
     merge_predictions,
     read_predictions,
 )
-from gl_ris.result_table import format_table, write_table_csv
 
 __all__ = [
     "SCHEMA",
     "STAGES",
-    "SUBSET_KEYS",
+    "Bound",
     "Prediction",
     "PredictionWriter",
+    "Results",
+    "Subset",
+    "Training",
     "count_failures",
     "format_table",
     "git_commit",
     "merge_predictions",
     "read_predictions",
-    "result_document",
     "versions",
     "write_json",
     "write_table_csv",
 ]
 
 SCHEMA = 1
-SUBSET_KEYS = (
-    "label",
-    "n_images",
-    "n_expressions_expected",
-    "n_expressions_evaluated",
-    "failures",
-    "methods",
-    "upper_bound",
-)
 STAGES = ("data", "proposals", "image", "text", "score", "metrics", "total")
 _LIBRARIES = (
     "gl-ris",
@@ -64,100 +61,282 @@ _LIBRARIES = (
     "pillow",
 )
 
+Count = Annotated[int, Meta(ge=0)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
+Figures = dict[str, Percent | None]
+"""oIoU, mIoU and maybe more, in percent; None where there was no expression."""
 
-def result_document(
-    *,
-    experiment: str,
-    dataset: str,
-    split: str,
-    partition: str | None,
-    proposals: str,
-    n_images: int,
-    n_expressions_expected: int,
-    n_expressions_evaluated: int,
-    methods: Mapping[str, Mapping[str, float]],
-    upper_bound: Mapping[str, float],
-    seconds: Mapping[str, float],
-    config: Mapping[str, Any],
-    failures: Mapping[str, int] | None = None,
-    subsets: Mapping[str, Mapping[str, Any]] | None = None,
-    proposal_store: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Build the content of ``results.json``, schema 1.
 
-    Args:
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """oIoU and mIoU, in percent, of choosing the best proposal each time; None without a choice."""
+
+    oIoU: Percent | None
+    mIoU: Percent | None
+
+
+class Subset(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of some of the expressions; see `Results` for what is not said here.
+
+    Attributes:
+        label: What tables call the subset.
+        n_expressions_expected: Expressions of the split that are in it.
+    """
+
+    label: str
+    n_images: Count
+    n_expressions_expected: Count
+    n_expressions_evaluated: Count
+    failures: dict[str, int] = {}
+    methods: dict[str, Figures]
+    upper_bound: Bound
+
+    def __post_init__(self) -> None:
+        _check_figures(self.methods)
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """What a supervised model has learnt from, and for how long.
+
+    Attributes:
+        model: Its name.
+        dataset: Name of the data set, with ``split_by`` and ``split``.
+        k: Refs of each class, or ``"all"``.
+        seed: Of the choice of refs.
+        n_refs: Refs in all, with ``n_sentences`` and ``n_images``.
+        share: Of the refs of the split, in [0, 1].
+        shortfall: By class, how many refs it has fewer than k.
+        steps: Optimiser steps.
+        schedule: How the length was found.
+        weights: The file that training began with, or None.
+        parameters: Numbers in the model; ``trained_parameters`` of them were trained.
+        seconds: Wall time.
+        unusable_visits: How often a ref was to be learnt from that could not be read.
+    """
+
+    model: str
+    dataset: str
+    split_by: str | None
+    split: str
+    k: int | str
+    seed: int
+    n_refs: Count
+    n_sentences: Count
+    n_images: Count
+    share: float
+    shortfall: dict[str, int]
+    epochs: int
+    steps: int
+    batch_size: int
+    schedule: str
+    weights: str | None
+    parameters: int
+    trained_parameters: int
+    seconds: float
+    unusable_visits: int
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of ``results.json``.
+
+    Attributes:
+        schema: Of the document.
         experiment: Name of the experiment, e.g. "zero_shot".
         dataset: Name of the data set.
         split: Name of the split.
         partition: Who split the data set ("unc", "umd", "google"), or None.
         proposals: Name of the proposals.
+        proposal_store: How proposals were come by: the store's name and of how many images they were read,
+            generated, and failed; None if the data brought them.
         n_images: Images of the split that were evaluated.
         n_expressions_expected: Expressions in the split.
         n_expressions_evaluated: Expressions behind the figures, misses for want of a proposal included.
-        methods: For each method its figures in percent (`gl_ris.metrics.RISMetrics.compute`); NaN becomes
-            None.
-        upper_bound: oIoU and mIoU, in percent, of choosing the best proposal each time; others are left out.
+        failures: How many expressions count as misses without a choice, by reason (`count_failures`).
+        methods: For each method its figures in percent (`gl_ris.metrics.RISMetrics.compute`).
+        upper_bound: The figures of the best choices.
+        subsets: The figures of parts of the expressions, by name (see `gl_ris.tally`).
         seconds: Wall time of exactly the `STAGES`.
         config: The resolved configuration.
-        failures: How many expressions count as misses without a choice, by reason (`count_failures`).
-        subsets: For each subset of the expressions (see `gl_ris.subsets`) the `SUBSET_KEYS`, which mean what
-            they mean above; ``label`` is its name in tables. Without any, the document lacks the key.
-        proposal_store: How proposals were come by: the store's name and of how many images they were read,
-            generated, and failed; None if the data brought them.
+        versions: Of Python and of the libraries that can change a figure.
+        git_commit: Of the checkout; None if there is none.
+        created: When, in ISO format.
+        training: Of a supervised model; None if it was not trained, `msgspec.UNSET` in other experiments.
+    """
+
+    schema: Literal[1]
+    experiment: str
+    dataset: str
+    split: str
+    partition: str | None
+    proposals: str
+    proposal_store: dict[str, Any] | None = None
+    n_images: Count
+    n_expressions_expected: Count
+    n_expressions_evaluated: Count
+    failures: dict[str, int] = {}
+    methods: dict[str, Figures]
+    upper_bound: Bound
+    subsets: dict[str, Subset] = {}
+    seconds: dict[str, float]
+    config: dict[str, Any]
+    versions: dict[str, str | None]
+    git_commit: str | None
+    created: str
+    training: Training | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        _check_figures(self.methods)
+        if set(self.seconds) != set(STAGES):
+            raise ValueError(
+                f"seconds must have exactly the keys {', '.join(STAGES)}; got {', '.join(self.seconds)}"
+            )
+        for name, subset in self.subsets.items():
+            if list(subset.methods) != list(self.methods):
+                raise ValueError(f"subset '{name}' must have the methods {', '.join(self.methods)}")
+            for key in ("n_images", "n_expressions_expected", "n_expressions_evaluated"):
+                own, whole = getattr(subset, key), getattr(self, key)
+                if own > whole:
+                    raise ValueError(f"subset '{name}' has {key}={own}, of {whole} in all")
+
+    @classmethod
+    def new(cls, **content: Any) -> Results:
+        """Build the document of a run that has just ended.
+
+        Args:
+            **content: All attributes that are not about program and time; NaN becomes None, of an upper
+                bound only oIoU and mIoU stay, and what JSON does not know becomes text.
+
+        Raises:
+            ValueError: Something is missing, of another type, or cannot be.
+        """
+        seconds = {stage: round(float(value), 3) for stage, value in content["seconds"].items()}
+        made = {
+            "schema": SCHEMA,
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        return msgspec.convert(plain({**content, **made, "seconds": seconds}), cls)
+
+    @classmethod
+    def read(cls, path: Path | str) -> Results:
+        """Read a ``results.json``, which may have been damaged or edited since; unknown keys are ignored.
+
+        Raises:
+            UserError: It is missing or damaged; the message names the file, what is wrong, and the fix.
+        """
+        return decode(path, cls, "result document", "Delete it to run it again.")
+
+    def document(self) -> dict[str, Any]:
+        """Return what JSON is made of; ``subsets`` and ``training`` are left out where there are none."""
+        content: dict[str, Any] = msgspec.to_builtins(self)
+        if not self.subsets:
+            del content["subsets"]
+        return content
+
+    def write(self, path: Path | str) -> None:
+        """Write the document, complete or not at all."""
+        write_json(path, self.document())
+
+
+def _check_figures(methods: Mapping[str, Figures]) -> None:
+    for title, figures in methods.items():
+        if not {"oIoU", "mIoU"} <= set(figures):
+            raise ValueError(f"the figures of '{title}' lack oIoU or mIoU")
+
+
+def format_table(results: Results) -> str:
+    """Lay out a result document as a plain text table, with counts and times under it.
 
     Returns:
-        A dict that strict JSON can hold.
-
-    Raises:
-        ValueError: If ``seconds`` has other keys than `STAGES`, an ``upper_bound`` lacks a figure, or a
-            subset has other keys or methods than it should, or more expressions than there are.
+        Lines without a final newline. Figures in percent with two decimals; "-" where there is none. Subsets
+        have a block each under that of all expressions; one without an expression is said to have none.
     """
-    if set(seconds) != set(STAGES):
-        raise ValueError(f"seconds must have exactly the keys {', '.join(STAGES)}; got {', '.join(seconds)}.")
-    document: dict[str, Any] = {
-        "schema": SCHEMA,
-        "experiment": experiment,
-        "dataset": dataset,
-        "split": split,
-        "partition": partition,
-        "proposals": proposals,
-        "proposal_store": proposal_store,
-        "n_images": n_images,
-        "n_expressions_expected": n_expressions_expected,
-        "n_expressions_evaluated": n_expressions_evaluated,
-        "failures": failures or {},
-        "methods": methods,
-        "upper_bound": _bound(upper_bound),
-        **({"subsets": {}} if subsets else {}),
-        "seconds": {stage: round(float(seconds[stage]), 3) for stage in STAGES},
-        "config": config,
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    for name, subset in (subsets or {}).items():
-        document["subsets"][name] = _subset(name, subset, document)
-    return plain(document)
+    subsets = results.subsets.values()
+    lines = ["", *([f"All: {_evaluated(results)}"] if subsets else []), *_block(results, results)]
+    for subset in subsets:
+        figures = _block(subset, results) if subset.n_expressions_expected else []
+        lines += ["", f"{subset.label}: {_evaluated(subset)}", *figures]
+    return "\n".join([_heading(results), *lines, "", _counts(results), _times(results)])
 
 
-def _bound(figures: Mapping[str, float], place: str = "") -> dict[str, float]:
-    if not {"oIoU", "mIoU"} <= set(figures):
-        got = ", ".join(figures) or "nothing"
-        raise ValueError(f"{place}upper_bound must have oIoU and mIoU; got {got}.")
-    return {name: figures[name] for name in ("oIoU", "mIoU")}
+def _block(part: Results | Subset, whole: Results) -> list[str]:
+    """Lay out the figures of the document, or of a subset of it."""
+    columns, rows = _table(part, whole)
+    cells = [["Method", *columns]]
+    cells += [[name, *("-" if value is None else f"{value:.2f}" for value in row)] for name, row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(_aligned(row, widths)) for row in cells]
+    rule = "-" * len(lines[0])
+    bound = len(part.methods) + 1
+    return [lines[0], rule, *lines[1:bound], *([rule, *lines[bound:]] if lines[bound:] else [])]
 
 
-def _subset(name: str, subset: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
-    """Check and order one subset; see `result_document`."""
-    if set(subset) != set(SUBSET_KEYS):
-        raise ValueError(f"Subset '{name}' must have exactly the keys {', '.join(SUBSET_KEYS)}.")
-    if list(subset["methods"]) != list(whole["methods"]):
-        raise ValueError(f"Subset '{name}' must have the methods {', '.join(whole['methods'])}.")
-    for key in SUBSET_KEYS[1:4]:
-        if not 0 <= subset[key] <= whole[key]:
-            raise ValueError(f"Subset '{name}' has {key}={subset[key]}, of {whole[key]} in all.")
-    bound = _bound(subset["upper_bound"], f"Subset '{name}': ")
-    return {key: subset[key] for key in SUBSET_KEYS} | {"upper_bound": bound}
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    figures = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+    return [row[0].ljust(widths[0]), *figures]
+
+
+def _table(part: Results | Subset, whole: Results) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
+    """Columns (every figure that any method of the document has) and rows (methods, then the upper bound)."""
+    columns = list(dict.fromkeys(["oIoU", "mIoU", *(name for row in whole.methods.values() for name in row)]))
+    figures = dict(part.methods)
+    # methods that draw their masks have no upper bound, and the table no such row
+    if whole.upper_bound != Bound(oIoU=None, mIoU=None):
+        figures["Upper bound"] = msgspec.structs.asdict(part.upper_bound)
+    return columns, [(method, [row.get(name) for name in columns]) for method, row in figures.items()]
+
+
+def write_table_csv(path: Path | str, results: Results) -> None:
+    """Write the table as CSV, one row per method and one for the upper bound, atomically.
+
+    Every row says what it was measured on, so files of several runs can be joined. Figures in percent at full
+    precision, empty where there is none. Where there are subsets, a column ``subset`` has "All" or the label
+    of one, and the rows of each follow those of all.
+    """
+    parts: list[tuple[str, Results | Subset]] = [("All", results)]
+    parts += [(part.label, part) for part in results.subsets.values()]
+    setting = ("experiment", "dataset", "split", "partition", "proposals")
+    extra = ["subset"] if results.subsets else []
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns, _ = _table(results, results)
+    writer.writerow([*setting, *extra, "n_expressions_evaluated", "method", *columns])
+    for label, part in parts:
+        where = [*(getattr(results, key) for key in setting), *([label] if extra else [])]
+        for name, row in _table(part, results)[1]:
+            writer.writerow([*where, part.n_expressions_evaluated, name, *row])
+    with atomic_file(path) as file:
+        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _evaluated(part: Results | Subset) -> str:
+    """Say how many expressions a block is about."""
+    if not part.n_expressions_expected:
+        return "no expression of the split is in it"
+    failed = sum(part.failures.values())
+    missed = f", {failed:,} without a choice" if failed else ""
+    counted = f"{part.n_expressions_evaluated:,} of {part.n_expressions_expected:,} expressions"
+    return f"{counted} on {part.n_images:,} images{missed}"
+
+
+def _heading(results: Results) -> str:
+    partition = f" ({results.partition})" if results.partition else ""
+    return f"{results.dataset} {results.split}{partition}, proposals: {results.proposals}"
+
+
+def _counts(results: Results) -> str:
+    expected, evaluated = results.n_expressions_expected, results.n_expressions_evaluated
+    missing = f" ({expected - evaluated:,} MISSING)" if evaluated != expected else ""
+    reasons = "; ".join(f"{reason}: {count:,}" for reason, count in results.failures.items()) or "none"
+    return (
+        f"Images       {results.n_images:,}\n"
+        f"Expressions  {evaluated:,} evaluated of {expected:,} expected{missing}\n"
+        f"Failures     {reasons}" + (" (counted as misses)" if results.failures and not missing else "")
+    )
+
+
+def _times(results: Results) -> str:
+    return "Seconds      " + ", ".join(f"{stage} {results.seconds[stage]:.1f}" for stage in results.seconds)
 
 
 def versions() -> dict[str, str | None]:

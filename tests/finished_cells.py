@@ -14,7 +14,7 @@ import pytest
 
 from experiments.grid import child_runs
 from experiments.grid.programs import Program
-from gl_ris.results import STAGES, result_document, write_json
+from gl_ris.results import STAGES, Results, write_json
 
 AVAILABLE = {"1": 30, "2": 10, "3": 0}
 
@@ -34,6 +34,9 @@ def trained_results(
     methods = {f"{model} k={k}": {"oIoU": oiou, "mIoU": 20.0 + seed, "Pr@0.5": 10.0}}
     training = {
         "model": model,
+        "dataset": "refshapesg",
+        "split_by": "shapes",
+        "split": "train",
         "k": k,
         "seed": seed,
         "n_refs": n_refs,
@@ -45,14 +48,17 @@ def trained_results(
         "steps": 80,
         "batch_size": 16,
         "schedule": "official_epochs",
-        "seconds": seconds,
+        "weights": None,
         "parameters": 1_000_000,
+        "trained_parameters": 1_000_000,
+        "seconds": seconds,
+        "unusable_visits": 0,
     }
     return {**_results("supervised", methods, {"oIoU": None, "mIoU": None}), "training": training, **changes}
 
 
 def _results(experiment: str, methods: dict[str, Any], bound: dict[str, Any]) -> dict[str, Any]:
-    return result_document(
+    return Results.new(
         experiment=experiment,
         dataset="refshapesg",
         split="val",
@@ -65,7 +71,7 @@ def _results(experiment: str, methods: dict[str, Any], bound: dict[str, Any]) ->
         upper_bound=bound,
         seconds=dict.fromkeys(STAGES, 1.5),
         config={"model": {}, "data": {"init_args": {"limit": None}}},
-    )
+    ).document()
 
 
 def subset(label: str, methods: Mapping[str, Any], expected: int = 20) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datamodules import check, download
-from datamodules.checking.problems import ERRORS, NOTES
+from datamodules.checking.run import ERRORS, NOTES
 from datamodules.fetching.catalogue import find_item, read_catalogue
 
 PAGE = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")

@@ -1,103 +1,80 @@
-"""Counts per split: published ones, read from ``counts.yaml``, and found ones beside them."""
+"""Published counts per split, read from ``counts.yaml``, and found ones beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+import msgspec
 import yaml
 
 COUNTS = Path(__file__).with_name("counts.yaml")
-KINDS = ("refs", "images", "sentences")
 
 
-@dataclass(frozen=True)
-class Expected:
-    """A published count.
+class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is published of one partition."""
 
-    Attributes:
-        count: The number.
-        verified: Whether it is to be asserted; a recalled one is only shown.
-    """
-
-    count: int
-    verified: bool
-
-
-@dataclass(frozen=True)
-class Published:
-    """What is published of one partition.
-
-    Attributes:
-        by: ``image`` if no image stands in two splits, ``object`` if one may, None if that is not known.
-        source: Where the numbers are from.
-        splits: Expected counts by split and kind.
-        within: Splits that are a part of another one, e.g. ``{"miniv": "val"}``.
-    """
-
-    by: str | None = None
     source: str = ""
-    splits: Mapping[str, Mapping[str, Expected]] = field(default_factory=dict)
-    within: Mapping[str, str] = field(default_factory=dict)
+    splits: dict[str, dict[str, int]] = {}  # by split and what is counted
+    by: Literal["image", "object"] | None = None  # image: none stands in two splits; object: one may
+    not_verified: tuple[str, ...] = ()  # "SPLIT KIND" of counts that were recalled: shown, never asserted
+    within: dict[str, str] = {}  # splits that are a part of another one, e.g. {"miniv": "val"}
+
+
+class Count(msgspec.Struct, frozen=True):
+    """One count as it is in the files, beside the published one."""
+
+    found: int
+    expected: int | None = None
+    verified: bool | msgspec.UnsetType = msgspec.UNSET  # whether the published one is to be asserted
+
+    def __str__(self) -> str:
+        """Write the count with what is known of it."""
+        if self.expected is None:
+            return f"{self.found:,}"
+        if not self.verified:
+            return f"{self.found:,} (not verified: {self.expected:,})"
+        return (
+            f"{self.found:,} ok"
+            if self.found == self.expected
+            else f"{self.found:,} EXPECTED {self.expected:,}"
+        )
+
+
+Counts = dict[str, dict[str, Count]]
+"""By split and what is counted."""
 
 
 @cache
-def known_names() -> tuple[str, ...]:
-    """Return the names of the data sets whose counts are known."""
-    return tuple(_entries())
+def read_counts() -> dict[str, dict[str, Published]]:
+    """Read what is published, by data set and partition."""
+    return msgspec.convert(yaml.safe_load(COUNTS.read_text("utf-8")), dict[str, dict[str, Published]])
 
 
-def published(name: str, partition: str) -> Published | None:
-    """Return what is published of a partition, or None."""
-    entry = _entries().get(name, {}).get(partition)
-    if not isinstance(entry, dict):
-        return None
-    splits = {
-        split: {kind: _expected(value) for kind, value in counts.items()}
-        for split, counts in entry["splits"].items()
+def compared(found: Mapping[str, Mapping[str, int]], known: Published | None) -> Counts:
+    """Put published counts beside found ones, by split and what is counted."""
+    return {
+        split: {kind: _count(count, split, kind, known or Published()) for kind, count in counts.items()}
+        for split, counts in found.items()
     }
-    return Published(entry.get("by"), entry.get("source", ""), splits, entry.get("within", {}))
 
 
-@cache
-def _entries() -> dict[str, dict[str, Any]]:
-    entries: dict[str, dict[str, Any]] = yaml.safe_load(COUNTS.read_text(encoding="utf-8"))
-    return entries
+def _count(found: int, split: str, kind: str, known: Published) -> Count:
+    expected = known.splits.get(split, {}).get(kind)
+    return (
+        Count(found)
+        if expected is None
+        else Count(found, expected, f"{split} {kind}" not in known.not_verified)
+    )
 
 
-def _expected(value: int | str) -> Expected:
-    return Expected(int(str(value).rstrip("?")), not str(value).endswith("?"))
-
-
-@dataclass
-class Found:
-    """Counts of one split as they are in the files."""
-
-    refs: int = 0
-    images: int = 0
-    sentences: int = 0
-
-
-def differences(found: Mapping[str, Found], partition: str, known: Published) -> list[str]:
-    """Name every count that is not as published.
-
-    Args:
-        found: Counts by split, of the splits that were read.
-        partition: Name of the partition, for the message.
-        known: What is published.
-
-    Returns:
-        One sentence per difference; counts that are not verified make none.
-    """
-    lines = []
-    for split, counts in found.items():
-        for kind, expected in known.splits.get(split, {}).items():
-            count = getattr(counts, kind)
-            if expected.verified and count != expected.count:
-                lines.append(f"{kind} of {split}: {count:,}, expected {expected.count:,} ({partition})")
+def differences(counts: Counts, partition: str, known: Published) -> Iterator[str]:
+    """Name every count that is not as published, and every split that is not published; one sentence each."""
+    for split, by_kind in counts.items():
+        for kind, count in by_kind.items():
+            if count.verified is True and count.found != count.expected:
+                yield f"{kind} of {split}: {count.found:,}, expected {count.expected:,} ({partition})"
         if split not in known.splits:
-            lines.append(f"split {split}: not one of {', '.join(known.splits)} ({partition})")
-    return lines
+            yield f"split {split}: not one of {', '.join(known.splits)} ({partition})"

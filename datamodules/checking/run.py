@@ -2,133 +2,395 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import multiprocessing
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from datamodules.checking.counts import KINDS, Found, differences
-from datamodules.checking.formats import FORMATS, Overview, shared
-from datamodules.checking.problems import Problems
-from datamodules.checking.records import Depth, check_records, stays_inside
-from datamodules.checking.targets import Target, find_targets
-from datamodules.images import find_image_folder
+import numpy as np
+from tqdm.auto import tqdm
+
+from datamodules import phrasecut, refer
+from datamodules.checking.counts import Counts, Published, compared, differences, read_counts
+from datamodules.images import find_image_folder, image_path, read_image
+from datamodules.records import ImageRecord, MaskRule, Referent
 from gl_ris.errors import UserError, unknown_name
+
+# Kinds of problems that make a check fail; the value says what it means.
+ERRORS = {
+    "file": "a file cannot be read",
+    "count": "a count is not as published",
+    "split missing": "a published split is not there",
+    "duplicate id": "an id stands for two things",
+    "shared image": "an image stands in two splits",
+    "image missing": "an image file is not there",
+    "image unreadable": "an image cannot be decoded, or has another size than annotated",
+    "image name": "the name of an image leads out of its folder",
+    "mask faulty": "the outline of a target is damaged, or of another size than its image",
+    "mask empty": "the target has no pixel",
+}
+# Kinds that are shown and counted; they make a check fail only if it is strict.
+NOTES = {
+    "mask full": "the target is the whole image",
+    "mask tiny": "the target has very few pixels",
+    "mask leaves image": "the outline of a target goes beyond its image",
+    "sentence empty": "an expression is empty or blank",
+    "ref without sentences": "a ref has no expression; it is not evaluated",
+    "image in two splits": "an image stands in two splits; the partition is by object or unknown",
+    "not compared": "counts are not compared",
+}
+KINDS = ERRORS | NOTES
+_EXAMPLES = 5
+_RECORDS_AT_ONCE = 64
+
+Finding = tuple[str, str]
+"""Kind of problem and example."""
+
+
+@dataclass
+class Problems:
+    """What a check finds: by kind, how often it occurs and the first few examples, in words."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, example: str, count: int = 1) -> None:
+        """Count a problem; ``kind`` is a key of `KINDS`."""
+        if kind not in KINDS:
+            raise KeyError(kind)
+        self.counts[kind] = self.counts.get(kind, 0) + count
+        kept = self.examples.setdefault(kind, [])
+        if len(kept) < _EXAMPLES or kind == "count":
+            kept.append(example)
+
+    def failed(self, strict: bool = False) -> bool:
+        """Return whether the check fails."""
+        return any(kind in ERRORS or strict for kind in self.counts if kind != "not compared")
+
+    def ordered(self) -> list[str]:
+        """Return the kinds that occur, the gravest first."""
+        return [kind for kind in KINDS if kind in self.counts]
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What a check is to look at.
+class Target:
+    """One partition of one data set, to be checked."""
 
-    Attributes:
-        splits: Splits to look into; none for all.
-        images: ``none``, ``exists`` or ``decode``.
-        image_root: Folder of the images; None looks in the usual places.
-        masks: Whether to draw the targets.
-        tiny: A target with fewer pixels than this is told.
-        workers: Processes beside this one.
-        progress: Show bars, on a terminal.
+    name: str  # of the data set: of its folder
+    folder: Path  # of its annotations
+    format: str  # a key of `FORMATS`
+    partition: str
+
+    @property
+    def published(self) -> Published | None:
+        """What is published of it, or None."""
+        return read_counts().get(self.name, {}).get(self.partition)
+
+
+def find_targets(name: str, root: Path, split_by: Sequence[str] = ()) -> list[Target]:
+    """Return what a name stands for.
+
+    Args:
+        name: A known data set below ``root``, a folder of annotations, or a folder of such folders.
+        root: Where known data sets are.
+        split_by: Partitions; none for all that are there.
+
+    Raises:
+        UserError: If there is no such data set, folder or partition.
     """
+    if name in read_counts():
+        found, folder = _in_folder(root / name, name), root / name
+        fix = f"Fetch it: python -m datamodules.download {name} --root={root}"
+        absent = f"No annotations of {name} in '{folder}'. {fix}"
+    elif (folder := Path(name).expanduser()).is_dir():
+        found = _in_folder(folder, folder.resolve().name)
+        for below in sorted(path for path in folder.iterdir() if path.is_dir()) if not found else ():
+            found += _in_folder(below, below.name)
+        absent = f"'{folder}' holds neither refs(<split_by>).p nor refer_<split>.json."
+    else:
+        raise unknown_name("data set, and no folder", name, read_counts())
+    if not found:
+        raise UserError(absent)
+    there = [target.partition for target in found]
+    for partition in split_by:
+        if partition not in there:
+            raise unknown_name(f"partition (--split-by) of {name}", partition, there)
+    return [target for target in found if not split_by or target.partition in split_by]
 
-    splits: Sequence[str] = ()
-    images: str = "exists"
-    image_root: Path | None = None
-    masks: bool = True
-    tiny: int = 10
-    workers: int = 0
-    progress: bool = True
+
+def _in_folder(folder: Path, name: str) -> list[Target]:
+    if found := [Target(name, folder, "refer", partition) for partition in refer.partitions(folder)]:
+        return found
+    places = (folder, folder / "VGPhraseCut_v0", folder / "data" / "VGPhraseCut_v0")
+    return [Target(name, place, "phrasecut", "official") for place in places if _phrase_splits(place)][:1]
+
+
+def _phrase_splits(folder: Path) -> list[str]:
+    names = sorted(path.stem.removeprefix("refer_") for path in folder.glob("refer_*.json"))
+    return [name for name in names if not name.startswith("input_")]  # files without targets
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a check is to look at."""
+
+    splits: Sequence[str] = ()  # none for all
+    images: str = "exists"  # or "none", "decode"
+    image_root: Path | None = None  # None looks in the usual places
+    masks: bool = True  # draw the targets
+    tiny: int = 10  # targets with fewer pixels are noted
+    workers: int = 0  # processes beside this one
+    progress: bool = True  # show bars, on a terminal
 
 
 @dataclass
 class Report:
-    """What was found in one partition.
-
-    Attributes:
-        target: What was checked.
-        found: Counts by split.
-        kinds: What is counted.
-        problems: What is wrong.
-        looked: How many images were looked at, and how thoroughly.
-    """
+    """What was found in one partition."""
 
     target: Target
-    found: dict[str, Found] = field(default_factory=dict)
-    kinds: tuple[str, ...] = KINDS
+    splits: Counts = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
-    looked: dict[str, object] = field(default_factory=dict)
+    looked: dict[str, dict[str, Any]] = field(default_factory=dict)  # by split: images and masks looked at
 
 
-def check(target: Target, wishes: Wishes) -> Report:
-    """Check one partition; damaged files are told in the report like everything else.
+def check(target: Target, options: Options) -> Report:
+    """Check one partition; damaged files are in the report like everything else.
 
     Raises:
         UserError: If a wanted split is not there.
     """
     report = Report(target)
     try:
-        overview = FORMATS[target.format].overview(target, report.problems)
+        found, images = FORMATS[target.format].overview(target, report.problems)
     except UserError as error:
         report.problems.add("file", str(error))
         return report
-    for split in wishes.splits:
-        if split not in overview.splits:
-            raise unknown_name(f"split of {target.name} ({target.partition})", split, overview.splits)
-    splits = wishes.splits or list(overview.splits)
-    report.found = {split: overview.splits[split] for split in _in_order(target, splits)}
-    report.kinds = overview.kinds
-    _compare(report, overview, whole=not wishes.splits)
-    for split in report.found:
-        _look_into(report, split, wishes)
+    for split in options.splits:
+        if split not in found:
+            raise unknown_name(f"split of {target.name} ({target.partition})", split, found)
+    order = [*target.published.splits, *sorted(found)] if target.published else sorted(found)
+    wanted = [split for split in dict.fromkeys(order) if split in (options.splits or found)]
+    report.splits = compared({split: found[split] for split in wanted if split in found}, target.published)
+    _compare(report, images, whole=not options.splits)
+    for split in report.splits:
+        _look_into(report, split, options)
     return report
 
 
-def _in_order(target: Target, splits: Sequence[str]) -> list[str]:
-    """Put splits into the order of the published table, others behind."""
-    known = list(target.published.splits) if target.published else []
-    return sorted(splits, key=lambda split: (known.index(split) if split in known else len(known), split))
-
-
-def _compare(report: Report, overview: Overview, whole: bool) -> None:
+def _compare(report: Report, images: Mapping[str, set[Any]], whole: bool) -> None:
     """Hold the counts against the published ones, and the splits against each other."""
-    known, target = report.target.published, report.target
+    target, problems = report.target, report.problems
+    known = target.published
     if known is None:
-        report.problems.add("not compared", f"no counts are published of {target.name} ({target.partition})")
+        problems.add("not compared", f"no counts are published of {target.name} ({target.partition})")
     else:
-        report.problems.extend(("count", line) for line in differences(report.found, target.partition, known))
+        for line in differences(report.splits, target.partition, known):
+            problems.add("count", line)
         for split in known.splits if whole else ():
-            if split not in report.found:
-                report.problems.add("split missing", f"{split} ({target.partition})")
+            if split not in report.splits:
+                problems.add("split missing", f"{split} ({target.partition})")
     kind = "shared image" if known and known.by == "image" else "image in two splits"
-    for first, second, common in shared(overview.images, known.within if known else {}):
-        example = f"{len(common):,} images stand in {first} and {second}, e.g. {min(common, key=str)}"
-        report.problems.add(kind, example, len(common))
+    within = known.within if known else {}
+    for first, second in itertools.combinations(sorted(images), 2):
+        common = images[first] & images[second]
+        if common and within.get(first) != second and within.get(second) != first:
+            example = f"{len(common):,} images stand in {first} and {second}, e.g. {min(common, key=str)}"
+            problems.add(kind, example, len(common))
 
 
-def _look_into(report: Report, split: str, wishes: Wishes) -> None:
+def _look_into(report: Report, split: str, options: Options) -> None:
     """Look at every image and target of a split."""
-    if wishes.images == "none" and not wishes.masks:
+    if options.images == "none" and not options.masks:
         return
-    reader = FORMATS[report.target.format]
+    form = FORMATS[report.target.format]
     try:
-        records = reader.records(report.target, split)
+        records = form.records(report.target, split)
     except UserError as error:
         report.problems.add("file", str(error))
         return
     folder = None
-    names = [record.file_name for record in records if stays_inside(record.file_name)]
-    if wishes.images != "none" and names:
+    names = [record.file_name for record in records if _stays_inside(record.file_name)]
+    if options.images != "none" and names:
         try:
-            places = [] if wishes.image_root else reader.folders(report.target)
-            folder = find_image_folder(wishes.image_root, places, names)
+            places = [] if options.image_root else form.folders(report.target)
+            folder = find_image_folder(options.image_root, places, names)
         except UserError as error:
             report.problems.add("image missing", f"{split}: {error}", len(names))
-    depth = Depth(wishes.images, folder, wishes.masks, wishes.tiny, reader.rule)
-    report.problems.extend(check_records(records, split, depth, wishes.workers, wishes.progress))
+    look = partial(check_record, split=split, options=options, folder=folder, rule=form.rule)
+    for kind, example in itertools.chain(*_each(look, records, f"checking {split}", options)):
+        report.problems.add(kind, example)
     report.looked[split] = {
         "images": len(records) if folder else 0,
-        "how": wishes.images,
+        "how": options.images,
         "folder": folder,
-        "masks": sum(len(record.referents) for record in records) if wishes.masks else 0,
+        "masks": sum(len(record.referents) for record in records) if options.masks else 0,
     }
+
+
+def _each(look: partial[list[Finding]], records: list[ImageRecord], title: str, options: Options) -> Any:
+    bar = partial(
+        tqdm, total=len(records), desc=title, unit="image", disable=None if options.progress else True
+    )
+    if options.workers == 0 or len(records) <= _RECORDS_AT_ONCE:
+        return list(bar(map(look, records)))
+    # A fresh process each: one forked from a process that has used torch's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+        return list(bar(pool.map(look, records, chunksize=_RECORDS_AT_ONCE)))
+
+
+def check_record(
+    record: ImageRecord, split: str, options: Options, folder: Path | None, rule: MaskRule
+) -> list[Finding]:
+    """Check one image: its file, its targets, its sentences.
+
+    Args:
+        record: The image.
+        split: Name of its split, for the examples.
+        options: How thoroughly.
+        folder: Folder of the images; None if it was not found, which is said once for all.
+        rule: How polygons become a mask.
+
+    Returns:
+        What is wrong, in pairs of kind and example.
+    """
+    where = f"{split}, image {record.image_id}"
+    found = list(_image(record, where, options.images, folder))
+    for referent in record.referents:
+        place = f"{where}, ref {referent.ref_id}"
+        found += [("sentence empty", f"{place}: {text!r}") for text in referent.sentences if not text.strip()]
+        if options.masks:
+            found += _mask(record, referent, place, options.tiny, rule)
+    return found
+
+
+def _stays_inside(file_name: str) -> bool:
+    try:
+        image_path(Path("images"), file_name)
+    except UserError:
+        return False
+    return True
+
+
+def _image(record: ImageRecord, where: str, how: str, folder: Path | None) -> Iterator[Finding]:
+    if how != "none" and not _stays_inside(record.file_name):
+        yield "image name", f"{where}: {record.file_name!r:.200}"
+    elif how != "none" and folder is not None:
+        path = image_path(folder, record.file_name)
+        if not path.is_file():
+            yield "image missing", f"{where}: {path}"
+        elif how == "decode":
+            try:
+                read_image(path, record.height, record.width)
+            except ValueError as error:
+                yield "image unreadable", f"{where}: {path}: {error}"
+
+
+def _mask(
+    record: ImageRecord, referent: Referent, place: str, tiny: int, rule: MaskRule
+) -> Iterator[Finding]:
+    try:
+        mask = referent.mask(record.height, record.width, rule)
+    except ValueError as error:
+        yield "mask faulty", f"{place}: {error}"
+        return
+    area = int(mask.sum())
+    if area == 0:
+        yield "mask empty", place
+    elif area == record.height * record.width:
+        yield "mask full", place
+    elif area < tiny:
+        yield "mask tiny", f"{place}: {area} pixels"
+    points = [p.reshape(-1, 2) for s in referent.segmentations for p in s.opened().polygons if len(p)]
+    if points:  # by how many pixels the farthest vertex lies outside of the image
+        xy = np.concatenate(points)
+        beyond = float(max((-xy).max(), (xy - [record.width, record.height]).max()))
+        if beyond > 1:
+            yield "mask leaves image", f"{place}: by {beyond:.1f} pixels"
+
+
+Overview = tuple[dict[str, dict[str, int]], dict[str, set[Any]]]
+"""Counts by split and what is counted, and ids of images by split, as the files of a partition say."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one file format is read."""
+
+    overview: Callable[[Target, Problems], Overview]  # also adds what is wrong with ids
+    records: Callable[[Target, str], list[ImageRecord]]  # of one split
+    folders: Callable[[Target], list[Path]]  # where its images usually are
+    rule: MaskRule  # how its polygons become masks
+
+
+def _refer_overview(target: Target, problems: Problems) -> Overview:
+    refs = refer.load_refs(refer.require_partition(target.folder, target.partition))
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    images: dict[str, set[Any]] = defaultdict(set)
+    for ref in refs:
+        counts[ref.split].update(refs=1, sentences=len(ref.sentences))
+        images[ref.split].add(ref.image_id)
+        if not ref.sentences:
+            problems.add("ref without sentences", f"{ref.split}, ref {ref.ref_id}")
+    _duplicates(problems, "ref_id", (ref.ref_id for ref in refs))
+    _duplicates(problems, "sent_id", (s.sent_id for ref in refs for s in ref.sentences))
+    instances = refer.load_instances(target.folder / "instances.json")
+    for kind in ("images", "annotations", "categories"):
+        ids = (item.id for item in getattr(instances, kind))
+        _duplicates(problems, f"id of {kind} in instances.json", ids)
+    return {
+        split: {"refs": found["refs"], "images": len(images[split]), "sentences": found["sentences"]}
+        for split, found in counts.items()
+    }, images
+
+
+def _phrase_overview(target: Target, problems: Problems) -> Overview:
+    within = target.published.within if target.published else {}
+    tasks = {split: phrasecut.read_tasks(target.folder, split) for split in _phrase_splits(target.folder)}
+    ids = {split: [task.task_id for task in found] for split, found in tasks.items()}
+    images = {split: {task.image_id for task in found} for split, found in tasks.items()}
+    refs = {split: len(own) for split, own in ids.items()}
+    for part, split in within.items():
+        # whether or not the file of the whole holds the part, too
+        if part in ids and split in ids:
+            refs[split] += len(set(ids[part]) - set(ids[split]))
+            images[split] |= images[part]
+    _duplicates(problems, "task_id", (i for split, own in ids.items() if split not in within for i in own))
+    return {split: {"refs": refs[split], "images": len(images[split])} for split in tasks}, images
+
+
+def _duplicates(problems: Problems, what: str, ids: Iterable[Any]) -> None:
+    for value, count in Counter(ids).items():
+        if count > 1:
+            problems.add("duplicate id", f"{what} {value!r}: {count} times")
+
+
+def _refer_folders(target: Target) -> list[Path]:
+    from datamodules.refcoco import RefCOCO
+
+    folder = target.folder.absolute()
+    return RefCOCO(root=folder.parent, dataset=folder.name).image_folders()
+
+
+FORMATS: dict[str, Format] = {
+    "refer": Format(
+        _refer_overview,
+        lambda target, split: list(refer.read_split(target.folder, target.partition, split)),
+        _refer_folders,
+        "union",
+    ),
+    "phrasecut": Format(
+        _phrase_overview,
+        lambda target, split: phrasecut.read_split(target.folder, split),
+        lambda target: phrasecut.PhraseCut(root=target.folder).image_folders(),
+        "drawn",
+    ),
+}
 
 
 def count_problems(name: str, root: Path) -> list[str]:
@@ -137,7 +399,7 @@ def count_problems(name: str, root: Path) -> list[str]:
     Returns:
         What is wrong, in words; nothing if all is well.
     """
-    wishes = Wishes(images="none", masks=False, progress=False)
-    reports = [check(target, wishes) for target in find_targets(name, root)]
-    failed = [report.problems for report in reports if report.problems.failed()]
+    options = Options(images="none", masks=False, progress=False)
+    found = [check(target, options).problems for target in find_targets(name, root)]
+    failed = [problems for problems in found if problems.failed()]
     return [line for problems in failed for kind in problems.ordered() for line in problems.examples[kind]]

@@ -1,13 +1,13 @@
-"""The catalogue of what can be fetched, read from ``catalogue.yaml``."""
+"""What can be fetched, read from ``catalogue.yaml``, whose head says what the fields are for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
+import msgspec
 import yaml
 
 from gl_ris.errors import unknown_name
@@ -15,26 +15,21 @@ from gl_ris.errors import unknown_name
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 
 
-@dataclass(frozen=True)
-class Made:
-    """Something that is there once an item is complete.
+class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the file: a field that is misspelt there is an error, not left out."""
 
-    Attributes:
-        path: A file or folder below the root.
-        either: Another path that will do as well.
-        files: For a folder: the pattern of the files that count.
-        count: For a folder: how many of them there are at least.
-    """
 
-    path: str
-    either: str | None = None
-    files: str | None = None
-    count: int = 0
+class Made(_Entry, frozen=True):
+    """Something that is there once an item is complete."""
+
+    path: str  # a file or folder below the root
+    either: str | None = msgspec.field(default=None, name="or")  # another path that will do as well
+    files: str | None = None  # of a folder: pattern of the files that count
+    count: int = 0  # of a folder: how many of them there are at least
 
     def found(self, root: Path) -> Path | None:
         """Return where it is, or None if it is missing or incomplete."""
-        for name in filter(None, (self.path, self.either)):
-            path = root / name
+        for path in (root / name for name in (self.path, self.either) if name):
             if self.files is None and path.is_file():
                 return path
             if self.files is not None and path.is_dir() and self.number(root) >= self.count:
@@ -46,32 +41,18 @@ class Made:
         return sum(1 for _ in (root / self.path).glob(self.files or "*"))
 
 
-@dataclass(frozen=True)
-class Download:
-    """One file to transfer, usually an archive.
+class Download(_Entry, frozen=True):
+    """One file to transfer, usually an archive."""
 
-    Attributes:
-        file: Its name in the folder of downloads.
-        urls: Where it may be had, tried in order.
-        magic: What kind of file it is: a key of `datamodules.fetching.verify.KINDS`.
-        place: Where it goes: for an archive, beginnings of names in it and where below the root they go; for
-            a single file, ``{"": path}``.
-        size: Its exact size in bytes, where one is published.
-        about: About its size, where none is.
-        sha256: Its hash, where one is published.
-        md5: Likewise.
-        unpacked: About how many bytes its content takes.
-    """
-
-    file: str
-    urls: tuple[str, ...]
-    magic: str
-    place: Mapping[str, str]
-    size: int | None = None
-    about: int = 0
+    file: str  # its name in the folder of downloads
+    urls: tuple[str, ...]  # tried in order
+    magic: Literal["any", "zip", "tar", "torch", "parquet", "json"]  # first bytes: `transfer.MAGIC`
+    place: dict[str, str]  # where what begins with a name in the archive goes; {"": path}: a single file
+    size: int | None = None  # exact, in bytes, where one is published
+    about: int = 0  # a guess where none is
     sha256: str | None = None
     md5: str | None = None
-    unpacked: int = 0
+    unpacked: int = 0  # about how many bytes its content takes
 
     @property
     def bytes(self) -> int:
@@ -79,32 +60,21 @@ class Download:
         return self.size or self.about
 
     @property
-    def needed(self) -> int:
-        """About the bytes of disk that it needs while it is fetched and unpacked."""
-        return self.bytes + self.unpacked
+    def hashes(self) -> dict[str, str]:
+        """The published hashes by algorithm."""
+        return {name: value for name in ("sha256", "md5") if (value := getattr(self, name))}
 
 
-@dataclass(frozen=True)
-class Hub:
-    """A repository of the Hugging Face hub.
-
-    Attributes:
-        repo: Its name.
-        type: ``dataset`` or ``model``.
-        pick: Patterns of the names of the files that are wanted.
-        into: Folder below the root.
-        about: About how many bytes that is.
-        flat: Match and place files by their last name, wherever in the repository they are.
-        endpoint: Another hub, for a mirror.
-    """
+class Hub(_Entry, frozen=True):
+    """A repository of the Hugging Face hub."""
 
     repo: str
-    type: str
-    pick: tuple[str, ...]
-    into: str
-    about: int
-    flat: bool = False
-    endpoint: str | None = None
+    type: Literal["dataset", "model"]
+    pick: tuple[str, ...]  # patterns of the names of the files that are wanted
+    into: str  # folder below the root
+    about: int  # bytes
+    flat: bool = False  # match and place files by their last name, wherever in the repository they are
+    endpoint: str | None = None  # another hub, for a mirror
 
     @property
     def page(self) -> str:
@@ -113,50 +83,28 @@ class Hub:
         return f"{self.endpoint or 'https://huggingface.co'}/{folder}{self.repo}"
 
 
-@dataclass(frozen=True)
-class Clip:
-    """Models that open_clip fetches itself.
+class Clip(_Entry, frozen=True):
+    """Models that open_clip fetches itself."""
 
-    Attributes:
-        models: Names of architectures.
-        pretrained: Name of the weights.
-        about: About how many bytes that is.
-    """
-
-    models: tuple[str, ...]
+    models: tuple[str, ...]  # architectures
     pretrained: str
-    about: int
+    about: int  # bytes
 
 
-@dataclass(frozen=True)
-class Item:
-    """Something that can be fetched under one name.
-
-    Attributes:
-        name: The name.
-        title: What it is.
-        terms: Its licence or terms.
-        facts: What is known about its sources, and from where.
-        makes: What is there afterwards.
-        downloads: The files to transfer.
-        hub: The hub repository to take it from.
-        clip: The open_clip models to fetch.
-        needs: Names of other items that it takes to work with this one.
-        by_hand: Where else it may be had, by a person.
-        check: Name under which `datamodules.check` knows it.
-    """
+class Item(_Entry, frozen=True):
+    """Something that can be fetched under one name."""
 
     name: str
     title: str
     terms: str
-    facts: tuple[str, ...]
+    facts: tuple[str, ...] = ()  # what is known about its sources, and from where
     makes: tuple[Made, ...] = ()
-    downloads: tuple[Download, ...] = ()
+    downloads: tuple[Download, ...] = ()  # one of these three
     hub: Hub | None = None
     clip: Clip | None = None
-    needs: tuple[str, ...] = ()
-    by_hand: tuple[str, ...] = field(default=())
-    check: str | None = None
+    needs: tuple[str, ...] = ()  # names of other items that it takes to work with this one
+    other_sources: tuple[str, ...] = ()  # where else a person may get it
+    check: str | None = None  # name under which `datamodules.check` knows it
 
     @property
     def bytes(self) -> int:
@@ -169,6 +117,32 @@ class Item:
         """Whether `bytes` is published rather than an estimate."""
         return bool(self.downloads) and all(d.size is not None for d in self.downloads)
 
+    @property
+    def size(self) -> str:
+        """Its size for people, marked where it is an estimate."""
+        return ("" if self.exact else "~") + in_words(self.bytes)
+
+    def tree(self, root: Path) -> list[str]:
+        """Draw the folders and files that it makes.
+
+        Example:
+            >>> print(*find_item("refcoco+").tree(Path("data")), sep=chr(10))
+            data/
+              refcoco+/
+                instances.json
+                refs(unc).p
+        """
+        lines = [f"{root}/"]
+        for made in self.makes:
+            path = PurePosixPath(made.path)
+            folders = [f"{'  ' * len(p.parts)}{p.name}/" for p in reversed(path.parents[:-1])]
+            lines += [folder for folder in folders if folder not in lines]
+            other = f"   (or {PurePosixPath(made.either).name})" if made.either else ""
+            lines.append(f"{'  ' * len(path.parts)}{path.name}{'/' if made.files else ''}{other}")
+            if made.files:
+                lines.append(f"{'  ' * len(path.parts)}  {made.files}   ({made.count:,} or more)")
+        return lines
+
 
 @cache
 def read_catalogue(path: Path = CATALOGUE) -> dict[str, Item]:
@@ -179,31 +153,29 @@ def read_catalogue(path: Path = CATALOGUE) -> dict[str, Item]:
 
 def item_from(name: str, entry: Mapping[str, Any]) -> Item:
     """Make an item from what stands in the file under its name."""
-    parts: dict[str, Any] = dict(entry)
-    parts["makes"] = tuple(_made(made) for made in entry.get("makes", ()))
-    parts["downloads"] = tuple(
-        Download(**{**d, "urls": tuple(d["urls"])}) for d in entry.get("downloads", ())
-    )
-    if "hub" in entry:
-        parts["hub"] = Hub(**{**entry["hub"], "pick": tuple(entry["hub"]["pick"])})
-    if "clip" in entry:
-        parts["clip"] = Clip(**{**entry["clip"], "models": tuple(entry["clip"]["models"])})
-    for key in ("facts", "needs", "by_hand"):
-        parts[key] = tuple(entry.get(key, ()))
-    return Item(name=name, **parts)
+    return msgspec.convert({"name": name, **entry}, Item)
 
 
-def _made(entry: Mapping[str, Any]) -> Made:
-    return Made(**{("either" if key == "or" else key): value for key, value in entry.items()})
-
-
-def find_item(name: str, catalogue: Mapping[str, Item] | None = None) -> Item:
+def find_item(name: str) -> Item:
     """Return the item of that name.
 
     Raises:
         UserError: If there is none, with the nearest name.
     """
-    items = read_catalogue() if catalogue is None else catalogue
-    if name not in items:
-        raise unknown_name("name to fetch", name, items)
-    return items[name]
+    if name not in read_catalogue():
+        raise unknown_name("name to fetch", name, read_catalogue())
+    return read_catalogue()[name]
+
+
+def in_words(count: float) -> str:
+    """Write a number of bytes for people.
+
+    Example:
+        >>> in_words(53_993_993), in_words(13_510_573_713)
+        ('54.0 MB', '13.5 GB')
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"

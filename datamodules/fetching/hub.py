@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from datamodules.fetching.archive import name_fault
 from datamodules.fetching.catalogue import Clip, Hub
-from datamodules.fetching.errors import SourceFailed
-from datamodules.fetching.unpack import name_fault
-from datamodules.fetching.verify import SUFFIXES, Expected, check_file
+from datamodules.fetching.transfer import MAGIC_OF_SUFFIX, Expected, SourceFailed, check_file
+from gl_ris.errors import in_short
 
 
 def fetch_hub(hub: Hub, draft: Path, say: Callable[[str], None]) -> tuple[str, str]:
@@ -27,41 +28,35 @@ def fetch_hub(hub: Hub, draft: Path, say: Callable[[str], None]) -> tuple[str, s
     Raises:
         SourceFailed: If the hub, the repository or one of the files cannot be had, or came damaged.
     """
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import HfApi
 
-    api = HfApi(endpoint=hub.endpoint)
-    listing = _asked(api.repo_info, hub.repo, repo_type=hub.type, files_metadata=True)
+    listing = _call(HfApi(hub.endpoint).repo_info, hub.repo, repo_type=hub.type, files_metadata=True)
     files = picked(hub, listing.siblings or [])
-    known = sum(file.size or 0 for file in files)
-    say(f"  {len(files)} files, {known:,} bytes, revision {listing.sha}")
-    hashed, places = 0, {}
-    for file in files:
-        came = Path(
-            _asked(
-                hf_hub_download,
-                hub.repo,
-                file.rfilename,
-                repo_type=hub.type,
-                revision=listing.sha,
-                local_dir=draft / ".hub",
-                endpoint=hub.endpoint,
-            )
-        )
-        hashes = {"sha256": file.lfs.sha256} if file.lfs else {}
-        hashed += bool(hashes)
-        try:
-            check_file(came, Expected(SUFFIXES.get(came.suffix, "any"), file.size, hashes=hashes), True)
-        except SourceFailed as failure:
-            came.unlink()
-            raise SourceFailed(f"{file.rfilename}: {failure}") from failure
-        places[came] = draft / hub.into / (came.name if hub.flat else file.rfilename)
-    for came, target in places.items():  # not before all have come: the library finds again what it left
+    say(f"  {len(files)} files, {sum(file.size or 0 for file in files):,} bytes, revision {listing.sha}")
+    came = {file.rfilename: _fetch_file(hub, listing.sha, file, draft / ".hub") for file in files}
+    # not before all have come: the library finds again what it left
+    for name, path in came.items():
+        target = draft / hub.into / (path.name if hub.flat else name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        came.replace(target)
-    return (
-        f"{hub.page} at {listing.sha}",
-        f"the hub's sizes, and its sha256 of {hashed} of {len(files)} files",
-    )
+        path.replace(target)
+    shutil.rmtree(draft / ".hub")
+    hashed = sum(bool(file.lfs) for file in files)
+    checked = f"the hub's sizes, and its sha256 of {hashed} of {len(files)} files"
+    return f"{hub.page} at {listing.sha}", checked
+
+
+def _fetch_file(hub: Hub, revision: str, file: Any, folder: Path) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    place = {"repo_type": hub.type, "revision": revision, "local_dir": folder, "endpoint": hub.endpoint}
+    path = Path(_call(hf_hub_download, hub.repo, file.rfilename, **place))
+    hashes = {"sha256": file.lfs.sha256} if file.lfs else {}
+    try:
+        check_file(path, Expected(MAGIC_OF_SUFFIX.get(path.suffix, "any"), file.size, hashes=hashes))
+    except SourceFailed as failure:
+        path.unlink()
+        raise SourceFailed(f"{file.rfilename}: {failure}") from failure
+    return path
 
 
 def picked(hub: Hub, siblings: list[Any]) -> list[Any]:
@@ -100,16 +95,13 @@ def fetch_clip(clip: Clip, say: Callable[[str], None]) -> tuple[str, str]:
         config = get_pretrained_cfg(model, clip.pretrained)
         if not config:
             raise SourceFailed(f"open_clip knows no weights '{clip.pretrained}' of {model}")
-        place = _asked(download_pretrained, config)
-        say(f"  {model} ({clip.pretrained}): {place}")
-        places.append(str(place))
+        places.append(str(_call(download_pretrained, config)))
+        say(f"  {model} ({clip.pretrained}): {places[-1]}")
     return ", ".join(places), "by open_clip"
 
 
-def _asked(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call a library that answers to a bad network with nearly every exception there is."""
+def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     try:
         return function(*arguments, **options)
-    except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        raise SourceFailed(f"{type(error).__name__}: {text}") from error
+    except Exception as error:  # these libraries answer to a bad network with nearly every exception there is
+        raise SourceFailed(in_short(error, 300, typed=True)) from error

@@ -1,47 +1,61 @@
-"""One item of the catalogue, from its sources to its place."""
+"""One item of the catalogue, from its sources to its place, with a receipt that knows it again."""
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
-from datamodules.fetching.advice import by_hand, hashes
-from datamodules.fetching.catalogue import Download, Item
-from datamodules.fetching.errors import FetchFailed, SourceFailed
+import msgspec
+
+from datamodules.fetching.archive import move_into_place, unpack
+from datamodules.fetching.catalogue import Download, Item, Made, in_words
 from datamodules.fetching.hub import fetch_clip, fetch_hub
-from datamodules.fetching.receipts import DOWNLOADS, missing, read_receipt, write_receipt
-from datamodules.fetching.transfer import Patience, transfer
-from datamodules.fetching.unpack import move_into_place, unpack
-from datamodules.fetching.verify import SUFFIXES, Expected, check_file
+from datamodules.fetching.transfer import (
+    MAGIC_OF_SUFFIX,
+    Expected,
+    Patience,
+    SourceFailed,
+    check_file,
+    transfer,
+)
 from gl_ris.errors import UserError
+from gl_ris.files import write_json
+
+DOWNLOADS = "downloads"
+"""Folder below the root for archives, unfinished parts and receipts."""
+
+
+class FetchFailed(RuntimeError):
+    """No source gave an item; the message says why, and what to put where by hand."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to fetch.
+    """How to fetch."""
 
-    Attributes:
-        root: Folder that all paths are below.
-        patience: How long to wait for servers.
-        keep: Keep archives after they are unpacked.
-        progress: Show bars, on a terminal.
-        say: Takes lines to print.
-    """
-
-    root: Path
+    root: Path  # folder that all paths are below
     patience: Patience = field(default_factory=Patience)
-    keep: bool = False
-    progress: bool = True
-    say: Callable[[str], None] = print
+    keep: bool = False  # archives, after they are unpacked
+    progress: bool = True  # show bars, on a terminal
+    say: Callable[[str], None] = print  # takes lines to print
 
     @property
     def downloads(self) -> Path:
         """Folder for what is under way."""
         return self.root / DOWNLOADS
+
+
+class Receipt(msgspec.Struct):
+    """That an item is complete, and by what one knows it again."""
+
+    source: str
+    checked: str  # in words
+    made: dict[str, dict[str, int]]  # by path: bytes of a file, number of files in a folder
+    when: str
 
 
 def obtain(item: Item, settings: Settings) -> None:
@@ -57,56 +71,73 @@ def obtain(item: Item, settings: Settings) -> None:
         FetchFailed: If no source gives it; the message says what to put where.
         UserError: If what is there is in the way, or the disk is full or not writable.
     """
-    with _disk_errors(settings.root), _alone(item, settings):
-        if there(item, settings):
+    with _disk_errors(settings.root), _locked(item, settings):
+        if _is_there(item, settings):
             return
         settings.say(f"{item.name}: {item.title}")
         try:
             source, checked = _fetch(item, settings)
         except SourceFailed as failure:
-            raise FetchFailed(by_hand(item, settings.root, [(item.name, str(failure))])) from failure
+            place = item.hub.page if item.hub else item.name
+            raise _failed(item, settings, (place, str(failure))) from failure
         if lacking := missing(item, settings.root):
             names = ", ".join(made.path for made in lacking)
             raise FetchFailed(f"{item.name}: {source} lacks {names}, or holds fewer files than it should.")
-        hashed = bool(item.downloads) and all(hashes(d) for d in item.downloads)
-        if not hashed and (words := _count(item, settings)):
+        hashed = bool(item.downloads) and all(download.hashes for download in item.downloads)
+        if not hashed and (words := _check_counts(item, settings.root)):
             checked = f"{checked}; {words}"
         _finish(item, settings, source, checked)
 
 
-def there(item: Item, settings: Settings) -> bool:
+def missing(item: Item, root: Path) -> list[Made]:
+    """Return what an item should have made and is not there or not complete."""
+    return [made for made in item.makes if made.found(root) is None]
+
+
+def read_receipt(item: Item, root: Path) -> Receipt | None:
+    """Return the receipt of an item, if it has one and what it speaks of is there unchanged."""
+    try:
+        receipt = msgspec.json.decode(_receipt_path(item, root).read_bytes(), type=Receipt)
+        unchanged = all(receipt.made[made.path] == _measure(made, root) for made in item.makes)
+    except (OSError, ValueError, KeyError):
+        return None
+    return receipt if unchanged else None
+
+
+def _receipt_path(item: Item, root: Path) -> Path:
+    return root / DOWNLOADS / f"{item.name}.json"
+
+
+def _measure(made: Made, root: Path) -> dict[str, int]:
+    path = made.found(root)
+    if path is None:
+        raise FileNotFoundError(root / made.path)
+    return {"files": made.number(root)} if made.files else {"bytes": path.stat().st_size}
+
+
+def _is_there(item: Item, settings: Settings) -> bool:
     """Return whether an item is complete, and say so; what was put there by hand is checked first."""
     if item.makes and missing(item, settings.root):
         return False
-    if (note := read_receipt(item, settings.root)) and (item.makes or _all_exist(note["source"])):
+    receipt = read_receipt(item, settings.root)
+    if receipt and (item.makes or all(Path(place).exists() for place in receipt.source.split(", "))):
         settings.say(f"{item.name}: already there, nothing to do")
         return True
     if not item.makes:
         return False
     settings.say(f"{item.name}: found in place")
-    _look_at(item, settings.root)
-    checked = _count(item, settings) or "names and numbers of files"
+    for made in item.makes:
+        if made.files is None and (path := made.found(settings.root)):
+            _check_own(path, Expected(MAGIC_OF_SUFFIX.get(path.suffix, "any")))
+    checked = _check_counts(item, settings.root) or "names and numbers of files"
     _finish(item, settings, "found in place", checked)
     return True
 
 
-def _look_at(item: Item, root: Path) -> None:
-    """Check that files put there by hand begin as their kind does."""
-    for path in filter(None, (made.found(root) for made in item.makes if made.files is None)):
-        try:
-            check_file(path, Expected(SUFFIXES.get(path.suffix, "any")))
-        except SourceFailed as failure:
-            raise UserError(
-                f"'{path}' is not the file that it should be: {failure}. Move it away."
-            ) from failure
-
-
-def _all_exist(places: str) -> bool:
-    return all(Path(place).exists() for place in places.split(", "))
-
-
 def _finish(item: Item, settings: Settings, source: str, checked: str) -> None:
-    write_receipt(item, settings.root, source, checked)
+    made = {made.path: _measure(made, settings.root) for made in item.makes}
+    receipt = Receipt(source, checked, made, datetime.now(UTC).isoformat())
+    write_json(_receipt_path(item, settings.root), msgspec.to_builtins(receipt))
     for marker in settings.downloads.glob(f"{item.name}.*.placed"):
         marker.unlink()
     settings.say(f"  done; checked: {checked}")
@@ -119,15 +150,11 @@ def _fetch(item: Item, settings: Settings) -> tuple[str, str]:
     if item.hub is not None:
         settings.say(f"  from {item.hub.page}")
         draft = settings.downloads / f"{item.name}.draft"
-        try:
-            found = fetch_hub(item.hub, draft, settings.say)
-        except SourceFailed as failure:
-            raise FetchFailed(by_hand(item, settings.root, [(item.hub.page, str(failure))])) from failure
-        shutil.rmtree(draft / ".hub", ignore_errors=True)
+        found = fetch_hub(item.hub, draft, settings.say)
         _place(item, draft, settings)
         return found
-    found_in = [_download(item, download, settings) for download in item.downloads]
-    return ", ".join(s for s, _ in found_in), ", ".join(c for _, c in found_in)
+    parts = [_download(item, download, settings) for download in item.downloads]
+    return ", ".join(source for source, _ in parts), ", ".join(checked for _, checked in parts)
 
 
 def _download(item: Item, download: Download, settings: Settings) -> tuple[str, str]:
@@ -142,7 +169,14 @@ def _download(item: Item, download: Download, settings: Settings) -> tuple[str, 
         file.replace(target)
         return source, checked
     draft = settings.downloads / f"{download.file}.draft"
-    _unpack(item, download, file, draft, settings)
+    try:
+        left = unpack(file, draft, download.place, 3 * download.unpacked, settings.progress)
+    except SourceFailed as failure:
+        shutil.rmtree(draft, ignore_errors=True)
+        file.unlink()
+        raise _failed(item, settings, (download.file, str(failure))) from failure
+    if left:
+        settings.say(f"  left out {len(left)} files of {download.file} that are not needed, e.g. {left[0]}")
     _place(item, draft, settings)
     marker.touch()
     if not settings.keep:
@@ -152,19 +186,10 @@ def _download(item: Item, download: Download, settings: Settings) -> tuple[str, 
 
 def _transfer(item: Item, download: Download, file: Path, settings: Settings) -> tuple[str, str]:
     """Get one file from the first source that gives it, unless it is there."""
-    expected = Expected(
-        download.magic,
-        download.size,
-        at_most=download.size or 2 * download.about,
-        hashes=hashes(download),
-    )
+    at_most = download.size or 2 * download.about
+    expected = Expected(download.magic, download.size, at_most, download.hashes)
     if file.is_file():
-        try:
-            return str(file), check_file(file, expected, settings.progress)
-        except SourceFailed as failure:
-            raise UserError(
-                f"'{file}' is not the file that it should be: {failure}. Move it away."
-            ) from failure
+        return str(file), _check_own(file, expected)
     failures = []
     for url in download.urls:
         settings.say(f"  from {url}")
@@ -173,18 +198,15 @@ def _transfer(item: Item, download: Download, file: Path, settings: Settings) ->
         except SourceFailed as failure:
             settings.say(f"    {failure}")
             failures.append((url, str(failure)))
-    raise FetchFailed(by_hand(item, settings.root, failures))
+    raise _failed(item, settings, *failures)
 
 
-def _unpack(item: Item, download: Download, file: Path, draft: Path, settings: Settings) -> None:
+def _check_own(file: Path, expected: Expected) -> str:
+    """Check a file that the user brought; it is not removed."""
     try:
-        left = unpack(file, draft, download.place, 3 * download.unpacked, settings.progress)
+        return check_file(file, expected)
     except SourceFailed as failure:
-        shutil.rmtree(draft, ignore_errors=True)
-        file.unlink()
-        raise FetchFailed(by_hand(item, settings.root, [(download.file, str(failure))])) from failure
-    if left:
-        settings.say(f"  left out {len(left)} files of {download.file} that are not needed, e.g. {left[0]}")
+        raise UserError(f"'{file}' is not the file that it should be: {failure}. Move it away.") from failure
 
 
 def _place(item: Item, draft: Path, settings: Settings) -> None:
@@ -195,29 +217,42 @@ def _place(item: Item, draft: Path, settings: Settings) -> None:
             f"'{error}' is there already and differs from the file fetched for {item.name}. Move it away and "
             "run the same command again; nothing need be fetched twice."
         ) from error
-    shutil.rmtree(draft, ignore_errors=True)
 
 
-def _count(item: Item, settings: Settings) -> str | None:
-    """Compare the counts of an annotation set, as `datamodules.check` does; return what was done in words.
-
-    Raises:
-        FetchFailed: If they differ.
-    """
+def _check_counts(item: Item, root: Path) -> str | None:
+    """Compare the counts of an annotation set, as `datamodules.check` does; return what was done in words."""
     if item.check is None:
         return None
     from datamodules.checking.run import count_problems
 
-    if problems := count_problems(item.check, settings.root):
+    if problems := count_problems(item.check, root):
         raise FetchFailed(
             f"{item.name} is in place, but is not what it should be: {'; '.join(problems)}. "
-            f"See python -m datamodules.check {item.check} --root={settings.root}"
+            f"See python -m datamodules.check {item.check} --root={root}"
         )
     return "counts of every split"
 
 
+def _failed(item: Item, settings: Settings, *failures: tuple[str, str]) -> FetchFailed:
+    """Say why each source gave nothing, and exactly what to put where instead."""
+    lines = [f"{item.name} could not be fetched:"]
+    lines += [f"  {source}\n      {reason}" for source, reason in failures]
+    if item.makes:
+        lines += ["", "To get it by hand, bring these files into this place:"]
+        lines += [f"  {line}" for line in item.tree(settings.root)]
+    for download in item.downloads:
+        known = [f"{download.size:,} bytes"] if download.size else [f"about {in_words(download.about)}"]
+        known += [f"{name} {value}" for name, value in download.hashes.items()]
+        lines += ["", f"Or only the file {download.file} ({', '.join(known)}), as"]
+        lines += [f"  {settings.downloads / download.file}"]
+    if item.other_sources:
+        lines += ["", "Other places to look:", *(f"  {place}" for place in item.other_sources)]
+    lines += ["", f"Then run the same command again: it checks what is there ({item.name})."]
+    return FetchFailed("\n".join(lines))
+
+
 @contextmanager
-def _alone(item: Item, settings: Settings) -> Iterator[None]:
+def _locked(item: Item, settings: Settings) -> Iterator[None]:
     """Hold the item's lock, which the system takes back whenever the process ends."""
     from filelock import FileLock, Timeout
 
@@ -240,14 +275,7 @@ def _disk_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.EACCES,
-            errno.EPERM,
-            errno.EROFS,
-            errno.ENOTDIR,
-        ):
+        if error.strerror is None:  # no error of the system
             raise
         where = error.filename or root
         raise UserError(

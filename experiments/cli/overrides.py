@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def normalise(
     groups: Mapping[str, Sequence[str]],
     folder: Path,
     classes: Callable[[str], Sequence[str]] = lambda _: (),
+    options: Collection[str] = ANEW,
 ) -> list[str]:
     """Rewrite arguments so that ``k=64``, ``limit=20`` and ``data=refshapesg`` are read like native options.
 
@@ -41,6 +42,8 @@ def normalise(
         groups: Kinds of ready-made settings, with the names there are of each.
         folder: Where they are: ``<folder>/<kind>/<name>.yaml``.
         classes: Gives the names of classes that a kind also accepts.
+        options: Full names of the options there are; a ready-made setting may name others, for other
+            commands.
 
     Returns:
         Arguments of the form ``--name=value``; a ready-made setting becomes ``--config=FILE``.
@@ -54,14 +57,14 @@ def normalise(
     """
     rewritten: list[str] = []
     settings: list[tuple[int, list[str]]] = []
-    options: list[str] = []
+    single: list[str] = []
 
     def settle() -> None:
         for _, tokens in sorted(settings, key=lambda item: item[0]):
             rewritten.extend(tokens)
-        rewritten.extend(options)
+        rewritten.extend(single)
         settings.clear()
-        options.clear()
+        single.clear()
 
     for token in _joined(args):
         matched = _NAME.fullmatch(token)
@@ -71,7 +74,8 @@ def normalise(
             known = classes(shorthand.get(name, name))
             if value in groups[name]:
                 file = folder / name / f"{value}.yaml"
-                settings.append((list(groups).index(name), [*_made_anew(file), f"--config={file}"]))
+                anew = [token for token in _made_anew(file) if token[2:].partition("=")[0] in options]
+                settings.append((list(groups).index(name), [*anew, f"--config={file}"]))
                 continue
             if value not in known:
                 raise unknown_name(name, value, [*groups[name], *known])
@@ -80,8 +84,8 @@ def normalise(
             rewritten.extend([*_made_anew(Path(value)), token])
         else:
             full = _full_name(name, shorthand)
-            options.extend([f"--{full}=null"] if full in ANEW and value not in ("", "null", "None") else [])
-            options.append(f"--{full}{rest}" if matched else token)
+            single.extend([f"--{full}=null"] if full in ANEW and value not in ("", "null", "None") else [])
+            single.append(f"--{full}{rest}" if matched else token)
     settle()
     return rewritten
 

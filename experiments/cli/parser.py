@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from experiments.cli.command import CONFIGS, ENV_PREFIX, Command
 from experiments.cli.messages import explain
+from experiments.cli.moved import current_paths
 from experiments.cli.named_recipes import read_recipe, recipe_in, spelled_out
 from experiments.cli.overrides import ANEW, normalise
 from gl_ris.errors import UserError
@@ -45,16 +46,26 @@ class OverrideParser(LightningArgumentParser):
             UserError: Something in it, or in a configuration file that it names, is wrong.
         """
         if self.command is not None:
-            given = sys.argv[1:] if args is None else args
+            given = current_paths(list(sys.argv[1:] if args is None else args))
+            options = self.option_names()
+            groups = self.command.settings()
             args = [
-                *_chosen_by_environment(self.option_names()),
-                *normalise(given, self.command.shorthand, self.command.settings(), CONFIGS, self.class_names),
+                *_chosen_by_environment(options),
+                *normalise(given, self.command.shorthand, groups, CONFIGS, self.class_names, options),
             ]
             for token in args:
                 if token.startswith("--config="):
                     check_config(Path(token.removeprefix("--config=")))
             args = list(spelled_out(args, *_recipes_before(self.command.config)))
         return super().parse_args(args, *rest, **kwargs)
+
+    def parse_path(self, path: str | os.PathLike[str], *rest: Any, **kwargs: Any) -> Any:
+        """Read a configuration file; of a ready-made one, what this command knows."""
+        file = Path(path)
+        content = current_paths(file.read_text(encoding="utf-8"))
+        if CONFIGS in file.resolve().parents:
+            content = yaml.safe_dump(known_part(yaml.safe_load(content), self.option_names()))
+        return self.parse_string(content, file.name, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a `UserError` in place of printing the usage and leaving.
@@ -116,6 +127,28 @@ def _recipes_before(defaults: Path) -> Iterator[Any]:
         check_config(Path(file))
         yield recipe_in(Path(file))
     yield recipe_in(defaults)
+
+
+def known_part(content: Mapping[str, Any], options: Collection[str]) -> dict[str, Any]:
+    """Leave out of ready-made settings what is for other commands: options of groups that have none such.
+
+    Args:
+        content: The settings.
+        options: Full names of all options of a command.
+
+    Example:
+        >>> known_part({"model": {"clip": "RN50", "recipe": "clean"}, "k": 4}, ["model", "model.recipe"])
+        {'model': {'recipe': 'clean'}}
+    """
+    groups = {name.partition(".")[0] for name in options if "." in name}
+    kept: dict[str, Any] = {}
+    for group, values in content.items():
+        # a value of its own, or a class with its arguments, is known or not as a whole
+        if group in groups and isinstance(values, dict) and not {"class_path", "init_args"} & set(values):
+            values = {name: value for name, value in values.items() if f"{group}.{name}" in options}
+        if group in options and values != {}:
+            kept[group] = values
+    return kept
 
 
 def check_config(path: Path) -> None:

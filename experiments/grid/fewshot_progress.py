@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.grid.child_runs import Results, Run
-from experiments.grid.fewshot_settings import FewShotSettings, Shot
+from experiments.grid.fewshot_settings import FewShotSettings
 from experiments.grid.time_left import Spent, duration, refs_of, seconds_left, spent_on, steps_of
-from experiments.reporting.fewshot_files import report, write_all
-from experiments.reporting.fewshot_results import Found, read_available
+from experiments.reporting.fewshot_report import FewShotCells, Shot, read_available, report, write_all
+from experiments.reporting.frame import number
 
 
 class FewShotProgress:
@@ -41,15 +41,15 @@ class FewShotProgress:
             self.cells[baseline] = results["config"]
         print(one_line(run.label, results), flush=True)
         if seconds is not None:
-            write_all(self.folder, self._found(), self.settings)
+            write_all(self.folder, self._finished_cells(), self.settings)
             print(self._left(), flush=True)
 
     def report(self) -> str:
         """Write everything, and return the table and the sentences about crossings."""
-        return report(write_all(self.folder, self._found(), self.settings))
+        return report(write_all(self.folder, self._finished_cells(), self.settings))
 
-    def _found(self) -> Found:
-        return Found(list(self.shots.values()), self.results, self.available)
+    def _finished_cells(self) -> FewShotCells:
+        return FewShotCells(list(self.shots.values()), self.results, self.available)
 
     def _left(self) -> str:
         every = len(self.shots) + 1
@@ -68,13 +68,9 @@ class FewShotProgress:
 def one_line(label: str, results: Results) -> str:
     """Say in a line what came of a cell."""
     figures = "; ".join(
-        f"{method}: oIoU {_number(row['oIoU'])}, mIoU {_number(row['mIoU'])}"
+        f"{method}: oIoU {number(row['oIoU'])}, mIoU {number(row['mIoU'])}"
         for method, row in results["methods"].items()
     )
     training = results.get("training")
     learnt = f" ({training['n_refs']:,} refs, {training['seconds']:,.0f} s of training)" if training else ""
     return f"{label}: {figures}{learnt}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from experiments.grid.baselines import baselines_for
@@ -13,9 +12,10 @@ from experiments.grid.child_runs import Cell
 from experiments.grid.machine import usual_jobs
 from experiments.grid.programs import SUPERVISED, ZERO_SHOT
 from experiments.grid.table_settings import name_of_data
+from experiments.reporting.fewshot_report import Shot
+from experiments.reporting.frame import ZERO_SHOT_CELL
 from gl_ris.errors import UserError
 
-ZERO_SHOT_CELL = "zero-shot"
 FEW = 16
 # Options of a cell that the sweep sets itself, and what to use in their place.
 _RESERVED = {
@@ -33,31 +33,6 @@ _RESERVED = {
     "training.manifest": "k and seeds, which choose the refs",
     "weights": "experiments.unseen_domain or experiments.supervised, since here every model is trained",
 }
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A supervised cell.
-
-    Attributes:
-        baseline: Name of its settings.
-        k: Refs of each class, or ``"all"``.
-        seed: Of subset and training.
-    """
-
-    baseline: str
-    k: int | str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Of its folder."""
-        return f"{self.baseline}_k{self.k}_seed{self.seed}"
-
-    @property
-    def label(self) -> str:
-        """For messages."""
-        return f"{self.baseline} k={self.k} seed={self.seed}"
 
 
 class FewShotSettings:

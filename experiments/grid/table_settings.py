@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from experiments.cli.command import CONFIGS
 from experiments.cli.overrides import normalise
+from experiments.reporting.table_report import UPPER_BOUND, Entry
 from experiments.zero_shot import COMMAND as ZERO_SHOT
 from gl_ris.errors import UserError, unknown_name
-
-UPPER_BOUND = "Upper bound"
 
 _VARIANT_FIELDS = ("alpha", "beta", "masked_blocks", "recipe")
 _ROW_FIELDS = ("method", "encoder", "label", "context", "title", "paper", *_VARIANT_FIELDS)
@@ -26,27 +24,6 @@ _RESERVED = {
     "model.pretrained": "encoders={rn: NAME/WEIGHTS}",
     "model.methods": "rows=[...]",
 }
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One method of a table.
-
-    Attributes:
-        label: Name of its line.
-        encoder: The encoder as the line shows it, empty if it has none.
-        context: Name of its column within those of a data set; empty in tables without such columns.
-        title: What results call it; None where nothing of ours belongs (a line of the paper alone).
-        variant: The method with its settings, for ``model.methods``; None if nothing is to be run for it.
-        paper: Row of the paper's table that belongs beside it, or None.
-    """
-
-    label: str
-    encoder: str
-    context: str
-    title: str | None
-    variant: dict[str, Any] | None
-    paper: str | None
 
 
 class TableSettings:

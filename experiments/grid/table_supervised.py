@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from experiments.cli.command import CONFIGS
 from experiments.cli.overrides import normalise
 from experiments.grid.child_runs import Cell
 from experiments.grid.programs import SUPERVISED
-from experiments.grid.table_settings import Entry, TableSettings
-from experiments.reporting.table_layout import Column
+from experiments.grid.table_settings import TableSettings
+from experiments.reporting.table_report import Entry
 
 _SHARED = ("limit", "recipe", "trainer", "data", "wandb")
 _TRAINING = "training"
@@ -53,22 +52,23 @@ def entries(documents: Iterable[Mapping[str, Any]]) -> list[Entry]:
     return [Entry(title, "", "", title, None, None) for title in titles]
 
 
-def joined(columns: Sequence[Column], documents: Iterable[Mapping[str, Any]]) -> list[Column]:
+def joined(
+    documents: Sequence[Mapping[str, Any]], trained: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
     """Put the figures of supervised models beside those of zero-shot methods on the same data and split."""
-    found = list(columns)
+    found = []
     for document in documents:
-        place = _place(document)
-        found = [_with(column, document) if _place(column.document) == place else column for column in found]
+        for own in trained:
+            document = _with(document, own) if _place(document) == _place(own) else document
+        found.append(document)
     return found
 
 
-def _with(column: Column, document: Mapping[str, Any]) -> Column:
-    whole = _beside(column.document, document, document)
+def _with(document: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     subsets = {
-        name: _beside(part, document["subsets"][name], document)
-        for name, part in column.document.get("subsets", {}).items()
+        name: _beside(part, own["subsets"][name], own) for name, part in document.get("subsets", {}).items()
     }
-    return replace(column, document={**whole, **({"subsets": subsets} if subsets else {})})
+    return {**_beside(document, own, own), **({"subsets": subsets} if subsets else {})}
 
 
 def _beside(part: Mapping[str, Any], own: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from typing import Any
 from experiments.grid.child_runs import Results, Run
 from experiments.grid.fewshot_progress import one_line
 from experiments.grid.unseen_settings import UnseenSettings
-from experiments.reporting.unseen_files import report, write_all
-from experiments.reporting.unseen_results import Found
+from experiments.reporting.unseen_report import UnseenCells, report, write_all
 
 
 class UnseenProgress:
@@ -31,10 +30,10 @@ class UnseenProgress:
         self.results[run.name] = results
         print(one_line(run.label, results), flush=True)
         if seconds is not None:
-            write_all(self.folder, Found(self.baselines, self.results), self.settings)
+            write_all(self.folder, UnseenCells(self.baselines, self.results), self.settings)
             every = 2 * len(self.baselines) + 2
             print(f"{len(self.results):,} of {every:,} cells are finished.", flush=True)
 
     def report(self) -> str:
         """Write everything, and return the tables."""
-        return report(write_all(self.folder, Found(self.baselines, self.results), self.settings))
+        return report(write_all(self.folder, UnseenCells(self.baselines, self.results), self.settings))

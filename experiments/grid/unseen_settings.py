@@ -13,9 +13,10 @@ from experiments.grid.child_runs import Cell
 from experiments.grid.machine import usual_jobs
 from experiments.grid.programs import SUPERVISED, ZERO_SHOT
 from experiments.grid.table_settings import name_of_data
+from experiments.reporting.frame import ZERO_SHOT_CELL
+from experiments.reporting.unseen_report import SEEN, UNSEEN, cell_name
 from gl_ris.errors import UserError, unknown_name
 
-ZERO_SHOT_CELLS, SEEN, UNSEEN = "zero-shot", "seen", "unseen"
 # Options of a cell that the command sets itself, and what to use in their place.
 _RESERVED = {
     "baseline": "baselines=[...]",
@@ -123,7 +124,7 @@ class UnseenSettings:
         label = f"zero-shot on {name_of_data(data)} {split}"
         arguments = [*line, *self._common(), *self.zero_shot]
         # The settings of each data set may name another model.
-        name = cell_name(ZERO_SHOT_CELLS, where)
+        name = cell_name(ZERO_SHOT_CELL, where)
         return Cell(label, arguments, name, ZERO_SHOT, models=name)
 
     def _supervised(self, baseline: str, where: str, data: Mapping[str, Any] | str, split: str) -> Cell:
@@ -147,13 +148,3 @@ class UnseenSettings:
 
 def _written(data: Mapping[str, Any] | str) -> str:
     return data if isinstance(data, str) else json.dumps(data)
-
-
-def cell_name(model: str, where: str) -> str:
-    """Return the name of the folder of a cell.
-
-    Example:
-        >>> cell_name("lavt-tiny", "seen")
-        'lavt-tiny_seen'
-    """
-    return f"{model}_{where}"

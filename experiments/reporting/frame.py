@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FIGURES = ("oIoU", "mIoU")
+ZERO_SHOT_CELL = "zero-shot"
+"""What comparisons call their zero-shot run, and the folder that it has."""
+
 _SAME = ("dataset", "split", "partition", "n_images", "n_expressions_expected")
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
@@ -20,20 +23,29 @@ _LATEX = str.maketrans(
 )
 
 
-def frame_of(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
+def frame_of(rows: Iterable[Mapping[str, Any] | Sequence[Any]], columns: Any = None) -> DataFrame:
     """Make a frame of rows: who (source, method), where (data set, split, subset), and the figures.
 
     Values stay what they are: a whole number is one also in a column that has gaps. NaN becomes None.
+
+    Args:
+        rows: Mappings, or values in the order of ``columns``.
+        columns: Names of the columns; by default all that the mappings have.
     """
     from pandas import DataFrame
 
-    return DataFrame(plain(list(rows)), dtype=object)
+    return DataFrame(plain(list(rows)), columns=columns, dtype=object)
+
+
+def escape(text: str) -> str:
+    """Write a text so that LaTeX sets it as it is."""
+    return text.translate(_LATEX)
 
 
 def render(
     frame: DataFrame,
     form: Literal["csv", "markdown", "latex"],
-    text: int = 1,
+    text: Collection[int] = (0,),
     italics: Collection[int] = (),
 ) -> str:
     """Write a frame as text.
@@ -43,14 +55,14 @@ def render(
             others, text as it is to be read (see `number`).
         form: ``"csv"``; ``"markdown"``, aligned so that it reads in a terminal too; or ``"latex"``, the
             rows of a tabular with their heads.
-        text: How many columns, from the left, hold text in Markdown; the others are aligned as numbers.
+        text: Places of the columns that hold text in Markdown; the others are aligned as numbers.
         italics: Rows that LaTeX sets apart.
     """
     if form == "csv":
         return str(frame.to_csv(index=False, lineterminator="\n"))
     lines = [list(map(str, frame.columns)), *frame.to_numpy().tolist()]
     if form == "latex":
-        cells = [[cell.translate(_LATEX) for cell in line] for line in lines]
+        cells = [[escape(cell) for cell in line] for line in lines]
         # the first line is that of the heads
         cells = [
             [rf"\emph{{{c}}}" for c in line] if i - 1 in italics else line for i, line in enumerate(cells)
@@ -59,7 +71,7 @@ def render(
     from tabulate import tabulate
 
     head, *body = [[cell.replace("|", r"\|") for cell in line] for line in lines]
-    sides = ["left" if column < text else "right" for column in range(len(head))]
+    sides = ["left" if column in text else "right" for column in range(len(head))]
     return tabulate(body, head, "pipe", disable_numparse=True, colalign=sides)
 
 
@@ -71,6 +83,17 @@ def number(value: float | None, form: str = ".2f") -> str:
         ('12.35', '-0.50', '-')
     """
     return "-" if value is None or value != value else format(value, form)
+
+
+def unique_names(models: Mapping[str, str]) -> dict[str, str]:
+    """Return for each baseline the name of its model, or one of its own where several have that name.
+
+    Example:
+        >>> unique_names({"lavt": "LAVT", "lavt-tiny": "LAVT", "cris": "CRIS"})
+        {'lavt': 'LAVT (lavt)', 'lavt-tiny': 'LAVT (lavt-tiny)', 'cris': 'CRIS'}
+    """
+    taken = list(models.values())
+    return {key: f"{name} ({key})" if taken.count(name) > 1 else name for key, name in models.items()}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -96,39 +119,29 @@ def check_same_test(documents: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def merged(
-    documents: Sequence[Mapping[str, Any]],
-    methods: Mapping[str, Mapping[str, float | None]],
-    *,
-    experiment: str,
-    config: Mapping[str, Any],
-    subsets: Mapping[str, Mapping[str, Any]] | None = None,
+    documents: Sequence[Mapping[str, Any]], methods: Mapping[str, Mapping[str, float | None]], **more: Any
 ) -> dict[str, Any]:
     """Build one result document of those of several runs on the same expressions.
 
     Args:
         documents: Theirs; proposals, counts and upper bound are those of the first.
         methods: The figures of all methods.
-        experiment: Name of the experiment.
-        config: Its settings.
-        subsets: As in `gl_ris.results.result_document`.
+        more: experiment, config and subsets, as `gl_ris.results.Results` has them.
 
     Returns:
         The document: its seconds are the sums over the runs, its failures the most that a run had.
     """
-    from gl_ris.results import STAGES, result_document
+    from gl_ris.results import STAGES, Results
 
-    first = documents[0]
     reasons = dict.fromkeys(reason for one in documents for reason in one["failures"])
-    return result_document(
-        experiment=experiment,
-        **{key: first[key] for key in (*_SAME, "proposals", "upper_bound")},
+    return Results.new(
+        **{key: documents[0][key] for key in (*_SAME, "proposals", "upper_bound")},
         n_expressions_evaluated=min(one["n_expressions_evaluated"] for one in documents),
-        methods=methods,  # type: ignore[arg-type]  # a figure of no expression is None here
+        methods=methods,
         seconds={stage: sum(one["seconds"].get(stage, 0.0) for one in documents) for stage in STAGES},
-        config=config,
         failures={reason: max(one["failures"].get(reason, 0) for one in documents) for reason in reasons},
-        subsets=subsets,
-    )
+        **more,
+    ).document()
 
 
 def limit_of(document: Mapping[str, Any]) -> int | None:

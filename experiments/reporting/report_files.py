@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from experiments.reporting.table_formats import grid
+from experiments.reporting.frame import frame_of, render
 from experiments.run.measuring import Measured
 from gl_ris.files import atomic_file, plain, write_json
 from gl_ris.proposals.base import League
@@ -117,7 +117,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     if document["n_unusable"]:
         notes.append(f"{document['n_unusable']:,} images could not be read and count for nothing.")
     text = "\n".join(f"* {note}" for note in notes)
-    return f"# {heading(document)}\n\n{grid(shown, cells, left=len(_TEXT))}\n\n{text}\n"
+    return f"# {heading(document)}\n\n{render(frame_of(cells, shown), 'markdown', text=(0, 1))}\n\n{text}\n"
 
 
 def _cell(name: str, value: Any) -> str:

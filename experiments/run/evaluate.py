@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -23,75 +22,46 @@ from experiments.wandb_log import log_run
 from gl_ris.errors import UserError
 from gl_ris.results import format_table
 
-RecorderClass = Callable[[Path | None, str, dict[str, Any]], Callback]
 Before = Callable[[Path | None], None]
 
 
 def evaluate(
-    cli: ExperimentCLI, recorder: RecorderClass = Recorder, before: Before | None = None
+    cli: ExperimentCLI, recorder: Recorder | None = None, before: Before | None = None
 ) -> Path | None:
-    """Evaluate, and leave everything in the run folder.
+    """Evaluate, and leave everything in the run folder; arguments and errors are those of `carry_out`.
 
     When the evaluation is written, it is finished: pictures and wandb follow, and cannot undo it.
 
     Args:
-        cli: The parts, the module a `gl_ris.evaluator.Evaluator`.
-        recorder: See `predict`.
-        before: See `predict`.
+        cli: The parts.
+        recorder: By default a plain one.
+        before: What comes before the evaluation.
 
     Returns:
         The run folder, in rank 0; None in other processes.
-
-    Raises:
-        UserError: A setting, file or model is wrong.
-        EvaluationError: The figures would mean nothing.
     """
+    writes = recorder or Recorder(cli.command.name, cli.settings())
 
     def report(folder: Path) -> None:
-        document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        print(f"\n{format_table(document)}\n\nRun folder   {folder}")
+        assert writes.results is not None
+        print(f"\n{format_table(writes.results)}\n\nRun folder   {folder}")
         draw_overlays(folder, cli.datamodule)
 
-    return carry_out(cli, recorder, report, before)
+    return carry_out(cli, writes, report, before)
 
 
 def carry_out(
-    cli: ExperimentCLI,
-    recorder: RecorderClass | None,
-    report: Callable[[Path], None],
-    before: Before | None = None,
+    cli: ExperimentCLI, recorder: Any, report: Callable[[Path], None], before: Before | None = None
 ) -> Path | None:
-    """Run, report, and hand the run over to wandb.
-
-    Args:
-        cli: The parts, the module a `gl_ris.evaluator.Evaluator`.
-        recorder: See `predict`.
-        report: Prints what the run folder holds, and adds what is made of it, in rank 0.
-        before: See `predict`.
-
-    Returns:
-        The run folder, in rank 0; None in other processes.
-
-    Raises:
-        UserError: A setting, file or model is wrong.
-        EvaluationError: The figures would mean nothing.
-    """
-    folder = predict(cli, recorder, before)
-    if folder is not None:
-        report(folder)
-        log_run(folder, cli.config.wandb)
-    return folder
-
-
-def predict(cli: ExperimentCLI, recorder: RecorderClass | None, before: Before | None = None) -> Path | None:
-    """Run a module that measures over its data, with a recorder that writes into the run folder.
+    """Run a module that measures over its data, report, and hand the run over to wandb.
 
     All checks come before any work, and the run folder comes after the checks.
 
     Args:
         cli: The parts, the module a `gl_ris.evaluator.Evaluator`.
-        recorder: Makes the recorder of run folder (None but in rank 0), experiment and settings; None for a
-            module whose outcome is written by the caller.
+        recorder: The callback that writes into the run folder, its ``path`` (None but in rank 0); None for a
+            module whose outcome is written by ``report``.
+        report: Prints what the run folder holds, and adds what is made of it, in rank 0.
         before: What is to be done in every process before the evaluation, when the checks have passed; it is
             given the run folder (None but in rank 0).
 
@@ -102,6 +72,14 @@ def predict(cli: ExperimentCLI, recorder: RecorderClass | None, before: Before |
         UserError: A setting, file or model is wrong.
         EvaluationError: The figures would mean nothing.
     """
+    path = _predict(cli, recorder, before)
+    if path is not None:
+        report(path)
+        log_run(path, cli.config.wandb)
+    return path
+
+
+def _predict(cli: ExperimentCLI, recorder: Any, before: Before | None) -> Path | None:
     trainer = cast("Any", cli.trainer)
     main = getattr(rank_zero_only, "rank", 0) == 0
     folder = RunFolder(cli.command.name, cli.config.run_dir, cli.config.overwrite) if main else None
@@ -114,7 +92,8 @@ def predict(cli: ExperimentCLI, recorder: RecorderClass | None, before: Before |
         if before is not None:
             before(path)
         if recorder is not None:
-            trainer.callbacks.append(recorder(path, cli.command.name, cli.settings()))
+            recorder.path = path
+            trainer.callbacks.append(recorder)
         trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     return path
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
+from msgspec import UNSET, UnsetType
 
 from gl_ris.errors import EvaluationError
-from gl_ris.evaluation import Evaluation
-from gl_ris.recipe import Recipe
-from gl_ris.results import (
-    PredictionWriter,
-    format_table,
-    merge_predictions,
-    result_document,
-    write_json,
-    write_table_csv,
-)
+from gl_ris.evaluation import Evaluation, Figures
+from gl_ris.results import PredictionWriter, Results, format_table, merge_predictions, write_table_csv
 from gl_ris.subsets import in_order, subset_label
 
 
@@ -29,19 +23,29 @@ class Recorder(Callback):
     ``table.csv``, ``table.txt`` and, last, ``results.json``: a folder with that file is a finished run.
 
     Args:
-        path: The run folder, as rank 0 knows it.
         experiment: Name of the experiment.
         settings: The resolved configuration.
+        training: What is known of the model's training when the run ends, as `gl_ris.results.Training`; None
+            if it was not trained, UNSET where there is nothing to train.
+
+    Attributes:
+        path: The run folder; to be set in rank 0 before the run.
+        results: The document, in rank 0, after the run.
     """
 
-    def __init__(self, path: Path | None, experiment: str, settings: dict[str, Any]) -> None:
-        self.path = path
-        self.experiment = experiment
-        self.settings = settings
+    def __init__(
+        self,
+        experiment: str,
+        settings: dict[str, Any],
+        training: Mapping[str, Any] | UnsetType | None = UNSET,
+    ) -> None:
+        self.experiment, self.settings, self.training = experiment, settings, training
+        self.path: Path | None = None
+        self.results: Results | None = None
         self._writer: PredictionWriter | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Tell every process the run folder."""
+        """Give the run folder to every process."""
         self.path = trainer.strategy.broadcast(self.path)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -72,25 +76,21 @@ class Recorder(Callback):
 
     def _finish(self, trainer: Trainer, module: Any) -> None:
         data: Any = getattr(trainer, "datamodule", None)
-        evaluation: Evaluation = module.evaluation
         assert self.path is not None
         predictions = merge_predictions(self.path, trainer.world_size)
-        expected = data.n_expressions * len(evaluation.methods)
+        expected = data.n_expressions * len(module.evaluation.methods)
         with predictions.open("rb") as file:
             written = sum(1 for _ in file)
         if written != expected:
             raise EvaluationError(f"{predictions} has {written:,} records, expected are {expected:,}.")
-        document = describe(module, data, self.experiment, self.settings) | self.more()
-        write_table_csv(self.path / "table.csv", document)
-        (self.path / "table.txt").write_text(format_table(document) + "\n", encoding="utf-8")
-        write_json(self.path / "results.json", document)
-
-    def more(self) -> dict[str, Any]:
-        """Return what a subclass adds to the result document."""
-        return {}
+        more = {} if isinstance(self.training, UnsetType) else {"training": self.training}
+        self.results = describe(module, data, self.experiment, self.settings, **more)
+        write_table_csv(self.path / "table.csv", self.results)
+        (self.path / "table.txt").write_text(format_table(self.results) + "\n", encoding="utf-8")
+        self.results.write(self.path / "results.json")
 
 
-def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any]) -> dict[str, Any]:
+def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any], **more: Any) -> Results:
     """Build the result document of a finished run.
 
     Args:
@@ -98,40 +98,40 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any]) 
         data: The data module that it was run on.
         experiment: Name of the experiment.
         settings: The resolved configuration.
+        **more: Further attributes of `Results`.
     """
     evaluation: Evaluation = module.evaluation
-    return result_document(
+    # those with a plain label under the run's recipe come first
+    names = in_order(evaluation.subsets, module.recipe)
+    return Results.new(
         experiment=experiment,
         dataset=data.dataset_name,
         split=data.split,
         partition=data.partition,
         proposals=module.proposals_name(data),
-        n_images=evaluation.n_images,
-        n_expressions_expected=data.n_expressions,
-        n_expressions_evaluated=evaluation.n_evaluated,
-        methods=evaluation.methods,
-        upper_bound=evaluation.upper_bound,
+        proposal_store=module.stored(),
+        **_counted(evaluation, data.n_expressions),
+        subsets={
+            name: {
+                "label": subset_label(name, module.recipe),
+                **_counted(evaluation.subsets[name], data.subset_sizes[name]),
+            }
+            for name in names
+        },
         seconds=evaluation.seconds,
         config=settings,
-        failures=evaluation.failures,
-        subsets=_subsets(evaluation, data, module.recipe),
-        proposal_store=module.stored(),
+        **more,
     )
 
 
-def _subsets(evaluation: Evaluation, data: Any, recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """Describe the subsets, in the order of their labels under the run's recipe."""
+def _counted(figures: Figures, expected: int) -> dict[str, Any]:
     return {
-        name: {
-            "label": subset_label(name, recipe),
-            "n_images": evaluation.subsets[name].n_images,
-            "n_expressions_expected": data.subset_sizes[name],
-            "n_expressions_evaluated": evaluation.subsets[name].n_evaluated,
-            "failures": evaluation.subsets[name].failures,
-            "methods": evaluation.subsets[name].methods,
-            "upper_bound": evaluation.subsets[name].upper_bound,
-        }
-        for name in in_order(evaluation.subsets, recipe)
+        "n_images": figures.n_images,
+        "n_expressions_expected": expected,
+        "n_expressions_evaluated": figures.n_evaluated,
+        "failures": figures.failures,
+        "methods": figures.methods,
+        "upper_bound": figures.upper_bound,
     }
 
 

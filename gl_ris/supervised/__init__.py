@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gl_ris.supervised.cris import CRIS
-from gl_ris.supervised.lavt import LAVT
+from gl_ris.supervised.cris import CRIS, CRISBaseline
+from gl_ris.supervised.lavt import LAVT, LAVTBaseline
+from gl_ris.supervised.tseg import TSEG, TSEGBaseline
 
-__all__ = ["CRIS", "LAVT"]
+__all__ = ["CRIS", "LAVT", "TSEG", "CRISBaseline", "LAVTBaseline", "TSEGBaseline"]

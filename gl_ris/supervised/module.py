@@ -15,8 +15,7 @@ from gl_ris.masks import encode_rle
 from gl_ris.recipe import Recipe
 from gl_ris.results import Prediction
 from gl_ris.subsets import subsets_of
-from gl_ris.supervised.baselines import Baseline
-from gl_ris.supervised.segmenter import Segmenter
+from gl_ris.supervised.segmenter import Baseline, Segmenter
 from gl_ris.supervised.starting import read_weights
 
 
@@ -31,7 +30,6 @@ class SupervisedRIS(Evaluator):
         baseline: The model with what it starts from.
         weights: A file to load into it: one that a training of ours has left, or a published checkpoint.
         recipe: Of its fields only those about data have a meaning here: target_overlap and unseen.
-        clip, pretrained, alpha, proposals: Not used; the ready-made settings of data sets bring them along.
 
     Attributes:
         segmenter: The model, once it is configured.
@@ -48,10 +46,6 @@ class SupervisedRIS(Evaluator):
         baseline: Baseline | None = None,
         weights: str | None = None,
         recipe: Recipe | str = "clean",
-        clip: Any = None,
-        pretrained: Any = None,
-        alpha: Any = None,
-        proposals: Any = None,
     ) -> None:
         if baseline is None:
             raise UserError("There is no model; name one by baseline=NAME, e.g. baseline=cris-tiny.")

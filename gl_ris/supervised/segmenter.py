@@ -5,15 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from gl_ris.errors import UserError
+from gl_ris.errors import UserError, in_short
 
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
 """From expressions to token ids, special tokens included, of any length."""
+
+POWER = 0.9
+"""Of the polynomial by which rates fall to 0."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Example:
     Attributes:
         pixels: The image as `Segmenter.read_image` gives it.
         expressions: One of a ref; or several of the image, for models that are trained by image.
-        target: The mask of the ref as `MaskSegmenter.read_target` gives it; None for models that are trained
+        target: The mask of the ref as `Segmenter.read_target` gives it; None for models that are trained
             without masks.
     """
 
@@ -47,19 +50,54 @@ class Optimization:
     interval: str
 
 
+class Baseline(ABC):
+    """The settings of a supervised model and of its training; nothing is loaded before `make`.
+
+    Attributes:
+        title: Name of the model in results.
+        epochs: Of a training.
+        batch_size: Of a step, over all devices.
+    """
+
+    title: ClassVar[str]
+    epochs: int
+    batch_size: int
+
+    @abstractmethod
+    def make(self) -> Segmenter:
+        """Build the model with its starting weights.
+
+        Raises:
+            UserError: Weights or tokenizer cannot be loaded, or the settings do not go together.
+        """
+
+
 class Segmenter(nn.Module, ABC):
     """A supervised model of referring image segmentation with the recipe that it is trained by.
 
+    Args:
+        network: The network.
+        tokenize: Tokenizer of its text encoder, special tokens included; padding is 0.
+        settings: Of the training.
+
     Attributes:
-        title: Its name in results.
         by_image: Whether an example is an image with its expressions and no mask, or a ref with one of its
             expressions and its mask.
         reads_raw: Whether it reads expressions as they were typed, before the data set cleaned them.
     """
 
-    title: ClassVar[str]
     by_image: ClassVar[bool] = False
     reads_raw: ClassVar[bool] = False
+
+    def __init__(self, network: nn.Module, tokenize: Tokenize, settings: Baseline) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.tokenize, self.settings = tokenize, settings
+
+    @property
+    def title(self) -> str:
+        """Its name in results."""
+        return self.settings.title
 
     @abstractmethod
     def read_image(self, image: Tensor) -> Tensor:
@@ -81,22 +119,13 @@ class Segmenter(nn.Module, ABC):
     def training_loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of a batch of `collate`, a scalar."""
 
-    @abstractmethod
     def logits(self, pixels: Tensor, **texts: Tensor) -> Tensor:
         """Run the network on ``B`` images of `read_image` with an expression each."""
+        return self.network(pixels, **texts)
 
     @abstractmethod
     def answer(self, logits: Tensor, height: int, width: int) -> Tensor:
-        """Turn the logits of ``B`` expressions on one image into masks of its own size.
-
-        Args:
-            logits: Of `logits`.
-            height: Rows of the image.
-            width: Columns of the image.
-
-        Returns:
-            bool ``(B, height, width)``.
-        """
+        """Turn the `logits` of ``B`` expressions on one image into masks of its size, bool ``(B, H, W)``."""
 
     @abstractmethod
     def optimization(self, steps: int, epochs: int) -> Optimization:
@@ -113,16 +142,10 @@ class Segmenter(nn.Module, ABC):
                 f"A file of weights of {self.title} holds names and tensors, not {type(content).__name__}."
             )
         if any(str(name).startswith("network.") for name in content):
-            self._load_state({name.removeprefix("network."): value for name, value in content.items()})
+            state = {name.removeprefix("network."): value for name, value in content.items()}
+            load_strictly(self.network, state, self.title)
         else:
             self.load_published(content)
-
-    def _load_state(self, state: Mapping[str, Tensor]) -> None:
-        try:
-            cast("Any", self).network.load_state_dict(state)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"These weights do not fit this {self.title}: {reason:.400}") from error
 
     def load_published(self, content: Mapping[str, Any]) -> None:
         """Load a checkpoint of the published code.
@@ -170,11 +193,10 @@ class MaskSegmenter(Segmenter):
         targets = [example.target for example in examples if example.target is not None]
         if len(targets) != len(examples):
             raise ValueError(f"{self.title} learns from masks, but an example has none.")
-        texts = self.read_texts([example.expressions[0] for example in examples])
         return {
             "pixels": torch.stack([example.pixels for example in examples]),
             "targets": torch.stack(targets),
-            **texts,
+            **self.read_texts([example.expressions[0] for example in examples]),
         }
 
     def training_loss(self, batch: dict[str, Tensor]) -> Tensor:
@@ -194,3 +216,28 @@ def pad_ids(rows: Sequence[Sequence[int]], length: int) -> Tensor:
     return torch.tensor(
         [[*row[:length], *[0] * (length - len(row))] for row in rows], dtype=torch.int64
     ).view(len(rows), length)
+
+
+def bert_inputs(rows: Sequence[Sequence[int]], length: int) -> dict[str, Tensor]:
+    """Pad rows of token ids, and mark with 1 what is no padding; a cut row loses its end token too."""
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = (torch.arange(length) < lengths[:, None]).long()
+    return {"input_ids": pad_ids(rows, length), "attention_mask": mask}
+
+
+def polynomial_decay(optimizer: torch.optim.Optimizer, steps: int) -> Optimization:
+    """Let rates fall at every step as ``(1 - step / steps) ** 0.9``."""
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps) ** POWER)
+    return Optimization(optimizer, schedule, "step")
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], title: str) -> None:
+    """Load a state of exactly the network's names.
+
+    Raises:
+        UserError: A name is missing, unknown, or of another shape.
+    """
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"These weights do not fit this {title}: {in_short(error, 400)}") from error

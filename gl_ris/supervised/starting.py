@@ -1,56 +1,102 @@
-"""Weights that supervised models start from: of timm and Hugging Face by name, or from a file."""
+"""What supervised models start from: tokenizers, and weights of timm and Hugging Face or from a file."""
 
 from __future__ import annotations
 
+import argparse
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gl_ris.errors import UserError
+from gl_ris.errors import UserError, in_short
+from gl_ris.supervised.segmenter import Tokenize
 
-_HEAD = ("head.", "norm.")
-"""What a classifier has on top of the stages."""
-
+# What a Swin computes from its measures, whatever a file says.
 _COMPUTED = ("attn_mask", "relative_position_index")
-"""What a Swin computes from its measures, whatever a file says."""
 
 
-def load_swin(network: nn.Module, source: str) -> None:
-    """Load the stages of a classifier into a network of `gl_ris.supervised.swin.swin`.
+def load_tokenizer(source: str) -> Tokenize:
+    """Load a tokenizer whose padding is id 0.
 
     Args:
-        network: Changed in place.
+        source: A Hugging Face name or folder; or a CLIP as for `gl_ris.load_clip` that is shipped.
+
+    Raises:
+        UserError: It cannot be loaded, or pads with another id.
+    """
+    from gl_ris.clip.loading import SHIPPED
+
+    if source in SHIPPED:
+        return clip_tokenizer(source)
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"The tokenizer '{source}' cannot be loaded ({in_short(error, 160)}). Give a folder that holds "
+            "its files (tokenizer.json and tokenizer_config.json), or run once with a connection."
+        ) from error
+    if tokenizer.pad_token_id != 0:
+        raise UserError(f"The tokenizer '{source}' pads with id {tokenizer.pad_token_id}; it must be 0.")
+
+    def tokenize(expressions: Sequence[str]) -> list[list[int]]:
+        return [list(row) for row in tokenizer(list(expressions))["input_ids"]] if expressions else []
+
+    return tokenize
+
+
+def clip_tokenizer(name: str) -> Tokenize:
+    """Return the tokenizer of an open_clip model, without its padding.
+
+    Args:
+        name: As for `gl_ris.load_clip`; one of the shipped models, an architecture or ``local-dir:FOLDER``.
+    """
+    from open_clip import get_tokenizer
+
+    from gl_ris.clip.loading import ASSETS, LOCAL, SHIPPED
+
+    tokenizer = get_tokenizer(f"{LOCAL}{Path(ASSETS) / name}" if name in SHIPPED else name)
+
+    def tokenize(expressions: Sequence[str]) -> list[list[int]]:
+        if not expressions:
+            return []
+        rows = tokenizer(list(expressions)).tolist()
+        # the end of text is the largest id; what follows is padding
+        return [row[: row.index(max(row)) + 1] for row in rows]
+
+    return tokenize
+
+
+def load_classifier(network: nn.Module, source: str, top: tuple[str, ...] = ("head.",)) -> None:
+    """Load a classifier into a network that lacks what it has on top.
+
+    Args:
+        network: Of timm's names; changed in place.
         source: timm's name, or a file of its state.
+        top: Beginnings of the names that are left out.
 
     Raises:
         UserError: It cannot be loaded, or is of other measures.
     """
-    state = {name: tensor for name, tensor in _state(source).items() if not name.startswith(_HEAD)}
-    state = {name: tensor for name, tensor in state.items() if not name.endswith(_COMPUTED)}
-    _fit(network, state, source)
-
-
-def load_vit(network: nn.Module, source: str) -> None:
-    """Load a classifier without its head into timm's VisionTransformer; see `load_swin`."""
-    _fit(network, {n: t for n, t in _state(source).items() if not n.startswith("head.")}, source)
+    state = _state(source)
+    _fit(
+        network,
+        {n: t for n, t in state.items() if not n.startswith(top) and not n.endswith(_COMPUTED)},
+        source,
+    )
 
 
 def load_bert(network: nn.Module, source: str) -> None:
-    """Load a BERT of a Hugging Face name or folder.
-
-    Raises:
-        UserError: It cannot be loaded, or is of other measures.
-    """
+    """Load a BERT of a Hugging Face name or folder; errors are those of `load_classifier`."""
     from transformers import BertModel
 
     def load() -> Mapping[str, Tensor]:
-        return BertModel.from_pretrained(
-            source, add_pooling_layer=False, trust_remote_code=False
-        ).state_dict()
+        model = BertModel.from_pretrained(source, add_pooling_layer=False, trust_remote_code=False)
+        return model.state_dict()
 
     _fit(network, _or_advice(load, f"BERT '{source}'", "a folder that save_pretrained wrote"), source)
 
@@ -58,14 +104,9 @@ def load_bert(network: nn.Module, source: str) -> None:
 def read_weights(path: str | Path) -> Any:
     """Read what a file of weights holds; a pickle may hold tensors and plain values alone.
 
-    ``argparse.Namespace``, a bag of values that published training scripts put beside the weights, is let
-    through.
-
     Raises:
         UserError: The file is missing, damaged, or holds something else.
     """
-    import argparse
-
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"There is no file of weights '{file}'.")
@@ -74,18 +115,18 @@ def read_weights(path: str | Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(file)
+        # a bag of plain values, which published training scripts put beside the weights
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"The weights '{file}' cannot be read: they are damaged, or hold something other than tensors "
-            "and plain values, which is not loaded. Fetch them anew."
+            "and plain values, which is not loaded. Fetch them again."
         ) from error
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"The weights '{file}' cannot be read ({type(error).__name__}: {reason}).") from error
     except Exception as error:  # safetensors has an error of its own class
-        raise UserError(f"The weights '{file}' cannot be read ({str(error)[:120]}).") from error
+        raise UserError(
+            f"The weights '{file}' cannot be read ({in_short(error, 120, typed=True)})."
+        ) from error
 
 
 def _state(source: str) -> Mapping[str, Tensor]:
@@ -105,9 +146,8 @@ def _or_advice(load: Callable[[], Mapping[str, Tensor]], what: str, instead: str
     try:
         return load()
     except Exception as error:  # hubs raise errors of many libraries
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"The weights of {what} cannot be loaded ({type(error).__name__}: {reason:.160}). Run once with "
+            f"The weights of {what} cannot be loaded ({in_short(error, 160, typed=True)}). Run once with "
             f"a connection, give {instead} in its place, or null to start from random weights."
         ) from error
 
@@ -116,9 +156,7 @@ def _fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     try:
         missing, unknown = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise UserError(
-            f"The weights '{source}' are of other measures: {' '.join(str(error).split()):.300}"
-        ) from error
+        raise UserError(f"The weights '{source}' are of other measures: {in_short(error, 300)}") from error
     missing = [name for name in missing if not name.endswith(_COMPUTED)]
     if missing or unknown:
         first = (missing or unknown)[0]

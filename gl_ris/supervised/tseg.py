@@ -1,4 +1,4 @@
-"""A TSEG-style network: patches and expressions in one space, trained without masks.
+"""A TSEG-style baseline: patches and expressions in one space, trained without masks.
 
 TSEG (Strudel et al., arXiv 2205.04725) has no public code; this is a reconstruction from its abstract and
 from the mask transformer of Segmenter that it builds on. Its figures are its own and not those of the paper.
@@ -6,13 +6,36 @@ from the mask transformer of Segmenter that it builds on. Its figures are its ow
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from gl_ris.crops import resize_pixels
+from gl_ris.supervised.segmenter import (
+    Baseline,
+    Example,
+    Optimization,
+    Segmenter,
+    bert_inputs,
+    polynomial_decay,
+)
+from gl_ris.supervised.starting import load_bert, load_classifier, load_tokenizer
+
+MOST_EXPRESSIONS = 8
+"""Of one image in a batch."""
+
+TEXT_RATE = 0.1
+"""Share of the learning rate for the text encoder."""
+
+EPSILON = 1.0
+"""Weight of nothing in the pooling, so that an expression with few patches has a small score."""
+
+FOCAL_POWER, FOCAL_OFFSET = 3, 0.01
+"""Of the focal term of Araslanov and Roth (CVPR 2020), from whom the weighted pooling is too."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +61,6 @@ class TSEGSize:
     decoder_blocks: int = 2
     max_words: int = 20
     text: Mapping[str, Any] = field(default_factory=dict)
-
-
-TINY = TSEGSize(
-    image_size=128,
-    patch_size=8,
-    channels=64,
-    depth=4,
-    heads=2,
-    text={
-        "vocab_size": 641,
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 256,
-        "max_position_embeddings": 20,
-    },
-)
-"""For the embedded benchmark."""
 
 
 class TSEG(nn.Module):
@@ -134,3 +139,163 @@ class TSEG(nn.Module):
         blocked = torch.zeros(total, total, dtype=torch.bool)
         blocked[:, patches:] = True
         return blocked.fill_diagonal_(False)
+
+
+@dataclass(frozen=True)
+class TSEGBaseline(Baseline):
+    """A reconstruction of TSEG, which learns from images and their expressions without masks.
+
+    Args:
+        size: Measures of the network.
+        vit: timm's name of the ViT to start from, or a file of weights; null starts from random ones.
+        bert: Hugging Face name or folder of the BERT to start from; null starts from random weights.
+        tokenizer: Hugging Face name or folder of the tokenizer, or a shipped CLIP for its tokenizer.
+        learning_rate: At the first step, of all but the text encoder, which has a tenth.
+        weight_decay: Of everything.
+        threshold: A pixel is the object's if its probability is above this.
+        epochs: Of a training.
+        batch_size: Images of a step, over all devices.
+    """
+
+    title: ClassVar[str] = "TSEG (reconstruction)"
+
+    size: TSEGSize = TSEGSize()
+    vit: str | None = "vit_small_patch16_384.augreg_in21k_ft_in1k"
+    bert: str | None = "google-bert/bert-base-uncased"
+    tokenizer: str = "google-bert/bert-base-uncased"
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-2
+    threshold: float = 0.5
+    epochs: int = 20
+    batch_size: int = 16
+
+    def make(self) -> TSEGSegmenter:
+        """Build it; see `Baseline.make`."""
+        tokenize = load_tokenizer(self.tokenizer)
+        network = TSEG(self.size)
+        if self.vit is not None:
+            load_classifier(network.visual, self.vit)
+        if self.bert is not None:
+            load_bert(network.text, self.bert)
+        return TSEGSegmenter(network, tokenize, self)
+
+
+class TSEGSegmenter(Segmenter):
+    """A reconstruction of TSEG, weakly supervised: images and their expressions, no masks."""
+
+    network: TSEG
+    settings: TSEGBaseline
+    by_image: ClassVar[bool] = True
+
+    def read_image(self, image: Tensor) -> Tensor:
+        """Squash to a square (bilinear, antialiased), values from -1 to 1."""
+        size = (self.network.size.image_size,) * 2
+        return resize_pixels(image[None].float() / 255, size, mode="bilinear", antialias=True)[0] * 2 - 1
+
+    def read_texts(self, expressions: Sequence[str]) -> dict[str, Tensor]:
+        """Tokenise; ids behind the last are cut off."""
+        return bert_inputs(self.tokenize(expressions), self.network.size.max_words)
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Stack the images; expressions follow each other, with the image and the words of each."""
+        chosen = [example.expressions[:MOST_EXPRESSIONS] for example in examples]
+        texts = [text for own in chosen for text in own]
+        known: dict[str, int] = {}
+        return {
+            "pixels": torch.stack([example.pixels for example in examples]),
+            "owners": torch.tensor([row for row, own in enumerate(chosen) for _ in own]),
+            "words": torch.tensor([known.setdefault(text, len(known)) for text in texts]),
+            **self.read_texts(texts),
+        }
+
+    def training_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Multi-label patch assignment over all images and expressions of the batch."""
+        similarities = self.network(batch["pixels"], batch["input_ids"], batch["attention_mask"])
+        return assignment_loss(similarities, batch["owners"], batch["words"], self.network.background)
+
+    def logits(self, pixels: Tensor, **texts: Tensor) -> Tensor:
+        """Similarity of each image with its own expression, above the background: ``(B, rows, columns)``."""
+        side = self.network.size.image_size // self.network.size.patch_size
+        alone = [{key: value[i : i + 1] for key, value in texts.items()} for i in range(len(pixels))]
+        own = [self.network(pixels[i : i + 1], **text)[0, 0] for i, text in enumerate(alone)]
+        return (torch.stack(own) - self.network.background).unflatten(1, (side, side))
+
+    def answer(self, logits: Tensor, height: int, width: int) -> Tensor:
+        """Resize probabilities (bilinear) and cut them at the threshold."""
+        heat = F.interpolate(
+            logits[:, None].float().sigmoid(), (height, width), mode="bilinear", align_corners=False
+        )
+        return heat[:, 0] > self.settings.threshold
+
+    def optimization(self, steps: int, epochs: int) -> Optimization:
+        """AdamW with `polynomial_decay`."""
+        text = list(self.network.text.parameters())
+        known = {id(parameter) for parameter in text}
+        rest = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
+        rate = self.settings.learning_rate
+        groups: list[dict[str, Any]] = [{"params": rest}, {"params": text, "lr": TEXT_RATE * rate}]
+        optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=self.settings.weight_decay)
+        return polynomial_decay(optimizer, steps)
+
+
+def assign(similarities: Tensor, present: Tensor, ignored: Tensor, background: Tensor) -> Tensor:
+    """Share the patches of each image out among the background and the expressions.
+
+    An expression competes with the background and with the expressions that are *not* of the image, never
+    with others of the image: two of them may well refer to the same object.
+
+    Args:
+        similarities: ``(B, E, P)``, of ``E`` expressions with the ``P`` patches of each image.
+        present: bool ``(B, E)``, the expressions of each image.
+        ignored: bool ``(B, E)``, those that are neither (the words of a present one, from another image).
+        background: Scalar, its similarity with every patch.
+
+    Returns:
+        Shares ``(B, E, P)`` in [0, 1]; 0 for ignored expressions.
+    """
+    absent = ~present & ~ignored
+    others = similarities.masked_fill(~absent[..., None], -torch.inf)
+    level = torch.logsumexp(torch.cat([others, background.expand_as(others[:, :1])], dim=1), dim=1)[:, None]
+    rivals = torch.where(present[..., None], torch.logaddexp(level, similarities), level)
+    return (similarities - rivals).exp().masked_fill(ignored[..., None], 0.0)
+
+
+def pooled_scores(similarities: Tensor, shares: Tensor, focal: bool = True) -> Tensor:
+    """Score how well each image shows what each expression says, ``(B, E)``.
+
+    Args:
+        similarities: ``(B, E, P)``.
+        shares: Of `assign`, ``(B, E, P)``.
+        focal: Ask of expressions that have hardly any patches to take some. Without it the scores can be
+            right while the patches are wrong.
+    """
+    pooled = (shares * similarities).sum(dim=2) / (EPSILON + shares.sum(dim=2))
+    if not focal:
+        return pooled
+    size = shares.mean(dim=2)
+    return pooled + (1 - size) ** FOCAL_POWER * (FOCAL_OFFSET + size).log()
+
+
+def assignment_loss(
+    similarities: Tensor, owners: Tensor, words: Tensor, background: Tensor, focal: bool = True
+) -> Tensor:
+    """Multi-label loss of images and the expressions of a batch.
+
+    Args:
+        similarities: ``(B, E, P)``.
+        owners: int64 ``(E,)``, the image of each expression.
+        words: int64 ``(E,)``, equal for expressions of the same words.
+        background: Scalar.
+        focal: See `pooled_scores`.
+
+    Returns:
+        Scalar: binary cross-entropy of the scores above the background, the mean over pairs of an image and
+        an expression, but for those that say of another image what is true of this one.
+    """
+    present = owners[None] == torch.arange(len(similarities), device=owners.device)[:, None]
+    same_words = (words[:, None] == words[None]).float()
+    ignored = (present.float() @ same_words > 0) & ~present
+    shares = assign(similarities, present, ignored, background)
+    scores = pooled_scores(similarities, shares, focal) - background
+    losses = F.binary_cross_entropy_with_logits(scores, present.to(scores.dtype), reduction="none")
+    return losses[~ignored].mean()

@@ -41,9 +41,7 @@ LISTS = dict[str, list[int]]
 )
 def test_what_is_no_file_of_annotations_is_one_sentence(tmp_path: Path, content: bytes, match: str) -> None:
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(
-        UserError, match=rf"a\.json' is no annotation file, or damaged \(.*{match}.*Fetch the file"
-    ):
+    with pytest.raises(UserError, match=rf"a\.json' is no annotation file, or damaged \(.*{match}.*Fetch"):
         read_annotations(tmp_path / "a.json", LISTS)
 
 
@@ -68,7 +66,7 @@ def test_white_space_around_json_is_fine(tmp_path: Path) -> None:
 
 def test_a_value_of_another_kind_says_where_it_stands() -> None:
     with pytest.raises(
-        UserError, match=r"'b': image 3 is damaged: Expected `int`, got `str` - at `\$\.width`\. Fetch"
+        UserError, match=r"'b': image 3 is damaged: Expected `int`, got `str` - at `\$\.width`"
     ):
         convert({"height": 3, "width": "4"}, Sized, "'b': image 3")
 

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 import yaml
+from lightning.pytorch import LightningModule
 
 import datamodules.known  # noqa: F401  so that its classes are known by their short names
 from datamodules.base import RISDataModule
 from experiments.cli.command import CONFIGS, Command
 from experiments.cli.parts import ExperimentCLI
 from experiments.recipe_effects import COMMAND as EFFECTS
-from experiments.reporting.effects import RecipeEffects
+from experiments.run.effects import RecipeEffects
 from experiments.run.evaluate import check_targets
+from experiments.run.supervised_cli import supervised_parts
+from experiments.supervised import COMMAND as SUPERVISED
 from experiments.sweep import COMMAND as SWEEP
 from experiments.zero_shot import COMMAND as ZERO_SHOT
 from gl_ris.errors import UserError
@@ -63,6 +66,45 @@ def test_the_command_in_the_header_takes_the_file(file: Path) -> None:
 def test_the_other_commands_take_the_file(file: Path, command: Command, model: Any) -> None:
     cli = parse(command, model, f"data={file.stem}")
     assert isinstance(cli.datamodule, RISDataModule)
+
+
+class Bare(LightningModule):
+    """A model of another command, which has one of the options that the settings of data sets bring."""
+
+    def __init__(self, recipe: Recipe | str = "clean", alpha_of_its_own: float = 0.0) -> None:
+        super().__init__()
+        self.recipe = recipe
+
+
+def bare(*arguments: str) -> ExperimentCLI:
+    command = Command("proposals", "", (), {"recipe": "model.recipe", "alpha": "model.alpha"}, ("data",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Command, "config", CONFIGS / "data" / "refshapes.yaml")
+        return ExperimentCLI(command, Bare, RISDataModule, args=list(arguments))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_command_takes_of_the_file_what_it_knows(file: Path) -> None:
+    own = yaml.safe_load(file.read_text(encoding="utf-8"))
+    cli = bare(f"data={file.stem}")
+    assert cli.config.data.class_path.endswith(own["data"]["class_path"].rpartition(".")[2])
+    assert cli.config.model.recipe == own.get("model", {}).get("recipe", "clean")
+    assert set(cli.config.model.as_dict()) == {"recipe", "alpha_of_its_own"}
+
+
+@pytest.mark.parametrize("option", ["alpha=0.5", "model.clip=RN50", "model.proposals=null", "--config=FILE"])
+def test_what_a_user_gives_must_be_known(option: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text((CONFIGS / "data" / "refcoco.yaml").read_text())
+    with pytest.raises(UserError, match=r"Unknown option 'model\.(alpha|clip|proposals)'"):
+        bare("data=refcoco", option.replace("FILE", str(tmp_path / "own.yaml")))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("baseline", ["lavt", "cris", "tseg"])
+def test_supervised_models_take_the_file(file: Path, baseline: str) -> None:
+    cli = supervised_parts(SUPERVISED, [f"baseline={baseline}", f"data={file.stem}", "k=64"])
+    assert isinstance(cli.datamodule, RISDataModule)
+    assert cli.config.training.k == 64
 
 
 @pytest.mark.parametrize(

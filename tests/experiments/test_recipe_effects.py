@@ -17,9 +17,8 @@ import torch
 
 from datamodules.records import ImageRecord, Referent, Segmentation
 from experiments import recipe_effects, zero_shot
-from experiments.reporting.effects import ALL, BASE, RecipeEffects
-from experiments.reporting.effects_files import markdown, write_effects
-from experiments.reporting.effects_table import EffectsTable, Row
+from experiments.reporting.effects_report import EffectsTable, Row, markdown, write_effects
+from experiments.run.effects import ALL, BASE, RecipeEffects
 from gl_ris.masks import encode_rle
 from gl_ris.results import Prediction
 

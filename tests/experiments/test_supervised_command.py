@@ -52,7 +52,7 @@ def small(toy_root: Path, tmp_path: Path) -> list[str]:
     options = {
         "model": {
             "baseline": {
-                "class_path": "gl_ris.supervised.baselines.LAVTBaseline",
+                "class_path": "gl_ris.supervised.LAVTBaseline",
                 "init_args": {
                     "size": SIZE,
                     "swin": None,

@@ -14,8 +14,7 @@ import pytest
 from experiments import unseen_domain
 from experiments.grid import baselines, unseen_settings
 from experiments.grid.unseen_settings import UnseenSettings
-from experiments.reporting.unseen_files import bars, report
-from experiments.reporting.unseen_results import Found, document
+from experiments.reporting.unseen_report import UnseenCells, bars, document, report
 from finished_cells import Workshop, subset, trained_results, zero_shot_results
 from gl_ris.errors import EvaluationError
 
@@ -139,7 +138,7 @@ def test_a_comparison(jobs: int, run_here: Run, workshop: Workshop, tmp_path: Pa
         ("LAVT", "Unseen (names)", "21.0", "-49.0"),
     ]
     assert (run / "figure4_left.png").stat().st_size > 5000
-    assert "| LAVT         |          70.00 | 30.00 | -40.00 |  20.00 | -50.00 |" in output
+    assert "| LAVT | 70.00 | 30.00 | -40.00 | 20.00 | -50.00 |" in " ".join(output.split())
     assert output.count("of 6 cells are finished.") == 6
     weights = [item for item in workshop.started if any(part.startswith("weights=") for part in item)]
     assert sorted(part for item in weights for part in item if part.startswith("weights=")) == [
@@ -148,7 +147,7 @@ def test_a_comparison(jobs: int, run_here: Run, workshop: Workshop, tmp_path: Pa
 
 
 def test_the_figure_shows_the_subset_with_the_plain_name() -> None:
-    made = document(Found(["lavt-tiny", "cris-tiny"], cells()), {})
+    made = document(UnseenCells(["lavt-tiny", "cris-tiny"], cells()), {})
     assert made is not None
     assert bars(made) == {
         "Global-Local": {"All": 45.0, "Unseen": 44.0},
@@ -159,20 +158,20 @@ def test_the_figure_shows_the_subset_with_the_plain_name() -> None:
 
 def test_what_is_not_finished_is_a_gap() -> None:
     part = {name: cells()[name] for name in ("zero-shot_unseen", "lavt-tiny_seen")}
-    made = document(Found(["lavt-tiny"], part), {})
+    made = document(UnseenCells(["lavt-tiny"], part), {})
     assert made is not None
     assert list(made["methods"]) == ["Global-Local"]
     assert bars(made)["LAVT"] == {"All": None, "Unseen": None}
     assert "* 2 of 4 cells are finished." in report(made)
     del part["zero-shot_unseen"]
-    assert document(Found(["lavt-tiny"], part), {}) is None
+    assert document(UnseenCells(["lavt-tiny"], part), {}) is None
 
 
 def test_other_phrases_in_a_subset_do_not_compare() -> None:
     other = cells()
     other["lavt-tiny_unseen"]["subsets"]["unseen_names"]["n_expressions_expected"] = 19
     with pytest.raises(EvaluationError, match="their subsets 'unseen_names' differ"):
-        document(Found(["lavt-tiny"], other), {})
+        document(UnseenCells(["lavt-tiny"], other), {})
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import contextlib
 import math
 import time
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from gl_ris import counting, evaluation
 from gl_ris.counting import gather_objects

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict, replace
 
 from gl_ris.errors import UserError
 from gl_ris.predictions import (
@@ -86,7 +86,7 @@ def test_subsets_are_in_the_line_where_there_are_any(tmp_path: Path) -> None:
     assert "subsets" not in lines[2]
     assert read_predictions(path) == [*records, RECORD]
     path.write_text(json.dumps({**lines[0], "subsets": [1]}) + "\n")
-    with pytest.raises(UserError, match=r"line 1: 'subsets' has the value \[1\]"):
+    with pytest.raises(UserError, match=r"line 1: Expected `str`, got `int` - at `\$\.subsets\[0\]`"):
         read_predictions(path)
 
 
@@ -184,12 +184,16 @@ def _line(**changes: Any) -> bytes:
     ("line", "message"),
     [
         pytest.param(b"{", "line 2", id="half"),
-        pytest.param(b"[1]", "should be a JSON object", id="no-object"),
+        pytest.param(b"[1]", "Expected `object`, got `array`", id="no-object"),
         pytest.param(b"", "line 2", id="blank"),
-        pytest.param(b'{"image_id": 1}', "'ref_id' is missing", id="key-missing"),
-        pytest.param(_line(intersection=1.5), "'intersection' has the value 1.5", id="fraction-of-a-pixel"),
-        pytest.param(_line(union=True), "'union' has the value True", id="bool"),
-        pytest.param(_line(iou=None), "'iou' has the value None", id="no-iou"),
+        pytest.param(b'{"image_id": 1}', "missing required field `ref_id`", id="key-missing"),
+        pytest.param(
+            _line(intersection=1.5),
+            r"Expected `int`, got `float` - at `\$.intersection`",
+            id="fraction-of-a-pixel",
+        ),
+        pytest.param(_line(union=True), r"got `bool` - at `\$.union`", id="bool"),
+        pytest.param(_line(iou=None), r"Expected `float`, got `null` - at `\$.iou`", id="no-iou"),
         pytest.param(_line(score=float("nan")), "NaN is not JSON", id="nan"),
         pytest.param(b"\xff\xfe", "line 2", id="no-text"),
     ],

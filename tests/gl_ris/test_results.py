@@ -16,7 +16,7 @@ import torch
 
 from gl_ris.files import atomic_file, plain, write_json
 from gl_ris.metrics import RISMetrics
-from gl_ris.results import format_table, git_commit, result_document, versions, write_table_csv
+from gl_ris.results import Results, format_table, git_commit, versions, write_table_csv
 
 KEYS = [
     "schema",
@@ -47,7 +47,7 @@ def _figures(*correct: int) -> dict[str, float]:
     return metrics.compute()
 
 
-def _document(**changes: Any) -> dict[str, Any]:
+def _results(**changes: Any) -> Results:
     content: dict[str, Any] = {
         "experiment": "zero_shot",
         "dataset": "refshapes",
@@ -63,7 +63,11 @@ def _document(**changes: Any) -> dict[str, Any]:
         "config": {"model": {"alpha": 0.85}},
         "failures": {"no proposals": 3, "image: cut off": 1},
     }
-    return result_document(**(content | changes))
+    return Results.new(**(content | changes))
+
+
+def _document(**changes: Any) -> dict[str, Any]:
+    return _results(**changes).document()
 
 
 def test_the_document_has_the_contract_keys() -> None:
@@ -83,7 +87,11 @@ def test_the_document_has_the_contract_keys() -> None:
     [
         pytest.param({"seconds": {"total": 1.0}}, "seconds must have exactly.*data, proposals", id="stages"),
         pytest.param({"seconds": dict.fromkeys([*STAGES, "tea"], 1.0)}, "tea", id="unknown-stage"),
-        pytest.param({"upper_bound": {"oIoU": 1.0}}, "upper_bound must have oIoU and mIoU", id="upper-bound"),
+        pytest.param(
+            {"upper_bound": {"oIoU": 1.0}},
+            r"missing required field `mIoU` - at `\$.upper_bound`",
+            id="upper-bound",
+        ),
     ],
 )
 def test_an_incomplete_document_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -118,13 +126,14 @@ EMPTY = _subset(
 
 
 def test_subsets_are_part_of_the_document_where_there_are_any() -> None:
-    document = _document(subsets={"unseen_synonyms": _subset(), "unseen_names": EMPTY})
+    results = _results(subsets={"unseen_synonyms": _subset(), "unseen_names": EMPTY})
+    document = results.document()
     assert set(document) == {*KEYS, "subsets"}
     part = document["subsets"]["unseen_synonyms"]
     assert part["upper_bound"] == {"oIoU": 60, "mIoU": pytest.approx(60)}
     assert part["methods"]["Random"]["Pr@0.7"] == 50
     assert document["subsets"]["unseen_names"]["upper_bound"] == {"oIoU": None, "mIoU": None}
-    lines = format_table(document).splitlines()
+    lines = format_table(results).splitlines()
     start = lines.index("Unseen: 90 of 90 expressions on 40 images, 2 without a choice")
     assert lines[start + 1].split()[:3] == ["Method", "oIoU", "mIoU"]
     assert lines[start + 3].split()[:3] == ["Global-Local", "60.00", "60.00"]
@@ -139,10 +148,20 @@ def test_subsets_are_part_of_the_document_where_there_are_any() -> None:
     ("changes", "message"),
     [
         pytest.param({"n_images": 1251}, "n_images=1251, of 1250 in all", id="images"),
-        pytest.param({"n_expressions_evaluated": -1}, "n_expressions_evaluated=-1", id="negative"),
-        pytest.param({"methods": {"Random": {}}}, "must have the methods Global-Local, Random", id="methods"),
-        pytest.param({"upper_bound": {}}, "Subset 'unseen': upper_bound must have oIoU", id="upper-bound"),
-        pytest.param({"tea": 1}, "must have exactly the keys label", id="unknown-key"),
+        pytest.param(
+            {"n_expressions_evaluated": -1},
+            r"`int` >= 0 - at `\$.subsets\[...\].n_expressions_evaluated`",
+            id="negative",
+        ),
+        pytest.param(
+            {"methods": {"Random": NONE}}, "must have the methods Global-Local, Random", id="methods"
+        ),
+        pytest.param({"methods": {"Random": {}}}, "figures of 'Random' lack oIoU", id="figures"),
+        pytest.param(
+            {"upper_bound": {}},
+            r"required field `oIoU` - at `\$.subsets\[...\].upper_bound`",
+            id="upper-bound",
+        ),
     ],
 )
 def test_a_subset_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -152,13 +171,13 @@ def test_a_subset_that_cannot_be_is_refused(changes: dict[str, Any], message: st
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_nan_is_null_in_strict_json(tmp_path: Path) -> None:
-    document = _document(methods={"Random": RISMetrics().compute()}, config={"x": float("inf")})
-    write_json(tmp_path / "results.json", document)
+    results = _results(methods={"Random": RISMetrics().compute()}, config={"x": float("inf")})
+    results.write(tmp_path / "results.json")
     read = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
     assert set(read["methods"]["Random"].values()) == {None}
     assert read["config"] == {"x": None}
-    assert read == document, "the document is already what JSON holds"
-    assert format_table(read).splitlines()[4].split() == ["Random", *"-------"]
+    assert Results.read(tmp_path / "results.json") == results
+    assert format_table(results).splitlines()[4].split() == ["Random", *"-------"]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +212,7 @@ def test_an_error_while_writing_leaves_the_earlier_file(tmp_path: Path) -> None:
 
 
 def test_the_table_reads_like_the_paper() -> None:
-    lines = format_table(_document()).splitlines()
+    lines = format_table(_results()).splitlines()
     assert lines == [
         "refshapes val (own), proposals: felzenszwalb",
         "",
@@ -212,21 +231,21 @@ def test_the_table_reads_like_the_paper() -> None:
 
 
 def test_the_table_says_what_is_missing() -> None:
-    table = format_table(_document(n_expressions_evaluated=3990, failures={}, partition=None))
+    table = format_table(_results(n_expressions_evaluated=3990, failures={}, partition=None))
     assert "3,990 evaluated of 4,000 expected (10 MISSING)" in table
     assert "Failures     none\n" in table
     assert table.startswith("refshapes val, proposals")
 
 
 def test_the_csv_holds_the_same_figures_at_full_precision(tmp_path: Path) -> None:
-    document = _document()
-    write_table_csv(tmp_path / "table.csv", document)
+    results = _results()
+    write_table_csv(tmp_path / "table.csv", results)
     with (tmp_path / "table.csv").open(newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["Global-Local", "Random", "Upper bound"]
-    for method, figures in document["methods"].items():
+    for method, figures in results.methods.items():
         assert {name: float(rows[method][name]) for name in figures} == figures
-    assert float(rows["Upper bound"]["mIoU"]) == document["upper_bound"]["mIoU"]
+    assert float(rows["Upper bound"]["mIoU"]) == results.upper_bound.mIoU
     assert rows["Upper bound"]["Pr@0.5"] == ""
     assert rows["Random"]["dataset"] == "refshapes"
     assert rows["Random"]["n_expressions_evaluated"] == "4000"

@@ -78,7 +78,6 @@ class Send:
         ranges: Whether Range and If-Range are heeded.
         stop: Bytes of the body after which the connection is closed, or None.
         pause: Seconds of silence at that point, before it is closed.
-        drip: Seconds before every byte.
         announce: A Content-Length that is not the truth.
         kind: Content-Type.
         code: Status.
@@ -89,7 +88,6 @@ class Send:
     ranges: bool = True
     stop: int | None = None
     pause: float = 0.0
-    drip: float = 0.0
     announce: int | None = None
     kind: str = "application/octet-stream"
     code: int = 200
@@ -111,10 +109,6 @@ class Send:
         if handler.command == "HEAD":
             return
         sent = body if self.stop is None else body[: self.stop]
-        if self.drip:
-            for byte in sent:
-                handler.wfile.write(bytes([byte]))
-                time.sleep(self.drip)
         handler.wfile.write(sent)
         handler.wfile.flush()
         time.sleep(self.pause)
@@ -171,7 +165,7 @@ def in_chunks() -> Behaviour:
 
 @pytest.fixture
 def hasty() -> Patience:
-    return Patience(connect=20, stall=20, slowest=1000, attempts=3, first_wait=0.01, longest_wait=0.05)
+    return Patience(connect=20, stall=20, attempts=3, first_wait=0.01, longest_wait=0.05)
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.checking.counts import known_names
-from datamodules.fetching.advice import listing, plan, tree
-from datamodules.fetching.catalogue import Item, find_item, read_catalogue
-from datamodules.fetching.space import in_words, peak, require_space
-from datamodules.fetching.unpack import name_fault
-from datamodules.fetching.verify import KINDS
+from datamodules import download
+from datamodules.checking.counts import read_counts
+from datamodules.download import peak, plan, require_space
+from datamodules.fetching.archive import name_fault
+from datamodules.fetching.catalogue import Item, find_item, in_words, item_from, read_catalogue
+from datamodules.fetching.transfer import MAGIC
 from gl_ris.errors import UserError
 
 ITEMS = list(read_catalogue().values())
@@ -25,7 +25,7 @@ def test_every_item_says_what_it_is_where_from_and_on_what_that_rests(item: Item
     assert sum([bool(item.downloads), item.hub is not None, item.clip is not None]) == 1
     assert item.makes or item.clip
     assert all(name in read_catalogue() for name in item.needs)
-    assert item.check is None or item.check in known_names()
+    assert item.check is None or item.check in read_counts()
     assert item.bytes > 0
 
 
@@ -33,14 +33,14 @@ def test_every_item_says_what_it_is_where_from_and_on_what_that_rests(item: Item
 def test_sizes_hashes_and_places_are_well_formed(item: Item) -> None:
     for made in item.makes:
         assert name_fault(made.path) is None
-    for download in item.downloads:
-        assert download.magic in KINDS
-        assert download.urls
-        assert all(url.startswith(("https://", "http://")) for url in download.urls)
-        assert (download.size is None) != (download.about == 0)
-        assert re.fullmatch(r"[0-9a-f]{64}", download.sha256 or "0" * 64)
-        assert re.fullmatch(r"[0-9a-f]{32}", download.md5 or "0" * 32)
-        for target in download.place.values():
+    for file in item.downloads:
+        assert file.magic in MAGIC
+        assert file.urls
+        assert all(url.startswith(("https://", "http://")) for url in file.urls)
+        assert (file.size is None) != (file.about == 0)
+        assert re.fullmatch(r"[0-9a-f]{64}", file.sha256 or "0" * 64)
+        assert re.fullmatch(r"[0-9a-f]{32}", file.md5 or "0" * 32)
+        for target in file.place.values():
             assert name_fault(target) is None
             assert any(target.startswith(m.path.split("/")[0]) for m in item.makes)
     if item.hub:
@@ -52,10 +52,15 @@ def test_sizes_hashes_and_places_are_well_formed(item: Item) -> None:
 def test_an_address_without_encryption_is_used_only_where_it_comes_last_or_a_hash_is_known(
     item: Item,
 ) -> None:
-    for download in item.downloads:
-        plain = [url.startswith("http:") for url in download.urls]
-        assert not any(plain) or plain[-1] or download.md5 or download.sha256
+    for file in item.downloads:
+        plain = [url.startswith("http:") for url in file.urls]
+        assert not any(plain) or plain[-1] or file.md5 or file.sha256
         assert not plain[0]
+
+
+def test_a_field_that_is_misspelt_is_an_error() -> None:
+    with pytest.raises(ValueError, match="unknown field `hash`"):
+        item_from("toy", {"title": "a toy", "terms": "none", "hash": "0"})
 
 
 def test_no_name_is_missing() -> None:
@@ -66,16 +71,15 @@ def test_no_name_is_missing() -> None:
 
 
 @each
-def test_every_item_can_be_listed_and_planned(item: Item) -> None:
+def test_every_item_can_be_planned(item: Item) -> None:
     text = plan(item, Path("data"), "to be fetched")
-    assert all(url in text for download in item.downloads for url in download.urls)
-    assert item.name in listing([item], Path("data"))
+    assert all(url in text for file in item.downloads for url in file.urls)
 
 
 def test_the_tree_shows_folders_once_and_alternatives() -> None:
-    assert tree(Path("data"), find_item("phrasecut"))[:3] == ["data/", "  phrasecut/", "    refer_test.json"]
-    assert tree(Path("data"), find_item("phrasecut"))[-1].endswith("(or image_data_split3000.json)")
-    assert tree(Path("d"), find_item("phrasecut-images")) == [
+    assert find_item("phrasecut").tree(Path("data"))[:3] == ["data/", "  phrasecut/", "    refer_test.json"]
+    assert find_item("phrasecut").tree(Path("data"))[-1].endswith("(or image_data_split3000.json)")
+    assert find_item("phrasecut-images").tree(Path("d")) == [
         "d/",
         "  phrasecut/",
         "    images/",
@@ -93,7 +97,7 @@ def test_space_is_that_of_the_worst_moment(tmp_path: Path, monkeypatch: pytest.M
     with (tmp_path / "downloads/train2014.zip.part").open("wb") as file:
         file.truncate(5_000_000_000)
     assert peak([coco], tmp_path) == alone - 5_000_000_000
-    monkeypatch.setattr("datamodules.fetching.space.free_bytes", lambda _: 10**9)
+    monkeypatch.setattr(download, "free_bytes", lambda _: 10**9)
     with pytest.raises(UserError, match=r"coco-train2014 take about 22\.1 GB .* has 1\.0 GB free"):
         require_space([coco], tmp_path)
 

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from datamodules.fetching.catalogue import Item, item_from
-from datamodules.fetching.errors import FetchFailed
-from datamodules.fetching.obtain import Settings, obtain
+from datamodules.fetching.obtain import FetchFailed, Settings, obtain
 from datamodules.fetching.transfer import Patience
 from gl_ris.errors import UserError
 
@@ -38,7 +37,7 @@ def toy(urls: list[str], **download: Any) -> Item:
         "title": "a toy",
         "terms": "none",
         "makes": [{"path": "toy/refs(unc).p"}, {"path": "toy/instances.json"}],
-        "by_hand": ["a friend"],
+        "other_sources": ["a friend"],
         "downloads": [
             {
                 "file": "toy.zip",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -9,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from datamodules.fetching.errors import SourceFailed
-from datamodules.fetching.transfer import Patience, transfer
-from datamodules.fetching.verify import Expected
+from datamodules.fetching.transfer import Expected, Patience, SourceFailed, transfer
 
 CONTENT = random.Random(0).randbytes(300_000)
 OTHER = random.Random(1).randbytes(300_000)
@@ -52,7 +51,7 @@ def test_a_later_call_goes_on_where_an_earlier_one_was(
     server: Any, behave: Any, target: Path, hasty: Patience
 ) -> None:
     url = server.serve("/f", CONTENT, behave(stop=100_000), behave(stop=0))
-    with pytest.raises(SourceFailed, match="broke off at 100,000 of 300,000 bytes"):
+    with pytest.raises(SourceFailed, match="it broke off, after 100,000 bytes"):
         fetch(url, target, hasty)
     assert left(target) == ["file.bin.part", "file.bin.part.json"]
     server.seen.clear()
@@ -127,7 +126,21 @@ def test_without_a_validator_or_hash_it_starts_anew(
     assert server.ranges == [None, None]
 
 
-def test_a_part_that_is_whole_already_is_taken(
+def test_a_whole_part_of_a_call_that_was_killed_is_checked_and_taken(
+    server: Any, target: Path, hasty: Patience
+) -> None:
+    url = server.serve("/f", CONTENT)
+    target.parent.mkdir()
+    target.with_name("file.bin.part").write_bytes(CONTENT)
+    note = {"url": url, "validator": '"1"', "total": len(CONTENT)}
+    target.with_name("file.bin.part.json").write_text(json.dumps(note))
+    fetch(url, target, hasty)
+    assert target.read_bytes() == CONTENT
+    assert server.seen == []
+    assert left(target) == ["file.bin"]
+
+
+def test_a_server_that_announced_too_much_is_asked_once_more(
     server: Any, behave: Any, target: Path, hasty: Patience
 ) -> None:
     def all_but_the_end(handler: Any, content: bytes) -> None:
@@ -148,16 +161,6 @@ def test_a_stalling_server_is_left_and_asked_again(
     assert target.read_bytes() == CONTENT
     assert time.monotonic() - start < 200
     assert server.ranges == [None, "bytes=100000-"]
-
-
-def test_a_server_that_drips_counts_as_stalling(
-    server: Any, behave: Any, target: Path, hasty: Patience
-) -> None:
-    url = server.serve("/f", CONTENT, behave(drip=0.05))
-    start = time.monotonic()
-    with pytest.raises(SourceFailed, match=r"it stalls: \d+ bytes in"):
-        fetch(url, target, replace(hasty, stall=1))
-    assert time.monotonic() - start < 200  # and not the four hours that it would take
 
 
 def test_a_busy_server_is_waited_for(
@@ -234,7 +237,7 @@ def test_a_wrong_announcement_never_makes_a_whole_file(
     server: Any, behave: Any, target: Path, hasty: Patience
 ) -> None:
     url = server.serve("/f", CONTENT, behave(announce=400_000))
-    with pytest.raises(SourceFailed, match=r"broke off at 300,000 of 400,000|fewer bytes"):
+    with pytest.raises(SourceFailed, match=r"it broke off, after 300,000 bytes|another piece"):
         fetch(url, target, hasty)
     assert not target.exists()
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.cli.command import CONFIGS as ROOT_CONFIGS
 from experiments.cli.overrides import normalise
 from gl_ris.errors import UserError
 
@@ -91,3 +92,10 @@ def test_a_file_of_settings_keeps_its_place() -> None:
 def test_unknown_ready_made_settings_say_what_there_is(given: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         rewrite(given)
+
+
+def test_what_is_made_anew_is_cleared_only_where_there_is_such_an_option() -> None:
+    given = [["data=refcoco"], SHORT, {"data": ["refcoco"]}, ROOT_CONFIGS, lambda _: ()]
+    file = f"--config={ROOT_CONFIGS / 'data' / 'refcoco.yaml'}"
+    assert normalise(*given, ["model.proposals"]) == ["--model.proposals=null", file]
+    assert normalise(*given, ["model.recipe"]) == [file]

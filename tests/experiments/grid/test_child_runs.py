@@ -161,18 +161,23 @@ def test_shares_of_the_machine(
 
 
 def test_a_supervised_cell_says_what_it_learnt_from(tmp_path: Path) -> None:
-    from experiments.reporting.finished_results import check_training
+    from experiments.reporting.finished_results import check_training, read_results
+
+    def check(document: dict[str, Any]) -> None:
+        path = tmp_path / "results.json"
+        path.write_text(json.dumps(document))
+        check_training(read_results(path), path)
 
     whole = trained_results("LAVT", 4, 0, 30.0)
-    check_training(whole, tmp_path)
-    check_training({**whole, "training": None}, tmp_path)
+    check(whole)
+    check({**whole, "training": None})
     for change, said in (
-        ({"training": 3}, "do not say what was learnt from"),
-        ({"training": {**whole["training"], "k": None}}, "their training's 'k' is missing"),
-        ({"methods": {**whole["methods"], "B": {}}}, "more methods than one"),
+        ({"training": 3}, r"got `int` - at `\$.training`"),
+        ({"training": {**whole["training"], "k": None}}, r"got `null` - at `\$.training.k`"),
+        ({"methods": {**whole["methods"], "B": {"oIoU": 1, "mIoU": 1}}}, "more methods than one"),
     ):
         with pytest.raises(UserError, match=said):
-            check_training({**whole, **change}, tmp_path)
+            check({**whole, **change})
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import pytest
 
 from experiments.grid.table_settings import TableSettings
 from experiments.grid.table_supervised import cells, entries, joined
-from experiments.reporting.table_layout import Column
 
 
 def spec(**settings: Any) -> TableSettings:
@@ -51,14 +50,14 @@ def result(method: str, value: float, split: str = "val", subsets: bool = True) 
     return {**place, **part, **({"subsets": {"unseen": part}} if subsets else {})}
 
 
-def test_figures_go_to_the_column_of_their_data_and_split() -> None:
-    columns = [Column(result("Random", 1, split), split) for split in ("val", "test")]
+def test_figures_go_to_the_results_of_their_data_and_split() -> None:
+    documents = [result("Random", 1, split) for split in ("val", "test")]
     trained = [result("TSEG (reconstruction) k=all", 5), result("TSEG (reconstruction)", 7, "test")]
-    found = joined(columns, trained)
-    for column, value in zip(found, (5, 7), strict=True):
+    found = joined(documents, trained)
+    for document, value in zip(found, (5, 7), strict=True):
         wanted = {"Random": {"oIoU": 1, "mIoU": 1}, "TSEG (reconstruction)": {"oIoU": value, "mIoU": value}}
-        assert column.document["methods"] == wanted
-        assert column.document["subsets"]["unseen"]["methods"] == wanted
+        assert document["methods"] == wanted
+        assert document["subsets"]["unseen"]["methods"] == wanted
     (entry,) = entries(trained)
     assert (entry.label, entry.title, entry.variant) == ("TSEG (reconstruction)",) * 2 + (None,)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.reporting.crossing import Crossing, Point, find_crossing, sentence
+from experiments.reporting.fewshot_report import Crossing, Point, find_crossing, sentence
 
 PLACES = {"1": 1.0, "4": 4.0, "16": 16.0, "64": 64.0, "all": 40.0}
 
@@ -92,14 +92,13 @@ def test_crossings(points: list[Point], level: float, expected: Crossing) -> Non
         (curve(k1=30.0, k4=10.0), "CRIS is above X (20.00) at first, but below from k=4 on."),
         (
             curve(k1=0.0, k4=40.0, k16=10.0, k64=30.0),
-            "CRIS crosses X (20.00) between k=1 and k=4, at about k=2.0 (linear in log k between means); the "
-            "curve crosses more than once (below again at k=16).",
+            "CRIS crosses X (20.00) between k=1 and k=4, at about k=2.0 (linear in log k between means); it "
+            "falls below at k=16.",
         ),
         (
             curve(k1=30.0, k4=10.0, k16=30.0),
-            "CRIS is above X (20.00) at first, falls below at k=4, and crosses X (20.00) between k=4 and "
-            "k=16, at about k=8.0 (linear in log k between means); the curve crosses more than once (below "
-            "again at k=4).",
+            "CRIS crosses X (20.00) between k=4 and k=16, at about k=8.0 (linear in log k between means); it "
+            "falls below at k=4.",
         ),
         (
             curve(k1=0.0, k4=None, k16=10.0),

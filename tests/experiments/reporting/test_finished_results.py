@@ -15,11 +15,11 @@ from experiments.grid.child_runs import Cell, plan
 from experiments.grid.programs import ZERO_SHOT
 from experiments.reporting.finished_results import check_methods, read_results
 from gl_ris.errors import UserError
-from gl_ris.results import STAGES, result_document, write_json
+from gl_ris.results import STAGES, Results, write_json
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    made = result_document(
+    made = Results.new(
         experiment="zero_shot",
         dataset="toy",
         split="val",
@@ -33,7 +33,7 @@ def document(**changes: Any) -> dict[str, Any]:
         seconds=dict.fromkeys(STAGES, 1.5),
         config={"model": {}},
         failures={"no proposals": 1},
-    )
+    ).document()
     return {**made, **changes}
 
 
@@ -49,35 +49,30 @@ def test_what_a_run_wrote_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ("", "Expecting value"),
-        (json.dumps(document())[:300], r"line 1 column \d+"),
-        (b"\xff\xfe", "utf-8"),
-        ("[" * 100_000, "recursion"),
-        ("[]", "they are no object"),
-        (document(schema=2), "their schema is 2, not 1"),
-        (without("schema"), "their schema is None, not 1"),
-        *(
-            (without(name), f"their '{name}' is missing")
-            for name in ("methods", "config", "created", "dataset")
-        ),
-        (document(config=[]), "their 'config' is missing or damaged"),
-        (document(n_images="3"), "their 'n_images' is missing or damaged"),
-        (document(failures={"x": None}), "their 'failures' are damaged"),
-        (document(seconds={}), "their 'seconds' have no total"),
-        (document(upper_bound={}), "the figures of the upper bound are damaged"),
-        (document(methods={"A": {"oIoU": "x", "mIoU": 1}}), "the figures of A are damaged"),
-        (document(methods={"A": {"oIoU": 1}}), "the figures of A are damaged"),
-        (document(methods={"A": {"oIoU": 101, "mIoU": 1}}), "the figures of A are damaged"),
-        (document(methods={"A": None}), "the figures of A are damaged"),
+        ("", "empty"),
+        (json.dumps(document())[:300], "truncated"),
+        (b"\xff\xfe", "malformed"),
+        ("[" * 100_000, "got `array`"),
+        ("[]", "Expected `object`"),
+        (document(schema=2), r"value 2 - at `\$.schema`"),
+        (without("schema"), "field `schema`"),
+        *((without(name), f"field `{name}`") for name in ("methods", "config", "created", "dataset")),
+        (document(config=[]), r"got `array` - at `\$.config`"),
+        (document(n_images="3"), r"got `str` - at `\$.n_images`"),
+        (document(failures={"x": None}), r"got `null` - at `\$.failures\[...\]`"),
+        (document(seconds={}), "seconds must have exactly"),
+        (document(upper_bound={}), "field `oIoU`"),
+        (document(methods={"A": {"oIoU": "x", "mIoU": 1}}), r"got `str` - at `\$.methods\[...\]\[...\]`"),
+        (document(methods={"A": {"oIoU": 1}}), "the figures of 'A' lack oIoU or mIoU"),
+        (document(methods={"A": {"oIoU": 101, "mIoU": 1}}), "`float` <= 100"),
+        (document(methods={"A": None}), "got `null`"),
     ],
 )
 def test_damage_is_told_with_the_fix(content: Any, why: str, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     text = json.dumps(content) if isinstance(content, dict) else content
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    message = (
-        rf"The results in '{re.escape(str(path))}' cannot be read \(.*{why}.*\); delete them to run it again"
-    )
+    message = rf"'{re.escape(str(path))}' is no result document, or damaged \(.*{why}.*\). Delete it"
     with pytest.raises(UserError, match=message) as caught:
         read_results(path)
     assert "\n" not in str(caught.value)
@@ -113,7 +108,7 @@ def test_a_table_goes_on_only_from_results_that_are_whole(
     (again,) = plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
     assert again.done is not None
     for change, said in (
-        (lambda kept: kept.pop("config"), "their 'config' is missing"),
+        (lambda kept: kept.pop("config"), "field `config`"),
         (lambda kept: kept["config"]["model"].update(alpha=0.1), "had other settings (model.alpha was 0.1"),
         (
             lambda kept: kept["methods"].update(Largest=kept["methods"].pop("Random")),

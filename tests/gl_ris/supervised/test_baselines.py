@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 import gl_ris
 from gl_ris.errors import UserError
-from gl_ris.supervised.baselines import Baseline, CRISBaseline, LAVTBaseline, TSEGBaseline
+from gl_ris.supervised import CRISBaseline, LAVTBaseline, TSEGBaseline
 from gl_ris.supervised.cris import CRISSize
 from gl_ris.supervised.lavt import LAVTSize
+from gl_ris.supervised.lavt.network import swin
+from gl_ris.supervised.segmenter import Baseline
 from gl_ris.supervised.starting import read_weights
 from gl_ris.supervised.tseg import TSEGSize
 
@@ -55,7 +57,7 @@ def test_the_published_settings_are_the_defaults() -> None:
     assert (LAVTBaseline().epochs, LAVTBaseline().batch_size) == (40, 32)
     assert (CRISBaseline().epochs, CRISBaseline().batch_size) == (50, 64)
     assert (TSEGBaseline().epochs, TSEGBaseline().batch_size) == (20, 16)
-    assert LAVTBaseline().rates == {"learning_rate": 5e-5, "weight_decay": 1e-2}
+    assert (LAVTBaseline().learning_rate, LAVTBaseline().weight_decay) == (5e-5, 1e-2)
 
 
 def test_cris_starts_with_what_its_clip_knows() -> None:
@@ -73,10 +75,8 @@ def saved(network: nn.Module, path: Path, **more: Tensor) -> str:
 def test_lavt_starts_from_a_classifier_and_a_bert(tmp_path: Path) -> None:
     from transformers import BertConfig, BertModel
 
-    from gl_ris.supervised.swin import swin
-
     torch.manual_seed(1)
-    classifier = swin(32, 4, 8, (1, 1), (1, 2), 4, 0.3)
+    classifier = swin(LAVT)
     head = {"head.fc.weight": torch.zeros(5, 16), "norm.weight": torch.zeros(16)}
     file = saved(classifier, tmp_path / "swin.pth", **head)
     BertModel(BertConfig(**TEXT)).save_pretrained(tmp_path / "bert")
@@ -107,9 +107,7 @@ def test_tseg_starts_from_a_classifier(tmp_path: Path) -> None:
     ids=["unknown", "missing", "shape"],
 )
 def test_weights_that_do_not_fit_are_told(tmp_path: Path, change: Any, expected: str) -> None:
-    from gl_ris.supervised.swin import swin
-
-    torch.save(change(dict(swin(32, 4, 8, (1, 1), (1, 2), 4, 0.3).state_dict())), tmp_path / "swin.pth")
+    torch.save(change(dict(swin(LAVT).state_dict())), tmp_path / "swin.pth")
     with pytest.raises(UserError, match=expected):
         lavt(swin=str(tmp_path / "swin.pth")).make()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -12,20 +12,13 @@ from torch.utils.data import DataLoader
 
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.masks import decode_rle
-from gl_ris.supervised.baselines import Baseline
 from gl_ris.supervised.module import SupervisedRIS
-from gl_ris.supervised.segmenter import Example, MaskSegmenter, Optimization
+from gl_ris.supervised.segmenter import Baseline, Example, MaskSegmenter, Optimization
 from toy_scenes import HEIGHT, WIDTH, Data, make_scene, run
 
 
 class Threshold(MaskSegmenter):
     """Marks the pixels brighter than a learnt level; fails on an image of value 13."""
-
-    title: ClassVar[str] = "Threshold"
-
-    def __init__(self, level: float) -> None:
-        super().__init__()
-        self.network = nn.ParameterDict({"level": torch.tensor(level)})
 
     def read_image(self, image: Tensor) -> Tensor:
         if int(image[0, 0, 0]) == 13:
@@ -60,7 +53,8 @@ class ThresholdBaseline(Baseline):
         self.level = level
 
     def make(self) -> Threshold:
-        return Threshold(self.level)
+        network = nn.ParameterDict({"level": torch.tensor(self.level)})
+        return Threshold(network, lambda texts: [[] for _ in texts], self)
 
 
 def bright(index: int, texts: list[str], level: int = 200, **changes: Any) -> Any:
@@ -195,7 +189,7 @@ def test_a_loss_that_is_no_number_stops_the_training() -> None:
 
 def test_an_example_without_a_mask_is_an_error() -> None:
     with pytest.raises(ValueError, match="Threshold learns from masks"):
-        Threshold(0.5).collate([Example(torch.zeros(3, 4, 4), ("a",))])
+        ThresholdBaseline().make().collate([Example(torch.zeros(3, 4, 4), ("a",))])
 
 
 def test_without_a_baseline_there_is_nothing_to_run() -> None:

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 import gl_ris
 from gl_ris.supervised import CRIS, LAVT
-from gl_ris.supervised.cris import TINY as TINY_CRIS
-from gl_ris.supervised.cris_recipe import CRISSegmenter
-from gl_ris.supervised.lavt import TINY as TINY_LAVT
-from gl_ris.supervised.lavt_recipe import LAVTSegmenter
+from gl_ris.supervised.cris import CRISBaseline, CRISSegmenter
+from gl_ris.supervised.lavt import LAVTBaseline, LAVTSegmenter
 from gl_ris.supervised.segmenter import Segmenter
+from tiny_baselines import TINY_CRIS, TINY_LAVT
 
 START, END = 1, 500
 
@@ -27,14 +26,16 @@ def by_characters(expressions: list[str]) -> list[list[int]]:
 
 def tiny_lavt(side: int = 128) -> LAVTSegmenter:
     torch.manual_seed(0)
-    return LAVTSegmenter(LAVT(replace(TINY_LAVT, image_size=side)), by_characters).eval()
+    return LAVTSegmenter(LAVT(replace(TINY_LAVT, image_size=side)), by_characters, LAVTBaseline()).eval()
 
 
-def tiny_cris(side: int = 128) -> CRISSegmenter:
+def tiny_cris(side: int = 128, **settings: bool) -> CRISSegmenter:
     torch.manual_seed(0)
     clip = gl_ris.load_clip("refshapes-rn")
     network = CRIS(clip.model.requires_grad_(True), size=TINY_CRIS)
-    return CRISSegmenter(network, by_characters, clip.mean, clip.std, side).eval()
+    return CRISSegmenter(
+        network, by_characters, CRISBaseline(side=side, **settings), clip.mean, clip.std
+    ).eval()
 
 
 @pytest.fixture
@@ -44,8 +45,8 @@ def image() -> Tensor:
 
 def test_the_published_sizes_are_optimised_in_the_published_groups() -> None:
     with torch.device("meta"):
-        lavt = LAVTSegmenter(LAVT(), by_characters)
-        cris = CRISSegmenter(CRIS("RN50"), by_characters, (0.5,) * 3, (0.5,) * 3)
+        lavt = LAVTSegmenter(LAVT(), by_characters, LAVTBaseline())
+        cris = CRISSegmenter(CRIS("RN50"), by_characters, CRISBaseline(), (0.5,) * 3, (0.5,) * 3)
     groups = lavt.optimization(100, 40).optimizer.param_groups
     assert [len(group["params"]) for group in groups] == [136, 253, 20, 160]
     assert [group["weight_decay"] for group in groups] == [0.0, 0.01, 0.01, 0.01]
@@ -70,9 +71,7 @@ def test_the_rate_of_lavt_falls_at_every_step() -> None:
 
 @pytest.mark.parametrize("oversight", [False, True])
 def test_the_rates_of_cris_fall_after_seven_tenths_of_the_epochs(oversight: bool) -> None:
-    segmenter = tiny_cris()
-    segmenter.first_epoch_at_full_rate = oversight
-    made = segmenter.optimization(steps=500, epochs=50)
+    made = tiny_cris(first_epoch_at_full_rate=oversight).optimization(steps=500, epochs=50)
     assert made.interval == "epoch"
     rates = []
     for _ in range(50):

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gl_ris.supervised.assignment import assign, assignment_loss, pooled_scores
 from gl_ris.supervised.segmenter import Example
-from gl_ris.supervised.tseg import TINY, TSEG
-from gl_ris.supervised.tseg_recipe import TSEGSegmenter
+from gl_ris.supervised.tseg import TSEG, TSEGBaseline, TSEGSegmenter, assign, assignment_loss, pooled_scores
+from tiny_baselines import TINY_TSEG
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def test_huge_similarities_stay_finite() -> None:
 @torch.no_grad()
 def test_an_expression_is_compared_by_itself_and_images_are_too() -> None:
     torch.manual_seed(0)
-    network = TSEG(TINY).eval()
+    network = TSEG(TINY_TSEG).eval()
     pixels, ids = torch.randn(2, 3, 128, 128), torch.randint(1, 600, (3, 20))
     mask = torch.ones_like(ids)
     whole = network(pixels, ids, mask)
@@ -90,7 +89,7 @@ def test_an_expression_is_compared_by_itself_and_images_are_too() -> None:
 @torch.no_grad()
 def test_padding_says_nothing() -> None:
     torch.manual_seed(0)
-    network = TSEG(TINY).eval()
+    network = TSEG(TINY_TSEG).eval()
     pixels, ids, mask = torch.randn(1, 3, 128, 128), torch.randint(1, 600, (1, 20)), torch.ones(1, 20).long()
     mask[:, 6:] = 0
     other = torch.where(mask.bool(), ids, 0)
@@ -102,7 +101,7 @@ def words(expressions: list[str]) -> list[list[int]]:
 
 
 def test_a_batch_knows_whose_expressions_are_whose() -> None:
-    segmenter = TSEGSegmenter(TSEG(TINY), words)
+    segmenter = TSEGSegmenter(TSEG(TINY_TSEG), words, TSEGBaseline())
     images = torch.randint(0, 256, (2, 3, 60, 80), dtype=torch.uint8)
     many = tuple(f"thing {n}" for n in range(12))
     batch = segmenter.collate(
@@ -121,7 +120,7 @@ def test_a_batch_knows_whose_expressions_are_whose() -> None:
 
 
 def test_answers_are_masks_of_the_size_of_the_image() -> None:
-    segmenter = TSEGSegmenter(TSEG(TINY), words).eval()
+    segmenter = TSEGSegmenter(TSEG(TINY_TSEG), words, TSEGBaseline()).eval()
     image = torch.randint(0, 256, (3, 60, 80), dtype=torch.uint8)
     both = segmenter.segment(image, ["red star", "moon"])
     assert both.shape == (2, 60, 80)
@@ -129,7 +128,7 @@ def test_answers_are_masks_of_the_size_of_the_image() -> None:
 
 
 def test_the_text_encoder_learns_at_a_tenth_of_the_rate() -> None:
-    segmenter = TSEGSegmenter(TSEG(TINY), words)
+    segmenter = TSEGSegmenter(TSEG(TINY_TSEG), words, TSEGBaseline())
     groups = segmenter.optimization(10, 1).optimizer.param_groups
     assert [group["lr"] for group in groups] == pytest.approx([1e-4, 1e-5])
     assert sum(len(g["params"]) for g in groups) == len(list(segmenter.parameters()))

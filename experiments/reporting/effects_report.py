@@ -1,0 +1,203 @@
+"""The table of what each field of a recipe changes, from the records of a run to Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from experiments.reporting.frame import FIGURES, frame_of, number, render, write_text
+from experiments.run.effects import ALL, BASE, POINTS, RecipeEffects, other_recipe
+from gl_ris.files import write_json
+from gl_ris.iou import mask_areas
+from gl_ris.masks import decode_rle
+from gl_ris.metrics import RISMetrics
+from gl_ris.recipe import Recipe
+from gl_ris.results import Prediction
+from gl_ris.subsets import subset_label
+from gl_ris.zero_shot import NO_PROPOSALS
+
+NAME = "recipe_effects"
+Records = Sequence[Prediction]
+
+_HEADS = ["Point", "Field", "Value", "oIoU", "change", "mIoU", "change", "other choices %", "misses", "Note"]
+_TOWERS = {"vit": "VisionTransformer", "resnet": "ModifiedResNet"}
+_LABEL = "a label alone: changes no figure here, only which phrases of PhraseCut are called unseen"
+_TALLIED = "the base recipe's choices, tallied again"
+_RETARGETED = "the base recipe's choices, measured against the other targets"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        point: Point of the published code, or None.
+        name: The field, or what the line is about.
+        value: Its value in this line; empty if it has none.
+        figures: In percent; empty where the line does not apply.
+        changed: Share of the expressions with another choice than under the base recipe, in percent.
+        expressions: Behind the figures.
+        missed: How many of them have no choice.
+        note: Why the line does not apply, or how it was measured.
+    """
+
+    point: int | None
+    name: str
+    value: Any = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    changed: float | None = None
+    expressions: int | None = None
+    missed: int | None = None
+    note: str = ""
+
+
+class EffectsTable:
+    """Measures the lines of the table.
+
+    Args:
+        model: After its run.
+        data: The data module that it was run on.
+        records: Of that run, all methods.
+    """
+
+    def __init__(self, model: RecipeEffects, data: Any, records: Records) -> None:
+        self.model = model
+        self.own, self.other = Recipe.named(model.base), Recipe.named(other_recipe(model.base))
+        self.retarget = _retargeting(data, self.other.target_overlap)
+        self._records: defaultdict[str, list[Prediction]] = defaultdict(list)
+        for record in records:
+            self._records[record.method].append(record)
+
+    def rows(self) -> list[Row]:
+        """Return the base recipe, each field by its point, all at once, then the precisions."""
+        base, other = self.model.base, other_recipe(self.model.base)
+        rows = [self._measured(Row(None, BASE, base), self._records[BASE])]
+        rows += [self._field(name, value) for name, value in self.model.flips.items()]
+        everything = self._records[ALL] if self.retarget is None else self.retarget(self._records[ALL])
+        rows.append(
+            self._measured(Row(None, ALL, other), everything, self.other.skip_images_without_proposals)
+        )
+        precisions = [variant for variant in self.model.variants if variant.precision != "fp32"]
+        return rows + [
+            self._measured(Row(None, "precision", variant.precision), self._records[variant.title])
+            for variant in precisions
+        ]
+
+    def _field(self, name: str, value: Any) -> Row:
+        row, base, tower = Row(POINTS[name], name, value), self._records[BASE], name.partition("_")[0]
+        if tower in _TOWERS and tower != self.model.tower:
+            return replace(row, note=f"does not apply: for a {_TOWERS[tower]} only")
+        if name == "unseen":
+            return replace(row, note=_LABEL + self._both_definitions())
+        if name == "skip_images_without_proposals":
+            return self._measured(replace(row, note=_TALLIED), base, value)
+        if name != "target_overlap":
+            return self._measured(row, self._records[name])
+        if self.retarget is None:
+            return replace(row, note="does not apply: these data have no option overlap")
+        return self._measured(replace(row, note=_RETARGETED), self.retarget(base))
+
+    def _both_definitions(self) -> str:
+        """Give the base recipe's oIoU by each definition of unseen, where the data have them."""
+        subsets = self.model.evaluation.subsets if self.model.evaluation else {}
+        both = [
+            f"{subset_label(name, self.own)} {figures.methods[BASE]['oIoU']:.2f} of {figures.n_evaluated:,}"
+            for name, figures in subsets.items()
+            if name.startswith("unseen_") and figures.n_evaluated
+        ]
+        return f"; oIoU by the base recipe: {', '.join(both)}" if both else ""
+
+    def _measured(self, row: Row, records: Records, skip: bool | None = None) -> Row:
+        """Fill in the figures of some records; ``skip`` leaves out images without proposals."""
+        skip = self.own.skip_images_without_proposals if skip is None else skip
+        pairs = [
+            (own, base)
+            for own, base in zip(records, self._records[BASE], strict=True)
+            if not (skip and own.failure == NO_PROPOSALS)
+        ]
+        areas = torch.tensor([(own.intersection, own.union) for own, _ in pairs], dtype=torch.int64)
+        metrics = RISMetrics()
+        metrics.update_areas(*areas.reshape(-1, 2).T)
+        changed = sum(own.choice != base.choice for own, base in pairs)
+        return replace(
+            row,
+            figures=metrics.compute(),
+            changed=None if row.name == BASE or not pairs else 100 * changed / len(pairs),
+            expressions=len(pairs),
+            missed=sum(own.failure is not None for own, _ in pairs),
+        )
+
+
+def _retargeting(data: Any, rule: Any) -> Callable[[Records], list[Prediction]] | None:
+    """Return what measures records against targets made by another rule; None if the data have none."""
+    if "overlap" not in inspect.signature(type(data)).parameters:
+        return None
+
+    @functools.lru_cache(maxsize=256)
+    def target(index: int, ref_id: Any) -> Tensor | None:
+        record = data.records[index]
+        referent = next(referent for referent in record.referents if referent.ref_id == ref_id)
+        try:
+            return referent.mask(record.height, record.width, rule)
+        except ValueError:  # a faulty annotation, a miss by any rule
+            return None
+
+    def measured(record: Prediction) -> Prediction:
+        mask = target(record.index, record.ref_id)
+        if mask is None:
+            return record
+        # The choice stays what it was in the run, also where proposals are the annotations.
+        chosen = torch.zeros_like(mask) if record.segmentation is None else decode_rle(record.segmentation)
+        intersection, union = map(int, mask_areas(chosen, mask))
+        iou = intersection / union if union else 0.0
+        return msgspec.structs.replace(record, intersection=intersection, union=union, iou=iou)
+
+    return lambda records: [measured(record) for record in records]
+
+
+def write_effects(folder: Path, rows: Sequence[Row], document: Mapping[str, Any]) -> str:
+    """Write ``recipe_effects.md``, ``.csv`` and ``.json`` into a run folder, and return the Markdown table.
+
+    Args:
+        folder: The run folder.
+        rows: The lines; the first is what the others are compared with.
+        document: The result document of the run; the JSON has it without its figures.
+    """
+    table = markdown(rows)
+    heading = f"{document['dataset']} {document['split']}, proposals: {document['proposals']}"
+    write_text(folder / f"{NAME}.md", f"{heading}\n\n{table}\n")
+    flat = [{**asdict(row), "value": _value(row.value), **row.figures} for row in rows]
+    write_text(folder / f"{NAME}.csv", render(frame_of(flat).drop(columns="figures"), "csv"))
+    about = {name: value for name, value in document.items() if name not in ("methods", "upper_bound")}
+    write_json(folder / f"{NAME}.json", {**about, "rows": [asdict(row) for row in rows]})
+    return table
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Lay out the lines as a Markdown table that is also aligned as plain text."""
+    cells = []
+    for row in rows:
+        figures = []
+        for name in FIGURES:
+            value = row.figures.get(name)
+            change = None if value is None or row is rows[0] else value - rows[0].figures[name]
+            figures += [number(value), number(change, "+.2f")]
+        misses = "-" if row.missed is None else f"{row.missed:,} of {row.expressions:,}"
+        about = [str(row.point or "-"), row.name, _value(row.value) or "-"]
+        cells.append([*about, *figures, number(row.changed), misses, row.note])
+    return render(frame_of(cells, _HEADS), "markdown", text=(0, 1, 2, 9))
+
+
+def _value(value: Any) -> str:
+    """Write a value as the command line takes it."""
+    return value if isinstance(value, str) else json.dumps(value)

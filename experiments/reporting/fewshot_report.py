@@ -1,0 +1,353 @@
+"""A few-shot comparison: figures over seeds for each model and k, and where curves cross zero-shot lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.reporting import frame
+from experiments.reporting.frame import FIGURES, ZERO_SHOT_CELL, number
+from experiments.reporting.plots import axis_place, draw_curves, rounded
+from gl_ris.errors import UserError
+from gl_ris.files import write_json
+
+RESULTS, CSV, FIGURE = "results.json", "curve.csv", "figure4_right.png"
+_SPREAD = ("mean", "std", "min", "max")
+Results = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A supervised cell.
+
+    Attributes:
+        baseline: Name of its settings.
+        k: Refs of each class, or ``"all"``.
+        seed: Of subset and training.
+    """
+
+    baseline: str
+    k: int | str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.baseline}_k{self.k}_seed{self.seed}"
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return f"{self.baseline} k={self.k} seed={self.seed}"
+
+
+@dataclass(frozen=True)
+class FewShotCells:
+    """What is finished of a comparison.
+
+    Attributes:
+        shots: All supervised cells that there are to be.
+        results: The results of finished cells by name, the zero-shot one's among them; one or more.
+        available: For each class with refs, how many; empty until a supervised cell is finished.
+    """
+
+    shots: Sequence[Shot]
+    results: Mapping[str, Results]
+    available: Sequence[int] = ()
+
+    @property
+    def zero_shot(self) -> Mapping[str, Mapping[str, float | None]]:
+        """Figures of the zero-shot methods; empty before that run is finished."""
+        return self.results[ZERO_SHOT_CELL]["methods"] if ZERO_SHOT_CELL in self.results else {}
+
+
+def read_available(folder: Path) -> list[int]:
+    """Read from the manifest of a supervised cell how many refs each class has, of those that have any.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    path = folder / "manifest.json"
+    try:
+        per_class = json.loads(path.read_text(encoding="utf-8"))["per_class"]
+        return [int(available) for available, _ in per_class.values() if available]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"The manifest '{path}' cannot be read ({error}); delete its folder.") from error
+
+
+def write_all(folder: Path, cells: FewShotCells, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Write everything that the finished cells amount to into ``folder``, and return the document."""
+    made = document(cells, settings)
+    few_shot = made["few_shot"]
+    frame.write_text(folder / CSV, frame.render(frame.frame_of(curve_rows(few_shot)), "csv"))
+    draw_curves(folder / FIGURE, few_shot, frame.heading("Few-shot comparison", made, few_shot["limit"]))
+    write_json(folder / RESULTS, made)
+    return made
+
+
+def document(cells: FewShotCells, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of ``results.json``: that of an evaluation with a method for each model and k.
+
+    Args:
+        cells: What is finished.
+        settings: Those of the comparison.
+
+    Raises:
+        EvaluationError: The cells are not of the same images.
+    """
+    # the zero-shot run first: its proposals and upper bound are those of the document
+    results = {name: cells.results[name] for name in sorted(cells.results, key=lambda n: n != ZERO_SHOT_CELL)}
+    frame.check_same_test(results)
+    rows = rows_of(cells)
+    methods = {**cells.zero_shot, **{row["title"]: row.pop("figures") for row in rows}}
+    few_shot = {
+        "cells": len(cells.shots) + 1,
+        "limit": frame.limit_of(next(iter(results.values()))),
+        "finished": len(results),
+        "classes": len(cells.available) or None,
+        "zero_shot": {name: {key: row[key] for key in FIGURES} for name, row in cells.zero_shot.items()},
+        "rows": rows,
+        "crossings": crossings(rows, cells),
+    }
+    made = frame.merged(list(results.values()), methods, experiment="fewshot", config=settings)
+    return {**made, "few_shot": few_shot}
+
+
+def rows_of(cells: FewShotCells) -> list[dict[str, Any]]:
+    """Return a row for each model and k of which a seed is finished: model by model, the smallest k first.
+
+    Models of one name, e.g. those of lavt and lavt-tiny, have that of their settings added.
+    """
+    planned: dict[tuple[str, int | str], list[Shot]] = {}
+    for shot in cells.shots:
+        planned.setdefault((shot.baseline, shot.k), []).append(shot)
+    baselines = list(dict.fromkeys(shot.baseline for shot in cells.shots))
+    points = sorted(planned, key=lambda point: baselines.index(point[0]))
+    rows = list(filter(None, (_row(planned[point], cells) for point in points)))
+    names = frame.unique_names({row["baseline"]: row["model"] for row in rows})
+    for row in rows:
+        row["model"] = names[row["baseline"]]
+        row["title"] = f"{row['model']} k={row['k']}"
+    return rows
+
+
+def _row(planned: Sequence[Shot], cells: FewShotCells) -> dict[str, Any]:
+    """Return the row of one model and k, over the seeds that are finished; empty without any."""
+    shots = [shot for shot in planned if shot.name in cells.results]
+    if not shots:
+        return {}
+    results = [cells.results[shot.name] for shot in shots]
+    training = [one["training"] for one in results]
+    figures = [next(iter(one["methods"].values())) for one in results]
+    spreads = {name: over_seeds([row.get(name) for row in figures]) for name in figures[0]}
+    return {
+        "model": training[0]["model"],
+        "baseline": shots[0].baseline,
+        "k": shots[0].k,
+        "refs_per_class": training[0]["n_refs"] / len(cells.available) if cells.available else None,
+        **{key: training[0][key] for key in ("n_refs", "share", "shortfall")},
+        "seeds": [shot.seed for shot in shots],
+        "seeds_planned": len(planned),
+        **{name: spreads[name] for name in FIGURES},
+        "figures": {name: spread["mean"] for name, spread in spreads.items()},
+        "steps": [one["steps"] for one in training],
+        "training_seconds": [one["seconds"] for one in training],
+        "evaluation_seconds": [one["seconds"]["total"] for one in results],
+    }
+
+
+def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
+    """Return a figure of several seeds: each value, mean, sample standard deviation, least and greatest.
+
+    The deviation is None for fewer than two; all are None where no seed has a figure.
+
+    Example:
+        >>> over_seeds([10.0, 14.0])["mean"], round(over_seeds([10.0, 14.0])["std"], 3)
+        (12.0, 2.828)
+    """
+    # exact sums: the last bits of pandas' means and deviations depend on the order of the seeds
+    there = [value for value in values if value is not None]
+    return {
+        "values": list(values),
+        "mean": statistics.fmean(there) if there else None,
+        "std": statistics.stdev(there) if len(there) > 1 else None,
+        "min": min(there, default=None),
+        "max": max(there, default=None),
+    }
+
+
+def curve_rows(few_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the lines of the CSV: one for each zero-shot method, then one for each model and k."""
+    levels = [
+        {"model": method, "k": 0, "n_refs": 0, "share": 0.0, **{key: {"mean": row[key]} for key in FIGURES}}
+        for method, row in few_shot["zero_shot"].items()
+    ]
+    return [
+        {key: row.get(key) for key in ("model", "k", "refs_per_class", "n_refs", "share")}
+        | {"seeds": len(row["seeds"]) if "seeds" in row else None}
+        | {f"{name}_{what}": row[name].get(what) for name in FIGURES for what in _SPREAD}
+        for row in (*levels, *few_shot["rows"])
+    ]
+
+
+def report(made: Mapping[str, Any]) -> str:
+    """Return what is printed: the table, a sentence about each crossing, and what a reader must know."""
+    few_shot = made["few_shot"]
+    lines = [[method, *"----", *map(number, row.values())] for method, row in few_shot["zero_shot"].items()]
+    lines += [_line(row) for row in few_shot["rows"]]
+    table = frame.frame_of(lines, ["Model", "k", "Refs", "Share %", "Seeds", *FIGURES])
+    title = frame.heading("Few-shot comparison", made, few_shot["limit"])
+    bullets = "\n".join(f"* {note}" for note in notes(few_shot))
+    return f"# {title}\n\n{frame.render(table, 'markdown')}\n\n{bullets}".rstrip()
+
+
+def _line(row: Mapping[str, Any]) -> list[str]:
+    seeds, planned = len(row["seeds"]), row["seeds_planned"]
+    counted = str(seeds) if seeds == planned else f"{seeds} of {planned}"
+    spreads = [
+        number(row[name]["mean"]) + ("" if row[name]["std"] is None else f" ± {row[name]['std']:.2f}")
+        for name in FIGURES
+    ]
+    return [row["model"], str(row["k"]), f"{row['n_refs']:,}", f"{100 * row['share']:.2f}", counted, *spreads]
+
+
+def notes(few_shot: Mapping[str, Any]) -> list[str]:
+    """Return what a reader must know beside the table."""
+    lines = [crossing["sentence"] for crossing in few_shot["crossings"]]
+    if any(row["oIoU"]["std"] is not None for row in few_shot["rows"]):
+        lines.append("±: sample standard deviation over seeds, each with refs and a training of its own.")
+    if few_shot["finished"] < few_shot["cells"]:
+        lines.append(f"{few_shot['finished']:,} of {few_shot['cells']:,} cells are finished.")
+    # models of one k learn from the same refs
+    short = {row["k"]: row["shortfall"] for row in few_shot["rows"] if row["shortfall"]}
+    for k, lacking in short.items():
+        lines.append(f"k={k}: {len(lacking):,} classes have fewer refs ({sum(lacking.values()):,} lacking).")
+    return lines
+
+
+class Point(NamedTuple):
+    """One k of a curve: its name ("16" or "all"), its place on the axis of k, and its figure if measured."""
+
+    name: str
+    place: float
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """How a curve lies to a level; its points go by their names.
+
+    Attributes:
+        start: ``"above"`` (or at the level) or ``"below"``: the first point measured; None if none was.
+        last: The last point measured.
+        below: The point before the first crossing upwards; None without one.
+        above: The point behind it.
+        place: Where the line between the two over log k meets the level; None if they stand in one place.
+        falls: Points at which the curve comes from above to below.
+        rises: How often it comes from below to above.
+        missing: Points between the first and the last that were not measured.
+    """
+
+    start: str | None = None
+    last: str | None = None
+    below: str | None = None
+    above: str | None = None
+    place: float | None = None
+    falls: tuple[str, ...] = ()
+    rises: int = 0
+    missing: tuple[str, ...] = ()
+
+
+def crossings(rows: Sequence[Mapping[str, Any]], cells: FewShotCells) -> list[dict[str, Any]]:
+    """Return how each model's curve lies to the line of each zero-shot method, in oIoU."""
+    # a k of which nothing is finished has no refs per class, and no figure
+    nothing = {"refs_per_class": None, "oIoU": {"mean": None}}
+    levels = {method: row["oIoU"] for method, row in cells.zero_shot.items() if row["oIoU"] is not None}
+    lines = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = {row["k"]: row for row in rows if row["model"] == model}
+        curve = [own.get(k, {"k": k, **nothing}) for k in dict.fromkeys(shot.k for shot in cells.shots)]
+        points = [Point(str(row["k"]), axis_place(row), row["oIoU"]["mean"]) for row in curve]
+        lines += [
+            {"model": model, "method": method, "level": level, **asdict(find_crossing(points, level))}
+            | {"sentence": sentence(model, method, level, points)}
+            for method, level in levels.items()
+        ]
+    return lines
+
+
+def find_crossing(points: Sequence[Point], level: float) -> Crossing:
+    """Find the first crossing upwards of a curve, and what else is to be said of it.
+
+    A point exactly at the level counts as above it. Points without a value are left out.
+
+    Args:
+        points: The curve, from the smallest k to the largest.
+        level: The figure to compare with.
+
+    Example:
+        >>> found = find_crossing([Point("1", 1, 10.0), Point("4", 4, None), Point("16", 16, 30.0)], 20.0)
+        >>> found.below, found.above, found.place, found.missing
+        ('1', '16', 4.0, ('4',))
+    """
+    measured = [point for point in points if point.value is not None]
+    if not measured:
+        return Crossing()
+    above = [value >= level for _, _, value in points if value is not None]
+    steps = list(zip(measured, measured[1:], above, above[1:], strict=False))
+    rises = [(before, after) for before, after, was, now in steps if now and not was]
+    between = points[points.index(measured[0]) : points.index(measured[-1])]
+    return Crossing(
+        start="above" if above[0] else "below",
+        last=measured[-1].name,
+        below=rises[0][0].name if rises else None,
+        above=rises[0][1].name if rises else None,
+        place=_meeting(*rises[0], level) if rises else None,
+        falls=tuple(after.name for _, after, was, now in steps if was and not now),
+        rises=len(rises),
+        missing=tuple(point.name for point in between if point.value is None),
+    )
+
+
+def _meeting(below: Point, above: Point, level: float) -> float | None:
+    assert below.value is not None
+    assert above.value is not None
+    # all refs may be fewer of each class, on average, than the k before
+    if not above.place > below.place:
+        return None
+    part = (level - below.value) / (above.value - below.value)
+    return math.exp((1 - part) * math.log(below.place) + part * math.log(above.place))
+
+
+def sentence(model: str, method: str, level: float, points: Sequence[Point]) -> str:
+    """Say how the curve of a model lies to the line of a method.
+
+    Example:
+        >>> sentence("CRIS", "Random", 60.0, [Point("16", 16, 50.0), Point("64", 64, 70.0)])
+        'CRIS crosses Random (60.00) between k=16 and k=64, at about k=32 (linear in log k between means).'
+    """
+    found = find_crossing(points, level)
+    line = f"{method} ({level:.2f})"
+    if found.start is None:
+        return f"{model} has no figure to compare with {line}."
+    missing = f" Not measured: k={', '.join(found.missing)}." if found.missing else ""
+    return f"{model} {_course(found, line, points[0].name)}.{missing}"
+
+
+def _course(found: Crossing, line: str, first: str) -> str:
+    if found.above is not None:
+        about = f", at about k={rounded(found.place)} (linear in log k between means)" if found.place else ""
+        falls = f"; it falls below at k={', '.join(found.falls)}" if found.falls else ""
+        return f"crosses {line} between k={found.below} and k={found.above}{about}{falls}"
+    if found.falls:
+        return f"is above {line} at first, but below from k={found.falls[0]} on"
+    if first == found.last:
+        return f"is {found.start} {line} at k={first}"
+    if found.start == "above":
+        return f"is above {line} at every k from {first}"
+    return f"stays below {line} at every k up to {found.last}"

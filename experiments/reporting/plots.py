@@ -1,0 +1,245 @@
+"""The figures of experiments: quiet axes, colours that also differ in grey, no display needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.reporting.frame import FIGURES
+from gl_ris.files import atomic_file
+
+INK = "#333333"
+ZERO_SHOT = "#222222"
+# Of Okabe and Ito, which people with colour blindness can tell apart.
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+Row = Mapping[str, Any]
+Cells = Mapping[tuple[float, float], Mapping[str, float]]
+_ASIDE = 1.04
+_MOST_LABELS = 11
+
+
+def figure(width: float, height: float, title: str) -> tuple[Any, Any]:
+    """Make a picture with one panel; width and height in inches."""
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(width, height), dpi=160, layout="constrained")
+    axes = picture.subplots()
+    axes.set_title(title, fontsize="medium")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
+    return picture, axes
+
+
+def save(picture: Any, path: Path | str) -> None:
+    """Write a picture as PNG, complete or not at all."""
+    with atomic_file(path) as file:
+        picture.savefig(file, format="png")
+
+
+def axis_place(row: Row) -> float:
+    """Return where a row stands on the axis of k: all refs at their mean number per class, NaN if unknown."""
+    return float(row["k"]) if row["k"] != "all" else float(row["refs_per_class"] or math.nan)
+
+
+def rounded(place: float) -> str:
+    """Write a place on the axis of k, e.g. "2.0" or "17"."""
+    return f"{place:.0f}" if place >= 9.95 else f"{place:.1f}"
+
+
+def draw_curves(path: Path, few_shot: Row, title: str) -> None:
+    """Draw Figure 4 right: oIoU against k with spreads and single seeds, zero-shot lines and crossings.
+
+    Args:
+        path: A PNG file.
+        few_shot: That part of the document; see `experiments.reporting.fewshot_report.document`.
+        title: Above the picture.
+    """
+    picture, axes = figure(7.2, 4.8, title)
+    axes.set_xscale("log")
+    rows = few_shot["rows"]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    for index, model in enumerate(models):
+        # Spreads stand beside each other, so that none hides another.
+        aside = _ASIDE ** (2 * index - len(models) + 1)
+        _draw_model(axes, model, [row for row in rows if row["model"] == model], index, aside)
+    _draw_levels(axes, few_shot["zero_shot"])
+    crossings = [crossing for crossing in few_shot["crossings"] if crossing["place"] is not None]
+    for index, crossing in enumerate(crossings):
+        _mark_crossing(axes, crossing, LINES[models.index(crossing["model"]) % len(LINES)], index)
+    _label_ks(axes, rows)
+    axes.legend(frameon=False, fontsize="small", loc="best")
+    save(picture, path)
+
+
+def _draw_model(axes: Any, model: str, rows: Sequence[Row], index: int, aside: float) -> None:
+    look: dict[str, Any] = {"color": LINES[index % len(LINES)], "marker": MARKERS[index % len(MARKERS)]}
+    drawn = [row for row in rows if row["oIoU"]["mean"] is not None and math.isfinite(axis_place(row))]
+    counted = [row for row in drawn if row["k"] != "all"]
+    every = [row for row in drawn if row["k"] == "all"]
+    seeds = {len(row["seeds"]) for row in rows}
+    most = f"{'up to ' if len(seeds) > 1 else ''}{max(seeds)}"
+    axes.plot(
+        *_means(counted), **look, label=model if seeds == {1} else f"{model} (mean ± std, {most} seeds)"
+    )
+    # All refs stand apart, since their mean per class is no k.
+    if every:
+        axes.plot(*_means([*counted[-1:], *every]), color=look["color"], linestyle=":")
+        axes.plot(*_means(every), **look, linestyle="none", markerfacecolor="white", markersize=8)
+    for row in drawn:
+        _draw_spread(axes, row, look["color"], aside)
+
+
+def _means(rows: Iterable[Row]) -> tuple[list[float], list[float]]:
+    rows = list(rows)
+    return [axis_place(row) for row in rows], [row["oIoU"]["mean"] for row in rows]
+
+
+def _draw_spread(axes: Any, row: Row, colour: str, aside: float) -> None:
+    """Draw one standard deviation to each side of the mean, and the seeds themselves, a little aside."""
+    mean, std = row["oIoU"]["mean"], row["oIoU"]["std"]
+    if std is None:
+        return
+    place = axis_place(row) * aside
+    axes.errorbar(place, mean, std, color=colour, capsize=3, elinewidth=1.1, alpha=0.7)
+    values = [value for value in row["oIoU"]["values"] if value is not None]
+    axes.scatter([place * aside] * len(values), values, color=colour, s=14, alpha=0.4, linewidths=0)
+
+
+def _draw_levels(axes: Any, zero_shot: Mapping[str, Mapping[str, float | None]]) -> None:
+    styles = ("--", "-.", (0, (1, 1)))
+    for index, (method, figures) in enumerate(zero_shot.items()):
+        level = figures["oIoU"]
+        if level is not None:
+            look: dict[str, Any] = {"color": ZERO_SHOT, "linestyle": styles[index % len(styles)]}
+            axes.axhline(level, **look, label=f"{method} (zero-shot): {level:.2f}", zorder=1.8)
+
+
+def _mark_crossing(axes: Any, crossing: Row, colour: str, index: int) -> None:
+    place, level = crossing["place"], crossing["level"]
+    axes.plot([place], [level], marker="o", markersize=11, color=colour, fillstyle="none", linestyle="none")
+    # Labels stand below each other.
+    offset: dict[str, Any] = {"xytext": (10, -16 - 12 * index), "textcoords": "offset points"}
+    axes.annotate(f"k ≈ {rounded(place)}", (place, level), **offset, color=colour, fontsize="small")
+
+
+def _label_ks(axes: Any, rows: Sequence[Row]) -> None:
+    """Label the places that were measured, and nothing between them."""
+    from matplotlib.ticker import NullLocator
+
+    ks = {axis_place(row): str(row["k"]) for row in rows if row["k"] != "all"}
+    axes.set_xticks(list(ks), list(ks.values()))
+    axes.xaxis.set_minor_locator(NullLocator())
+    every = next((axis_place(row) for row in rows if row["k"] == "all"), math.nan)
+    if math.isfinite(every):
+        axes.axvline(every, color=INK, linewidth=0.6, alpha=0.4, linestyle=":")
+        beside: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        look: dict[str, Any] = {"fontsize": "x-small", "ha": "right", "va": "bottom"}
+        axes.annotate(f"all\n(mean {every:,.0f}\nper class)", (every, 0.02), (-4, 0), **beside, **look)
+    axes.set_xlabel("k, refs of each class to learn from")
+    axes.set_ylabel("oIoU (%)")
+    axes.margins(x=0.06, y=0.1)
+
+
+def draw_bars(path: Path, bars: Mapping[str, Mapping[str, float | None]], title: str) -> None:
+    """Draw Figure 4 left: a group of bars for each method, in percent; None leaves a gap.
+
+    Args:
+        path: A PNG file.
+        bars: For each method its bars by label.
+        title: Above the picture.
+    """
+    picture, axes = figure(6.4, 4.4, title)
+    labels = list(dict.fromkeys(label for row in bars.values() for label in row))
+    width = 0.8 / max(1, len(labels))
+    for index, label in enumerate(labels):
+        shift = (index - (len(labels) - 1) / 2) * width
+        values = [row.get(label) for row in bars.values()]
+        drawn = [0.0 if value is None else value for value in values]
+        places = [place + shift for place in range(len(bars))]
+        container = axes.bar(places, drawn, width * 0.94, color=LINES[index % len(LINES)], label=label)
+        texts = ["-" if value is None else f"{value:.1f}" for value in values]
+        axes.bar_label(container, texts, padding=2, fontsize="small")
+    axes.set_xticks(range(len(bars)), list(bars))
+    axes.tick_params(axis="x", length=0)
+    axes.set_ylabel("oIoU (%)")
+    axes.margins(y=0.12)
+    axes.legend(frameon=False, ncols=len(labels), loc="upper right", fontsize="small")
+    save(picture, path)
+
+
+def draw_heat_map(
+    path: Path | str,
+    cells: Cells,
+    default: tuple[float, float],
+    title: str,
+    limits: Mapping[str, tuple[float, float]] | None = None,
+) -> None:
+    """Draw oIoU and mIoU over alpha (to the right) and beta (upwards) side by side.
+
+    Cells are drawn equally large, whatever the spacing of the values; on small grids each carries its value.
+
+    Args:
+        path: Of the PNG.
+        cells: For every pair (alpha, beta) of a grid the figures in percent.
+        default: The pair to mark, if it is on the grid.
+        title: Above the picture.
+        limits: For each figure the ends of its colours, so that several pictures compare; by default its own.
+    """
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(11, 5.6), dpi=120, layout="constrained")
+    picture.suptitle(title)
+    panels: Any = picture.subplots(1, len(FIGURES))
+    for panel, name in zip(panels, FIGURES, strict=True):
+        image = _draw_panel(panel, cells, name, default, (limits or limits_of([cells]))[name])
+        picture.colorbar(image, ax=panel, label=f"{name} (%)", shrink=0.85)
+    handles, labels = panels[0].get_legend_handles_labels()
+    picture.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    save(picture, path)
+
+
+def limits_of(maps: Sequence[Cells]) -> dict[str, tuple[float, float]]:
+    """Return the least and the greatest value of each figure over several maps."""
+    values = {name: [row[name] for cells in maps for row in cells.values()] for name in FIGURES}
+    return {name: (min(of_name), max(of_name)) for name, of_name in values.items()}
+
+
+def _draw_panel(
+    panel: Any, cells: Cells, name: str, default: tuple[float, float], limits: tuple[float, float]
+) -> Any:
+    alphas, betas = (sorted(set(values)) for values in zip(*cells, strict=True))
+    grid = np.array([[cells[alpha, beta][name] for alpha in alphas] for beta in betas])
+    image = panel.imshow(grid, origin="lower", aspect="auto", cmap="viridis", vmin=limits[0], vmax=limits[1])
+    panel.set_title(name)
+    panel.set_xlabel("alpha (share of the global visual feature)")
+    panel.set_ylabel("beta (share of the global text feature)")
+    for set_ticks, values in ((panel.set_xticks, alphas), (panel.set_yticks, betas)):
+        ticks = range(0, len(values), -(-len(values) // _MOST_LABELS))
+        set_ticks(list(ticks), [f"{values[tick]:.3g}" for tick in ticks])
+    if max(len(alphas), len(betas)) <= _MOST_LABELS:
+        for (y, x), value in np.ndenumerate(grid):
+            # Below the middle of the cell, where a mark may be.
+            look: dict[str, Any] = {"color": "black" if value > sum(limits) / 2 else "white", "fontsize": 7}
+            panel.text(x, y - 0.32, f"{value:.1f}", ha="center", va="center", **look)
+    if default in cells:
+        # A white line with a dark rim, to be seen on any colour.
+        place = alphas.index(default[0]), betas.index(default[1])
+        _mark_cell(panel, place, "s", markeredgewidth=4, label="default")
+        _mark_cell(panel, place, "s", markeredgewidth=1.5, markeredgecolor="white")
+    best = max(cells, key=lambda pair: cells[pair][name])
+    _mark_cell(
+        panel, (alphas.index(best[0]), betas.index(best[1])), "*", markerfacecolor="white", label="best"
+    )
+    return image
+
+
+def _mark_cell(panel: Any, place: tuple[int, int], marker: str, **style: Any) -> None:
+    outline = {"markersize": 14, "markerfacecolor": "none", "markeredgecolor": "black", "linestyle": "none"}
+    panel.plot(*place, marker=marker, **{**outline, **style})

@@ -1,0 +1,237 @@
+"""A comparison on an unseen domain: figures on the seen set, on the unseen one and on its subsets."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.reporting import frame
+from experiments.reporting.frame import FIGURES, ZERO_SHOT_CELL, number
+from experiments.reporting.plots import draw_bars
+from gl_ris.errors import EvaluationError
+from gl_ris.files import write_json
+
+SEEN, UNSEEN = "seen", "unseen"
+RESULTS, CSV, FIGURE = "results.json", "unseen_domain.csv", "figure4_left.png"
+_PLACE = ("dataset", "split", "partition", "n_images", "n_expressions_evaluated")
+Results = Mapping[str, Any]
+Figures = Mapping[str, float | None]
+
+
+def cell_name(model: str, where: str) -> str:
+    """Return the name of the folder of a cell, e.g. ``lavt-tiny_seen``."""
+    return f"{model}_{where}"
+
+
+@dataclass(frozen=True)
+class UnseenCells:
+    """What is finished of a comparison.
+
+    Attributes:
+        baselines: The supervised models that there are to be.
+        results: The results of finished cells by name.
+    """
+
+    baselines: Sequence[str]
+    results: Mapping[str, Results]
+
+    def of(self, model: str) -> list[Results | None]:
+        """Return the results of a model on the seen and on the unseen set."""
+        return [self.results.get(cell_name(model, where)) for where in (SEEN, UNSEEN)]
+
+    def on(self, where: str) -> dict[str, Results]:
+        """Return the finished cells on one of the two data sets, the zero-shot one first."""
+        names = [cell_name(model, where) for model in (ZERO_SHOT_CELL, *self.baselines)]
+        return {name: self.results[name] for name in names if name in self.results}
+
+    def names(self) -> dict[str, str]:
+        """Return what to call each supervised model of which a cell is finished."""
+        names = {}
+        for baseline in self.baselines:
+            if cell := next(filter(None, self.of(baseline)), None):
+                names[baseline] = (cell.get("training") or {}).get("model") or next(iter(cell["methods"]))
+        return frame.unique_names(names)
+
+
+def write_all(folder: Path, cells: UnseenCells, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Write everything that the finished cells amount to into ``folder``.
+
+    Returns:
+        The document; None, and nothing is written, before a cell on the unseen set is finished.
+    """
+    made = document(cells, settings)
+    if made is not None:
+        lines = frame.frame_of(itertools.chain(*lines_of(made).values()))
+        frame.write_text(folder / CSV, frame.render(lines, "csv"))
+        draw_bars(folder / FIGURE, bars(made), _title(made))
+        write_json(folder / RESULTS, made)
+    return made
+
+
+def document(cells: UnseenCells, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the content of ``results.json``: all methods on the set with unseen concepts, and its subsets.
+
+    Args:
+        cells: What is finished.
+        settings: Those of the comparison.
+
+    Returns:
+        The document; None before a cell on that set is finished.
+
+    Raises:
+        EvaluationError: The cells are not of the same images and phrases.
+    """
+    seen, unseen = cells.on(SEEN), cells.on(UNSEEN)
+    for finished in filter(None, (seen, unseen)):
+        frame.check_same_test(finished)
+    if not unseen:
+        return None
+    labels = {cell_name(baseline, UNSEEN): name for baseline, name in cells.names().items()}
+    methods, subsets = _methods(unseen, labels), _subsets(unseen, labels)
+    documents = list(unseen.values())
+    made = frame.merged(documents, methods, experiment="unseen_domain", config=settings, subsets=subsets)
+    more = {
+        "limit": frame.limit_of(documents[0]),
+        "seen": next(({key: cell[key] for key in _PLACE} for cell in seen.values()), None),
+        "rows": rows_of(cells),
+        "cells": 2 * len(cells.baselines) + 2,
+        "finished": len(cells.results),
+    }
+    return {**made, "unseen_domain": more}
+
+
+def rows_of(cells: UnseenCells) -> list[dict[str, Any]]:
+    """Return a row per method: its figures on the seen set, on all of the unseen one and on its subsets.
+
+    What is not finished is None.
+    """
+    zero_shot = cells.of(ZERO_SHOT_CELL)
+    titles = dict.fromkeys(title for cell in zero_shot if cell is not None for title in cell["methods"])
+    rows = [_row(title, title, None, zero_shot) for title in titles]
+    return rows + [_row(name, None, baseline, cells.of(baseline)) for baseline, name in cells.names().items()]
+
+
+def _row(
+    name: str, title: str | None, baseline: str | None, cells: Sequence[Results | None]
+) -> dict[str, Any]:
+    seen, unseen = cells
+    subsets = {} if unseen is None else unseen.get("subsets", {})
+    return {
+        "model": name,
+        "baseline": baseline,
+        "training": None if seen is None else seen.get("training"),
+        "seen": _figures(seen, title),
+        "all": _figures(unseen, title),
+        "subsets": {key: _figures(part, title) for key, part in subsets.items()},
+    }
+
+
+def _figures(part: Results | None, title: str | None) -> Figures | None:
+    """Return the figures of a method; those of the only one if it has no title here."""
+    methods = {} if part is None else part["methods"]
+    found = next(iter(methods.values()), None) if title is None else methods.get(title)
+    return None if found is None else {key: found.get(key) for key in FIGURES}
+
+
+def _methods(parts: Mapping[str, Results], labels: Mapping[str, str]) -> dict[str, Figures]:
+    """Return the methods of several documents, or of subsets of them, a supervised one by its label."""
+    return {
+        labels.get(cell, title): figures
+        for cell, part in parts.items()
+        for title, figures in part["methods"].items()
+    }
+
+
+def _subsets(cells: Mapping[str, Results], labels: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    first = next(iter(cells))
+    subsets = {}
+    for name, subset in cells[first].get("subsets", {}).items():
+        parts = {cell: one.get("subsets", {}).get(name, {}) for cell, one in cells.items()}
+        for cell, part in parts.items():
+            if part.get("n_expressions_expected") != subset["n_expressions_expected"]:
+                raise EvaluationError(
+                    f"The cells '{first}' and '{cell}' do not compare: their subsets '{name}' differ."
+                )
+        subsets[name] = {**subset, "methods": _methods(parts, labels)}
+    return subsets
+
+
+def places(made: Mapping[str, Any]) -> dict[str, str]:
+    """Return the columns of the table, with their names: the seen set, all of the unseen one, its subsets."""
+    seen = made["unseen_domain"]["seen"]
+    labels = {name: part["label"] for name, part in made.get("subsets", {}).items()}
+    return {"seen": f"{seen['dataset']} {seen['split']}" if seen else "Seen set", "all": "All", **labels}
+
+
+def lines_of(made: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return for each method a line per place, with the change from the seen set where both are there."""
+    return {
+        row["model"]: [_line(made, row, place, label) for place, label in places(made).items()]
+        for row in made["unseen_domain"]["rows"]
+    }
+
+
+def _line(made: Mapping[str, Any], row: Mapping[str, Any], place: str, label: str) -> dict[str, Any]:
+    on_seen = place == "seen"
+    data = (made["unseen_domain"]["seen"] or {}) if on_seen else made
+    before = row["seen"] or {}
+    now = {**row["subsets"], "seen": before, "all": row["all"]}.get(place) or {}
+    line = {"model": row["model"], "dataset": data.get("dataset"), "split": data.get("split")}
+    line |= {"subset": "All" if on_seen else label, **{name: now.get(name) for name in FIGURES}}
+    for name in FIGURES:
+        both = not on_seen and None not in (before.get(name), now.get(name))
+        line[f"{name}_change"] = now[name] - before[name] if both else None
+    return line
+
+
+def bars(made: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """Return what the figure shows: for each method, oIoU on all phrases and on the unseen ones.
+
+    Of several definitions of a subset, the one with the plain name is shown.
+    """
+    return {
+        model: {line["subset"]: line["oIoU"] for line in lines if "(" not in line["subset"]}
+        for model, (_, *lines) in lines_of(made).items()
+    }
+
+
+def report(made: Mapping[str, Any] | None) -> str:
+    """Return what is printed: a table for each figure, with the changes from the seen set."""
+    if made is None:
+        return "Nothing has been evaluated on the unseen set yet."
+    parts = [f"# {_title(made)}"]
+    seen, *others = places(made).values()
+    heads = ["Model", seen, *(part for label in others for part in (label, "change"))]
+    for figure in FIGURES:
+        rows = [
+            [model, *(cell for line in lines for cell in _cells(line, figure))]
+            for model, lines in lines_of(made).items()
+        ]
+        # the seen set has no change from itself
+        rows = [[model, first, *others] for model, first, _, *others in rows]
+        parts.append(f"{figure}\n\n{frame.render(frame.frame_of(rows, heads), 'markdown')}")
+    parts.append("\n".join(f"* {note}" for note in _notes(made, seen)))
+    return "\n\n".join(parts)
+
+
+def _cells(line: Mapping[str, Any], figure: str) -> tuple[str, str]:
+    return number(line[figure]), number(line[f"{figure}_change"], "+.2f")
+
+
+def _title(made: Mapping[str, Any]) -> str:
+    return frame.heading("Zero-shot transfer", made, made["unseen_domain"]["limit"])
+
+
+def _notes(made: Mapping[str, Any], seen: str) -> list[str]:
+    more = made["unseen_domain"]
+    test = f"{made['dataset']} {made['split']}"
+    lines = [f"All and subsets are of {test}; changes are from {seen}, in points of percent."]
+    every = f"{made['n_expressions_evaluated']:,}"
+    for part in made.get("subsets", {}).values():
+        lines.append(f"{part['label']}: {part['n_expressions_evaluated']:,} of {every} phrases.")
+    if more["finished"] < more["cells"]:
+        lines.append(f"{more['finished']:,} of {more['cells']:,} cells are finished.")
+    return lines

@@ -1,0 +1,106 @@
+"""What each field of a recipe changes: every field takes its other value, alone and all together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, cast
+
+from gl_ris.errors import UserError, unknown_name
+from gl_ris.recipe import Recipe
+from gl_ris.variants import WHOLE_RUN
+from gl_ris.zero_shot import ZeroShotRIS
+
+BASE, ALL = "base recipe", "all of them"
+NAMED = ("clean", "published")
+_FIELDS = {
+    1: "normalization working_size",
+    2: "interpolation antialias grid_mask",
+    3: "crop_fill box_rounding",
+    4: "boxes",
+    5: "vit_unit_visual vit_unit_text",
+    6: "resnet_unit_map resnet_unit_global resnet_unit_local resnet_unit_text resnet_cosine",
+    7: "text",
+    8: "skip_images_without_proposals",
+    9: "target_overlap",
+    10: "unseen",
+}
+POINTS = {name: point for point, names in _FIELDS.items() for name in names.split()}
+"""The point of the published code that each field of `Recipe` stands for."""
+
+
+def other_recipe(base: str) -> str:
+    """Return the name of the recipe that ``base`` is compared with.
+
+    Raises:
+        UserError: No recipe has the name ``base``.
+    """
+    if base not in NAMED:
+        raise unknown_name("recipe", base, NAMED)
+    return NAMED[1 - NAMED.index(base)]
+
+
+def flips(base: str) -> dict[str, Any]:
+    """Return each field in which the two named recipes differ, with its value in the other one.
+
+    Example:
+        >>> flips("clean")["normalization"]
+        'imagenet'
+    """
+    own, other = asdict(Recipe.named(base)), asdict(Recipe.named(other_recipe(base)))
+    return {name: other[name] for name in POINTS if own[name] != other[name]}
+
+
+class RecipeEffects(ZeroShotRIS):
+    """Runs one method under a recipe, under it with each field flipped alone, and with all flipped at once.
+
+    Flipped means: set to the value in the other named recipe. All share one pass over the images and whatever
+    their recipes have in common. Three fields are not about scoring and stay as the base has them, because
+    they can be tallied afterwards: images without proposals are never left out here.
+
+    Args:
+        method: The scoring method: global_local, cropping, or the path of a class.
+        recipe: The base: clean or published.
+        precisions: Further rows: the base recipe with the model in bf16 or fp16, e.g. [bf16,fp16].
+        options: Those of `ZeroShotRIS`.
+
+    Raises:
+        UserError: No recipe of that name, a precision that is fp32 or unknown, or an error of `ZeroShotRIS`.
+    """
+
+    def __init__(
+        self,
+        method: str = "global_local",
+        recipe: str = "clean",
+        precisions: list[str] | str | None = None,
+        **options: Any,
+    ) -> None:
+        changes = flips(recipe)
+        extra = [precisions] if isinstance(precisions, str) else precisions or []
+        own = Recipe.named(recipe, skip_images_without_proposals=False)
+        methods = variants(method, changes, extra)
+        super().__init__(methods=methods, recipe=own, precision="fp32", **options)
+        self.base, self.flips = recipe, changes
+
+    @property
+    def tower(self) -> str:
+        """Kind of the image tower, once it is loaded: ``"vit"`` or ``"resnet"``."""
+        return cast("Any", self.clips[0]).tower.kind
+
+
+def variants(method: str, changes: dict[str, Any], precisions: Sequence[str]) -> list[Any]:
+    """List the variants of a method: the base, each change alone, all at once, and each precision.
+
+    Raises:
+        UserError: A precision is given twice or is that of the base.
+    """
+    if len(set(precisions)) < len(precisions) or "fp32" in precisions:
+        raise UserError(f"precisions={list(precisions)}: the base has fp32; give bf16 or fp16, each once.")
+    scoring = {name: value for name, value in changes.items() if name not in WHOLE_RUN}
+    single = [{"method": method, "title": name, "recipe": {name: value}} for name, value in scoring.items()]
+    return [
+        {"method": method, "title": BASE},
+        *single,
+        {"method": method, "title": ALL, "recipe": scoring},
+        *({"method": method, "title": name, "precision": name} for name in precisions),
+    ]

@@ -1,0 +1,365 @@
+"""LAVT (Yang et al., CVPR 2022): language-aware vision Transformer, the paper's supervised reference.
+
+Written from a description of its architecture, not from its code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models.swin_transformer import (
+    SwinTransformer,
+    SwinTransformerBlock,
+    window_partition,
+    window_reverse,
+)
+from torch import Tensor, nn
+
+from gl_ris.supervised.segmenter import load_strictly
+
+
+@dataclass(frozen=True)
+class LAVTSize:
+    """Measures of a LAVT; the defaults are Swin-B with window 12 at 480 pixels, and BERT-base.
+
+    Attributes:
+        image_size: Side of the square input in pixels.
+        patch_size: Side of a patch.
+        embed_dim: Channels of the first stage, doubled from stage to stage.
+        depths: Blocks of each stage.
+        num_heads: Attention heads of each stage.
+        window_size: Side of an attention window.
+        drop_path_rate: Stochastic depth of the last block.
+        fusion_heads: Heads of the pixel-word attention.
+        max_words: Token ids of an expression, special tokens included.
+        frozen_text_layers: Last layers of the text encoder that are never trained; nor are its embeddings.
+        text: Settings of ``transformers.BertConfig`` that differ from BERT-base's.
+    """
+
+    image_size: int = 480
+    patch_size: int = 4
+    embed_dim: int = 128
+    depths: tuple[int, ...] = (2, 2, 18, 2)
+    num_heads: tuple[int, ...] = (4, 8, 16, 32)
+    window_size: int = 12
+    drop_path_rate: float = 0.3
+    fusion_heads: int = 1
+    max_words: int = 20
+    frozen_text_layers: int = 2
+    text: Mapping[str, Any] = field(default_factory=dict)
+
+
+class PadFirstBlock(SwinTransformerBlock):
+    """A Swin block that pads to whole windows before the cyclic shift.
+
+    timm shifts first and pads afterwards, and masks for the unpadded map; where a map is no multiple of the
+    window the two differ (by an eighth in stage 4 of Swin-B at 480 pixels), so that weights trained in one
+    order do not fit the other.
+    """
+
+    def _attn(self, x: Tensor) -> Tensor:
+        height, width, channels = x.shape[1:]
+        rows, columns = (
+            -(-length // window) * window
+            for length, window in zip((height, width), self.window_size, strict=True)
+        )
+        x = F.pad(x, (0, 0, 0, columns - width, 0, rows - height))
+        if any(self.shift_size):
+            x = torch.roll(x, [-shift for shift in self.shift_size], dims=(1, 2))
+        windows = window_partition(x, self.window_size).view(-1, self.window_area, channels)
+        windows = self.attn(windows, mask=self._shift_mask(x))
+        x = window_reverse(windows.view(-1, *self.window_size, channels), self.window_size, rows, columns)
+        if any(self.shift_size):
+            x = torch.roll(x, self.shift_size, dims=(1, 2))
+        return x[:, :height, :width].contiguous()
+
+    def _shift_mask(self, padded: Tensor) -> Tensor | None:
+        """Return the mask between tokens that only the shift brought together; kept while it fits."""
+        key = (padded.shape[1:3], padded.device, padded.dtype)
+        if getattr(self, "_mask_key", None) != key:
+            self._mask_key, self._mask = key, self.get_attn_mask(padded)
+        return self._mask
+
+
+def swin(size: LAVTSize) -> Any:
+    """Build an untrained Swin Transformer without head, whose stages are to be run one by one.
+
+    Returns:
+        The network: ``patch_embed``, then ``layers``; maps are ``(B, H, W, C)``, of any sides that are a
+        multiple of the patch. A stage merges patches when it begins.
+    """
+    network = SwinTransformer(
+        img_size=size.image_size,
+        patch_size=size.patch_size,
+        num_classes=0,
+        embed_dim=size.embed_dim,
+        depths=tuple(size.depths),
+        num_heads=tuple(size.num_heads),
+        window_size=size.window_size,
+        drop_path_rate=size.drop_path_rate,
+        always_partition=True,  # a window is never shrunk, however small the map
+        strict_img_size=False,
+    )
+    network.norm = nn.Identity()
+    for module in network.modules():
+        if isinstance(module, SwinTransformerBlock):
+            # timm names the class of its blocks in the middle of a constructor; the state is the same
+            module.__class__ = PadFirstBlock
+    return network
+
+
+class PixelWordAttention(nn.Module):
+    """LAVT's pixel-word attention: every pixel gathers from the words and is multiplied by what it gets.
+
+    Args:
+        channels: Channels ``C`` of the stage.
+        text_channels: Channels of the text encoder.
+        heads: Attention heads. Scores are scaled by all ``C`` channels, however many heads share them.
+    """
+
+    def __init__(self, channels: int, text_channels: int, heads: int = 1) -> None:
+        super().__init__()
+        self.heads = heads
+        self.vis = nn.Conv1d(channels, channels, 1)
+        self.query = nn.Conv1d(channels, channels, 1)
+        self.key = nn.Conv1d(text_channels, channels, 1)
+        self.value = nn.Conv1d(text_channels, channels, 1)
+        self.out = nn.Conv1d(channels, channels, 1)
+        self.mm = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Tensor:
+        """Fuse.
+
+        Args:
+            pixels: ``(B, C, N)``, ``N`` above 1 (its rows are normalised over the ``N`` positions).
+            words: ``(B, text_channels, T)``.
+            mask: ``(B, T)``, 1 for words, 0 for padding.
+
+        Returns:
+            ``(B, C, N)``.
+        """
+        keep = mask[:, None].to(words.dtype)
+        query = F.instance_norm(self.query(pixels))
+        key, value = self.key(words) * keep, self.value(words) * keep
+        parts = [part.unflatten(1, (self.heads, -1)) for part in (query, key, value)]
+        scores = parts[0].transpose(2, 3) @ parts[1] * pixels.shape[1] ** -0.5
+        weights = (scores + (1e4 * keep - 1e4)[:, :, None]).softmax(dim=-1)
+        gathered = (weights @ parts[2].transpose(2, 3)).transpose(2, 3).flatten(1, 2)
+        gathered = F.instance_norm(self.out(gathered))
+        return F.gelu(self.mm(F.gelu(self.vis(pixels)) * gathered))
+
+
+class LanguageGate(nn.Sequential):
+    """LAVT's language gate: how much of the fused feature is added back to the stream, channel by channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            nn.Linear(channels, channels, bias=False), nn.ReLU(), nn.Linear(channels, channels, bias=False)
+        )
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """Return the gated residual of ``fused``, ``(..., C)``."""
+        return torch.tanh(super().forward(fused)) * fused
+
+
+class LAVT(nn.Module):
+    """An untrained LAVT.
+
+    Attributes:
+        visual: The Swin Transformer.
+        pwam: Pixel-word attention of each stage.
+        gate: Language gate of each stage; the last one's output is used by nothing.
+        out_norm: Normalisation of what each stage gives to the decoder.
+        decoder: Makes logits of the four stages.
+        text: The BERT, without pooler.
+
+    Args:
+        size: Its measures.
+        text_dropout: Train BERT with dropout. The published two-part model runs it in evaluation mode even
+            during training.
+    """
+
+    def __init__(self, size: LAVTSize | None = None, text_dropout: bool = False) -> None:
+        super().__init__()
+        from transformers import BertConfig, BertModel
+
+        self.size = size or LAVTSize()
+        self.text_dropout = text_dropout
+        self.visual = swin(self.size)
+        self.text = BertModel(BertConfig(**self.size.text), add_pooling_layer=False)
+        channels = [self.size.embed_dim * 2**stage for stage in range(len(self.size.depths))]
+        words = self.text.config.hidden_size
+        self.pwam = nn.ModuleList(PixelWordAttention(c, words, self.size.fusion_heads) for c in channels)
+        self.gate = nn.ModuleList(LanguageGate(c) for c in channels)
+        self.out_norm = nn.ModuleList(nn.LayerNorm(c) for c in channels)
+        self.decoder = LAVTDecoder(channels)
+        self._initialise()
+        self._freeze()
+
+    def _initialise(self) -> None:
+        for gate in self.gate:
+            for weight in gate.parameters():
+                nn.init.trunc_normal_(weight, std=0.02)
+
+    def _freeze(self) -> None:
+        """Keep the text encoder's embeddings and last layers from being trained; gradients pass through."""
+        layers = self.text.encoder.layer
+        frozen = layers[len(layers) - self.size.frozen_text_layers :]
+        for module in (self.text.embeddings, *frozen):
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> LAVT:
+        """Switch between training and evaluation; BERT stays in evaluation without ``text_dropout``."""
+        super().train(mode)
+        self.text.train(mode and self.text_dropout)
+        return self
+
+    def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Segment.
+
+        Args:
+            pixels: float ``(B, 3, H, W)``, ImageNet-normalised; sides a multiple of the patch.
+            input_ids: int64 ``(B, T)``, padded with 0.
+            attention_mask: ``(B, T)``, 1 for tokens, 0 for padding.
+
+        Returns:
+            Logits ``(B, 2, H, W)``: background and referred object.
+        """
+        words = self.text(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        logits = self.decoder(self._stages(pixels, words.transpose(1, 2), attention_mask))
+        return F.interpolate(logits, pixels.shape[2:], mode="bilinear", align_corners=True)
+
+    def _stages(self, pixels: Tensor, words: Tensor, mask: Tensor) -> list[Tensor]:
+        """Return what each stage hands to the decoder, ``(B, C, h, w)``: what was fused, not the sum."""
+        stream, outputs = self.visual.patch_embed(pixels), []
+        for stage, pwam, gate, norm in zip(
+            self.visual.layers, self.pwam, self.gate, self.out_norm, strict=True
+        ):
+            stream = stage(stream)
+            size = stream.shape[1:3]
+            fused = pwam(stream.flatten(1, 2).transpose(1, 2), words, mask).transpose(1, 2)
+            fused = fused.unflatten(1, size)
+            outputs.append(norm(fused).permute(0, 3, 1, 2))
+            stream = stream + gate(fused)
+        return outputs
+
+    def load_official_state_dict(
+        self, model: Mapping[str, Tensor], bert_model: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Load the weights of a published LAVT checkpoint, strictly.
+
+        Args:
+            model: Its entry ``model``.
+            bert_model: Its entry ``bert_model``; None if ``model`` holds ``text_encoder.*`` (``lavt_one``).
+
+        Raises:
+            UserError: A name is missing, unknown, or of another shape.
+        """
+        load_strictly(self, from_official(model, bert_model), "LAVT")
+
+
+class LAVTDecoder(nn.Module):
+    """From the stages' features, coarse to fine, to logits at the resolution of the finest.
+
+    Args:
+        channels: Of the stages, fine to coarse.
+    """
+
+    def __init__(self, channels: list[int]) -> None:
+        super().__init__()
+        hidden = channels[-1] // 2
+        incoming = [channels[-1], *[hidden] * (len(channels) - 2)]
+        for number, (above, own) in enumerate(zip(incoming, reversed(channels[:-1]), strict=True)):
+            setattr(self, f"block{len(channels) - number}", _double_convolution(above + own, hidden))
+        self.head = nn.Conv2d(hidden, 2, 1)
+
+    def forward(self, stages: list[Tensor]) -> Tensor:
+        """Decode ``stages`` (fine to coarse) to ``(B, 2, h, w)``."""
+        x = stages[-1]
+        for number in range(len(stages), 1, -1):
+            finer = stages[number - 2]
+            if x.shape[2:] != finer.shape[2:]:
+                x = F.interpolate(x, finer.shape[2:], mode="bilinear", align_corners=True)
+            x = getattr(self, f"block{number}")(torch.cat([x, finer], dim=1))
+        return self.head(x)
+
+
+def _double_convolution(incoming: int, outgoing: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for channels in (incoming, outgoing):
+        layers += [
+            nn.Conv2d(channels, outgoing, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outgoing),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers)
+
+
+_PWAM = {
+    "vis_project.0": "vis",
+    "image_lang_att.f_query.0": "query",
+    "image_lang_att.f_key.0": "key",
+    "image_lang_att.f_value.0": "value",
+    "image_lang_att.W.0": "out",
+    "project_mm.0": "mm",
+}
+_LAYER_IN_BLOCK = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}
+
+# Buffers that follow from the measures, and what segmentation has no use for.
+_DROPPED = re.compile(
+    r"(.*\.)?(relative_position_index|attn_mask)|(backbone\.)?(norm|head)\.(weight|bias)|(.*\.)?position_ids"
+)
+
+
+def from_official(
+    model: Mapping[str, Tensor], bert_model: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Give the tensors of a published checkpoint our names; names that are not known stay as they are."""
+    renamed = {rename(name): tensor for name, tensor in model.items() if not _DROPPED.fullmatch(name)}
+    text = {f"text.{name}": tensor for name, tensor in (bert_model or {}).items() if not _is_extra(name)}
+    return renamed | text
+
+
+def _is_extra(name: str) -> bool:
+    return name.startswith("pooler.") or _DROPPED.fullmatch(name) is not None
+
+
+def rename(name: str) -> str:
+    """Translate one name.
+
+    Example:
+        >>> rename("backbone.layers.0.downsample.norm.weight")
+        'visual.layers.1.downsample.norm.weight'
+        >>> rename("classifier.bn2_3.running_mean")
+        'decoder.block3.4.running_mean'
+    """
+    for pattern, translate in _RULES:
+        if match := pattern.fullmatch(name):
+            return translate(match)
+    return name
+
+
+_RULES = [
+    (
+        re.compile(r"backbone\.layers\.(\d+)\.downsample\.(.+)"),
+        lambda m: f"visual.layers.{int(m[1]) + 1}.downsample.{m[2]}",
+    ),
+    (re.compile(r"backbone\.(layers\.\d+\.blocks\..+|patch_embed\..+)"), lambda m: f"visual.{m[1]}"),
+    (
+        re.compile(rf"backbone\.layers\.(\d+)\.fusion\.({'|'.join(map(re.escape, _PWAM))})\.(.+)"),
+        lambda m: f"pwam.{m[1]}.{_PWAM[m[2]]}.{m[3]}",
+    ),
+    (re.compile(r"backbone\.layers\.(\d+)\.res_gate\.(.+)"), lambda m: f"gate.{m[1]}.{m[2]}"),
+    (re.compile(r"backbone\.norm(\d+)\.(.+)"), lambda m: f"out_norm.{m[1]}.{m[2]}"),
+    (re.compile(r"classifier\.conv1_1\.(.+)"), lambda m: f"decoder.head.{m[1]}"),
+    (
+        re.compile(r"classifier\.(conv[12]|bn[12])_([2-4])\.(.+)"),
+        lambda m: f"decoder.block{m[2]}.{_LAYER_IN_BLOCK[m[1]]}.{m[3]}",
+    ),
+    (re.compile(r"text_encoder\.(.+)"), lambda m: f"text.{m[1]}"),
+]

@@ -1,0 +1,247 @@
+"""From results to Markdown, LaTeX, CSV and JSON, against texts written by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+
+from experiments.reporting.table_report import (
+    Entry,
+    PaperTable,
+    Row,
+    Table,
+    comma_separated,
+    document,
+    latex,
+    markdown,
+    paper_table,
+    runs_of,
+)
+from gl_ris.errors import UserError
+
+
+def results(dataset: str, partition: str, split: str, limit: int | None = None, **changes: Any) -> Row:
+    methods = {
+        "Cropping (rn)": {"oIoU": 20.5, "mIoU": 30.25, "Pr@0.5": 1.0},
+        "Random": {"oIoU": 10.0, "mIoU": None},
+        **changes.pop("methods", {}),
+    }
+    content = {
+        "dataset": dataset,
+        "partition": partition,
+        "split": split,
+        "proposals": "felzenszwalb",
+        "n_images": 1500,
+        "n_expressions_expected": 10834,
+        "n_expressions_evaluated": 10834,
+        "failures": {},
+        "methods": methods,
+        "upper_bound": {"oIoU": 42.0, "mIoU": 48.0},
+        "seconds": {"total": 12.34},
+        "config": {"data": {"init_args": {"limit": limit}}},
+        "git_commit": None,
+        "created": "2026-01-01T00:00:00+00:00",
+        **changes,
+    }
+    (run,) = runs_of(content, f"{dataset}-{partition}-{split}")
+    return run
+
+
+ENTRIES = [
+    Entry("Random", "", "", "Random", {}, None),
+    Entry("Cropping", "my_rn|x", "", "Cropping (rn)", {}, "crop"),
+    Entry("Upper bound", "", "", "Upper bound", None, "bound"),
+    Entry("LAVT", "", "", None, None, "lavt"),
+]
+PAPER = PaperTable(
+    number="9",
+    source="A paper",
+    note="other masks",
+    columns=[("refcoco", "unc", "val"), ("refcoco", "unc", "testA")],
+    rows={
+        "crop": {"encoder": "RN50", "oIoU": [22.36, 20.49], "mIoU": [24.31, None]},
+        "bound": {"oIoU": [42.08, 42.52]},
+        "lavt": {"encoder": "Swin-B", "oIoU": [72.73, 75.82]},
+    },
+)
+
+
+def make(runs: list[Row], figures: tuple[str, ...] = ("oIoU",), paper: PaperTable | None = PAPER) -> Table:
+    return Table("A & B", "Method", figures, ENTRIES, runs, paper)
+
+
+BOTH = [results("refshapes", "shapes", "val", failures={"no proposals": 3, "skipped, no proposals": 2})]
+BOTH.append(results("refcoco", "unc", "val"))
+
+
+def test_markdown_sets_the_papers_lines_apart() -> None:
+    assert (
+        markdown(make(BOTH))
+        == r"""# A & B
+
+oIoU
+
+| Method              | Encoder   |   refshapes val |   refcoco val |
+|:--------------------|:----------|----------------:|--------------:|
+| Random              | -         |           10.00 |         10.00 |
+| Cropping            | my_rn\|x  |           20.50 |         20.50 |
+| Cropping (paper)    | RN50      |               - |         22.36 |
+| Upper bound         | -         |           42.00 |         42.00 |
+| Upper bound (paper) | -         |               - |         42.08 |
+| LAVT (paper)        | Swin-B    |               - |         72.73 |
+
+| Data set      | Proposals    |   Images |      Expressions |   Failed |   Skipped |   Seconds |
+|:--------------|:-------------|---------:|-----------------:|---------:|----------:|----------:|
+| refshapes val | felzenszwalb |    1,500 | 10,834 of 10,834 |        3 |         2 |      12.3 |
+| refcoco val   | felzenszwalb |    1,500 | 10,834 of 10,834 |        0 |         0 |      12.3 |
+
+* Lines marked (paper) are published numbers: A paper, Table 9, other masks. All others were measured here.
+* refshapes val: no proposals: 3 expressions.
+* refshapes val: skipped, no proposals: 2 expressions.
+"""
+    )
+
+
+def test_latex_is_escaped_and_sets_the_papers_lines_in_italics() -> None:
+    assert (
+        latex(make(BOTH[1:], ("oIoU", "mIoU")))
+        == r"""\begin{table}
+  \centering
+  \caption{A \& B}
+  \begin{tabular}{llr}
+    \toprule
+    Method & Encoder & refcoco val \\
+    \midrule
+    \multicolumn{3}{l}{oIoU} \\
+    Random & - & 10.00 \\
+    Cropping & my\_rn|x & 20.50 \\
+    \emph{Cropping (paper)} & \emph{RN50} & \emph{22.36} \\
+    Upper bound & - & 42.00 \\
+    \emph{Upper bound (paper)} & \emph{-} & \emph{42.08} \\
+    \emph{LAVT (paper)} & \emph{Swin-B} & \emph{72.73} \\
+    \midrule
+    \multicolumn{3}{l}{mIoU} \\
+    Random & - & - \\
+    Cropping & my\_rn|x & 30.25 \\
+    \emph{Cropping (paper)} & \emph{RN50} & \emph{24.31} \\
+    Upper bound & - & 48.00 \\
+    \bottomrule
+  \end{tabular}
+
+  \par\footnotesize refcoco val: proposals felzenszwalb, images 1,500, expressions 10,834 of 10,834, failed 0, skipped 0, seconds 12.3.
+  \par\footnotesize Lines marked (paper) are published numbers: A paper, Table 9, other masks. All others were measured here.
+\end{table}
+"""  # noqa: E501
+    )
+
+
+def test_csv_has_one_row_per_score_and_counts_beside_ours_alone() -> None:
+    rows = list(csv.DictReader(io.StringIO(comma_separated(make(BOTH[1:])))))
+    assert [(row["source"], row["method"], row["encoder"], row["oIoU"], row["mIoU"]) for row in rows] == [
+        ("ours", "Random", "", "10.0", ""),
+        ("ours", "Cropping", "my_rn|x", "20.5", "30.25"),
+        ("paper", "Cropping", "RN50", "22.36", "24.31"),
+        ("ours", "Upper bound", "", "42.0", "48.0"),
+        ("paper", "Upper bound", "", "42.08", ""),
+        ("paper", "LAVT", "Swin-B", "72.73", ""),
+    ]
+    assert [row["n_expressions_evaluated"] for row in rows] == ["10834", "10834", "", "10834", "", ""]
+    assert {(row["dataset"], row["partition"], row["split"]) for row in rows} == {("refcoco", "unc", "val")}
+
+
+def test_json_keeps_ours_and_the_papers_apart() -> None:
+    found = document(make(BOTH), {"title": "A"})
+    assert [run["folder"] for run in found["runs"]] == ["refshapes-shapes-val", "refcoco-unc-val"]
+    assert (found["runs"][0]["n_failed"], found["runs"][0]["n_skipped"]) == (3, 2)
+    assert found["runs"][0]["failures"] == {"no proposals": 3, "skipped, no proposals": 2}
+    assert found["seconds"] == 24.68
+    assert len(found["ours"]) == 6
+    assert found["paper"][0] == {
+        "method": "Cropping",
+        "encoder": "RN50",
+        "context": "",
+        "dataset": "refcoco",
+        "partition": "unc",
+        "split": "val",
+        "oIoU": 22.36,
+        "mIoU": 24.31,
+    }
+    assert found["config"] == {"title": "A"}
+
+
+@pytest.mark.parametrize(
+    ("column", "there"),
+    [
+        (results("refcoco", "unc", "val"), True),
+        (results("refcoco", "unc", "testA"), True),
+        (results("refcoco", "unc", "val", limit=20), False),
+        (results("refcoco", "unc", "testB"), False),
+        (results("refcoco", "google", "val"), False),
+        (results("refcoco+", "unc", "val"), False),
+        (results("refshapes", "shapes", "val"), False),
+    ],
+    ids=["val", "testA", "limited", "other-split", "other-partition", "other-set", "refshapes"],
+)
+def test_the_paper_stands_only_beside_what_it_measured(column: Row, there: bool) -> None:
+    assert any(row["source"] == "paper" for row in make([column]).rows) == there
+    assert ("(paper)" in markdown(make([column]))) == there
+    assert not any(row["source"] == "paper" for row in make([column], paper=None).rows)
+
+
+def test_a_limited_run_says_so() -> None:
+    column = results("refcoco", "unc", "val", limit=20, n_images=20)
+    assert "* refcoco val: limited to 20 images." in markdown(make([column]))
+
+
+def test_contexts_become_columns() -> None:
+    methods = {f"{a}{b}": {"oIoU": float(f"{i}{j}")} for i, a in enumerate("GL") for j, b in enumerate("gl")}
+    entries = [Entry(a, "vit", b, f"{a}{b}", {}, None) for a in "GL" for b in "gl"]
+    columns = [results("refcocog", p, "val", methods=methods) for p in ("umd", "google")]
+    frame, papers = Table("", "Method", ["oIoU"], entries, columns).block("oIoU")
+    assert list(frame.columns) == [
+        *("Method", "Encoder"),
+        *("refcocog val (umd): g", "refcocog val (umd): l"),
+        *("refcocog val (google): g", "refcocog val (google): l"),
+    ]
+    assert frame.to_numpy().tolist() == [
+        ["G", "vit", "0.00", "1.00", "0.00", "1.00"],
+        ["L", "vit", "10.00", "11.00", "10.00", "11.00"],
+    ]
+    assert papers == []
+
+
+# Read off the PDF, three places in each table.
+@pytest.mark.parametrize(
+    ("number", "row", "place", "figures"),
+    [
+        ("1", "Grad-CAM RN50", "refcocog google val", {"oIoU": 12.86, "mIoU": 13.30}),
+        ("1", "Global-Local ViT-B/32", "refcoco+ unc testA", {"oIoU": 24.90, "mIoU": 25.64}),
+        ("1", "Upper bound", "refcoco unc testB", {"oIoU": 43.52, "mIoU": 50.43}),
+        ("1", "TSEG", "refcoco unc val", {"mIoU": 25.95}),
+        ("1", "TSEG", "refcoco unc testA", {}),
+        ("2", "Region token", "refcoco+ unc val", {"oIoU": 38.13}),
+        ("2", "Global-Local", "refcocog umd val", {"oIoU": 51.01}),
+        ("3", "local x global", "refcocog umd val", {"oIoU": 28.69}),
+        ("3", "global x local", "refcocog umd val", {"oIoU": 27.37}),
+        ("3", "local x global", "refshapesg shapes val", {}),
+    ],
+)
+def test_published_numbers(number: str, row: str, place: str, figures: dict[str, float]) -> None:
+    assert paper_table(number).figures(row, tuple(place.split())) == figures
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3"])
+def test_every_published_row_has_a_value_per_column(number: str) -> None:
+    table = paper_table(number)
+    for row in table.rows.values():
+        assert {len(values) for name, values in row.items() if name != "encoder"} == {len(table.columns)}
+
+
+def test_unknown_tables_and_rows_of_the_paper_are_refused() -> None:
+    with pytest.raises(UserError, match="Unknown table of the paper '7'"):
+        paper_table("7")
+    with pytest.raises(UserError, match="Did you mean 'Cropping'"):
+        paper_table("2", ["Cropping", "Croping"])

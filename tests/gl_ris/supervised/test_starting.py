@@ -1,0 +1,42 @@
+"""Tokenizers give rows of ids with special tokens and no padding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gl_ris.errors import UserError
+from gl_ris.supervised.starting import clip_tokenizer, load_tokenizer
+
+SHIPPED = Path(__file__).parents[3] / "gl_ris" / "assets" / "refshapes-rn"
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    from transformers import BertTokenizer
+
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "star", "##s"]
+    BertTokenizer(vocab={token: i for i, token in enumerate(tokens)}).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_bert_reads_words_in_pieces_between_its_special_tokens(bert: Path) -> None:
+    assert load_tokenizer(str(bert))(["Red stars", "moon"]) == [[2, 5, 6, 7, 3], [2, 1, 3]]
+    assert load_tokenizer(str(bert))([]) == []
+
+
+def test_the_shipped_tokenizer_serves_both_kinds_of_model() -> None:
+    by_clip, by_bert = clip_tokenizer("refshapes-rn"), load_tokenizer(str(SHIPPED))
+    texts = ["the red star", "a moon"]
+    assert by_clip(texts) == by_bert(texts)
+    for row in by_clip(texts):
+        assert row[0] == 1
+        assert row[-1] == 516 == max(row)
+        assert 0 not in row
+    assert by_clip([]) == []
+
+
+def test_a_tokenizer_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match="no/such"):
+        load_tokenizer("no/such")
