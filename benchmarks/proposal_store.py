@@ -14,13 +14,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from gl_ris.proposals import Proposals
-from gl_ris.proposals.record import ImageKey, pack, unpack
-from gl_ris.proposals.shards import ShardWriter
-from gl_ris.proposals.store import ProposalStore, StoreKey
+from gl_ris.proposals.store import Entry, ImageKey, ProposalStore, ShardWriter, StoreKey, pack, unpack
 
 KEY = StoreKey("synthetic", None, "train", "blobs", "benchmarks.Blobs", 1, {}, None)
 DISTINCT = 20
@@ -41,11 +40,10 @@ def blobs(count: int, height: int, width: int, seed: int) -> Proposals:
     return Proposals.from_masks(masks, torch.rand(count, generator=rng))
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long ``work`` takes."""
+def timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """Return what ``work`` gives, and how long it takes."""
     start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    return work(*arguments), time.perf_counter() - start
 
 
 def memory() -> float:
@@ -63,8 +61,7 @@ def middle(values: Sequence[float]) -> str:
 def measure(folder: Path, images: int, masks: int, height: int, width: int, processes: int) -> None:
     """Fill a store in ``folder`` and print the figures."""
     made = [blobs(masks, height, width, seed) for seed in range(DISTINCT)]
-    packing = [seconds(lambda p=p: pack(p)) for p in made]  # type: ignore[misc]
-    records = [pack(p) for p in made]
+    records, packing = zip(*(timed(pack, p) for p in made), strict=True)
     del made
     keys = [ImageKey(number, height, width, f"{number:016x}") for number in range(images)]
     empty = ProposalStore(folder, KEY)
@@ -72,19 +69,16 @@ def measure(folder: Path, images: int, masks: int, height: int, width: int, proc
     empty.close()
     writers = [ShardWriter(empty.folder) for _ in range(processes)]
 
-    def write() -> None:
-        for number, key in enumerate(keys[1:], start=1):
-            writers[number % processes].append(key, records[number % DISTINCT], masks, 0.1)
-
-    writing = seconds(write)
-    before = memory()
-    opened: list[ProposalStore] = []
-    opening = seconds(lambda: opened.append(ProposalStore(folder, KEY)))
-    store, grown = opened[0], memory() - before
+    start = time.perf_counter()
+    for number, key in enumerate(keys[1:], start=1):
+        writers[number % processes].append(Entry(key, masks, 0.1), records[number % DISTINCT])
+    writing, before = time.perf_counter() - start, memory()
+    store, opening = timed(ProposalStore, folder, KEY)
+    grown = memory() - before
     size = store.size
     chosen = random.Random(0).sample(keys, min(500, images))
-    checking = [seconds(lambda k=k: k in store) for k in chosen]  # type: ignore[misc]
-    reading = [seconds(lambda k=k: store.get(k)) for k in chosen]  # type: ignore[misc]
+    checking = [timed(store.__contains__, key)[1] for key in chosen]
+    reading = [timed(store.get, key)[1] for key in chosen]
     print(f"{images:,} images of {height} x {width}, {masks} masks each, {processes} shards")
     print(f"size       {size / 1e6:,.0f} MB, {size / images:,.0f} bytes per image")
     print(f"pack       {middle(packing)} per image")

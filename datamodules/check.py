@@ -123,11 +123,11 @@ def as_text(report: Report, strict: bool) -> str:
 
 
 def _table(report: Report) -> list[str]:
+    from tabulate import tabulate
+
     rows = [["split", *next(iter(report.splits.values()))]]
     rows += [[split, *map(str, counts.values())] for split, counts in report.splits.items()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
-    return ["  ".join(cells).rstrip() for cells in padded]
+    return tabulate(rows, tablefmt="plain", disable_numparse=True).split("\n")
 
 
 def _looked(split: str, images: int, how: str, folder: Path | None, masks: int) -> str:

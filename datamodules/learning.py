@@ -1,4 +1,4 @@
-"""Refs to learn from: each visit gives an image, one ref's mask and one of its sentences, drawn at random."""
+"""What a training visits: refs of a split, each time with one of their sentences drawn at random."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import logging
 import multiprocessing
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from datamodules.kshot import RefKey
-from datamodules.memory import Memory
-from datamodules.records import ImageRecord, Key, MaskRule, Referent
+from datamodules.base import RISDataModule
+from datamodules.fewshot import Shots, choose_refs, read_manifest, universe
+from datamodules.records import ImageRecord, MaskRule, Referent
 from datamodules.scene import ImageReader
 from gl_ris.errors import UserError
 from gl_ris.supervised.segmenter import Example, Segmenter
@@ -43,40 +45,6 @@ class Sample:
     rows: tuple[int, ...]
 
 
-def universe(
-    records: Sequence[ImageRecord], where: str, classes: bool = True
-) -> tuple[list[RefKey], dict[Key, list[Visit]]]:
-    """List the refs of a split, and where those of each annotation are.
-
-    Args:
-        records: The split.
-        where: Its name, for messages.
-        classes: Whether the class of each is needed.
-
-    Returns:
-        A key per ref; and for each annotation (by the ref, where the data do not name it) the places of its
-        refs, as pairs of image and row.
-
-    Raises:
-        UserError: The data do not say of which class a ref is.
-    """
-    keys: list[RefKey] = []
-    places: dict[Key, list[Visit]] = defaultdict(list)
-    for image, record in enumerate(records):
-        for row, ref in enumerate(record.referents):
-            if ref.category is None and classes:
-                raise UserError(
-                    f"{where} does not tell the class of ref {ref.ref_id!r}, so there are no k refs of each "
-                    "class to choose; use k=all, or the REFER files (data=refcoco, refcoco+, refcocog)."
-                )
-            ann = ref.ref_id if ref.ann_id is None else ref.ann_id
-            keys.append(
-                RefKey(ref.ref_id, ann, ref.category or "unknown", record.image_id, len(ref.sentences))
-            )
-            places[ann].append((image, row))
-    return keys, places
-
-
 def samples(places: Sequence[Sequence[Visit]], by_image: bool) -> list[Sample]:
     """Turn the places of chosen instances into what is visited: an instance each, or an image each.
 
@@ -95,7 +63,7 @@ def samples(places: Sequence[Sequence[Visit]], by_image: bool) -> list[Sample]:
 class LearningSet(Dataset[Example]):
     """Gives the visits of a training set; the same visit is the same in any process.
 
-    A sample whose image or mask cannot be used is told once and counted, and the next one stands in for it.
+    A sample whose image or mask cannot be used is logged once and counted, and the next one stands in for it.
 
     Args:
         records: The images.
@@ -119,8 +87,8 @@ class LearningSet(Dataset[Example]):
         self.records, self.chosen, self.read, self.rule = records, list(chosen), read, rule
         self.model, self.seed = model, seed
         self._unusable: Any = multiprocessing.Value("q", 0)
-        self._told: set[int] = set()
-        self._memory = Memory(KEPT)
+        self._logged: set[int] = set()
+        self._free, self._kept = KEPT, dict[Hashable, Tensor]()
 
     @property
     def unusable(self) -> int:
@@ -151,20 +119,30 @@ class LearningSet(Dataset[Example]):
         texts = [
             text for ref in refs for text in (ref.raw if self.model.reads_raw and ref.raw else ref.sentences)
         ]
-        pixels = self._memory(sample.record, lambda: self.model.read_image(self.read(record)))
+        pixels = self._remember(sample.record, lambda: self.model.read_image(self.read(record)))
         if self.model.by_image:
             return Example(pixels, tuple(chance.sample(texts, len(texts))))
-        target = self._memory(sample, lambda: self._target(record, refs[0]))
+        target = self._remember(sample, lambda: self._target(record, refs[0]))
         return Example(pixels, (chance.choice(texts),), target)
 
     def _target(self, record: ImageRecord, ref: Referent) -> Tensor:
         return self.model.read_target(ref.mask(record.height, record.width, self.rule))
 
+    def _remember(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        if key in self._kept:
+            return self._kept[key]
+        made = make()
+        # Samples are visited at random, so that throwing out older ones for newer ones would gain nothing.
+        if made.nbytes <= self._free:
+            self._free -= made.nbytes
+            self._kept[key] = made
+        return made
+
     def _note(self, place: int, reason: str) -> None:
         with self._unusable.get_lock():
             self._unusable.value += 1
-        if place not in self._told:
-            self._told.add(place)
+        if place not in self._logged:
+            self._logged.add(place)
             record = self.records[self.chosen[place].record]
             log.warning(
                 "Image %s cannot be learnt from (%s); the next ref stands in.", record.image_id, reason
@@ -172,10 +150,10 @@ class LearningSet(Dataset[Example]):
 
 
 class Visits(DistributedSampler[Visit]):
-    """Visits every sample once an epoch in an order of its own, and tells the data set the epoch.
+    """Visits every sample once an epoch in an order of its own.
 
-    Processes share an epoch out; what does not go into whole shares is left to another epoch. Lightning tells
-    it the epoch and, seeing its class, leaves it in its place.
+    Processes share an epoch out; what does not go into whole shares is left to another epoch. Lightning sets
+    the epoch and, seeing its class, does not put a sampler of its own in its place.
 
     Args:
         data: The training set.
@@ -193,12 +171,94 @@ class Visits(DistributedSampler[Visit]):
             generator=torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch),
         ).tolist()
         share = len(order) // self.num_replicas
-        return iter(
-            [
-                (index, self.epoch)
-                for index in order[self.rank : share * self.num_replicas : self.num_replicas]
-            ]
-        )
+        own = order[self.rank : share * self.num_replicas : self.num_replicas]
+        return iter([(index, self.epoch) for index in own])
 
     def __len__(self) -> int:
         return len(self.dataset) // self.num_replicas  # type: ignore[arg-type]
+
+
+class FewShotTraining(LightningDataModule):
+    """Refs of a split to learn from, chosen as `datamodules.fewshot` says.
+
+    Args:
+        source: The split; its `limit` leaves images out before refs are chosen.
+        model: What learns.
+        k: Refs of each class, or ``"all"``.
+        seed: Of the subset, and of the order and the sentences of the visits.
+        batch_size: Of an optimiser step over all processes; a smaller subset makes smaller ones.
+        accumulate: Batches of a process that make one step.
+        manifest: Take the refs of an earlier run instead, from its ``manifest.json``.
+
+    Attributes:
+        subset: The chosen refs.
+        data: What is visited.
+
+    Raises:
+        UserError: k is no number, a manifest does not belong to these data, or the data have no classes.
+    """
+
+    def __init__(
+        self,
+        source: RISDataModule,
+        model: Segmenter,
+        k: Shots = "all",
+        seed: int = 0,
+        batch_size: int = 32,
+        accumulate: int = 1,
+        manifest: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.source, self.model, self.seed, self.accumulate = source, model, seed, accumulate
+        split = {"dataset": source.dataset_name, "split_by": source.partition, "split": source.split}
+        where = f"{source.dataset_name} ({source.partition}) {source.split}"
+        keys, places = universe(source.records, where, classes=k != "all" and manifest is None)
+        if manifest is not None:
+            self.subset = read_manifest(manifest, keys)
+        else:
+            self.subset = choose_refs(keys, k, seed, **split)
+        chosen = samples([places[ref.ann_id] for ref in self.subset.refs], model.by_image)
+        self.batch_size = min(batch_size, len(chosen))
+        self.data = LearningSet(source.records, chosen, source.image_reader(), model, source.rule, seed)
+
+    def steps_per_epoch(self, processes: int) -> int:
+        """Return the optimiser steps of an epoch.
+
+        Raises:
+            UserError: There are too few refs for so many processes.
+        """
+        batches = len(self.data) // processes // self._own_batch(processes)
+        return -(-batches // self.accumulate)
+
+    def _own_batch(self, processes: int) -> int:
+        own = self.batch_size // (processes * self.accumulate)
+        if own < 1:
+            raise UserError(
+                f"A batch of {self.batch_size} refs cannot be shared by {processes} processes with "
+                f"{self.accumulate} accumulated parts each; use fewer of them, or more refs (k)."
+            )
+        return own
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of this process's share."""
+        trainer: Any = self.trainer
+        rank, processes = trainer.global_rank, trainer.world_size
+        workers = self.source.num_workers
+        return DataLoader(
+            self.data,
+            batch_size=self._own_batch(processes),
+            sampler=Visits(self.data, self.seed, rank, processes),
+            drop_last=True,
+            collate_fn=self.model.collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            # the model has a tokenizer, which not every start method can hand over
+            multiprocessing_context=_fork() if workers else None,
+            pin_memory=self.source.pin_memory,
+        )
+
+
+def _fork() -> Any:
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise UserError("data.num_workers needs fork, which this system lacks; use data.num_workers=0.")
+    return multiprocessing.get_context("fork")

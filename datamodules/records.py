@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gl_ris.errors import in_short
-from gl_ris.masks import decode_rle, polygons_to_mask
+from gl_ris.masks import decode_rle, far_outside, polygons_to_mask
 
 MaskRule = Literal["union", "sum_equals_one", "drawn"]
 """How the polygons of one instance become one mask.
@@ -126,7 +126,7 @@ def _require_modest(polygons: Sequence[np.ndarray], height: int, width: int) -> 
     Raises:
         ValueError: If they are too far outside, too long or too many.
     """
-    if any(np.abs(p).max(initial=0) > 10 * max(height, width) for p in polygons):
+    if any(far_outside(p, height, width) for p in polygons):
         raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
     length = sum(
         float(np.abs(np.diff(p.reshape(-1, 2), axis=0)).max(axis=1, initial=0).sum()) for p in polygons

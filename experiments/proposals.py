@@ -10,8 +10,8 @@ from experiments.cli.command import Command, run
 
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
+    from experiments.run.proposal_jobs import StoreFiller
 
-REPORT = "report"
 COMMAND = Command(
     name="proposals",
     summary=(
@@ -39,21 +39,41 @@ COMMAND = Command(
     },
     groups=("data", "proposals"),
     explained=(
-        ("model", "gl_ris/proposals/filling.py", "StoreFiller"),
-        ("model.proposals", "gl_ris/proposals/slic.py", "SLIC"),
+        ("model", "experiments/run/proposal_jobs.py", "StoreFiller"),
+        ("model.proposals", "gl_ris/proposals/superpixels.py", "SLIC"),
+        ("model.proposals", "gl_ris/proposals/superpixels.py", "RegionMerging"),
+        ("data", "datamodules/refshapes.py", "RefShapes"),
+    ),
+)
+
+REPORT = Command(
+    name="proposal_report",
+    spelling="proposals report",
+    summary=(
+        "How good the stored proposals of a split are by themselves, for every generator: the best choice "
+        "possible (upper bound), recall against how many proposals are kept, by size of object, how many "
+        "there are, and on how many images there is none; by league, since only generators that have learnt "
+        "from the same are to be compared. Writes report.md, report.csv, report.json, curve.csv and "
+        "curve.png. Generates nothing."
+    ),
+    examples=(
+        ("", "everything that is stored for RefShapes val"),
+        ("data=refshapes+ split=testA", "another split"),
+        ("post.nms=0.5 post.min_area=100", "after post-processing, the same for all"),
+        ("--trainer.devices=2", "on two processes"),
+    ),
+    shorthand={"limit": "data.limit", "post": "model.post", "split": "data.split", "store": "model.store"},
+    groups=("data",),
+    explained=(
+        ("model", "experiments/run/proposal_jobs.py", "ProposalReport"),
+        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
         ("data", "datamodules/refshapes.py", "RefShapes"),
     ),
 )
 
 
 def fill(cli: ExperimentCLI) -> Path | None:
-    """Fill the store, say what is in it, and leave the same in the run folder.
-
-    Args:
-        cli: The parts, the module a `experiments.run.filling.StoreFiller`.
-
-    Returns:
-        The run folder, in rank 0; None in other processes.
+    """Fill the store, and say what is in it, also in the run folder, which rank 0 returns.
 
     Raises:
         UserError: A setting or file is wrong, or the store cannot be written.
@@ -61,19 +81,19 @@ def fill(cli: ExperimentCLI) -> Path | None:
     from experiments.run.evaluate import carry_out
     from gl_ris.files import write_json
 
-    def report(folder: Path) -> None:
+    def show(folder: Path) -> None:
         document = describe(cli.model, cli.datamodule, cli.settings())
         write_json(folder / "proposals.json", document)
         print(f"\n{summary(document)}\nRun folder   {folder}")
 
-    return carry_out(cli, None, report)
+    return carry_out(cli, None, show)
 
 
-def describe(module: Any, data: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """Say what is stored for a split, and how much of it this run has made.
+def describe(module: StoreFiller, data: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """Say what is stored for a split, and how much of it a run has made.
 
     Args:
-        module: A `StoreFiller` after its run.
+        module: After its run.
         data: The data module.
         settings: The resolved configuration.
     """
@@ -81,11 +101,12 @@ def describe(module: Any, data: Any, settings: dict[str, Any]) -> dict[str, Any]
 
     from gl_ris.results import git_commit, versions
 
-    store = module.source.store
-    wanted = set(data.image_ids())
+    assert module.source is not None
+    assert module.source.store is not None
+    store, wanted = module.source.store, set(data.image_ids())
     entries = [entry for entry in store.entries if entry.image.image_id in wanted]
     failures = Counter(why for image, why in store.failures.items() if image.image_id in wanted)
-    count = max(1, len(entries))
+    count, made = max(1, len(entries)), sum(entry.count for entry in entries)
     return {
         "schema": 1,
         "experiment": COMMAND.name,
@@ -94,8 +115,8 @@ def describe(module: Any, data: Any, settings: dict[str, Any]) -> dict[str, Any]
         "folder": str(store.folder),
         "n_images": data.n_images,
         "images": module.outcome,
-        "n_proposals": sum(entry.count for entry in entries),
-        "proposals_per_image": sum(entry.count for entry in entries) / count,
+        "n_proposals": made,
+        "proposals_per_image": made / count,
         "images_with_none": sum(entry.count == 0 for entry in entries),
         "failures": dict(failures.most_common()),
         "bytes": store.size,
@@ -124,17 +145,33 @@ def summary(document: dict[str, Any]) -> str:
     return "\n".join(f"{name:<13}{value}" for name, value in lines.items())
 
 
-def main() -> None:
-    """Fill the store that the command line describes."""
-    from experiments.cli.parts import parts_of
-    from experiments.run.filling import StoreFiller
+def report(cli: ExperimentCLI) -> Path | None:
+    """Measure what is stored, and leave table and curves in the run folder, which rank 0 returns.
 
-    fill(parts_of(COMMAND, StoreFiller))
+    Raises:
+        UserError: A setting or file is wrong, or nothing is stored.
+        EvaluationError: What is stored belongs to other images.
+    """
+    from experiments.reporting.proposal_report import write_report
+    from experiments.run.evaluate import carry_out
+
+    def show(folder: Path) -> None:
+        text = write_report(folder, cli.model, cli.datamodule, cli.settings())
+        print(f"\n{text}\nCurve        {folder / 'curve.png'}\nRun folder   {folder}")
+
+    return carry_out(cli, None, show)
+
+
+def main() -> None:
+    """Do what the command line describes; the word ``report`` in front asks for the report."""
+    from experiments.cli.parts import parts_of
+    from experiments.run.proposal_jobs import ProposalReport, StoreFiller
+
+    if sys.argv[1:2] == ["report"]:
+        report(parts_of(REPORT, ProposalReport, sys.argv[2:]))
+    else:
+        fill(parts_of(COMMAND, StoreFiller))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == [REPORT]:
-        from experiments import proposal_report
-
-        run(proposal_report.COMMAND, lambda: proposal_report.main(sys.argv[2:]))
-    run(COMMAND, main)
+    run(REPORT if sys.argv[1:2] == ["report"] else COMMAND, main)

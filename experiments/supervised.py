@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from experiments.cli.command import SHORTHAND, Command, run
 
 if TYPE_CHECKING:
-    from experiments.run.supervised_cli import SupervisedCLI
+    from experiments.run.training import SupervisedCLI
 
 COMMAND = Command(
     name="supervised",
@@ -71,7 +71,7 @@ def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
             return
         if folder is not None:
             went_on = "" if cli.checkpoint is None else f", going on from {cli.checkpoint}"
-            print(f"{cli.training.told()}{went_on}", flush=True)
+            print(f"{cli.training.summary()}{went_on}", flush=True)
         cli.training.run(None if folder is None else cli.unfinished(folder), cli.checkpoint)
 
     record = None if cli.training is None else cli.training.record
@@ -80,7 +80,7 @@ def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
 
 def main() -> None:
     """Run the experiment that the command line describes."""
-    from experiments.run.supervised_cli import supervised_parts
+    from experiments.run.training import supervised_parts
 
     train_and_evaluate(supervised_parts(COMMAND))
 

@@ -28,7 +28,7 @@ COMMAND = Command(
     ),
     groups=("tower",),
     explained=(
-        ("model", "gl_ris/contrastive.py", "ContrastiveCLIP"),
+        ("model", "experiments/run/contrastive.py", "ContrastiveCLIP"),
         ("data", "datamodules/captioned_shapes.py", "CaptionedShapes"),
     ),
 )
@@ -41,9 +41,9 @@ def train(cli: ExperimentCLI) -> Path:
     Returns:
         The folder of the model, in open_clip's ``local-dir:`` form, with the curve beside it.
     """
+    from experiments.run.contrastive import train_tokenizer
     from experiments.run.folder import RunFolder
     from experiments.run.recorder import write_config
-    from experiments.run.tokenizer import train_tokenizer
 
     model, data, trainer = cast("Any", cli.model), cast("Any", cli.datamodule), cli.trainer
     last = Path(cli.config.run_dir or "") / "checkpoints" / "last.ckpt"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,59 +28,34 @@ GRIDS: dict[str, dict[str, list[float]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a setting makes possible.
-
-    Attributes:
-        overall: Overall IoU of the best proposal for each expression, in percent.
-        mean: Mean IoU likewise.
-        count: Proposals per image.
-        objects: Share of the proposals that have an IoU of 0.5 or more with some object, in percent.
-        seconds: Processor time per image.
-    """
-
-    overall: float
-    mean: float
-    count: float
-    objects: float
-    seconds: float
-
-
-def measure(generator: ProposalGenerator, scenes: Sequence[Scene]) -> Measured:
+def measure(generator: ProposalGenerator, scenes: Sequence[Scene]) -> dict[str, float]:
     """Measure a generator on scenes whose own proposals are the ground truth.
 
-    An image without proposals counts with intersection 0, like any miss.
+    Returns:
+        oIoU and mIoU of the best proposal for each expression, in percent, where an image without proposals
+        counts with intersection 0, like any miss; proposals per image; the percentage of the proposals that
+        have an IoU of 0.5 or more with some object; processor seconds per image.
     """
-    import torch
-
-    from gl_ris.evaluation import best_proposals
-    from gl_ris.iou import mean_iou, overall_iou, sample_iou
+    from gl_ris.iou import sample_iou
     from gl_ris.masks import pairwise_areas
+    from gl_ris.proposals.quality import Quality
 
-    intersections, unions, found, objects, seconds = [], [], 0, 0, 0.0
+    quality, objects, seconds = Quality(), 0, 0.0
     for scene in scenes:
         start = time.process_time()
-        masks = generator(scene.image).masks
+        proposals = generator(scene.image)
         seconds += time.process_time() - start
-        found += len(masks)
-        targets = scene.targets[scene.referents]
-        # one empty mask more: the choice that an image without proposals is left with
-        area, union = pairwise_areas(torch.cat([masks, torch.zeros_like(targets[:1])]), targets)
-        best = best_proposals(area, union), torch.arange(len(targets))
-        intersections.append(area[best])
-        unions.append(union[best])
-        if len(masks) and scene.proposals is not None:
-            ious = sample_iou(*pairwise_areas(masks, scene.proposals.masks))
+        quality.add(proposals, scene.targets, scene.referents)
+        if len(proposals) and scene.proposals is not None:
+            ious = sample_iou(*pairwise_areas(proposals.masks, scene.proposals.masks))
             objects += int((ious.amax(dim=1) >= 0.5).sum())
-    area, union = torch.cat(intersections), torch.cat(unions)
-    return Measured(
-        100 * float(overall_iou(area, union)),
-        100 * float(mean_iou(area, union)),
-        found / len(scenes),
-        100 * objects / max(found, 1),
-        seconds / len(scenes),
-    )
+    count = sum(quality.counts)
+    return {
+        **quality.upper_bound(),
+        "count": count / len(scenes),
+        "objects %": 100 * objects / max(count, 1),
+        "CPU s/image": seconds / len(scenes),
+    }
 
 
 def tune(
@@ -101,6 +75,7 @@ def tune(
         grid: Setting of the generator -> values to try, e.g. '{scale: [500, 1000], sigma: [0.5]}'; the grid
             behind the defaults if it is left out, the defaults alone if it is {}.
     """
+    from tabulate import tabulate
     from tqdm import tqdm
 
     from datamodules import RefShapes
@@ -115,14 +90,10 @@ def tune(
     scenes = list(data.predict_dataloader())
     axes = GRIDS[generator] if grid is None else grid
     combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    rows = [(c, measure(make(**c), scenes)) for c in tqdm(combinations, "Measuring", unit="setting")]
+    rows = [c | measure(make(**c), scenes) for c in tqdm(combinations, "Measuring", unit="setting")]
+    rows.sort(key=lambda row: -row["oIoU"])
     print(f"{len(scenes)} images of refshapesg {split}, {generator}")
-    print(" ".join(f"{name:>11}" for name in (*axes, "oIoU", "mIoU", "count", "objects %", "CPU s/image")))
-    for setting, row in sorted(rows, key=lambda item: -item[1].overall):
-        figures = (
-            f"{row.overall:11.2f} {row.mean:11.2f} {row.count:11.2f} {row.objects:11.1f} {row.seconds:11.3f}"
-        )
-        print(" ".join([*(f"{value:11g}" for value in setting.values()), figures]))
+    print(tabulate(rows, "keys", floatfmt=("g",) * len(axes) + (".2f", ".2f", ".2f", ".1f", ".3f")))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import operator
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_BOUNDS = {
+    "at least": operator.ge,
+    "from": operator.ge,
+    "above": operator.gt,
+    "below": operator.lt,
+    "to": operator.le,
+}
 
 
 class UserError(ValueError):
@@ -56,3 +67,29 @@ def unknown_name(kind: str, name: object, available: Iterable[object]) -> UserEr
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return UserError(f"Unknown {kind} '{name}'.{hint} Available: {', '.join(names) or 'none'}.")
+
+
+def check_ranges(owner: str, values: Mapping[str, Any], ranges: Mapping[str, str]) -> None:
+    """Check settings against ranges that are said in words, which are the words of the message.
+
+    Args:
+        owner: What stands before a name in the message, e.g. ``"SAM: "`` or ``"post."``.
+        values: The settings, numbers or None; NaN is in no range.
+        ranges: Range -> names, separated by blanks. A range has bounds ("at least 1", "above 0 and up to 1",
+            "from 0 to below 1"), and says "or null" where None is fine.
+
+    Raises:
+        UserError: A setting is out of its range.
+
+    Example:
+        >>> check_ranges("SAM: ", {"max_iou": 1.5}, {"from 0 to 1": "max_iou"})
+        Traceback (most recent call last):
+        gl_ris.errors.UserError: SAM: max_iou is 1.5, it must be from 0 to 1.
+    """
+    for wanted, names in ranges.items():
+        bounds = re.findall(rf"({'|'.join(_BOUNDS)}) (\d+)", wanted)
+        for name in names.split():
+            value = values[name]
+            fits = value is not None and all(_BOUNDS[word](value, int(bound)) for word, bound in bounds)
+            if not fits and not (value is None and "null" in wanted):
+                raise UserError(f"{owner}{name} is {value}, it must be {wanted}.")

@@ -5,7 +5,7 @@ Masks are bool tensors ``(..., H, W)`` in pixels of the original image; boxes ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -166,6 +166,22 @@ def polygons_to_mask(
     return cover > 0 if overlap == "union" else cover == 1
 
 
+def far_outside(polygon: Sequence[float] | np.ndarray, height: int, width: int) -> bool:
+    """Say whether a polygon leaves its image by more than ten times the longer side, as damaged ones do.
+
+    It is not to be filled then: the rasteriser walks along every pixel of an edge.
+
+    Args:
+        polygon: A flat list of coordinates in pixels.
+        height: Of the image.
+        width: Likewise.
+
+    Raises:
+        TypeError: A coordinate is no number.
+    """
+    return bool(np.abs(polygon).max(initial=0) > 10 * max(height, width))
+
+
 def _outline(polygon: Sequence[float]) -> list[float]:
     try:
         outline = [float(coordinate) for coordinate in polygon]
@@ -266,3 +282,27 @@ def pairwise_areas(masks: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         intersection += product.round().long()
     areas = flat_masks.sum(dim=1)[:, None] + flat_targets.sum(dim=1)[None, :]
     return intersection, areas - intersection
+
+
+def suppress(order: Iterable[int], clash: np.ndarray, limit: int | None = None) -> list[int]:
+    """Choose greedily: go through candidates in order, and leave out what clashes with a chosen one.
+
+    Args:
+        order: Indices of the candidates, the best first.
+        clash: bool ``(N, N)``, symmetric: which of them cannot both be chosen.
+        limit: How many to choose at most; None for all.
+
+    Returns:
+        Indices of the chosen ones, the best first.
+
+    Example:
+        >>> suppress([2, 0, 1], np.array([[True, True, False], [True, True, False], [False, False, True]]))
+        [2, 0]
+    """
+    chosen: list[int] = []
+    for index in order:
+        if limit is not None and len(chosen) == limit:
+            break
+        if not clash[index, chosen].any():
+            chosen.append(index)
+    return chosen

@@ -255,9 +255,6 @@ def check_record(
         options: How thoroughly.
         folder: Folder of the images; None if it was not found, which is said once for all.
         rule: How polygons become a mask.
-
-    Returns:
-        What is wrong, in pairs of kind and example.
     """
     where = f"{split}, image {record.image_id}"
     found = list(_image(record, where, options.images, folder))
@@ -394,11 +391,7 @@ FORMATS: dict[str, Format] = {
 
 
 def count_problems(name: str, root: Path) -> list[str]:
-    """Check counts and ids alone, of every partition that is there.
-
-    Returns:
-        What is wrong, in words; nothing if all is well.
-    """
+    """Check counts and ids alone, of every partition that is there; return what is wrong, in words."""
     options = Options(images="none", masks=False, progress=False)
     found = [check(target, options).problems for target in find_targets(name, root)]
     failed = [problems for problems in found if problems.failed()]

@@ -36,13 +36,12 @@ class _Member(NamedTuple):
 def unpack(
     archive: Path, into: Path, place: Mapping[str, str], limit: int, progress: bool = True
 ) -> list[str]:
-    """Unpack ``archive`` into a folder; what an interrupted call has left there is taken over.
+    """Unpack a zip or a tar into a folder; what an interrupted call has left there is taken over.
 
     Args:
-        archive: A zip or a tar, compressed or not.
+        archive: The file, compressed or not.
         into: The folder, made if missing.
-        place: Beginnings of names in the archive and what to put in their place; the longest that fits
-            counts.
+        place: Beginnings of names and what to put in their place; the longest that fits counts.
         limit: Most bytes that may come out.
         progress: Show a bar, on a terminal.
 
@@ -75,27 +74,23 @@ def _opened(archive: Path) -> Iterator[Iterable[_Member]]:
         with zipfile.ZipFile(archive) as file:
             # zipfile cuts a name at a NUL byte; the name as written decides
             yield (
-                _Member(i.orig_filename, i.file_size, _zip_fault(i), i.is_dir(), partial(file.open, i))
+                _Member(i.orig_filename, i.file_size, _fault(i), i.is_dir(), partial(file.open, i))
                 for i in file.infolist()
             )
     elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
-            yield (
-                _Member(i.name, i.size, _tar_fault(i), i.isdir(), partial(tar.extractfile, i)) for i in tar
-            )
+            yield (_Member(i.name, i.size, _fault(i), i.isdir(), partial(tar.extractfile, i)) for i in tar)
     else:
         raise SourceFailed("it is neither a zip nor a tar, or breaks off")
 
 
-def _zip_fault(info: zipfile.ZipInfo) -> str | None:
+def _fault(info: zipfile.ZipInfo | tarfile.TarInfo) -> str | None:
+    if isinstance(info, tarfile.TarInfo):
+        return None if info.isreg() or info.isdir() else "is a link or a device"
     kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive comes from a system without modes
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"
     return "is encrypted" if info.flag_bits & 1 else None
-
-
-def _tar_fault(info: tarfile.TarInfo) -> str | None:
-    return None if info.isreg() or info.isdir() else "is a link or a device"
 
 
 def _checked(members: Iterable[_Member], limit: int) -> list[_Member]:
@@ -157,15 +152,10 @@ def _write(member: _Member, path: Path) -> None:
 
 
 def move_into_place(draft: Path, root: Path) -> None:
-    """Move every file of ``draft`` to the same name below ``root``.
-
-    Args:
-        draft: A folder on the same disk; removed in the end.
-        root: Where its content is to be.
+    """Move every file of ``draft``, a folder on the same disk, to the same name below ``root``.
 
     Raises:
-        FileExistsError: If another file of that name but of another size is there already; nothing has been
-            moved then.
+        FileExistsError: If a file of that name but of another size is there; nothing has been moved then.
     """
     targets = {path: root / path.relative_to(draft) for path in draft.rglob("*") if path.is_file()}
     for path, target in targets.items():

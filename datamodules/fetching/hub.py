@@ -17,16 +17,13 @@ from gl_ris.errors import in_short
 def fetch_hub(hub: Hub, draft: Path, say: Callable[[str], None]) -> tuple[str, str]:
     """Fetch the files that are wanted of a hub repository, checked against the hub's own sizes and hashes.
 
-    Args:
-        hub: The repository.
-        draft: Folder that gets them, as ``<draft>/<hub.into>/...``; what an interrupted call left is used.
-        say: Takes lines to print.
+    They go to ``<draft>/<hub.into>/...``; what an interrupted call left there is used.
 
     Returns:
         The source with its revision, and what was checked, in words.
 
     Raises:
-        SourceFailed: If the hub, the repository or one of the files cannot be had, or came damaged.
+        SourceFailed: If one of the files cannot be had, or came damaged.
     """
     from huggingface_hub import HfApi
 
@@ -60,11 +57,7 @@ def _fetch_file(hub: Hub, revision: str, file: Any, folder: Path) -> Path:
 
 
 def picked(hub: Hub, siblings: list[Any]) -> list[Any]:
-    """Return the files of a repository that are wanted.
-
-    Raises:
-        SourceFailed: If there is none, or one whose name leads out of the folder.
-    """
+    """Return the files that are wanted; `SourceFailed` if none is there, or a name leads out."""
     names = [PurePosixPath(s.rfilename).name if hub.flat else s.rfilename for s in siblings]
     chosen = [n for n, name in enumerate(names) if any(fnmatch(name, pattern) for pattern in hub.pick)]
     if not chosen:
@@ -82,11 +75,7 @@ def picked(hub: Hub, siblings: list[Any]) -> list[Any]:
 def fetch_clip(clip: Clip, say: Callable[[str], None]) -> tuple[str, str]:
     """Fetch models by open_clip's own download, into its own cache; those that are there are left.
 
-    Returns:
-        Where they lie, and what was checked, in words.
-
-    Raises:
-        SourceFailed: If one cannot be had.
+    Returns and raises as `fetch_hub`.
     """
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 

@@ -63,10 +63,6 @@ def obtain(item: Item, settings: Settings) -> None:
 
     Safe to interrupt at any moment, to repeat, and to run in several processes at once.
 
-    Args:
-        item: The item.
-        settings: How to fetch.
-
     Raises:
         FetchFailed: If no source gives it; the message says what to put where.
         UserError: If what is there is in the way, or the disk is full or not writable.

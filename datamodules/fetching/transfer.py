@@ -96,13 +96,6 @@ def transfer(
     transfer that broke off, even by a kill, goes on where it was, if the server says that the file is still
     the same.
 
-    Args:
-        url: Where the file is.
-        target: Where it is to be.
-        expected: What is known of it.
-        patience: How long to wait and how often to try.
-        progress: Show a bar, on a terminal.
-
     Returns:
         What was checked, in words.
 
@@ -272,11 +265,7 @@ def _reason(error: BaseException) -> str:
 
 
 def check_beginning(first: bytes, expected: Expected) -> None:
-    """Check the first bytes of a file.
-
-    Raises:
-        SourceFailed: If they are those of a web page, or not of the kind expected.
-    """
+    """Raise `SourceFailed` if the first bytes of a file are a web page's, or not of the kind expected."""
     kinds = MAGIC[expected.magic]
     page = first.lstrip().lower().startswith(_PAGES)
     if page and (b"" in kinds or not first.startswith(kinds)):
@@ -286,14 +275,7 @@ def check_beginning(first: bytes, expected: Expected) -> None:
 
 
 def check_file(path: Path, expected: Expected) -> str:
-    """Check a whole file.
-
-    Returns:
-        What was checked, in words, e.g. ``"size and sha256"``.
-
-    Raises:
-        SourceFailed: Naming what is wrong.
-    """
+    """Return what was checked of a whole file, e.g. "size and sha256"; `SourceFailed` says what is wrong."""
     size = path.stat().st_size
     if expected.size is not None and size != expected.size:
         raise SourceFailed(f"it has {size:,} bytes, expected {expected.size:,}")

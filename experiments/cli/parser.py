@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from experiments.cli.command import CONFIGS, ENV_PREFIX, Command
 from experiments.cli.messages import explain
-from experiments.cli.moved import current_paths
+from experiments.cli.moved import current_paths, without_unused
 from experiments.cli.named_recipes import read_recipe, recipe_in, spelled_out
 from experiments.cli.overrides import ANEW, normalise
 from gl_ris.errors import UserError
@@ -65,6 +65,8 @@ class OverrideParser(LightningArgumentParser):
         content = current_paths(file.read_text(encoding="utf-8"))
         if CONFIGS in file.resolve().parents:
             content = yaml.safe_dump(known_part(yaml.safe_load(content), self.option_names()))
+        else:
+            content = without_unused(content, self.option_names())
         return self.parse_string(content, file.name, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

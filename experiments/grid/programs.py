@@ -76,7 +76,7 @@ ZERO_SHOT = Program(
 
 
 def _supervised_parts(arguments: list[str]) -> Any:
-    from experiments.run.supervised_cli import supervised_parts
+    from experiments.run.training import supervised_parts
     from experiments.supervised import COMMAND
 
     return supervised_parts(COMMAND, arguments)

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 Tokenize = Callable[[list[str]], Tensor]
 Batch = tuple[Tensor, list[list[str]]]
 
+START, END, PAD = "<start>", "<end>", "<pad>"
+
 LEVEL = 0.75
 """Share of the steps before the learning rate falls; a run stopped before that can go on to fewer steps."""
 
@@ -154,6 +156,36 @@ def load_tokenizer(folder: Path, context_length: int) -> Tokenize:
         return tokens[:, : int((tokens != 0).sum(1).max())]
 
     return tokenize
+
+
+def train_tokenizer(texts: Iterable[str], folder: Path, vocabulary: int) -> None:
+    """Train a byte-level BPE tokenizer and save it.
+
+    Args:
+        texts: What to train on; lower-cased.
+        folder: Where ``tokenizer.json`` and its configuration are written.
+        vocabulary: Number of tokens. The padding has id 0 and the end token the highest id, where CLIP's text
+            tower looks for it (``pool_type`` argmax).
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - 1,
+        special_tokens=[PAD, START],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens([END])
+    ids = [(token, tokenizer.token_to_id(token)) for token in (START, END)]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=ids)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=START, eos_token=END)
+    fast.save_pretrained(folder)
 
 
 def _retrieval(queries: Tensor, keys: Tensor) -> Tensor:

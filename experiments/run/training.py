@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
+from lightning.pytorch import seed_everything
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
+from experiments.cli.command import Command
+from experiments.cli.parts import ExperimentCLI
+from experiments.run.unfinished import Progress, Unfinished
 from gl_ris.counting import gather_objects
 from gl_ris.errors import UserError
 from gl_ris.files import atomic_file
@@ -19,11 +23,12 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
     from datamodules.base import RISDataModule
-    from datamodules.training import FewShotTraining
-    from experiments.run.unfinished import Unfinished
     from gl_ris.supervised.module import SupervisedRIS
 
 WEIGHTS = "weights.pt"
+
+# What the record of a training takes from the manifest of its refs.
+_CHOSEN = ("dataset", "split_by", "split", "k", "seed", "n_refs", "n_sentences", "n_images", "share")
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,7 @@ class TrainingSettings:
     manifest: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            UserError: One is out of range.
-        """
+        """Check the numbers; raises `UserError` where one is out of range."""
         for name in ("epochs", "batch_size", "min_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -78,30 +79,6 @@ class TrainingSettings:
         """
         epochs = self.epochs or published
         return max(epochs, -(-self.min_steps // steps_per_epoch)) if self.schedule == "min_steps" else epochs
-
-
-def data_to_learn_from(config: Any, split: str, workers: int) -> RISDataModule:
-    """Make the data module of the training split beside that of the evaluation.
-
-    Args:
-        config: ``class_path`` and ``init_args`` of the data that are evaluated.
-        split: To learn from.
-        workers: Processes that load data.
-
-    Raises:
-        UserError: The class or one of its options does not fit.
-    """
-    from jsonargparse import ArgumentParser
-
-    from datamodules.base import RISDataModule
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--data", type=RISDataModule)
-    options = {**(config.get("init_args") or {}), "split": split}
-    without = {"limit": None, "limit_seed": None, "proposals": None, "num_workers": workers}
-    options = {name: without.get(name, value) for name, value in options.items()}
-    chosen = parser.parse_object({"data": {"class_path": config["class_path"], "init_args": options}})
-    return parser.instantiate_classes(chosen).data
 
 
 class Training:
@@ -125,7 +102,7 @@ class Training:
     def __init__(
         self, module: SupervisedRIS, source: RISDataModule, settings: TrainingSettings, trainer: Trainer
     ) -> None:
-        from datamodules.training import FewShotTraining
+        from datamodules.learning import FewShotTraining
 
         self.module, self.settings, self.trainer = module, settings, trainer
         self.data = FewShotTraining(
@@ -140,25 +117,24 @@ class Training:
         steps = self.data.steps_per_epoch(trainer.world_size)
         self.epochs = settings.length(steps, module.baseline.epochs)
         self.steps = steps * self.epochs
-        self.record = self._describe(self.data)
+        self.record = self._describe()
 
-    def _describe(self, data: FewShotTraining) -> dict[str, Any]:
-        manifest = data.subset.manifest
+    def _describe(self) -> dict[str, Any]:
+        subset = self.data.subset
         return {
             "model": self.module.baseline.title,
-            **{name: manifest[name] for name in ("dataset", "split_by", "split", "k", "seed")},
-            **{name: manifest[name] for name in ("n_refs", "n_sentences", "n_images", "share")},
-            "shortfall": {str(name): lacking for name, lacking in data.subset.shortfall.items()},
+            **{name: getattr(subset.manifest, name) for name in _CHOSEN},
+            "shortfall": subset.shortfall,
             "epochs": self.epochs,
             "steps": self.steps,
-            "batch_size": data.batch_size,
+            "batch_size": self.data.batch_size,
             "schedule": self.settings.schedule,
             "weights": self.module.weights,
             "parameters": sum(p.numel() for p in self.module.parameters()),
             "trained_parameters": sum(p.numel() for p in self.module.parameters() if p.requires_grad),
         }
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Say in a line what is going to be done."""
         record, lacking = self.record, sum(self.record["shortfall"].values())
         short = f" ({lacking:,} fewer than k of each class: there are no more)" if lacking else ""
@@ -178,7 +154,7 @@ class Training:
         Raises:
             FloatingPointError: The loss is no number.
         """
-        from lightning.pytorch import seed_everything
+        from datamodules.fewshot import write_manifest
 
         start = time.perf_counter()
         seed_everything(self.settings.seed, verbose=False)
@@ -186,36 +162,118 @@ class Training:
         trainer: Any = self.trainer
         trainer.fit_loop.max_epochs = self.epochs
         self.module.train()  # a loaded CLIP comes in evaluation mode
-        with self._watched(unfinished):
-            trainer.fit(self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
-        self.record |= {
-            "seconds": round(time.perf_counter() - start, 3),
-            "unusable_visits": sum(gather_objects(self.data.data.unusable)),
-        }
-
-    @contextmanager
-    def _watched(self, unfinished: Unfinished | None) -> Iterator[None]:
-        """Let a training inside the block leave what can be gone on with, and in the end what it was for."""
-        from datamodules.kshot import write_manifest
-        from experiments.run.learning_curve import LearningCurve, SaveNowAndThen
-
-        trainer: Any = self.trainer
-        curve = LearningCurve(None if unfinished is None else unfinished.curve)
-        watchers = [curve, SaveNowAndThen(unfinished)]
-        trainer.callbacks.extend(watchers)
+        progress = Progress(unfinished)
+        trainer.callbacks.append(progress)
         if unfinished is not None:
             unfinished.begin()
         try:
-            yield
+            trainer.fit(self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
         except BaseException:
             if unfinished is not None:
                 unfinished.discard_unless_resumable()
             raise
-        for watcher in watchers:
-            trainer.callbacks.remove(watcher)
+        trainer.callbacks.remove(progress)
         if unfinished is not None:
             folder = unfinished.folder.parent
             write_manifest(folder / "manifest.json", self.data.subset)
             with atomic_file(folder / WEIGHTS) as file:
                 torch.save(self.module.segmenter.state_dict(), file)
             unfinished.finish()
+        self.record |= {
+            "seconds": round(time.perf_counter() - start, 3),
+            "unusable_visits": sum(gather_objects(self.data.data.unusable)),
+        }
+
+
+class SupervisedCLI(ExperimentCLI):
+    """Parses the command line of a supervised run and makes its parts, the training among them.
+
+    Attributes:
+        checkpoint: The state of a training that was cut off, to go on from; None to begin.
+    """
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of the training."""
+        super().add_arguments_to_parser(parser)
+        parser.add_class_arguments(TrainingSettings, "training")
+
+    def before_instantiate_classes(self) -> None:
+        """Check what belongs to others; let a run that was cut off go on in its folder.
+
+        Raises:
+            UserError: ``trainer.max_epochs`` is given, or see the base class.
+        """
+        super().before_instantiate_classes()
+        if self.config.trainer.max_epochs is not None or self.config.trainer.max_steps != -1:
+            raise UserError("The length of a training is set by epochs=N, or schedule=min_steps.")
+        if self.config.trainer.strategy == "auto" and several_processes(self.config.trainer):
+            # LAVT's last gate and CLIP's temperature have no part in the loss
+            self.config.trainer.strategy = "ddp_find_unused_parameters_true"
+        self.checkpoint: Path | None = None
+        if self.config.run_dir is not None:
+            unfinished = self.unfinished(Path(self.config.run_dir))
+            if unfinished.resumable:
+                self.config.overwrite = True
+                self.checkpoint = unfinished.checkpoint
+
+    def unfinished(self, run_folder: Path) -> Unfinished:
+        """Return what is under way, or was cut off, in a run folder."""
+        return Unfinished(run_folder.expanduser(), self.settings())
+
+    @functools.cached_property
+    def training(self) -> Training | None:
+        """The training that is to come; None if the model brings its weights.
+
+        Raises:
+            UserError: The model, the data or the refs do not fit.
+        """
+        module = cast("Any", self.model)
+        settings: TrainingSettings = self.config_init.training
+        seed_everything(settings.seed, verbose=False)
+        module.configure_model()
+        if module.weights is not None:
+            return None
+        data = self._data_to_learn_from(settings.split)
+        data.require_files()
+        data.prepare_data()
+        training = Training(module, data, settings, self.trainer)
+        module.title = f"{module.baseline.title} k={training.record['k']}"
+        return training
+
+    def _data_to_learn_from(self, split: str) -> RISDataModule:
+        """Make the data module of another split, whole and without proposals."""
+        options = vars(self.config.data.init_args)
+        without = {"split": split, "limit": None, "limit_seed": None, "proposals": None}
+        kept = {name: without.get(name, value) for name, value in options.items()}
+        return cast("RISDataModule", type(self.datamodule)(**kept))
+
+    def check(self) -> None:
+        """Prepare the training, whose refs and weights may be missing."""
+        _ = self.training
+
+
+def several_processes(trainer: Any) -> bool:
+    """Say whether a trainer of these options will have several processes.
+
+    Example:
+        >>> from types import SimpleNamespace as Options
+        >>> [several_processes(Options(devices=n, num_nodes=1, accelerator="cpu")) for n in (1, "2", [0, 1])]
+        [False, True, True]
+    """
+    devices = trainer.devices
+    if isinstance(devices, str) and "," in devices:
+        devices = [part for part in devices.split(",") if part]
+    if devices in ("auto", -1, "-1"):
+        count = torch.cuda.device_count() if trainer.accelerator in ("auto", "gpu", "cuda") else 1
+    else:
+        count = len(devices) if isinstance(devices, list) else int(devices)
+    return count * int(trainer.num_nodes) > 1
+
+
+def supervised_parts(command: Command, args: ArgsType = None) -> SupervisedCLI:
+    """Make the parts that a command line describes; see `experiments.cli.parts.parts_of`."""
+    import datamodules.known  # noqa: F401  so that data.class_path takes short names
+    from datamodules.base import RISDataModule
+    from gl_ris.supervised.module import SupervisedRIS
+
+    return SupervisedCLI(command, SupervisedRIS, RISDataModule, args=args)

@@ -7,14 +7,12 @@ import inspect
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.coco_results import COCOResults, write_coco_results
-from gl_ris.proposals.cutler import CutLER
-from gl_ris.proposals.detectron2 import Detectron2
-from gl_ris.proposals.felzenszwalb import Felzenszwalb
+from gl_ris.proposals.detectron2 import CutLER, Detectron2
 from gl_ris.proposals.freesolo import FreeSOLO
 from gl_ris.proposals.post import PostProcessing
 from gl_ris.proposals.sam import SAM
-from gl_ris.proposals.slic import SLIC
 from gl_ris.proposals.store import ProposalStore
+from gl_ris.proposals.superpixels import SLIC, Felzenszwalb
 
 __all__ = [
     "GENERATORS",
@@ -34,12 +32,7 @@ __all__ = [
 ]
 
 GENERATORS: dict[str, type[ProposalGenerator]] = {
-    Felzenszwalb.name: Felzenszwalb,
-    SLIC.name: SLIC,
-    FreeSOLO.name: FreeSOLO,
-    CutLER.name: CutLER,
-    SAM.name: SAM,
-    COCOResults.name: COCOResults,
+    kind.name: kind for kind in (Felzenszwalb, SLIC, FreeSOLO, CutLER, SAM, COCOResults)
 }
 """Generators by name."""
 

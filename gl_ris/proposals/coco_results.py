@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
-from gl_ris.errors import UserError, unknown_name
-from gl_ris.files import atomic_file, to_json
-from gl_ris.masks import decode_rle, encode_rle, polygons_to_mask
+from gl_ris.errors import UserError, check_ranges, unknown_name
+from gl_ris.files import atomic_file, decode, file_hash, to_json
+from gl_ris.masks import decode_rle, encode_rle, far_outside, polygons_to_mask
 from gl_ris.proposals.base import League, ProposalGenerator, Proposals
-from gl_ris.proposals.coco_index import COCOIndex, ImageId, load_index
+
+ImageId = int | str
+_LARGEST_SCORE = float(np.finfo(np.float32).max)
 
 log = logging.getLogger(__name__)
+
+
+class Entry(msgspec.Struct, gc=False):
+    """A mask in the file; its segmentation stays unread until its image comes, a view of the mapped file.
+
+    Some programs write whole image ids with a decimal point.
+    """
+
+    image_id: int | str | float
+    segmentation: msgspec.Raw
+    score: Annotated[float, msgspec.Meta(ge=-_LARGEST_SCORE, le=_LARGEST_SCORE)]
 
 
 class COCOResults(ProposalGenerator):
@@ -30,9 +44,9 @@ class COCOResults(ProposalGenerator):
     run-length encoding (compressed or not) or a list of polygons, of the size of the image. A ``bbox`` is not
     used (boxes are those of the masks), nor is a ``category_id``.
 
-    On first use the file is read through once, and where each image's entries are is kept beside it, in
-    ``FILE.index.npz``; from then on only the entries of the image in hand are read. An image without an entry
-    has no proposals. One with an entry that is damaged, or made for another size, counts as failed.
+    Each process reads the file through on first use, which takes a second or so for 300,000 masks, and
+    decodes the masks of the image in hand. An image without an entry has no proposals. One with an entry that
+    is damaged, or made for another size, counts as failed.
 
     Args:
         path: The file.
@@ -56,44 +70,47 @@ class COCOResults(ProposalGenerator):
         league: League = "not stated",
     ) -> None:
         self.path = Path(path).expanduser()
-        self.min_score = min_score
-        self.max_count = max_count
-        self.league = league
-        self._index: COCOIndex | None = None
-        self._told = False
+        self.min_score, self.max_count, self.league = min_score, max_count, league
+        self._entries: dict[ImageId, list[Entry]] | None = None
+        self._stamp, self._warned = (0, 0), False
         if not self.path.is_file():
             raise UserError(
                 f"There is no file '{path}'; COCOResults needs the path of a JSON list of COCO results."
             )
-        if max_count is not None and max_count < 1:
-            raise UserError(f"COCOResults: max_count is {max_count}, it must be at least 1, or null.")
-        if min_score is not None and math.isnan(min_score):
+        check_ranges("COCOResults: ", vars(self), {"at least 1, or null": "max_count"})
+        if min_score is not None and min_score != min_score:
             raise UserError(f"COCOResults: min_score is {min_score}, it must be a number, or null.")
         if league not in get_args(League):
             raise unknown_name("league", league, get_args(League))
 
-    @property
-    def index(self) -> COCOIndex:
-        """What is where in the file; it is read through if that is not known yet.
-
-        Raises:
-            UserError: The file is no list of COCO results, damaged, cut off, or an entry lacks what it needs.
-        """
-        if self._index is None:
-            self._index = load_index(self.path)
-        return self._index
-
     def settings(self) -> dict[str, Any]:
         """Return every setting that bears on the masks; the file by its hash, wherever it lies."""
-        return {"file_sha256": self.index.sha256, "min_score": self.min_score, "max_count": self.max_count}
+        limits = {"min_score": self.min_score, "max_count": self.max_count}
+        return {"file_sha256": file_hash(self.path), **limits}
 
-    def prepare(self, image_ids: Sequence[ImageId]) -> None:
-        """Read the file through if need be, and tell how many of the images have no entry.
+    def __getstate__(self) -> dict[str, Any]:
+        # views of a mapped file are not to be sent to other processes, which map it themselves
+        return {**vars(self), "_entries": None}
+
+    @property
+    def entries(self) -> dict[ImageId, list[Entry]]:
+        """The entries of each image, in the order of the file.
 
         Raises:
-            UserError: None of them has, or the file is damaged.
+            UserError: The file is no list of COCO results, damaged, or has changed since it was read.
         """
-        known = self.index.ranks
+        status = self.path.stat()
+        stamp = (status.st_size, status.st_mtime_ns)
+        if self._entries is None:
+            self._entries, self._stamp = _by_image(self.path), stamp
+        # Read on, a file that was overwritten or cut off where it lies could end the process.
+        if stamp != self._stamp:
+            raise UserError(f"{self.path} has changed since it was read; start again.")
+        return self._entries
+
+    def prepare(self, image_ids: Sequence[ImageId]) -> None:
+        """Read the file, and say how many images have no entry; a UserError if none has one."""
+        known = self.entries
         unknown = [image_id for image_id in image_ids if image_id not in known]
         if image_ids and len(unknown) == len(image_ids):
             theirs, ours = (", ".join(map(repr, list(ids)[:3])) for ids in (known, unknown))
@@ -101,65 +118,68 @@ class COCOResults(ProposalGenerator):
                 f"{self.path} has no entry for any of the {len(image_ids):,} images: its image ids are "
                 f"{theirs or 'none at all'}, those of the data set {ours}."
             )
-        told, self._told = self._told, True
-        if unknown and not told and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        first = not self._warned and int(os.environ.get("LOCAL_RANK", "0")) == 0
+        self._warned = True
+        if unknown and first:
             log.warning(
-                "%s has no entry for %s of the %s images (the first: %s); they have no proposals.",
-                self.path,
-                f"{len(unknown):,}",
-                f"{len(image_ids):,}",
-                unknown[0],
+                f"{self.path} has no entry for {len(unknown):,} of the {len(image_ids):,} images (the first: "
+                f"{unknown[0]}); they have no proposals."
             )
 
     def __call__(self, image: Tensor) -> Proposals:
-        """Refuse: nobody knows which image this is.
-
-        Raises:
-            UserError: Always.
-        """
+        """Refuse with a UserError: nobody knows which image this is."""
         raise UserError("COCOResults finds masks by the id of an image: call for_image(image_id, image).")
 
     def for_image(self, image_id: ImageId, image: Tensor) -> Proposals:
-        """Return the proposals of an image.
+        """Return the proposals of an image, which matters for its size and device only.
 
-        Args:
-            image_id: As the file has it.
-            image: uint8 ``(3, H, W)``; only its size and device matter.
-
-        Returns:
-            Proposals on the device of the image, best first, equal scores in the order of the file; masks
-            without a pixel are left out. There are none for an unknown image.
+        Masks without a pixel are left out, equal scores keep the order of the file, and an unknown image has
+        none.
 
         Raises:
             ValueError: A mask is damaged, or of another size than the image.
             UserError: The file is damaged, or has changed meanwhile.
         """
-        entries = sorted(self.index.read(image_id), key=lambda entry: -entry["score"])
+        entries = sorted(self.entries.get(image_id, ()), key=lambda entry: -entry.score)
         if self.min_score is not None:
-            entries = [entry for entry in entries if entry["score"] >= self.min_score]
-        height, width = image.shape[1:]
-        masks = torch.zeros(len(entries[: self.max_count]), height, width, dtype=torch.bool)
-        for mask, entry in zip(masks, entries, strict=False):
-            mask.copy_(self._mask(entry["segmentation"], height, width))
-        scores = torch.tensor([entry["score"] for entry in entries[: self.max_count]], dtype=torch.float64)
+            entries = [entry for entry in entries if entry.score >= self.min_score]
+        entries, (height, width) = entries[: self.max_count], image.shape[1:]
+        masks = torch.zeros(len(entries), height, width, dtype=torch.bool)
+        for mask, entry in zip(masks, entries, strict=True):
+            mask.copy_(self._mask(entry.segmentation, height, width))
+        scores = torch.tensor([entry.score for entry in entries], dtype=torch.float64)
         kept = masks.any(dim=2).any(dim=1)
         return Proposals.from_masks(masks[kept].to(image.device), scores[kept])
 
-    def _mask(self, segmentation: Any, height: int, width: int) -> Tensor:
+    def _mask(self, written: msgspec.Raw, height: int, width: int) -> Tensor:
+        size = None
         try:
+            segmentation = msgspec.json.decode(written)
             if isinstance(segmentation, dict):
+                size = segmentation.get("size")
                 return decode_rle(segmentation, size=(height, width))
-            limit = 10 * max(height, width)
-            if any(abs(value) > limit for polygon in segmentation for value in polygon):
-                # the rasteriser walks along every pixel of an edge
+            if any(far_outside(polygon, height, width) for polygon in segmentation):
                 raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
             return polygons_to_mask(segmentation, height, width)
-        except (ValueError, TypeError, OverflowError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             # told in general terms, so that failures of one kind are counted as one
-            size = segmentation.get("size") if isinstance(segmentation, dict) else None
             wrong_size = isinstance(size, list) and size != [height, width]
             what = "of another size than the image" if wrong_size else "damaged"
             raise ValueError(f"a mask in {self.path.name} is {what}") from error
+
+
+def _by_image(path: Path) -> dict[ImageId, list[Entry]]:
+    """Read a file and sort its entries by image."""
+    found: defaultdict[ImageId, list[Entry]] = defaultdict(list)
+    fix = "It must be a JSON list of objects with image_id, segmentation and a finite score."
+    for number, entry in enumerate(decode(path, list[Entry], "list of COCO results", fix), start=1):
+        image_id = entry.image_id
+        if isinstance(image_id, float):
+            if not image_id.is_integer():
+                raise UserError(f"{path}: entry {number:,} has image_id {image_id}, no whole number. {fix}")
+            image_id = int(image_id)
+        found[image_id].append(entry)
+    return dict(found)
 
 
 def write_coco_results(path: Path | str, found: Iterable[tuple[ImageId, Proposals]]) -> int:

@@ -1,4 +1,7 @@
-"""Masks from networks of detectron2, which is not on the package index and needed for these alone."""
+"""Masks from networks of detectron2, CutLER among them.
+
+detectron2 is not on the package index, and needed for these alone.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gl_ris.errors import UserError
+from gl_ris.errors import UserError, check_ranges, in_short
 from gl_ris.files import plain
 from gl_ris.proposals.base import League, Proposals
-from gl_ris.proposals.network import NetworkGenerator
-from gl_ris.proposals.weights import check_names_and_shapes, read_weights, state_dict_in
+from gl_ris.proposals.network import NetworkGenerator, check_names_and_shapes, read_weights, state_dict_in
 
 INSTALL = "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2.git"
 """Installs detectron2; torch must be there already, and a compiler."""
@@ -21,6 +23,20 @@ INSTALL = "pip install --no-build-isolation git+https://github.com/facebookresea
 # Constants and counters that old files hold and inference does not read.
 _IDLE = ("pixel_mean", "pixel_std", "anchor_generator.cell_anchors", "num_batches_tracked")
 _THRESHOLD = "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
+
+_CUTLER_CONFIG = "Misc/cascade_mask_rcnn_R_50_FPN_1x.yaml"
+_CUTLER = {
+    "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
+    "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
+    "INPUT.FORMAT": "RGB",
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    "MODEL.RESNETS.STRIDE_IN_1X1": False,
+    # Trained with SyncBN, which is the same without training and the same on one processor.
+    "MODEL.RESNETS.NORM": "BN",
+    "MODEL.FPN.NORM": "BN",
+    "MODEL.ROI_HEADS.NUM_CLASSES": 1,
+    "MODEL.RPN.NMS_THRESH": 0.65,
+}
 
 
 class Detectron2(NetworkGenerator):
@@ -56,7 +72,9 @@ class Detectron2(NetworkGenerator):
         super().__init__()
         self.league = league
         self._import()
-        threshold = {} if score_threshold is None else {_THRESHOLD: self._share(score_threshold)}
+        ranges = {"from 0 to 1, or null": "score_threshold"}
+        check_ranges(f"{self.title}: ", {"score_threshold": score_threshold}, ranges)
+        threshold = {} if score_threshold is None else {_THRESHOLD: float(score_threshold)}
         self._options = {**(options or {}), **threshold}
         self._config = self._configure(str(config))
         content = None if weights is None else read_weights(weights, self.title)
@@ -86,14 +104,7 @@ class Detectron2(NetworkGenerator):
         }
 
     def __call__(self, image: Tensor) -> Proposals:
-        """Propose masks.
-
-        Args:
-            image: uint8 ``(3, H, W)``, RGB, any size.
-
-        Returns:
-            Proposals at the image's own size and on its device, best first, with the scores and the boxes of
-            the network; masks without a pixel are left out, and there may be none at all.
+        """Propose masks, with the scores and the boxes of the network; masks without a pixel are left out.
 
         Raises:
             UserError: The network predicts no masks.
@@ -130,15 +141,10 @@ class Detectron2(NetworkGenerator):
             import detectron2.modeling  # noqa: F401
         except Exception as error:
             missing = isinstance(error, ModuleNotFoundError) and error.name == "detectron2"
-            state = "is not installed" if missing else f"does not work here ({type(error).__name__}: {error})"
+            state = "is not installed" if missing else f"does not work here ({in_short(error, typed=True)})"
             raise UserError(
                 f"{self.title} needs detectron2, which {state}; with torch and a compiler present: {INSTALL}"
             ) from error
-
-    def _share(self, threshold: float) -> float:
-        if not 0 <= threshold <= 1:
-            raise UserError(f"{self.title}: score_threshold is {threshold}, it must be from 0 to 1.")
-        return float(threshold)
 
     def _configure(self, name: str) -> Any:
         """Return detectron2's configuration; tags in the YAML that would run code are refused."""
@@ -152,7 +158,7 @@ class Detectron2(NetworkGenerator):
             raise
         except Exception as error:
             raise UserError(
-                f"{self.title}: the configuration {name} cannot be used ({_short(error)})."
+                f"{self.title}: the configuration {name} cannot be used ({in_short(error, typed=True)})."
             ) from error
         config.MODEL.DEVICE, config.MODEL.WEIGHTS = "cpu", ""
         return config
@@ -175,8 +181,8 @@ class Detectron2(NetworkGenerator):
             return build_model(self._config)
         except Exception as error:
             raise UserError(
-                f"{self.title}: detectron2 cannot build the network ({_short(error)}); it must be one of "
-                "detectron2 itself."
+                f"{self.title}: detectron2 cannot build the network ({in_short(error, typed=True)}); it "
+                "must be one of detectron2 itself."
             ) from error
 
     def _load(self, content: Any) -> None:
@@ -186,6 +192,50 @@ class Detectron2(NetworkGenerator):
         given = bearing(state_dict_in(content, self.title))
         check_names_and_shapes(given, bearing(self.network.state_dict()), self.title)
         self.load_state_dict({f"network.{name}": value for name, value in given.items()}, strict=False)
+
+
+class CutLER(Detectron2):
+    """Object masks from CutLER's Cascade Mask R-CNN, which was trained without a label.
+
+    Needs detectron2. The scores are the detector's, 0 to 1.
+
+    Args:
+        weights: File of weights, e.g. ``cutler_cascade_final.pth``; null leaves the network untrained.
+        score_threshold: Least score of a proposal, 0 to 1: 0 in the published evaluation, 0.35 in the demo.
+        max_count: Most proposals of an image, at least 1.
+        nms_threshold: Largest intersection over union of the boxes of two proposals, 0 to 1.
+        short_side: Length in pixels that the image's shorter side is resized to, at least 1.
+        max_side: Largest length in pixels of the longer side after that, at least 1.
+
+    Raises:
+        UserError: detectron2 is missing or broken, a setting is out of its range, or the weights cannot be
+            read or do not fit.
+    """
+
+    name = "cutler"
+    title = "CutLER"
+    league = "unsupervised"
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        score_threshold: float = 0.0,
+        max_count: int = 100,
+        nms_threshold: float = 0.5,
+        short_side: int = 800,
+        max_side: int = 1333,
+    ) -> None:
+        sides = {"short_side": short_side, "max_side": max_side}
+        settings = {"max_count": max_count, "nms_threshold": nms_threshold, **sides}
+        ranges = {"at least 1": "max_count short_side max_side", "from 0 to 1": "nms_threshold"}
+        check_ranges("CutLER: ", settings, ranges)
+        options = {
+            "TEST.DETECTIONS_PER_IMAGE": max_count,
+            "MODEL.ROI_HEADS.NMS_THRESH_TEST": nms_threshold,
+            "INPUT.MIN_SIZE_TEST": short_side,
+            "INPUT.MAX_SIZE_TEST": max_side,
+        }
+        super().__init__(_CUTLER_CONFIG, weights, score_threshold, {**_CUTLER, **options}, self.league)
 
 
 def _bears(name: str) -> bool:
@@ -201,7 +251,3 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", plain(value)
-
-
-def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

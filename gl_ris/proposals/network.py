@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gl_ris.clip.threads import one_thread_per_operation
-from gl_ris.errors import UserError
+from gl_ris.errors import UserError, in_short
 from gl_ris.proposals.base import ProposalGenerator
-from gl_ris.proposals.weights import hash_weights
+
+_SHOWN = 5
 
 
 class NetworkGenerator(nn.Module, ProposalGenerator):
@@ -87,3 +91,104 @@ def _no_tf32() -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, before)
+
+
+def read_weights(path: str | Path, what: str) -> dict[str, Any]:
+    """Read a file of weights: ``torch.save`` of a state dict, alone or under the key ``model``.
+
+    Args:
+        path: The file.
+        what: Whose weights, for messages, e.g. ``"FreeSOLO"``.
+
+    Returns:
+        The content of the file on the CPU, see `state_dict_in`.
+
+    Raises:
+        UserError: There is no such file, or it is damaged, or no plain data. Pickles of numpy arrays, as in
+            detectron2's ``.pkl`` files, cannot be told from programs and are refused.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"{what}: there is no file of weights {path}; docs/proposals.md says how to get published ones "
+            "('python -m datamodules.download freesolo', or cutler). Or choose others by proposals=NAME."
+        )
+    if path.suffix == ".pkl":
+        raise UserError(
+            f"{what}: {path} is a plain pickle, which could run code, so it is not opened. If you trust it, "
+            "write its weights to a .pth file: torch.save({'model': {k: torch.as_tensor(v) for k, v in "
+            "pickle.load(open(FILE, 'rb'), encoding='latin1')['model'].items()}}, NEW_FILE)."
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        # torch answers to text with a bare key
+        reason = "it is no file of torch.save" if isinstance(error, KeyError) else in_short(error)
+        raise UserError(
+            f"{what}: the weights {path} cannot be read ({reason}); the file must be complete and hold "
+            "tensors alone, as torch.save({'model': state_dict}, FILE) writes them."
+        ) from error
+
+
+def state_dict_in(content: Any, what: str) -> dict[str, Tensor]:
+    """Take the named tensors out of what a file of weights holds.
+
+    Args:
+        content: A state dict, or a mapping that has one under ``model``; values are tensors or numpy arrays.
+        what: Whose weights, for messages.
+
+    Raises:
+        UserError: It is something else.
+    """
+    found = content.get("model", content) if isinstance(content, Mapping) else content
+    if not isinstance(found, Mapping) or not found:
+        raise UserError(f"{what}: weights must be named tensors, got {type(found).__name__} without any.")
+    tensors = {}
+    for name, value in found.items():
+        try:
+            tensors[str(name)] = torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{what}: weight '{name}' is no tensor but a {type(value).__name__}.") from error
+    return tensors
+
+
+def check_names_and_shapes(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -> None:
+    """Check that weights are exactly those of a network.
+
+    Raises:
+        UserError: Some are missing, unexpected or of another shape; the message names them.
+    """
+    shapes = [
+        f"{name} is {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in given and given[name].shape != tensor.shape
+    ]
+    problems = {
+        "missing": [name for name in wanted if name not in given],
+        "unexpected": [name for name in given if name not in wanted],
+        "of another shape": shapes,
+    }
+    parts = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in problems.items() if names]
+    if parts:
+        raise UserError(f"{what}: these weights do not fit the network: {'; '.join(parts)}.")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def hash_weights(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of named tensors, in hexadecimal: of names, types, shapes and values, in any order.
+
+    Example:
+        >>> hash_weights({"a": torch.zeros(2)}) == hash_weights({"a": torch.zeros(2)})
+        True
+        >>> hash_weights({"a": torch.zeros(2)}) == hash_weights({"a": torch.zeros(2, 1)})
+        False
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        values: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        digest.update(values)
+    return digest.hexdigest()

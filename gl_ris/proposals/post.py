@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from gl_ris.errors import UserError
-from gl_ris.masks import pairwise_areas
+from gl_ris.errors import check_ranges
+from gl_ris.masks import pairwise_areas, suppress
 from gl_ris.proposals.base import Proposals
 
 
@@ -49,15 +49,12 @@ class PostProcessing:
     def __post_init__(self) -> None:
         """Check the ranges."""
         ranges = {
-            "min_area": (self.min_area >= 0, "at least 0"),
-            "merge": (self.merge is None or 0 < self.merge <= 1, "above 0 and up to 1"),
-            "nms": (self.nms is None or 0 <= self.nms <= 1, "from 0 to 1"),
-            "matrix_nms": (self.matrix_nms is None or 0 <= self.matrix_nms <= 1, "from 0 to 1"),
-            "top": (self.top is None or self.top >= 1, "at least 1"),
+            "at least 0": "min_area",
+            "above 0 and up to 1, or null": "merge",
+            "from 0 to 1, or null": "nms matrix_nms",
+            "at least 1, or null": "top",
         }
-        for name, (fine, wanted) in ranges.items():
-            if not fine:
-                raise UserError(f"post.{name} is {getattr(self, name)}, it must be {wanted}.")
+        check_ranges("post.", vars(self), ranges)
 
     def __call__(self, proposals: Proposals) -> Proposals:
         """Return what is left; the very proposals if there is nothing to do, else best first."""
@@ -107,21 +104,12 @@ def keep_top(proposals: Proposals, count: int) -> Proposals:
 
 def mask_nms(proposals: Proposals, max_iou: float) -> Proposals:
     """Go through proposals best first, and drop those whose IoU with a kept one is above ``max_iou``."""
-    order = best_first(proposals.scores)
-    clash = (_ious(proposals.masks[order]) > max_iou).cpu()
-    kept: list[int] = []
-    for row in range(len(order)):
-        if not clash[row, kept].any():
-            kept.append(row)
-    return select(proposals, order[torch.tensor(kept, dtype=torch.int64, device=order.device)])
+    clash = (_ious(proposals.masks) > max_iou).cpu().numpy()
+    return select(proposals, suppress(best_first(proposals.scores).tolist(), clash))
 
 
 def matrix_nms(proposals: Proposals, min_share: float, sigma: float = 2.0) -> Proposals:
-    """Lower scores by overlap with better ones, all at once: matrix NMS (SOLOv2, NeurIPS 2020, Eq. 4 and 5).
-
-    A proposal's score is multiplied by the least, over all better ones ``i``, of
-    ``exp(-sigma * (iou ** 2 - most_i ** 2))``, where ``most_i`` is the largest IoU of ``i`` with one that is
-    better still: who is suppressed itself suppresses less.
+    """Lower scores by overlap with better ones, all at once, see `shares_left`.
 
     Args:
         proposals: With scores from 0 upwards; of negative ones a share means nothing.
@@ -132,18 +120,33 @@ def matrix_nms(proposals: Proposals, min_share: float, sigma: float = 2.0) -> Pr
         Proposals with lowered scores, best first.
     """
     order = best_first(proposals.scores)
-    ious = _ious(proposals.masks[order]).triu(diagonal=1)
-    if not len(order):
-        return proposals
-    most = ious.amax(dim=0)
-    factors = torch.exp(-sigma * (ious**2 - most[:, None] ** 2))
-    # Only better ones count: the rows above the diagonal.
-    share = torch.where(torch.ones_like(factors).triu(diagonal=1) > 0, factors, torch.ones_like(factors))
-    share = share.amin(dim=0).clamp(max=1)
+    share = shares_left(_ious(proposals.masks[order]), sigma)
     lowered = proposals.scores.clone()
     lowered[order] = proposals.scores[order] * share.to(lowered.dtype)
     kept = order[share >= min_share]
     return select(proposals, kept[best_first(lowered[kept])], lowered)
+
+
+def shares_left(ious: Tensor, sigma: float) -> Tensor:
+    """Compute what matrix NMS leaves of each score (SOLOv2, NeurIPS 2020, section 3.3, Gaussian).
+
+    The share of mask j is the least over all better i of ``exp(-sigma iou_ij^2) / exp(-sigma most_i^2)``,
+    with ``most_i`` the largest IoU of mask i with a mask better than itself: what is itself suppressed
+    suppresses less.
+
+    Args:
+        ious: Float ``(N, N)``, the masks best first; only what is above the diagonal counts.
+        sigma: How fast scores fall, at least 0.
+
+    Returns:
+        ``(N,)`` of the same type, above 0 and up to 1.
+    """
+    if not len(ious):
+        return ious.new_zeros(0)
+    ious = ious.triu(diagonal=1)
+    most = ious.amax(dim=0)
+    # Worse masks give shares of 1 or more, and the best mask one of at most 1: neither bears on the least.
+    return (torch.exp(-sigma * ious**2) / torch.exp(-sigma * most**2)[:, None]).amin(dim=0)
 
 
 def merge_nested(proposals: Proposals, share: float) -> Proposals:

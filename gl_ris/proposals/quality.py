@@ -140,9 +140,7 @@ def size_bounds(areas: Sequence[int]) -> tuple[float, float]:
     """
     values = torch.tensor(sorted(areas), dtype=torch.float64)
     small, large = ((values < bound).double().mean() for bound in COCO_BOUNDS)
-    if len(values) and min(small, large - small, 1 - large) >= _LEAST_SHARE:
-        return COCO_BOUNDS
-    if not len(values):
+    if not len(values) or min(small, large - small, 1 - large) >= _LEAST_SHARE:
         return COCO_BOUNDS
     return float(values[len(values) // 3]), float(values[2 * len(values) // 3])
 

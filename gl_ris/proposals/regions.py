@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gl_ris.masks import suppress
+
 _MAX_COLOR_DISTANCE = 255 * 3**0.5
 
 
@@ -38,23 +40,18 @@ def region_graph(labels: np.ndarray, pixels: np.ndarray) -> RegionGraph:
         pixels: uint8 ``(H, W, 3)``, RGB.
     """
     n = int(labels.max()) + 1
-    pairs = [_side_by_side(labels[:, :-1], labels[:, 1:]), _side_by_side(labels[:-1], labels[1:])]
-    first, second = np.concatenate(pairs, axis=1)
+    first, second = _side_by_side(labels)
     borders = np.bincount(first * n + second, minlength=n * n).reshape(n, n).astype(float)
     areas = np.bincount(labels.ravel(), minlength=n).astype(float)
-    sums = [np.bincount(labels.ravel(), pixels[..., channel].ravel(), minlength=n) for channel in range(3)]
     rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    return RegionGraph(
-        borders + borders.T,
-        areas,
-        np.stack(sums, axis=1) / areas[:, None],
-        np.bincount(rim, minlength=n).astype(float),
-    )
+    frame = np.bincount(rim, minlength=n).astype(float)
+    return RegionGraph(borders + borders.T, areas, mean_colors(labels, pixels, areas), frame)
 
 
-def _side_by_side(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    differ = a != b
-    return np.stack([a[differ], b[differ]])
+def _side_by_side(labels: np.ndarray) -> np.ndarray:
+    """Return the regions on both sides of every pixel edge that parts two, ``(2, edges)``."""
+    pairs = ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:]))
+    return np.concatenate([np.stack([a[a != b], b[a != b]]) for a, b in pairs], axis=1)
 
 
 def merge_tree(graph: RegionGraph) -> np.ndarray:
@@ -167,7 +164,7 @@ def _across(inside: np.ndarray, weights: np.ndarray, outside: np.ndarray) -> np.
     return ((inside @ weights) * outside).sum(axis=1)
 
 
-def suppress(
+def choose(
     members: np.ndarray, areas: np.ndarray, scores: np.ndarray, max_iou: float, max_overlap: float, limit: int
 ) -> np.ndarray:
     """Choose candidates greedily by score, leaving out what overlaps a chosen one too much.
@@ -189,8 +186,35 @@ def suppress(
     iou = intersection / (own[:, None] + own - intersection)
     overlap = intersection / np.minimum(own[:, None], own)
     clash = (iou > max_iou) | (overlap > max_overlap)
-    chosen: list[int] = []
-    for k in np.argsort(-scores, kind="stable"):
-        if len(chosen) < limit and not clash[k, chosen].any():
-            chosen.append(int(k))
-    return np.array(chosen, dtype=np.int64)
+    order = np.argsort(-scores, kind="stable")
+    return np.array(suppress(order.tolist(), clash, limit), dtype=np.int64)
+
+
+def mean_colors(labels: np.ndarray, pixels: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """Return the mean RGB of each region, float64 ``(n, 3)``; see `region_graph` for the arguments."""
+    sums = [np.bincount(labels.ravel(), pixels[..., channel].ravel(), len(areas)) for channel in range(3)]
+    return np.stack(sums, axis=1) / areas[:, None]
+
+
+def melted(labels: np.ndarray, pixels: np.ndarray, threshold: float) -> np.ndarray:
+    """Join regions that touch and whose mean colours are nearer than ``threshold``, and chains of such.
+
+    Args:
+        labels: int ``(h, w)``, at least 0.
+        pixels: uint8 ``(h, w, 3)``, RGB.
+        threshold: Euclidean distance in RGB, 0 to 255; 0 joins nothing.
+
+    Returns:
+        int ``(h, w)``, values 0 to n - 1, each of them present.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    _, labels = np.unique(labels, return_inverse=True)
+    labels = labels.reshape(pixels.shape[:2])
+    colors = mean_colors(labels, pixels, np.bincount(labels.ravel()))
+    first, second = _side_by_side(labels)
+    alike = np.linalg.norm(colors[first] - colors[second], axis=1) < threshold
+    # Only what is joined goes in: an explicit zero would count as an edge.
+    graph = coo_array((alike[alike], (first[alike], second[alike])), shape=(len(colors), len(colors)))
+    return connected_components(graph, directed=False)[1][labels]

@@ -1,32 +1,39 @@
 """Class-agnostic proposals of the SAM family (Kirillov et al., ICCV 2023), asked on a grid of points."""
 
-from __future__ import annotations
+# No postponed annotations: jsonargparse checks values by the types of fields, which must be no mere text.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gl_ris.clip.loading import PRECISIONS
 from gl_ris.clip.threads import one_thread_per_operation
-from gl_ris.errors import UserError, unknown_name
-from gl_ris.masks import tight_boxes
+from gl_ris.errors import check_ranges, unknown_name
+from gl_ris.masks import pairwise_areas, suppress, tight_boxes
 from gl_ris.proposals.base import ProposalGenerator, Proposals
-from gl_ris.proposals.sam_files import family_of, find_model, hash_of
-from gl_ris.proposals.sam_grid import Crop, crop_layers, point_grid
-from gl_ris.proposals.sam_masks import cut_off, distinct, stability, without_small_regions
-from gl_ris.proposals.sam_network import PRECISIONS, Encoded, SamNetwork
+from gl_ris.proposals.post import best_first
+from gl_ris.proposals.sam_network import Encoded, SamNetwork, family_of, find_model, hash_of
 
-_PIXELS_AT_ONCE = 1 << 26
-"""Masks are brought to the size of the image in parts of about so many pixels, which bounds the memory."""
-_NETWORK_PIXELS = 1 << 20
-"""On the way they have the size of the network's input."""
+CROP_EDGE = 20
+"""So many pixels near the edge of a crop, a mask counts as cut off by it."""
 
-Found = tuple[Tensor, Tensor]
+# Masks are brought to the size of the image in parts of about so many pixels, which bounds the memory; on the
+# way they have the size of the network's input.
+_PIXELS_AT_ONCE, _NETWORK_PIXELS = 1 << 26, 1 << 20
+
+Crop = tuple[int, int, int, int]
+"""A part of the image, XYXY in pixels, right and lower edge exclusive."""
+
+Scored = tuple[Tensor, Tensor]
 """Masks, bool ``(N, H, W)``, and scores, float32 ``(N,)``."""
 
 
+@dataclass(eq=False)
 class SAM(ProposalGenerator):
     """Masks of SAM, SAM 2, SAM-HQ, EdgeTAM and what else transformers can ask at points.
 
@@ -70,63 +77,41 @@ class SAM(ProposalGenerator):
     name = "sam"
     league = "class-agnostic supervised"
 
-    def __init__(
-        self,
-        model: str,
-        points_per_side: int = 8,
-        points_per_batch: int = 64,
-        pred_iou_thresh: float = 0.7,
-        stability_score_thresh: float = 0.7,
-        stability_score_offset: float = 1.0,
-        multimask: bool = True,
-        crops_n_layers: int = 0,
-        crop_overlap_ratio: float = 512 / 1500,
-        crop_n_points_downscale_factor: int = 1,
-        box_nms_thresh: float = 0.7,
-        min_region: int = 800,
-        min_area: int = 800,
-        max_iou: float = 0.9,
-        max_count: int | None = None,
-        precision: str = "fp32",
-    ) -> None:
-        self.model = model
-        self.points_per_side = points_per_side
-        self.points_per_batch = points_per_batch
-        self.pred_iou_thresh = pred_iou_thresh
-        self.stability_score_thresh = stability_score_thresh
-        self.stability_score_offset = stability_score_offset
-        self.multimask = multimask
-        self.crops_n_layers = crops_n_layers
-        self.crop_overlap_ratio = crop_overlap_ratio
-        self.crop_n_points_downscale_factor = crop_n_points_downscale_factor
-        self.box_nms_thresh = box_nms_thresh
-        self.min_region = min_region
-        self.min_area = min_area
-        self.max_iou = max_iou
-        self.max_count = max_count
-        self.precision = precision
-        self._check()
-        self._folder = find_model(model)
-        self._family = family_of(self._folder)
-        self._network: SamNetwork | None = None
+    model: str
+    points_per_side: int = 8
+    points_per_batch: int = 64
+    pred_iou_thresh: float = 0.7
+    stability_score_thresh: float = 0.7
+    stability_score_offset: float = 1.0
+    multimask: bool = True
+    crops_n_layers: int = 0
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
+    box_nms_thresh: float = 0.7
+    min_region: int = 800
+    min_area: int = 800
+    max_iou: float = 0.9
+    max_count: int | None = None
+    precision: str = "fp32"
 
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
+        """Check every setting, and find the model."""
         if self.precision not in PRECISIONS:
             raise unknown_name("precision of SAM", self.precision, PRECISIONS)
         counts = "points_per_side points_per_batch crop_n_points_downscale_factor min_region min_area"
-        shares = "stability_score_thresh box_nms_thresh max_iou"
         ranges = {
-            "pred_iou_thresh": (self.pred_iou_thresh < 1, "below 1"),
-            "stability_score_offset": (self.stability_score_offset > 0, "above 0"),
-            "crops_n_layers": (0 <= self.crops_n_layers <= 4, "from 0 to 4"),
-            "crop_overlap_ratio": (0 <= self.crop_overlap_ratio < 1, "from 0 to below 1"),
-            "max_count": (self.max_count is None or self.max_count >= 1, "at least 1, or null"),
-            **{name: (0 <= getattr(self, name) <= 1, "from 0 to 1") for name in shares.split()},
-            **{name: (getattr(self, name) >= 1, "at least 1") for name in counts.split()},
+            "below 1": "pred_iou_thresh",
+            "above 0": "stability_score_offset",
+            "from 0 to 4": "crops_n_layers",
+            "from 0 to below 1": "crop_overlap_ratio",
+            "at least 1, or null": "max_count",
+            "from 0 to 1": "stability_score_thresh box_nms_thresh max_iou",
+            "at least 1": counts,
         }
-        for name, (fine, wanted) in ranges.items():
-            if not fine:
-                raise UserError(f"SAM: {name} is {getattr(self, name)}, it must be {wanted}.")
+        check_ranges("SAM: ", vars(self), ranges)
+        self._folder = find_model(self.model)
+        self._family = family_of(self._folder)
+        self._network: SamNetwork | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return every setting that bears on the masks; the model by type and hash, wherever it lies."""
@@ -153,18 +138,7 @@ class SAM(ProposalGenerator):
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Proposals:
-        """Propose masks.
-
-        Args:
-            image: uint8 ``(3, H, W)``, RGB, any size.
-
-        Returns:
-            Proposals at the image's own size and on its device, best first; there may be none, as in an image
-            of fewer than `min_area` pixels, or so narrow that SAM's own resize leaves nothing of it.
-
-        Raises:
-            UserError: The model's files are damaged.
-        """
+        """Propose masks; none, too, for an image so narrow that SAM's own resize leaves nothing of it."""
         network = self._loaded()
         network.to(image.device)
         crops = crop_layers(image.shape[1], image.shape[2], self.crops_n_layers, self.crop_overlap_ratio)
@@ -175,7 +149,7 @@ class SAM(ProposalGenerator):
         keep = distinct(masks, scores, self.max_iou)[: self.max_count]
         return Proposals.from_masks(masks[keep], scores[keep])
 
-    def _in_crop(self, network: SamNetwork, image: Tensor, layer: int, crop: Crop) -> Found:
+    def _in_crop(self, network: SamNetwork, image: Tensor, layer: int, crop: Crop) -> Scored:
         """Return what is found in a crop, as masks of the whole image."""
         height, width = image.shape[1:]
         x0, y0, x1, y1 = crop
@@ -191,7 +165,7 @@ class SAM(ProposalGenerator):
         masks, scores = (torch.cat(part) for part in zip(*parts, strict=True))
         return masks, scores
 
-    def _answers(self, network: SamNetwork, encoded: Encoded, points: Tensor) -> Iterator[Found]:
+    def _answers(self, network: SamNetwork, encoded: Encoded, points: Tensor) -> Iterator[Scored]:
         """Yield the good and stable masks at each part of the points, at the size of the crop."""
         at_once = max(1, _PIXELS_AT_ONCE // max(_NETWORK_PIXELS, math.prod(encoded.size)))
         for some in points.split(self.points_per_batch):
@@ -204,16 +178,147 @@ class SAM(ProposalGenerator):
                     stable &= stability(full, self.stability_score_offset) > self.stability_score_thresh
                 yield full[stable] > 0, own[stable]
 
-    def _apart(self, masks: Tensor, scores: Tensor) -> Found:
+    def _apart(self, masks: Tensor, scores: Tensor) -> Scored:
         """Drop masks whose box overlaps that of a better one too much; best first."""
         from torchvision.ops import nms
 
         keep = nms(tight_boxes(masks), scores, self.box_nms_thresh)
         return masks[keep], scores[keep]
 
-    def _cleaned(self, masks: Tensor, scores: Tensor) -> Found:
+    def _cleaned(self, masks: Tensor, scores: Tensor) -> Scored:
         """Clean masks of small regions, and drop what is small then."""
         for index, mask in enumerate(masks):
             masks[index] = without_small_regions(mask, self.min_region)
         large = masks.sum(dim=(1, 2)) >= self.min_area
         return self._apart(masks[large], scores[large])
+
+
+def point_grid(per_side: int) -> Tensor:
+    """Spread points evenly over the unit square, row by row, half a step away from its sides.
+
+    Args:
+        per_side: Points in a row and in a column, at least 1.
+
+    Returns:
+        float32 ``(per_side ** 2, 2)``, x and y in (0, 1).
+
+    Example:
+        >>> point_grid(2).tolist()
+        [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
+    """
+    steps = (torch.arange(per_side) + 0.5) / per_side
+    return torch.stack([steps.repeat(per_side), steps.repeat_interleave(per_side)], dim=1)
+
+
+def crop_layers(height: int, width: int, layers: int, overlap: float) -> list[tuple[int, Crop]]:
+    """Lay crops over an image: the whole of it, then layer by layer 2 by 2, 4 by 4, ... smaller ones.
+
+    Args:
+        height: Of the image, in pixels.
+        width: Likewise.
+        layers: How many layers of crops beside the whole image, 0 or more.
+        overlap: By how much neighbours in the first layer overlap, as a share of the image's shorter side;
+            layer by layer this is halved.
+
+    Returns:
+        Pairs of the layer, 0 for the whole image, and the crop; crops without a pixel, which tiny images
+        give, are left out.
+
+    Example:
+        >>> crop_layers(8, 10, 1, 0.25)
+        [(0, (0, 0, 10, 8)), (1, (0, 0, 6, 5)), (1, (4, 0, 10, 5)), (1, (0, 3, 6, 8)), (1, (4, 3, 10, 8))]
+    """
+    crops: list[tuple[int, Crop]] = [(0, (0, 0, width, height))]
+    for layer in range(1, layers + 1):
+        per_side = 2**layer
+        shared = int(overlap * min(height, width) * 2 / per_side)
+        columns, rows = (_spans(length, per_side, shared) for length in (width, height))
+        crops += [(layer, (x0, y0, x1, y1)) for y0, y1 in rows for x0, x1 in columns]
+    return crops
+
+
+def _spans(length: int, count: int, shared: int) -> list[tuple[int, int]]:
+    """Cover ``length`` pixels with ``count`` equal spans that overlap by ``shared``."""
+    size = math.ceil((shared * (count - 1) + length) / count)
+    starts = [index * (size - shared) for index in range(count)]
+    return [(start, min(start + size, length)) for start in starts if start < length]
+
+
+def stability(logits: Tensor, offset: float) -> Tensor:
+    """Measure how little masks depend on where their logits are cut.
+
+    Args:
+        logits: Float ``(N, H, W)``; the mask is where they are above 0.
+        offset: By how much the cut is moved up and down, above 0.
+
+    Returns:
+        float32 ``(N,)`` in [0, 1]: the area with the higher cut as a share of that with the lower one; 0
+        where both are empty.
+    """
+    inner, outer = ((logits > cut).sum(dim=(-2, -1)) for cut in (offset, -offset))
+    return inner.float() / outer.clamp(min=1)
+
+
+def cut_off(boxes: Tensor, crop: Crop, height: int, width: int) -> Tensor:
+    """Find the masks that end near an edge of their crop where the image goes on.
+
+    Args:
+        boxes: float32 ``(N, 4)``, XYXY in pixels of the image.
+        crop: Where the masks were found.
+        height: Of the image, in pixels.
+        width: Likewise.
+
+    Returns:
+        bool ``(N,)``.
+    """
+    edges, limits = boxes.new_tensor(crop), boxes.new_tensor([0, 0, width, height])
+    near_crop, near_image = ((boxes - sides).abs() <= CROP_EDGE for sides in (edges, limits))
+    return (near_crop & ~near_image).any(dim=1)
+
+
+def without_small_regions(mask: Tensor, min_region: int) -> Tensor:
+    """Fill a mask's small holes, then take away its small islands.
+
+    Regions hang together across corners, too. The largest island stays, however small.
+
+    Args:
+        mask: bool ``(H, W)``.
+        min_region: Smallest hole and island that stays, in pixels; 1 changes nothing.
+
+    Returns:
+        bool ``(H, W)``; an empty mask stays empty.
+    """
+    if min_region <= 1 or not mask.any():
+        return mask
+    pixels = mask.cpu().numpy()
+    holes, areas = _regions(~pixels)
+    pixels = pixels | (areas < min_region)[holes] & ~pixels
+    islands, areas = _regions(pixels)
+    keep = areas >= min_region
+    keep[1 + areas[1:].argmax()] = True
+    return torch.from_numpy(keep[islands] & pixels).to(mask.device)
+
+
+def _regions(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the connected regions from 1 on, with the area of each number; 0 is what is outside."""
+    from scipy.ndimage import label
+
+    labels, count = label(pixels, structure=np.ones((3, 3)))
+    return labels, np.bincount(labels.ravel(), minlength=count + 1)
+
+
+def distinct(masks: Tensor, scores: Tensor, max_iou: float) -> Tensor:
+    """Choose masks greedily by score, leaving out what is nearly the same as a chosen one.
+
+    Args:
+        masks: bool ``(N, H, W)``.
+        scores: ``(N,)``.
+        max_iou: Largest intersection over union with a chosen mask; identical masks are never both chosen.
+
+    Returns:
+        int64, the chosen ones, best first; equal scores keep their order.
+    """
+    intersection, union = pairwise_areas(masks, masks)
+    same = ((intersection > max_iou * union) | (intersection == union)).cpu().numpy()
+    chosen = suppress(best_first(scores).tolist(), same)
+    return torch.tensor(chosen, dtype=torch.int64, device=masks.device)

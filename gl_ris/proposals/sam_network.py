@@ -1,7 +1,10 @@
-"""A network of the SAM family out of transformers: loaded, and asked for the masks at points."""
+"""A network of the SAM family out of transformers: its files, and the masks that it answers points with."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +14,87 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gl_ris.errors import UserError
-from gl_ris.proposals.sam_files import HINT, family_of, sentence
+from gl_ris.errors import UserError, in_short
+from gl_ris.files import file_hash
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_HINT = (
+    "give the name of a model on the Hugging Face hub, such as facebook/sam-vit-base or "
+    "facebook/sam2.1-hiera-tiny, or a folder with its config.json, preprocessor_config.json and "
+    "model.safetensors"
+)
+
+
+def find_model(model: str) -> Path:
+    """Return the folder of a model; one on the hub is downloaded first unless the hub's cache has it.
+
+    Args:
+        model: A folder, or a name on the hub; there, only configurations and safetensors are taken.
+
+    Raises:
+        UserError: There is no such model, it cannot be reached, or its files are incomplete.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        if model.startswith((".", "/", "~")):
+            raise UserError(f"SAM model '{model}': there is no such folder; {_HINT}.")
+        folder = _from_hub(model)
+    missing = [kind for kind in ("config.json", "*.safetensors") if not any(folder.glob(kind))]
+    if missing:
+        raise UserError(f"SAM model '{model}': there is no {' and no '.join(missing)} in {folder}; {_HINT}.")
+    return folder
+
+
+def _from_hub(model: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors"]))
+    except (HFValidationError, OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"SAM model '{model}' is neither a folder nor in the hub's cache, and cannot be downloaded "
+            f"({in_short(error, typed=True)}); {_HINT}."
+        ) from error
+
+
+def hash_of(folder: Path) -> str:
+    """Return the SHA-256 of a model: of its weights and of what else decides its masks, its configuration."""
+    digest = hashlib.sha256()
+    names = {"config.json", "preprocessor_config.json", "processor_config.json"}
+    for path in sorted(folder.iterdir()):
+        if path.name in names or path.suffix == ".safetensors":
+            status = path.stat()
+            part = _hash(path, status.st_size, status.st_mtime_ns)
+            digest.update(f"{path.name} {part}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _hash(path: Path, size: int, changed: int) -> str:
+    # Gigabytes take seconds: a file is hashed again only when its size or time of change is another.
+    return file_hash(path)
+
+
+def family_of(folder: Path) -> str:
+    """Return the type of the model in a folder.
+
+    Raises:
+        UserError: Its configuration is damaged, or that of a model that makes no masks of points.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASK_GENERATION_MAPPING_NAMES as KNOWN
+
+    try:
+        family = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"SAM model: {folder / 'config.json'} is damaged ({in_short(error, typed=True)})."
+        ) from error
+    if family not in KNOWN:
+        raise UserError(
+            f"The model in {folder} is of type '{family}', which makes no masks of points; the types that do "
+            f"are {', '.join(KNOWN)}."
+        )
+    return family
 
 
 @dataclass(frozen=True)
@@ -143,7 +223,7 @@ def _load(folder: Path, family: str, dtype: torch.dtype) -> tuple[Any, Any]:
             )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"The {family} model in {folder} cannot be loaded ({sentence(error)}); {HINT}."
+            f"The {family} model in {folder} cannot be loaded ({in_short(error, typed=True)}); {_HINT}."
         ) from error
     lacking = sorted(report["missing_keys"])
     if lacking:

@@ -1,43 +1,52 @@
 """Proposals on disk, made once: per data set, split, generator, its full settings and its weights.
 
-Why files of our own and no library: the work is written by many processes, killed at any moment, and read by
-image. SQLite does that on one machine, but its write-ahead log is not for network file systems, where the
-stores of a cluster lie. LMDB has the same limit and wants its final size in advance. Zarr and HDF5 hold
-arrays of one shape; masks of every count and size, a few hundred bytes each, would be a file or a chunk per
-image, and HDF5 has one writer, whose death can leave the file unreadable. WebDataset's tar files are read in
-sequence. What is needed beyond ``open`` and ``json`` is small: files with one writer each and an index with
-checksums (`gl_ris.proposals.shards`), safe on any file system that keeps what one process appends.
-
 A store is a folder ``<data set>-<partition>-<split>/<generator>-<hash>`` with ``manifest.json``, which says
-in clear what the hash is made of, and the shards. Opening it reads the index (some 200 bytes per image),
-asking for an image its own record. What other processes write is seen after `ProposalStore.refresh`.
+in clear what the hash is made of, and shards: pairs of files that exactly one process ever writes.
+``NAME.masks`` holds records one after the other, ``NAME.index`` a line for each, written after its record. A
+line begins with its own checksum and holds that of its record, so what was cut off by a kill, or lost with
+the power, is recognised and passed over. Nobody repairs or extends the files of others, which is safe on any
+file system that keeps what one process appends (SQLite and LMDB want a local one; HDF5 has one writer, whose
+death can leave the file unreadable; tar files are read in sequence).
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import logging
 import math
 import os
 import re
+import secrets
+import time
+import zlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from gl_ris.errors import UserError
-from gl_ris.files import cache_folder, plain, write_json
-from gl_ris.proposals.base import ProposalGenerator, Proposals
-from gl_ris.proposals.record import ImageKey, pack, unpack
-from gl_ris.proposals.shards import Entry, ShardWriter, read_index, read_record, shards
+from gl_ris.files import cache_folder, decode, plain, to_json, write_json
+from gl_ris.proposals.base import ImageKey, ProposalGenerator, Proposals, pack, unpack
 
 FORMAT = 1
 """Raised whenever older stores cannot be read any more."""
 
-MANIFEST = "manifest.json"
+MANIFEST, INDEX, RECORDS = "manifest.json", ".index", ".masks"
 _MEND = "Bring it back, or remove its folder to have them made anew."
+
+# Where classes lived when their first stores were made: keys name them so, or those would not be found.
+FIRST_PATHS = {
+    "gl_ris.proposals.superpixels.SLIC": "gl_ris.proposals.slic.SLIC",
+    "gl_ris.proposals.superpixels.Felzenszwalb": "gl_ris.proposals.felzenszwalb.Felzenszwalb",
+    "gl_ris.proposals.detectron2.CutLER": "gl_ris.proposals.cutler.CutLER",
+    "gl_ris.proposals.freesolo.FreeSOLO": "gl_ris.proposals.freesolo.generator.FreeSOLO",
+}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,23 +76,16 @@ class StoreKey:
     @classmethod
     def of(cls, generator: ProposalGenerator, dataset: str, partition: str | None, split: str) -> StoreKey:
         """Make the key of a generator's proposals for a split."""
-        kind = type(generator)
-        return cls(
-            dataset,
-            partition,
-            split,
-            generator.name,
-            f"{kind.__module__}.{kind.__qualname__}",
-            generator.version,
-            plain(generator.settings()),
-            generator.weights_hash(),
-        )
+        path = f"{type(generator).__module__}.{type(generator).__qualname__}"
+        kind = (generator.name, FIRST_PATHS.get(path, path), generator.version)
+        settings = plain(generator.settings())
+        return cls(dataset, partition, split, *kind, settings, generator.weights_hash())
 
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of the canonical JSON: sorted keys, 2.0 written as 2."""
         text = json.dumps(_canonical({"format": FORMAT, **asdict(self)}), sort_keys=True, ensure_ascii=True)
-        return sha256(text.encode("ascii")).hexdigest()[:12]
+        return hashlib.sha256(text.encode("ascii")).hexdigest()[:12]
 
     @property
     def path(self) -> Path:
@@ -114,11 +116,32 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and math.isfinite(value) and value.is_integer() else value
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of an index.
+
+    Attributes:
+        image: Whose proposals these are.
+        count: How many proposals there are.
+        seconds: How long making them took.
+        failure: Why there is no record, or None.
+        offset, length, checksum: First byte of the record in its file, bytes, and CRC-32.
+    """
+
+    image: ImageKey
+    count: int
+    seconds: float
+    failure: str | None = None
+    offset: int = 0
+    length: int = 0
+    checksum: int = 0
+
+
 class ProposalStore:
     """The stored proposals of one generator for one split.
 
-    Making one reads the index, if there is one, and writes nothing; the folder is made when there is
-    something to keep.
+    Making one reads the index (some 200 bytes per image), if there is one, and writes nothing. Asking for an
+    image reads its own record. What other processes write is seen after `refresh`.
 
     Args:
         root: Folder of all stores.
@@ -135,16 +158,15 @@ class ProposalStore:
     """
 
     def __init__(self, root: Path | str, key: StoreKey, league: str = "not stated") -> None:
-        self.folder = Path(root) / key.path
-        self.manifest: dict[str, Any] = plain({"format": FORMAT, **asdict(key), "league": league})
+        manifest: dict[str, Any] = plain({"format": FORMAT, **asdict(key), "league": league})
+        self._open(Path(root) / key.path, manifest)
         if (self.folder / MANIFEST).exists():
             found = read_manifest(self.folder)
-            if any(_canonical(found.get(name)) != _canonical(self.manifest[name]) for name in asdict(key)):
+            if any(_canonical(found.get(name)) != _canonical(manifest[name]) for name in asdict(key)):
                 raise UserError(
                     f"The manifest in '{self.folder}' is of other proposals than its name says; remove the "
                     "folder to have them made anew."
                 )
-        self._open()
 
     @classmethod
     def at(cls, folder: Path) -> ProposalStore:
@@ -154,11 +176,11 @@ class ProposalStore:
             UserError: There is none, or its manifest is damaged.
         """
         store = cls.__new__(cls)
-        store.folder, store.manifest = folder, read_manifest(folder)
-        store._open()
+        store._open(folder, read_manifest(folder))
         return store
 
-    def _open(self) -> None:
+    def _open(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder, self.manifest = folder, manifest
         self._shard: ShardWriter | None = None
         self._shard_of = 0
         self.refresh()
@@ -195,6 +217,11 @@ class ProposalStore:
         return [found[0][1] for found in self._found.values()]
 
     @property
+    def seconds(self) -> float:
+        """What making the proposals of an image took, on average."""
+        return sum(entry.seconds for entry in self.entries) / max(1, len(self))
+
+    @property
     def size(self) -> int:
         """Bytes on disk."""
         return sum(path.stat().st_size for path in self.folder.glob("*") if path.is_file())
@@ -216,7 +243,7 @@ class ProposalStore:
     def _record(self, image: ImageKey) -> bytes | None:
         candidates = self._found.get(image, [])
         while candidates:
-            record = read_record(*candidates[0])
+            record = _read_record(*candidates[0])
             if record is not None:
                 return record
             candidates.pop(0)
@@ -224,37 +251,32 @@ class ProposalStore:
         return None
 
     def put(self, image: ImageKey, proposals: Proposals, seconds: float = 0.0) -> None:
-        """Store the proposals of an image.
+        """Store the proposals of an image; boxes and scores are kept as float32.
 
         Args:
             image: The image.
-            proposals: Any number of the image's size; boxes and scores are kept as float32.
+            proposals: Any number of the image's size.
             seconds: How long making them took.
 
         Raises:
             OSError: The disk is full, for example. What was stored before stays.
         """
-        record = pack(proposals)
-        self._write(lambda shard: shard.append(image, record, len(proposals), round(seconds, 4)))
+        self._write(Entry(image, len(proposals), round(seconds, 4)), pack(proposals))
 
     def put_failure(self, image: ImageKey, reason: str, seconds: float = 0.0) -> None:
-        """Note that making the proposals of an image failed; a repetition of what is known is not noted.
-
-        Raises:
-            OSError: See `put`.
-        """
+        """Note that making the proposals of an image failed, unless that is known already; see `put`."""
         if self._failures.get(image) != reason:
-            self._write(lambda shard: shard.append_failure(image, reason, round(seconds, 4)))
+            self._write(Entry(image, 0, round(seconds, 4), reason), b"")
 
-    def _write(self, work: Callable[[ShardWriter], Entry]) -> None:
-        """Write to the shard of this process: a forked one needs a shard of its own."""
+    def _write(self, entry: Entry, record: bytes) -> None:
+        # a forked process needs a shard of its own
         if self._shard is None or self._shard_of != os.getpid():
             if not (self.folder / MANIFEST).exists():
                 created = datetime.now(UTC).isoformat(timespec="seconds")
                 write_json(self.folder / MANIFEST, {**self.manifest, "created": created})
             self._shard, self._shard_of = ShardWriter(self.folder), os.getpid()
         try:
-            self._take_up(self._shard.index, work(self._shard))
+            self._take_up(self._shard.index, self._shard.append(entry, record))
         except OSError:
             # Half a record may be at its end: what comes next goes into another one.
             self.close()
@@ -267,6 +289,85 @@ class ProposalStore:
         self._shard = None
 
 
+class ShardWriter:
+    """Appends records to a shard of its own in a folder, which is made if it is missing.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Sorted by name, shards are in the order of their making.
+        name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.index = folder / f"{name}{INDEX}"
+        self._records = (folder / f"{name}{RECORDS}").open("xb", buffering=0)
+        self._index = self.index.open("xb", buffering=0)
+
+    def append(self, entry: Entry, record: bytes) -> Entry:
+        """Hand the proposals of an image to the operating system, and return the line of the index.
+
+        Args:
+            entry: What to say of them.
+            record: The proposals, empty for a failure.
+
+        Raises:
+            OSError: The disk is full, for example; the writer is not to be used any more then.
+        """
+        offset = self._records.tell()
+        entry = replace(entry, offset=offset, length=len(record), checksum=zlib.crc32(record))
+        text = to_json(asdict(entry))
+        line = b"%08x %s\n" % (zlib.crc32(text), text)
+        for file, content in ((self._records, record), (self._index, line)):
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.name))
+        return entry
+
+    def close(self) -> None:
+        """Close the files."""
+        self._records.close()
+        self._index.close()
+
+
+def shards(folder: Path) -> list[Path]:
+    """Return the index files of a folder, the oldest first; none if the folder is missing."""
+    return sorted(folder.glob(f"*{INDEX}"))
+
+
+def read_index(path: Path) -> Iterator[Entry]:
+    """Yield the sound lines of an index whose records are there in full length; others are passed over."""
+    records = path.with_suffix(RECORDS)
+    size = records.stat().st_size if records.exists() else 0
+    lines = path.read_bytes().split(b"\n")
+    # What follows the last line break is a line that was cut off, or nothing.
+    for number, line in enumerate(lines[:-1], start=1):
+        entry = _entry(line)
+        if entry is None or entry.offset + entry.length > size:
+            log.warning("Line %d of %s is damaged; its image counts as not stored.", number, path)
+        else:
+            yield entry
+
+
+def _entry(line: bytes) -> Entry | None:
+    checksum, _, text = line.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return None
+    values = json.loads(text)
+    return Entry(**{**values, "image": ImageKey(*values["image"])})
+
+
+def _read_record(index: Path, entry: Entry) -> bytes | None:
+    """Read the record that a line of ``index`` is about, and nothing else; None if it is damaged or gone."""
+    try:
+        # Opened anew each time: a position in an open file would be shared with forked processes.
+        with index.with_suffix(RECORDS).open("rb", buffering=0) as file:
+            file.seek(entry.offset)
+            content = file.read(entry.length)
+    except FileNotFoundError:
+        return None
+    return content if zlib.crc32(content) == entry.checksum and len(content) == entry.length else None
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read what the store in a folder is.
 
@@ -274,14 +375,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         UserError: There is no manifest, it is damaged, or it is of a format not known here.
     """
     path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        known = isinstance(manifest, dict) and {field.name for field in fields(StoreKey)} <= manifest.keys()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
-        raise UserError(
-            f"The manifest '{path}' of stored proposals cannot be read: {reason}. {_MEND}"
-        ) from error
+    manifest = decode(path, dict[str, Any], "manifest of stored proposals", _MEND)
+    known = {field.name for field in fields(StoreKey)} <= manifest.keys()
     if not known or manifest.get("format") != FORMAT:
         raise UserError(f"'{path}' is not the manifest of stored proposals of format {FORMAT}. {_MEND}")
     return manifest

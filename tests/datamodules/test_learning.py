@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules import RefCOCO
-from datamodules.learning import LearningSet, Sample, Visits, samples, universe
+from datamodules.fewshot import universe
+from datamodules.learning import FewShotTraining, LearningSet, Sample, Visits, samples
 from datamodules.refer import write_refer
-from datamodules.training import FewShotTraining
 from gl_ris.errors import UserError
 from gl_ris.supervised.segmenter import Example
 

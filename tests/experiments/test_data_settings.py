@@ -16,7 +16,7 @@ from experiments.cli.parts import ExperimentCLI
 from experiments.recipe_effects import COMMAND as EFFECTS
 from experiments.run.effects import RecipeEffects
 from experiments.run.evaluate import check_targets
-from experiments.run.supervised_cli import supervised_parts
+from experiments.run.training import supervised_parts
 from experiments.supervised import COMMAND as SUPERVISED
 from experiments.sweep import COMMAND as SWEEP
 from experiments.zero_shot import COMMAND as ZERO_SHOT

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from experiments import proposal_report, proposals, zero_shot
+from experiments import proposals, zero_shot
 from experiments.cli.command import exit_code
 from gl_ris.proposals import Felzenszwalb, Proposals
 
@@ -36,12 +36,13 @@ class Picky(Felzenszwalb):
 @pytest.fixture
 def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], toy: list[str]) -> Run:
     """Run a command on the toy set; gives exit code, output and error output."""
-    mains = {"proposals": proposals.main, "report": proposal_report.main, "zero_shot": zero_shot.main}
+    mains = {"proposals": proposals.main, "report": proposals.main, "zero_shot": zero_shot.main}
 
     def start(name: str, *arguments: str) -> tuple[int, str, str]:
         fits = [text for text in toy if not text.startswith(("model.", "methods", "proposals"))]
         clip = [text for text in toy if name == "zero_shot" and text.startswith("model.clip")]
-        monkeypatch.setattr(sys, "argv", [name, *fits, *clip, *arguments])
+        words = ["proposals", "report"] if name == "report" else [name]
+        monkeypatch.setattr(sys, "argv", [*words, *fits, *clip, *arguments])
         return exit_code(mains[name]), *capsys.readouterr()
 
     return start

@@ -114,7 +114,7 @@ def test_what_a_file_lacks_or_spoils_is_counted(
     ("text", "message"),
     [
         (None, "There is no file"),
-        ("[", "is cut off"),
+        ("[", "truncated"),
         ('[{"image_id": "1.png", "segmentation": [], "score": 1}]', "has no entry for any of the 5 images"),
     ],
     ids=["missing", "cut-off", "others"],

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +18,8 @@ import torch
 import yaml
 
 from experiments import supervised
-from experiments.run import learning_curve
+from experiments.run.unfinished import Progress
+from gl_ris.command_line import exit_code
 from gl_ris.results import read_predictions
 
 Run = Callable[..., tuple[int, str, str]]
@@ -46,8 +50,8 @@ def run_here(run_command: Run) -> Run:
     return partial(run_command, supervised)
 
 
-@pytest.fixture
-def small(toy_root: Path, tmp_path: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def small(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Arguments of a training of six steps on four refs of the one class of the toy data, and a bar less."""
     options = {
         "model": {
@@ -65,9 +69,10 @@ def small(toy_root: Path, tmp_path: Path) -> list[str]:
             }
         }
     }
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(options))
+    file = tmp_path_factory.mktemp("settings") / "small.yaml"
+    file.write_text(yaml.safe_dump(options))
     return [
-        f"--config={tmp_path / 'small.yaml'}",
+        f"--config={file}",
         "data=datamodules.RefCOCO",
         f"data.root={toy_root}",
         "data.dataset=toy",
@@ -88,17 +93,21 @@ def curve(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.fixture
-def trained(run_here: Run, small: list[str], tmp_path: Path) -> Path:
-    code, _, error = run_here(*small, f"run_dir={tmp_path / 'trained'}")
-    assert code == 0, error
-    return tmp_path / "trained"
+@pytest.fixture(scope="module")
+def trained(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run, with what it printed beside it in ``output.txt``."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.setattr(sys, "argv", ["supervised", *small, f"run_dir={folder}"])
+        assert exit_code(supervised.main) == 0
+    folder.with_name("output.txt").write_text(output.getvalue())
+    return folder
 
 
-def test_a_run_leaves_everything_in_its_folder(run_here: Run, small: list[str], tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    code, output, _ = run_here(*small, f"run_dir={run}")
-    assert code == 0
+def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
+    run, output = trained, trained.with_name("output.txt").read_text()
     assert "training: LAVT, k=4, seed 0: 4 refs on" in output
     assert "3 epochs of 2 steps, batch 2" in output
     assert "LAVT k=4" in output
@@ -190,11 +199,25 @@ def test_steps_of_several_parts_and_of_less_precision(
     assert now != before
 
 
+def as_before(path: Path) -> None:
+    """Write the settings of a training that was cut off as they were written before classes moved."""
+    settings = yaml.safe_load(path.read_text())
+    settings["model"]["baseline"]["class_path"] = "gl_ris.supervised.baselines.LAVTBaseline"
+    settings["model"] |= dict.fromkeys(("clip", "pretrained", "alpha", "proposals"))
+    path.write_text(yaml.safe_dump(settings))
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["as it is", "of before"])
 def test_a_training_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
-    run_here: Run, small: list[str], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_here: Run,
+    small: list[str],
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: bool,
 ) -> None:
     run = tmp_path / "run"
-    whole = learning_curve.SaveNowAndThen.on_train_epoch_end
+    whole = Progress.on_train_epoch_end
 
     def save_every_epoch(self: Any, trainer: Any, module: Any) -> None:
         self.interval = -1.0
@@ -202,13 +225,15 @@ def test_a_training_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
         if trainer.current_epoch == 1 and not (run / "went_on").exists():
             raise RuntimeError("the plug was pulled")
 
-    monkeypatch.setattr(learning_curve.SaveNowAndThen, "on_train_epoch_end", save_every_epoch)
+    monkeypatch.setattr(Progress, "on_train_epoch_end", save_every_epoch)
     code, _, error = run_here(*small, f"run_dir={run}")
     assert code == 1
     assert "the plug was pulled" in error
     assert not (run / "results.json").exists()
     assert (run / "training" / "last.ckpt").is_file()
     assert len(curve(run / "training")) == 4
+    if before:
+        as_before(run / "training" / "settings.yaml")
     (run / "went_on").touch()
     code, output, error = run_here(*small, f"run_dir={run}")
     assert code == 0, error
@@ -230,7 +255,7 @@ def test_a_training_of_other_settings_is_not_gone_on_with(
         raise RuntimeError("the plug was pulled")
 
     with monkeypatch.context() as patched:
-        patched.setattr(learning_curve.SaveNowAndThen, "on_train_epoch_end", stop)
+        patched.setattr(Progress, "on_train_epoch_end", stop)
         assert run_here(*small, f"run_dir={run}")[0] == 1
     code, _, error = run_here(*small, "epochs=2", f"run_dir={run}")
     assert code == 2
@@ -247,7 +272,7 @@ def test_a_failure_before_a_state_is_saved_leaves_nothing(
     def stop(self: Any, trainer: Any, module: Any) -> None:
         raise RuntimeError("the plug was pulled")
 
-    monkeypatch.setattr(learning_curve.SaveNowAndThen, "on_train_epoch_end", stop)
+    monkeypatch.setattr(Progress, "on_train_epoch_end", stop)
     assert run_here(*small, f"run_dir={tmp_path / 'run'}")[0] == 1
     assert not (tmp_path / "run").exists()
 
@@ -261,7 +286,7 @@ def test_a_failure_before_a_state_is_saved_leaves_nothing(
         (["training.batch_size=-1"], "training.batch_size=-1 must be 1 or more"),
         (["trainer.max_epochs=3"], "epochs=N"),
         (["weights=nowhere.pt"], "There is no file of weights 'nowhere.pt'"),
-        (["manifest=nowhere.json"], "manifest 'nowhere.json' cannot be read"),
+        (["manifest=nowhere.json"], "No manifest at 'nowhere.json'"),
         (["training.split=trian"], "trian"),
         (["baseline=lavt-tyni"], "Did you mean 'lavt-tiny'"),
         (["baseline=null"], "baseline=NAME"),

@@ -1,38 +1,37 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from experiments import train_refshapes_clip
 from experiments.train_refshapes_clip import _join_curves
 
-ROOT = Path(__file__).parents[2]
 SMALL = [
     "data.families=8", "data.held_out=2", "data.captions=2", "data.batch_size=8", "data.image_size=128",
     "trainer.val_check_interval=2", "trainer.log_every_n_steps=1", "trainer.enable_progress_bar=false",
 ]  # fmt: skip
 
 
-def run(cache: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "GL_RIS_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "experiments.train_refshapes_clip", *SMALL, *args]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1000)
-
-
 @pytest.mark.slow
-def test_training_leaves_a_model_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_training_leaves_a_model_and_goes_on_where_it_stopped(
+    run_command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gl_ris.clip import load_clip
 
     folder = tmp_path / "run"
-    first = run(tmp_path, "tower=vit", f"run_dir={folder}", "trainer.max_steps=2")
-    assert first.returncode == 0, first.stderr
-    assert "Drawing captioned shapes" in first.stderr
-    again = run(tmp_path, "tower=vit", f"--run_dir={folder}", "--trainer.max_steps=4")
-    assert again.returncode == 0, again.stderr
+    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path))
+    code, _, error = run_command(
+        train_refshapes_clip, *SMALL, "tower=vit", f"run_dir={folder}", "trainer.max_steps=2"
+    )
+    assert code == 0, error
+    assert "Drawing captioned shapes" in error
+    code, _, error = run_command(
+        train_refshapes_clip, *SMALL, "tower=vit", f"--run_dir={folder}", "--trainer.max_steps=4"
+    )
+    assert code == 0, error
     rows = list(csv.DictReader((folder / "model" / "training.csv").open()))
     steps = [int(row["step"]) for row in rows if row["train/loss"]]
     assert len(steps) == 4

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from gl_ris.errors import UserError
 from gl_ris.proposals.base import ProposalGenerator, Proposals
-from gl_ris.proposals.record import ImageKey
 from gl_ris.proposals.source import ProposalSource, open_source, tell_stored
+from gl_ris.proposals.store import ImageKey
 
 DATA = SimpleNamespace(dataset_name="toy", partition="unc", split="val")
 

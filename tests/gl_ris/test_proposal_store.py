@@ -17,13 +17,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gl_ris.errors import UserError
-from gl_ris.proposals import Felzenszwalb, Proposals
-from gl_ris.proposals.record import ImageKey, pack, unpack
-from gl_ris.proposals.shards import read_index, shards
-from gl_ris.proposals.store import ProposalStore, StoreKey, find_stores
+from gl_ris.proposals import SLIC, CutLER, Felzenszwalb, FreeSOLO, Proposals
+from gl_ris.proposals.store import (
+    FIRST_PATHS,
+    ImageKey,
+    ProposalStore,
+    StoreKey,
+    find_stores,
+    pack,
+    read_index,
+    shards,
+    unpack,
+)
 
 KEY = StoreKey("toy", "unc", "val", "made", "tests.Made", 1, {"a": 1, "b": [0.5, None]}, None)
 IMAGE = ImageKey(7, 5, 6, "aa")
+
+
+class OwnSLIC(SLIC):
+    """One of a user's own."""
 
 
 def some(count: int = 3, height: int = 5, width: int = 6, seed: int = 0) -> Proposals:
@@ -121,6 +133,15 @@ def test_how_a_setting_is_written_does_not_matter(tmp_path: Path) -> None:
     ProposalStore(tmp_path, KEY).put(IMAGE, some())
     again = replace(KEY, settings={"b": (0.5, None), "a": 1.0})
     assert same(ProposalStore(tmp_path, again).get(IMAGE), some())
+
+
+def test_stores_of_before_classes_moved_are_found_again(tmp_path: Path) -> None:
+    assert StoreKey.of(SLIC(), "refshapesg", "shapes", "val").path == Path(
+        "refshapesg-shapes-val/slic-9eb8573bc080"
+    )
+    moved = (SLIC, Felzenszwalb, CutLER, FreeSOLO)
+    assert {f"{made.__module__}.{made.__qualname__}" for made in moved} == set(FIRST_PATHS)
+    assert StoreKey.of(OwnSLIC(), "toy", None, "val").generator_class == f"{__name__}.OwnSLIC"
 
 
 def test_the_manifest_says_in_clear_what_is_stored(tmp_path: Path) -> None:

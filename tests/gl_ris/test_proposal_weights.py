@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gl_ris.errors import UserError
-from gl_ris.proposals.weights import check_names_and_shapes, hash_weights, read_weights, state_dict_in
+from gl_ris.proposals.network import check_names_and_shapes, hash_weights, read_weights, state_dict_in
 
 
 class Program:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.run.measuring import labels
+from experiments.run.proposal_jobs import labels
 from gl_ris.proposals import Proposals
 from gl_ris.proposals.quality import COCO_BOUNDS, THRESHOLDS, Quality, add_up, size_bounds
 

@@ -6,12 +6,12 @@ from scipy import ndimage
 
 from gl_ris.proposals.regions import (
     RegionGraph,
+    choose,
     fill_holes,
     islands,
     merge_tree,
     objectness,
     region_graph,
-    suppress,
 )
 
 # 0 surrounds 1, which surrounds 2; 3 lies apart at the frame
@@ -145,5 +145,5 @@ def test_everything_has_no_outline_and_no_score() -> None:
 def test_suppression(max_iou: float, max_overlap: float, limit: int, chosen: list[int]) -> None:
     candidates = members([1], [1, 2], [2], [3])  # areas 8, 9, 1, 2
     scores = np.array([0.5, 0.9, 0.4, 0.4])
-    found = suppress(candidates, graph_of(LABELS).areas, scores, max_iou, max_overlap, limit)
+    found = choose(candidates, graph_of(LABELS).areas, scores, max_iou, max_overlap, limit)
     assert found.tolist() == chosen

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from gl_ris.errors import UserError
 from gl_ris.proposals import SAM, ProposalGenerator, Proposals, find_generator
-from gl_ris.proposals.sam_files import hash_of
-from gl_ris.proposals.sam_network import Encoded
+from gl_ris.proposals.sam_network import Encoded, hash_of
 
 EVERYTHING: dict[str, Any] = {
     "pred_iou_thresh": -9.0,

@@ -6,8 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gl_ris.proposals.sam_grid import crop_layers, point_grid
-from gl_ris.proposals.sam_masks import cut_off, distinct, stability, without_small_regions
+from gl_ris.proposals.sam import crop_layers, cut_off, distinct, point_grid, stability, without_small_regions
 
 
 @pytest.mark.parametrize("per_side", [1, 2, 5, 8])

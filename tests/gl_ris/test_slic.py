@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gl_ris.errors import UserError
 from gl_ris.proposals import SLIC, Proposals, find_generator
-from gl_ris.proposals.slic import melted
+from gl_ris.proposals.regions import melted
 
 
 def ground(height: int = 96, width: int = 128) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.cli.moved import MOVED, current_paths
+from experiments.cli.moved import MOVED, current_paths, without_unused
 
 OLD = {
     "gl_ris.proposals.of_old.Regions": "gl_ris.proposals.Felzenszwalb",
@@ -69,3 +69,24 @@ def test_old_paths_are_read_from_files_and_the_command_line(tmp_path: Path) -> N
         cli = parts_of(COMMAND, ZeroShotRIS, arguments)
         assert (type(cli.model.proposals).__name__, cli.model.proposals.scale) == ("Felzenszwalb", 7)
         assert type(cli.datamodule).__name__ == "RefCOCO"
+
+
+@pytest.mark.parametrize(
+    ("model", "kept"),
+    [
+        (
+            {"clip": "RN50", "pretrained": None, "alpha": 0.5, "recipe": "clean", "proposals": None},
+            ["recipe"],
+        ),
+        ({"clip": "RN50", "pretrained": None, "alpha": 0.5}, []),
+        ({"clip": "RN50", "weights": None}, ["clip", "weights"]),
+    ],
+    ids=["of an old run", "nothing else", "written by a user"],
+)
+def test_what_modules_did_not_use_is_left_out_of_settings_of_old_runs(
+    model: dict[str, Any], kept: list[str]
+) -> None:
+    options = ["model.weights", "model.recipe"]
+    assert list(yaml.safe_load(without_unused(yaml.safe_dump({"model": model}), options))["model"]) == kept
+    used = yaml.safe_dump({"model": model})
+    assert without_unused(used, [*options, "model.clip"]) == used

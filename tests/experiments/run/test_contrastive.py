@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.run.contrastive import LEVEL, ContrastiveCLIP
-from experiments.run.tokenizer import END, PAD, START, train_tokenizer
+from experiments.run.contrastive import END, LEVEL, PAD, START, ContrastiveCLIP, train_tokenizer
 from gl_ris.clip import load_clip
 
 CAPTIONS = [

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gl_ris.errors import UserError
-from gl_ris.proposals.freesolo import decode as module
-from gl_ris.proposals.freesolo.decode import (
+from gl_ris.proposals import freesolo as module
+from gl_ris.proposals.freesolo import (
     Candidates,
     Decoding,
     decode,
@@ -20,7 +20,7 @@ from gl_ris.proposals.freesolo.decode import (
     suppress,
     to_image,
 )
-from gl_ris.proposals.freesolo.network import Predictions
+from gl_ris.proposals.freesolo_network import Predictions
 
 
 def predictions(cells: int = 30, height: int = 7, width: int = 9, seed: int = 0) -> Predictions:

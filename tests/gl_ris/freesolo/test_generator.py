@@ -15,7 +15,7 @@ from torch import Tensor
 from gl_ris.errors import UserError
 from gl_ris.masks import projection_boxes
 from gl_ris.proposals import GENERATORS, FreeSOLO, Proposals, find_generator
-from gl_ris.proposals.freesolo import network
+from gl_ris.proposals import freesolo_network as network
 
 SIZE = (48, 64)
 

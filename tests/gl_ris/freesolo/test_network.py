@@ -3,8 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gl_ris.proposals.freesolo.names import detectron2_name
-from gl_ris.proposals.freesolo.network import GRIDS, FreeSOLONetwork, keep_peaks, with_coordinates
+from gl_ris.proposals.freesolo import detectron2_name
+from gl_ris.proposals.freesolo_network import (
+    GRIDS,
+    FreeSOLONetwork,
+    keep_peaks,
+    with_coordinates,
+)
 
 
 def test_a_cell_stays_where_no_neighbour_above_left_or_above_left_exceeds_it() -> None:

@@ -1,4 +1,4 @@
-"""Models that were saved before the code was moved: their weights still find every name, in the same order."""
+"""Models that were saved before the code moved: their weights still find every name, in the same order."""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""Measuring every stored generator of a split in one pass over its images, on any number of processes."""
+"""What is done to stored proposals: filling a store, and measuring every generator of a split."""
 
 from __future__ import annotations
 
 import itertools
+import logging
+import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +15,128 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from gl_ris.choice import SceneLike
-from gl_ris.errors import EvaluationError, UserError
+from gl_ris.errors import EvaluationError, UserError, in_short
 from gl_ris.evaluation import gather_objects
-from gl_ris.proposals.base import Proposals
+from gl_ris.proposals.base import ImageKey, ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.quality import Quality, add_up
-from gl_ris.proposals.record import ImageKey
+from gl_ris.proposals.source import ProposalSource, open_source
 from gl_ris.proposals.store import ProposalStore, default_root, find_stores
+
+OUTCOMES = ("stored before", "generated", "failed", "unusable")
+
+log = logging.getLogger(__name__)
+
+
+class StoreFiller(LightningModule):
+    """Makes the proposals of all images that are not stored yet, and stores them; in any number of processes.
+
+    It can be killed at any moment and goes on from there when started again. Images on which the generator
+    fails are recorded with the reason, and tried again at the next start.
+
+    Args:
+        proposals: The generator.
+        store: Where proposals are kept: true for the usual place, or a folder.
+        clip, pretrained, alpha, recipe: Not used; the ready-made settings of data sets bring them along.
+
+    Attributes:
+        source: Generator and store, once it is set up.
+        outcome: How many images met with each of `OUTCOMES` (unusable ones cannot be read), over all
+            processes; empty before the end.
+        seconds: Wall time of the last run.
+    """
+
+    def __init__(
+        self,
+        proposals: ProposalGenerator | None = None,
+        store: bool | str = True,
+        clip: Any = None,
+        pretrained: Any = None,
+        alpha: Any = None,
+        recipe: Any = None,
+    ) -> None:
+        super().__init__()
+        self.proposals, self.store = proposals, store
+        self.source: ProposalSource | None = None
+        self.outcome: dict[str, int] = {}
+        self.seconds = self._started = 0.0
+        self._counts: Counter[str] = Counter()
+        self._reported: set[str] = set()
+
+    def setup(self, stage: str) -> None:
+        """Open the store; raises what `check` and `open_source` raise."""
+        data = getattr(self.trainer, "datamodule", None)
+        self.check(data, self.trainer)
+        self.source = self.open_source(data)
+
+    def check(self, data: Any, trainer: Trainer) -> None:
+        """Check that there is a generator and a store.
+
+        Raises:
+            UserError: There is none or it needs no store, the data make proposals, or there are fewer images
+                than processes.
+        """
+        data.check_world_size(trainer.world_size)
+        if self.proposals is None or not self.store or data.proposals is not None:
+            raise UserError(
+                "To fill a store, name a generator by proposals=slic (not by data.proposals), and "
+                "leave model.store at true or give a folder."
+            )
+        if not self.proposals.stored:
+            raise UserError(f"The proposals of '{self.proposals.name}' are files already: nothing to store.")
+        self.proposals.prepare(data.image_ids())
+
+    def open_source(self, data: Any) -> ProposalSource:
+        """Open generator and store for the images of ``data``.
+
+        Raises:
+            UserError: The store is damaged.
+        """
+        assert self.proposals is not None
+        return open_source(self.proposals, self.store, data, strict=True)
+
+    def on_predict_start(self) -> None:
+        """Start the clock."""
+        self._counts.clear()
+        self._started = time.perf_counter()
+
+    def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> list[str]:
+        """Store the proposals of one image unless they are stored; return what has become of it."""
+        outcome = self._fill(scene)
+        self._counts[outcome] += 1
+        return [outcome]
+
+    def _fill(self, scene: SceneLike) -> str:
+        assert self.source is not None
+        assert self.source.store is not None
+        if scene.error is not None:
+            self._warn(scene, scene.error)
+            return "unusable"
+        if ImageKey.of(scene.image_id, scene.image) in self.source.store:
+            return "stored before"
+        try:
+            self.source(scene.image_id, scene.image)
+        except UserError:
+            raise
+        except Exception as error:
+            self._warn(scene, in_short(error, typed=True), error)
+            return "failed"
+        return "generated"
+
+    def _warn(self, scene: SceneLike, reason: str, error: Exception | None = None) -> None:
+        """Say once of each reason that an image has no proposals."""
+        if reason not in self._reported:
+            self._reported.add(reason)
+            log.warning("Image %s has no proposals (%s).", scene.image_id, reason, exc_info=error)
+
+    def on_predict_epoch_end(self) -> None:
+        """Add up all processes; the store then knows what each of them has written."""
+        assert self.source is not None
+        assert self.source.store is not None
+        parts = gather_objects(self._counts)
+        self.outcome = {name: sum(part[name] for part in parts) for name in OUTCOMES}
+        self.source.store.refresh()
+        self.seconds = time.perf_counter() - self._started
 
 
 @dataclass(frozen=True)
@@ -41,7 +159,7 @@ class Measured:
 
 
 class ProposalReport(LightningModule):
-    """Measures what is stored for a split; nothing is generated.
+    """Measures what is stored for a split in one pass over its images; nothing is generated.
 
     Args:
         store: Folder of the stores; true for the usual place.
@@ -71,16 +189,16 @@ class ProposalReport(LightningModule):
         self._stores: list[ProposalStore] = []
         self._qualities: list[Quality] = []
 
-    def setup(self, stage: str) -> None:
-        """Open the stores.
+    @property
+    def root(self) -> Path:
+        """Folder of the stores."""
+        return default_root() if isinstance(self.store, bool) else Path(self.store).expanduser()
 
-        Raises:
-            UserError: See `check`.
-        """
+    def setup(self, stage: str) -> None:
+        """Open the stores; raises what `check` raises."""
         data = getattr(self.trainer, "datamodule", None)
         self.check(data, self.trainer)
         self._stores = self.open_stores(data)
-        self._qualities = [Quality() for _ in range(len(self._stores) + 1)]
 
     def check(self, data: Any, trainer: Trainer) -> None:
         """Check that something is stored.
@@ -104,11 +222,6 @@ class ProposalReport(LightningModule):
     def open_source(self, data: Any) -> None:
         """Say that nothing is generated."""
 
-    @property
-    def root(self) -> Path:
-        """Folder of the stores."""
-        return default_root() if isinstance(self.store, bool) else Path(self.store).expanduser()
-
     def open_stores(self, data: Any) -> list[ProposalStore]:
         """Open every store of the split that has proposals of one of its images.
 
@@ -119,7 +232,7 @@ class ProposalReport(LightningModule):
         return [store for store in found if store.image_ids & set(data.image_ids())]
 
     def on_predict_start(self) -> None:
-        """Begin anew."""
+        """Begin with nothing; the last quality is that of the ground truth."""
         self._qualities = [Quality() for _ in range(len(self._stores) + 1)]
         self.unusable = 0
 
@@ -129,12 +242,11 @@ class ProposalReport(LightningModule):
             self.unusable += 1
             return []
         key = ImageKey.of(scene.image_id, scene.image)
-        none = Proposals.from_masks(torch.zeros_like(scene.targets[:0]))
         for store, quality in zip(self._stores, self._qualities, strict=False):
             proposals = store.get(key)
             if proposals is None and key in store.failures:
                 quality.failed += 1
-                proposals = none
+                proposals = Proposals.from_masks(torch.zeros_like(scene.targets[:0]))
             self._add(quality, proposals, scene)
         self._add(self._qualities[-1], scene.proposals, scene)
         return [quality.counts[-1] if quality.counts else 0 for quality in self._qualities]
@@ -143,8 +255,7 @@ class ProposalReport(LightningModule):
         if proposals is None:
             quality.missing += 1
         else:
-            proposals = self.post(proposals.to(scene.targets.device))
-            quality.add(proposals, scene.targets, scene.referents)
+            quality.add(self.post(proposals.to(scene.targets.device)), scene.targets, scene.referents)
 
     def on_predict_epoch_end(self) -> None:
         """Add up all processes.
@@ -156,7 +267,7 @@ class ProposalReport(LightningModule):
         qualities = add_up(gather_objects(self._qualities))
         names = labels([store.manifest for store in self._stores])
         rows = [
-            Measured(name, store.manifest.get("league", "not stated"), store.name, quality, _seconds(store))
+            Measured(name, store.manifest.get("league", "not stated"), store.name, quality, store.seconds)
             for name, store, quality in zip(names, self._stores, qualities, strict=False)
         ]
         rows.append(Measured("ground truth", "ground truth", None, qualities[-1]))
@@ -167,11 +278,6 @@ class ProposalReport(LightningModule):
             )
 
 
-def _seconds(store: ProposalStore) -> float:
-    entries = store.entries
-    return sum(entry.seconds for entry in entries) / max(1, len(entries))
-
-
 def labels(manifests: Sequence[dict[str, Any]]) -> list[str]:
     """Name generators so that those of one name differ, by the settings (weights, versions) that do.
 
@@ -180,21 +286,15 @@ def labels(manifests: Sequence[dict[str, Any]]) -> list[str]:
         >>> labels([{**made, "settings": {"x": 1, "y": 2}}, {**made, "settings": {"x": 3, "y": 2}}])
         ['a x=1', 'a x=3']
     """
-    flat = [
-        {
-            **manifest["settings"],
-            **{name: manifest[name] for name in ("version", "weights", "generator_class")},
-        }
-        for manifest in manifests
-    ]
+    more = ("version", "weights", "generator_class")
+    flat = [{**made["settings"], **{name: made[name] for name in more}} for made in manifests]
     named = []
     for manifest, own in zip(manifests, flat, strict=True):
         others = [f for m, f in zip(manifests, flat, strict=True) if m["generator"] == manifest["generator"]]
         keys = dict.fromkeys(itertools.chain.from_iterable(others))
         differing = [key for key in keys if any(f.get(key) != own.get(key) for f in others)]
-        named.append(
-            " ".join([manifest["generator"], *(f"{key}={_short(own.get(key))}" for key in differing)])
-        )
+        settings = (f"{key}={_short(own.get(key))}" for key in differing)
+        named.append(" ".join([manifest["generator"], *settings]))
     return named
 
 

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from experiments.reporting.frame import frame_of, render
-from experiments.run.measuring import Measured
-from gl_ris.files import atomic_file, plain, write_json
+from experiments.reporting.frame import frame_of, number, render, write_text
+from experiments.run.proposal_jobs import Measured, ProposalReport
+from gl_ris.files import atomic_file, write_json
 from gl_ris.proposals.base import League
 from gl_ris.proposals.quality import COCO_BOUNDS, SIZES, THRESHOLDS, size_bounds
 from gl_ris.results import git_commit, versions
 
-_TEXT = ("league", "generator")
 _WHOLE = ("images", "none", "failed", "missing")
 
 
-def write_report(folder: Path, module: Any, data: Any, settings: Mapping[str, Any]) -> str:
+def write_report(folder: Path, module: ProposalReport, data: Any, settings: Mapping[str, Any]) -> str:
     """Write everything into ``folder``, and return the Markdown.
 
     Args:
         folder: The run folder.
-        module: A `experiments.run.measuring.ProposalReport` after its run.
+        module: After its run.
         data: The data module.
         settings: The resolved configuration.
     """
@@ -36,7 +33,9 @@ def write_report(folder: Path, module: Any, data: Any, settings: Mapping[str, An
     document = {
         "schema": 1,
         "experiment": "proposal_report",
-        **{"dataset": data.dataset_name, "split": data.split, "partition": data.partition},
+        "dataset": data.dataset_name,
+        "split": data.split,
+        "partition": data.partition,
         "n_images": data.n_images,
         "n_unusable": module.unusable,
         "n_objects": len(most.quality.objects),
@@ -50,9 +49,9 @@ def write_report(folder: Path, module: Any, data: Any, settings: Mapping[str, An
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     text = markdown(document)
-    _write(folder / "report.md", text)
-    _write(folder / "report.csv", comma_separated(document["rows"]))
-    _write(folder / "curve.csv", comma_separated(list(curve_rows(rows))))
+    write_text(folder / "report.md", text)
+    write_text(folder / "report.csv", render(frame_of(document["rows"]), "csv"))
+    write_text(folder / "curve.csv", render(frame_of(curve_rows(rows)), "csv"))
     draw_curves(folder / "curve.png", rows, heading(document))
     write_json(folder / "report.json", document)
     return text
@@ -93,63 +92,48 @@ def heading(document: Mapping[str, Any]) -> str:
 def markdown(document: Mapping[str, Any]) -> str:
     """Return the table with the notes that it needs; percent with two decimals."""
     rows = document["rows"]
-    shown = [name for name in rows[0] if name != "store"]
-    shown = [name for name in shown if name not in ("failed", "missing") or any(row[name] for row in rows)]
+    hidden = {"store", *(name for name in ("failed", "missing") if not any(row[name] for row in rows))}
+    shown = [name for name in rows[0] if name not in hidden]
     cells = [[_cell(name, row[name]) for name in shown] for row in rows]
-    small, large = document["size_bounds"]
-    notes = [
+    table = render(frame_of(cells, shown), "markdown", text=(0, 1))
+    notes = "\n".join(f"* {note}" for note in _notes(document, "missing" in shown))
+    return f"# {heading(document)}\n\n{table}\n\n{notes}\n"
+
+
+def _notes(document: Mapping[str, Any], missing: bool) -> Iterator[str]:
+    yield (
         f"{document['n_images']:,} images, {document['n_objects']:,} objects. oIoU and mIoU: the upper "
         "bound, the best proposal for every expression. R@t: share of the objects of which some proposal "
-        "has an IoU of t or more.",
-        "Small, medium and large part at "
-        + (
-            "COCO's 32 x 32 and 96 x 96 pixels."
-            if tuple(document["size_bounds"]) == COCO_BOUNDS
-            else f"{small:,.0f} and {large:,.0f} pixels, thirds of these objects: COCO's bounds would leave "
-            "a class all but empty."
-        ),
-        "s/image is what making them took, wherever that was.",
-    ]
-    if "missing" in shown:
-        notes.append(
-            "Images that are missing in a store count for nothing in its line: lines do not compare."
-        )
+        "has an IoU of t or more."
+    )
+    small, large = document["size_bounds"]
+    yield "Small, medium and large part at " + (
+        "COCO's 32 x 32 and 96 x 96 pixels."
+        if (small, large) == COCO_BOUNDS
+        else f"{small:,.0f} and {large:,.0f} pixels, thirds of these objects: COCO's bounds would leave "
+        "a class all but empty."
+    )
+    yield "s/image is what making them took, wherever that was."
+    if missing:
+        yield "Images that are missing in a store count for nothing in its line: lines do not compare."
     if document["n_unusable"]:
-        notes.append(f"{document['n_unusable']:,} images could not be read and count for nothing.")
-    text = "\n".join(f"* {note}" for note in notes)
-    return f"# {heading(document)}\n\n{render(frame_of(cells, shown), 'markdown', text=(0, 1))}\n\n{text}\n"
+        yield f"{document['n_unusable']:,} images could not be read and count for nothing."
 
 
 def _cell(name: str, value: Any) -> str:
-    if name in _TEXT:
-        return str(value)
-    if value is None or value != value:
-        return "-"
-    return f"{value:,}" if name in _WHOLE else f"{value:.3f}" if name == "s/image" else f"{value:.2f}"
+    if isinstance(value, str):
+        return value
+    return number(value, "," if name in _WHOLE else ".3f" if name == "s/image" else ".2f")
 
 
 def curve_rows(rows: Sequence[Measured]) -> Iterator[dict[str, Any]]:
     """Yield recall in percent for each number of proposals kept, generator by generator."""
     for row in rows:
+        named = {"league": row.league, "generator": row.name, "store": row.store}
         curves = [row.quality.curve(threshold) for threshold in THRESHOLDS]
         for kept, values in enumerate(zip(*curves, strict=True), start=1):
-            figures = {f"R@{threshold}": value for threshold, value in zip(THRESHOLDS, values, strict=True)}
-            yield {
-                "league": row.league,
-                "generator": row.name,
-                "store": row.store,
-                "proposals": kept,
-                **figures,
-            }
-
-
-def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows of one shape as CSV, at full precision; empty where there is no figure."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(plain(list(rows)))
-    return text.getvalue()
+            recalls = zip((f"R@{threshold}" for threshold in THRESHOLDS), values, strict=True)
+            yield {**named, "proposals": kept, **dict(recalls)}
 
 
 def draw_curves(path: Path, rows: Sequence[Measured], title: str) -> None:
@@ -174,8 +158,3 @@ def draw_curves(path: Path, rows: Sequence[Measured], title: str) -> None:
     picture.legend(handles, names, loc="outside lower center", ncols=1, frameon=False)
     with atomic_file(path) as file:
         picture.savefig(file, format="png", bbox_inches="tight")
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_file(path) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))

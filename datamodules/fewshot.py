@@ -1,0 +1,227 @@
+"""Which refs a model may learn from when it may learn from k of each class (paper, Figure 4).
+
+An instance is a ref with all its sentences. Within a class refs stand in the order of a hash of their ids, so
+that a subset depends on nothing but seed, data set and ids, and for one seed k refs are among any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from datamodules.records import ImageRecord, Key, sort_key
+from gl_ris.errors import UserError
+from gl_ris.files import decode, write_json
+
+Shots = int | Literal["all"]
+
+
+@dataclass(frozen=True, slots=True)
+class RefKey:
+    """What is asked of a ref to choose it.
+
+    Attributes:
+        ref_id: Its id.
+        ann_id: Id of the annotation that it refers to; two refs of one annotation are one instance.
+        category: Its class.
+        image_id: Its image.
+        sentences: How many sentences it has.
+    """
+
+    ref_id: Key
+    ann_id: Key
+    category: Key
+    image_id: Key
+    sentences: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """All that tells a subset from others; ``manifest.json`` of a run.
+
+    Attributes:
+        dataset, split_by, split: Of the universe of refs.
+        seed, k: What was asked for.
+        n_refs, n_sentences, n_images: What was chosen.
+        share: Of the refs of the universe.
+        per_class: For each class, how many instances there are and how many were taken.
+        ref_ids: Those chosen, by class and rank.
+        ref_ids_sha256, universe_sha256: `digest` of them, and of all refs in the order of their ids.
+    """
+
+    dataset: str
+    split_by: str
+    split: str
+    seed: int
+    k: Shots
+    n_refs: int
+    n_sentences: int
+    n_images: int
+    share: float
+    per_class: dict[str, tuple[int, int]]
+    ref_ids: list[Key]
+    ref_ids_sha256: str
+    universe_sha256: str
+
+
+@dataclass(frozen=True)
+class Subset:
+    """k refs of each class.
+
+    Attributes:
+        refs: Those chosen, by class and rank.
+        manifest: What describes them.
+    """
+
+    refs: tuple[RefKey, ...]
+    manifest: Manifest
+
+    @property
+    def shortfall(self) -> dict[str, int]:
+        """Classes that have fewer than k instances, and how many are lacking."""
+        k = self.manifest.k
+        taken = {name: count for name, (_, count) in self.manifest.per_class.items()}
+        return {} if k == "all" else {name: k - count for name, count in taken.items() if count < k}
+
+
+def universe(
+    records: Sequence[ImageRecord], where: str, classes: bool = True
+) -> tuple[list[RefKey], dict[Key, list[tuple[int, int]]]]:
+    """List the refs of a split, and where those of each annotation are.
+
+    Args:
+        records: The split.
+        where: Its name, for messages.
+        classes: Whether the class of each is needed.
+
+    Returns:
+        A key per ref; and for each annotation (by the ref, where the data do not name it) the places of its
+        refs, as pairs of image and row.
+
+    Raises:
+        UserError: The data do not say of which class a ref is.
+    """
+    keys: list[RefKey] = []
+    places: dict[Key, list[tuple[int, int]]] = defaultdict(list)
+    for image, record in enumerate(records):
+        for row, ref in enumerate(record.referents):
+            if ref.category is None and classes:
+                raise UserError(
+                    f"{where} does not tell the class of ref {ref.ref_id!r}, so there are no k refs of each "
+                    "class to choose; use k=all, or the REFER files (data=refcoco, refcoco+, refcocog)."
+                )
+            ann = ref.ref_id if ref.ann_id is None else ref.ann_id
+            category = ref.category or "unknown"
+            keys.append(RefKey(ref.ref_id, ann, category, record.image_id, len(ref.sentences)))
+            places[ann].append((image, row))
+    return keys, places
+
+
+def choose_refs(
+    refs: Iterable[RefKey],
+    k: Shots,
+    seed: int,
+    *,
+    dataset: str,
+    split_by: str,
+    split: str,
+    categories: Iterable[Key] = (),
+) -> Subset:
+    """Choose k instances of each class.
+
+    A class with fewer gives all it has; nothing is drawn twice or from another class instead.
+
+    Args:
+        refs: The universe, in any order.
+        k: Instances of each class, at least 1, or ``"all"``.
+        seed: Of the order within the classes.
+        dataset: Name of the data set, part of what is hashed.
+        split_by: Partition, likewise.
+        split: Split of the universe, for the manifest.
+        categories: All classes, so that those without refs are recorded too.
+
+    Raises:
+        UserError: ``k`` is not a count, or there are no refs.
+    """
+    if k != "all" and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
+        raise UserError(f"k={k!r} is not a number of refs; give a whole number from 1 on, or all.")
+    everything = sorted(refs, key=lambda ref: sort_key(ref.ref_id))
+    if not everything:
+        raise UserError(f"{dataset} ({split_by}) {split} has no refs to learn from.")
+
+    def rank(ref: RefKey) -> str:
+        return hashlib.sha256(f"{seed}|{dataset}|{split_by}|{ref.ref_id}".encode()).hexdigest()
+
+    by_class: dict[Key, list[RefKey]] = defaultdict(list, {name: [] for name in categories})
+    for ref in _instances(everything, rank):
+        by_class[ref.category].append(ref)
+    ordered = {name: by_class[name] for name in sorted(by_class, key=sort_key)}
+    chosen = {name: members if k == "all" else members[:k] for name, members in ordered.items()}
+    flat = tuple(ref for members in chosen.values() for ref in members)
+    ids = [ref.ref_id for ref in flat]
+    manifest = Manifest(
+        dataset,
+        split_by,
+        split,
+        seed,
+        k,
+        n_refs=len(ids),
+        n_sentences=sum(ref.sentences for ref in flat),
+        n_images=len({ref.image_id for ref in flat}),
+        share=len(ids) / len(everything),
+        per_class={str(name): (len(ordered[name]), len(chosen[name])) for name in ordered},
+        ref_ids=ids,
+        ref_ids_sha256=digest(ids),
+        universe_sha256=digest([ref.ref_id for ref in everything]),
+    )
+    return Subset(flat, manifest)
+
+
+def _instances(refs: Sequence[RefKey], rank: Callable[[RefKey], str]) -> list[RefKey]:
+    """Return the refs by rank, of those of one annotation the first, with the sentences of all."""
+    first: dict[Key, RefKey] = {}
+    for ref in sorted(refs, key=rank):
+        known = first.get(ref.ann_id)
+        first[ref.ann_id] = (
+            ref if known is None else replace(known, sentences=known.sentences + ref.sentences)
+        )
+    return list(first.values())
+
+
+def digest(ids: Sequence[Key]) -> str:
+    """Return the SHA-256 of ids joined by commas.
+
+    Example:
+        >>> digest([1, 2])[:8]
+        '17f8af97'
+    """
+    return hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()
+
+
+def write_manifest(path: Path, subset: Subset) -> None:
+    """Write the manifest of a subset, to be read by `read_manifest`."""
+    write_json(path, msgspec.structs.asdict(subset.manifest))
+
+
+def read_manifest(path: Path, refs: Iterable[RefKey]) -> Subset:
+    """Bring an earlier subset back.
+
+    Args:
+        path: What `write_manifest` wrote.
+        refs: The universe.
+
+    Raises:
+        UserError: The file is missing or damaged, or was made from another universe of refs.
+    """
+    manifest = decode(path, Manifest, "manifest", "Take that of another run, or leave it out.")
+    present = {ref.ref_id: ref for ref in refs}
+    if digest(sorted(present, key=sort_key)) != manifest.universe_sha256:
+        raise UserError(f"The manifest '{path}' was made from other refs than the {len(present):,} here.")
+    if digest(manifest.ref_ids) != manifest.ref_ids_sha256 or not set(manifest.ref_ids) <= set(present):
+        raise UserError(f"The manifest '{path}' is damaged: its refs are not those it was written with.")
+    return Subset(tuple(present[ref_id] for ref_id in manifest.ref_ids), manifest)
