@@ -64,7 +64,7 @@ class RISDataModule(LightningDataModule):
         dataset_name: Name of the data set, as results carry it.
         partition: Name of the partition.
         split: Name of the split.
-        subset_names: Subsets of the expressions that results are also given for, see `gl_ris.subsets`.
+        subset_names: Subsets of the expressions that results are also given for, see `gl_ris.tally`.
     """
 
     dataset_name: str

@@ -86,8 +86,12 @@ def _shorthand(command: Command) -> list[str]:
 
 
 def _explained(command: Command) -> Iterator[str]:
+    before: str | None = None
     for prefix, file, name in command.explained:
-        yield from _class_section(prefix, file, name, _configured(command, prefix))
+        lines = list(_class_section(prefix, file, name, _configured(command, prefix)))
+        # classes that share their options' prefix, as a class and its base, share the heading too
+        yield from lines[2:] if prefix == before else lines
+        before = prefix
 
 
 def _configured(command: Command, prefix: str) -> dict[str, str]:
