@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gl_ris.clip.context import ImageContext
+from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.errors import UserError
 from gl_ris.evaluator import Choices, Records, SceneLike

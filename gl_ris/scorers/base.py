@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gl_ris.clip.context import ImageContext
+from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.clip.threads import one_thread_per_operation
 from gl_ris.errors import UserError, unknown_name
@@ -230,7 +230,7 @@ def available_scorers() -> dict[str, type[Scorer]]:
         for module in modules
         for item in vars(module).values()
         if isinstance(item, type) and issubclass(item, Scorer) and item.__module__ == module.__name__
-        if item is not Scorer
+        if "name" in vars(item)
     }
 
 
