@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.checks import require_fields
+import msgspec
+
+from datamodules.files import convert
 from datamodules.hf.forms import BENCHMARK
 from datamodules.hf.hub import Repository
 from datamodules.hf.module import HubData
@@ -26,6 +28,16 @@ _SPLITS = {
 }
 
 
+class _Item(msgspec.Struct):
+    ref_info: dict[str, Any]
+    ann_info: Any = None
+
+
+class _Row(msgspec.Struct):
+    ref_list: list[_Item]
+    image_info: dict[str, Any]
+
+
 def benchmark_row(row: dict[str, Any], where: str, split: str) -> ImageRecord:
     """Read a row: one image with its refs of the split.
 
@@ -37,15 +49,13 @@ def benchmark_row(row: dict[str, Any], where: str, split: str) -> ImageRecord:
     Raises:
         UserError: As `datamodules.hf.ref_rows.ref_row`.
     """
-    require_fields(row, where, ref_list=(list,), image_info=(dict,))
-    referents = []
-    for number, item in enumerate(row["ref_list"]):
+    own = convert(row, _Row, where)
+    image_id, referents = own.image_info.get("id"), []
+    for number, item in enumerate(own.ref_list):
         place = f"{where}, ref {number}"
-        require_fields(item, place, ref_info=(dict,))
-        referents.append(read_ref(item["ref_info"], _annotation(item.get("ann_info")), place, split))
-        check_image_id(item["ref_info"].get("image_id"), row["image_info"].get("id"), place)
-    info = row["image_info"]
-    return read_image_info(info, info.get("id"), tuple(referents), f"{where}, its image_info")
+        referents.append(read_ref(item.ref_info, _annotation(item.ann_info), place, split))
+        check_image_id(item.ref_info.get("image_id"), image_id, place)
+    return read_image_info(own.image_info, image_id, tuple(referents), f"{where}, its image_info")
 
 
 def _annotation(value: Any) -> Any:

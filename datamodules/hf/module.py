@@ -13,7 +13,7 @@ from datamodules.hf.hub import Repository
 from datamodules.hf.parquet import ParquetImages, Place, parquet_library, read_rows
 from datamodules.hf.rows import merge
 from datamodules.records import ImageRecord, Key
-from datamodules.scene_dataset import ImageReader
+from datamodules.scene import ImageReader
 from gl_ris.errors import UserError
 
 

@@ -11,15 +11,17 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from datamodules.base import RISDataModule
-from datamodules.checks import KEY, require_fields
+from datamodules.files import Id, convert
 from datamodules.hf.forms import ROWS
 from datamodules.hf.hub import Repository
 from datamodules.hf.module import HubData
 from datamodules.hf.rows import read_image_info, read_ref
 from datamodules.records import ImageRecord, sort_key
 from datamodules.refcoco import RefCOCO
-from datamodules.scene_dataset import ImageReader
+from datamodules.scene import ImageReader
 from gl_ris.errors import unknown_name
 
 _ROWS_DATA = {
@@ -31,6 +33,12 @@ _ROWS_SPLITS = {
     "unc": {"train": "train", "val": "validation", "testA": "test", "testB": "testB"},
     "umd": {"train": "train", "val": "validation", "test": "test"},
 }
+
+
+class _Row(msgspec.Struct):
+    image_id: Id
+    raw_anns: str
+    raw_image_info: str
 
 
 def ref_row(row: dict[str, Any], where: str, split: str) -> ImageRecord:
@@ -47,11 +55,10 @@ def ref_row(row: dict[str, Any], where: str, split: str) -> ImageRecord:
     Raises:
         UserError: If a field is missing or of another type, or the row is of another split or image.
     """
-    require_fields(row, where, image_id=KEY, raw_anns=(str,), raw_image_info=(str,))
-    image = _json_object(row["raw_image_info"])
-    annotation = _json_object(row["raw_anns"])
-    referent = read_ref(row, annotation, where, split)
-    return read_image_info(image, row["image_id"], (referent,), f"{where}, its raw_image_info")
+    own = convert(row, _Row, where)
+    referent = read_ref(row, _json_object(own.raw_anns), where, split)
+    image = _json_object(own.raw_image_info)
+    return read_image_info(image, own.image_id, (referent,), f"{where}, its raw_image_info")
 
 
 def _json_object(text: str) -> Any:

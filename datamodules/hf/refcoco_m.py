@@ -6,13 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules.checks import KEY, MAX_SIDE, require_fields
-from datamodules.files import clean_text
+import msgspec
+
+from datamodules.files import MAX_SIDE, Id, clean_text, convert
 from datamodules.hf.forms import REFCOCO_M
 from datamodules.hf.hub import Repository
 from datamodules.hf.module import HubData
 from datamodules.records import ImageRecord, Referent, Segmentation
-from gl_ris.errors import UserError, unknown_name
+from gl_ris.errors import unknown_name
+
+
+class _Sample(msgspec.Struct):
+    id: Id
+    sentences: list[str]
+    mask: dict[str, Any] | None
+    category: str | None = None
+
+
+class _Row(msgspec.Struct):
+    image_id: Id
+    file_name: str
+    samples: list[_Sample]
 
 
 def refcoco_m_row(row: dict[str, Any], where: str, split: str) -> ImageRecord:
@@ -29,20 +43,16 @@ def refcoco_m_row(row: dict[str, Any], where: str, split: str) -> ImageRecord:
     Raises:
         UserError: If a field is missing or of another type.
     """
-    require_fields(row, where, image_id=KEY, file_name=(str,), samples=(list,))
+    own = convert(row, _Row, where)
     referents, sizes = [], []
-    for number, sample in enumerate(row["samples"]):
-        place = f"{where}, sample {number}"
-        require_fields(sample, place, id=KEY, sentences=(list,), mask=(dict, type(None)))
-        if not all(isinstance(text, str) for text in sample["sentences"]):
-            raise UserError(f"{place}: one of its sentences is no text.")
-        texts = tuple(clean_text(text) for text in sample["sentences"])
-        ids = tuple(f"{sample['id']}-{index}" for index in range(len(texts)))
-        mask = Segmentation.from_json(sample["mask"])
-        referents.append(Referent(sample["id"], (mask,), texts, ids, sample.get("category")))
+    for sample in own.samples:
+        texts = tuple(clean_text(text) for text in sample.sentences)
+        ids = tuple(f"{sample.id}-{index}" for index in range(len(texts)))
+        mask = Segmentation.from_json(sample.mask)
+        referents.append(Referent(sample.id, (mask,), texts, ids, sample.category))
         sizes += [mask.rle["size"]] if mask.rle and _is_size(mask.rle["size"]) else []
     height, width = sizes[0] if sizes else (1, 1)
-    return ImageRecord(row["image_id"], clean_text(row["file_name"]), height, width, tuple(referents))
+    return ImageRecord(own.image_id, clean_text(own.file_name), height, width, tuple(referents))
 
 
 def _is_size(size: Any) -> bool:

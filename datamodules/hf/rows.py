@@ -7,10 +7,9 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from datamodules.checks import KEY, require_fields, require_size
-from datamodules.files import clean_text
+from datamodules.files import clean_text, convert
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
-from datamodules.refs import raw_sentences
+from datamodules.refer import BareRef, Image, raw_sentences
 from gl_ris.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -68,20 +67,18 @@ def read_ref(ref: dict[str, Any], annotation: Any, where: str, split: str) -> Re
     Raises:
         UserError: If a field of the ref is missing or of another type, or the ref is of another split.
     """
-    require_fields(ref, where, ref_id=KEY, ann_id=KEY, split=(str,), sentences=(list,))
-    for sentence in ref["sentences"]:
-        require_fields(sentence, f"{where}, one of its sentences", sent_id=KEY, sent=(str,))
-    if ref["split"] != split:
+    own = convert(ref, BareRef, where)
+    if own.split != split:
         raise UserError(
-            f"{where} is of split '{ref['split']}', not of '{split}' as the file's name says. Fetch it anew."
+            f"{where} is of split '{own.split}', not of '{split}' as the file's name says. Fetch it anew."
         )
     return Referent(
-        ref["ref_id"],
-        (_outline(annotation, ref["ann_id"]),),
-        tuple(clean_text(sentence["sent"]) for sentence in ref["sentences"]),
-        tuple(sentence["sent_id"] for sentence in ref["sentences"]),
-        ann_id=ref["ann_id"],
-        raw=tuple(raw_sentences(ref)),
+        own.ref_id,
+        (_outline(annotation, own.ann_id),),
+        tuple(clean_text(sentence.sent) for sentence in own.sentences),
+        tuple(sentence.sent_id for sentence in own.sentences),
+        ann_id=own.ann_id,
+        raw=raw_sentences(own.sentences),
     )
 
 
@@ -99,10 +96,9 @@ def read_image_info(info: Any, image_id: Any, referents: tuple[Referent, ...], w
     Raises:
         UserError: If a field is missing or of another type, or it is not image ``image_id``.
     """
-    require_fields(info, where, id=KEY, file_name=(str,))
-    require_size(info, where)
-    check_image_id(image_id, info["id"], where)
-    return ImageRecord(info["id"], clean_text(info["file_name"]), info["height"], info["width"], referents)
+    image = convert(info, Image, where)
+    check_image_id(image_id, image.id, where)
+    return ImageRecord(image.id, clean_text(image.file_name), image.height, image.width, referents)
 
 
 def check_image_id(named: Any, found: Any, where: str) -> None:

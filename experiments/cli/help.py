@@ -147,7 +147,7 @@ def _owners(file: str, name: str) -> Iterator[ast.ClassDef]:
     function = _init(node)
     if function is None or function.args.kwarg is None:
         return
-    base = ast.unparse(node.bases[0])
+    base = ast.unparse(node.bases[-1])  # mixins stand before it
     modules = (
         n.module
         for n in tree.body

@@ -9,6 +9,9 @@ from typing import Any
 import yaml
 
 MOVED: dict[str, str] = {
+    "gl_ris.scorers.cropping.Cropping": "gl_ris.scorers.global_local.Cropping",
+    "gl_ris.scorers.largest.LargestProposal": "gl_ris.scorers.floors.LargestProposal",
+    "gl_ris.scorers.random_proposal.RandomProposal": "gl_ris.scorers.floors.RandomProposal",
     "gl_ris.proposals.cutler.CutLER": "gl_ris.proposals.CutLER",
     "gl_ris.proposals.felzenszwalb.Felzenszwalb": "gl_ris.proposals.Felzenszwalb",
     "gl_ris.proposals.freesolo.generator.FreeSOLO": "gl_ris.proposals.FreeSOLO",

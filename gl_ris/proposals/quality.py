@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gl_ris.evaluation import best_proposals
-from gl_ris.iou import mean_iou, overall_iou
+from gl_ris.evaluator import best_proposals
 from gl_ris.masks import pairwise_areas
+from gl_ris.metrics import mean_iou, overall_iou
 from gl_ris.proposals.base import Proposals
 from gl_ris.proposals.post import best_first
 

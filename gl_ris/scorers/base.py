@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gl_ris.clip.context import ImageContext
+from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.clip.threads import one_thread_per_operation
 from gl_ris.errors import UserError, unknown_name
@@ -27,7 +27,7 @@ class Scorer(nn.Module, ABC):
 
     Attributes:
         name: Short name on the command line.
-        title: The paper's name, used in results.
+        title: The paper's name, used in results unless a run gives another.
 
     Args:
         clip: The model; several scorers may share one, and then share its work on an image.
@@ -43,7 +43,7 @@ class Scorer(nn.Module, ABC):
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
+    title: str
 
     def __init__(
         self,
@@ -230,7 +230,7 @@ def available_scorers() -> dict[str, type[Scorer]]:
         for module in modules
         for item in vars(module).values()
         if isinstance(item, type) and issubclass(item, Scorer) and item.__module__ == module.__name__
-        if item is not Scorer
+        if "name" in vars(item)
     }
 
 
