@@ -67,7 +67,6 @@ class Scorer(nn.Module, ABC):
         self.recipe = Recipe.resolve(recipe)
         self.mixing = self.recipe.mixing(clip.tower.kind)
         self.parser = parser
-        self._noun_phrases: dict[str, str] = {}
 
     @abstractmethod
     def score(
@@ -172,13 +171,9 @@ class Scorer(nn.Module, ABC):
     def _phrases(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None) -> list[str]:
         if noun_phrases is not None:
             return list(noun_phrases)
-        new = list(dict.fromkeys(text for text in expressions if text not in self._noun_phrases))
-        if new:
-            from gl_ris.text import noun_phrases as find
+        from gl_ris.text import noun_phrases as find
 
-            phrases = find(new, self.parser, published=self.recipe.text == "tokens")
-            self._noun_phrases.update(zip(new, phrases, strict=True))
-        return [self._noun_phrases[text] for text in expressions]
+        return find(expressions, self.parser, published=self.recipe.text == "tokens")
 
 
 def cosine(text: Tensor, visual: Tensor) -> Tensor:
