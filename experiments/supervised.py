@@ -78,11 +78,16 @@ def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
     return evaluate(cli, Recorder(COMMAND.name, cli.settings(), record), before)
 
 
-def main() -> None:
-    """Run the experiment that the command line describes."""
+def parts(arguments: list[str] | None = None) -> SupervisedCLI:
+    """Make the parts that a command line describes, by default that of the process."""
     from experiments.run.training import supervised_parts
 
-    train_and_evaluate(supervised_parts(COMMAND))
+    return supervised_parts(COMMAND, arguments)
+
+
+def main() -> None:
+    """Run the experiment that the command line describes."""
+    train_and_evaluate(parts())
 
 
 if __name__ == "__main__":

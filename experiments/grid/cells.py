@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,51 +21,14 @@ RESULTS, WEIGHTS, MANIFEST = "results.json", "weights.pt", "manifest.json"
 Results = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Program:
-    """A command that cells can be runs of.
-
-    Attributes:
-        module: What ``python -m`` takes.
-        parts: Makes the parts that arguments describe; gives an `experiments.cli.parts.ExperimentCLI`.
-        ignored: Settings that cannot change a figure.
-        trains: Whether it is of one model, which it may train.
-    """
-
-    module: str
-    parts: Callable[[list[str]], Any]
-    ignored: tuple[str, ...]
-    trains: bool = False
-
-
-def _zero_shot_parts(arguments: list[str]) -> Any:
-    from experiments.cli.parts import parts_of
-    from experiments.zero_shot import COMMAND
-    from gl_ris.zero_shot import ZeroShotRIS
-
-    return parts_of(COMMAND, ZeroShotRIS, arguments)
-
-
-def _supervised_parts(arguments: list[str]) -> Any:
-    from experiments.run.training import supervised_parts
-    from experiments.supervised import COMMAND
-
-    return supervised_parts(COMMAND, arguments)
-
-
-_NOT_USED = ("wandb", "trainer.enable_progress_bar")
-ZERO_SHOT = Program(
-    "experiments.zero_shot",
-    _zero_shot_parts,
-    (*_NOT_USED, "trainer.devices", "trainer.num_nodes", "trainer.strategy", "model.store"),
-)
-SUPERVISED = Program(
-    "experiments.supervised",
-    _supervised_parts,
+ZERO_SHOT, SUPERVISED = "experiments.zero_shot", "experiments.supervised"
+# Settings that cannot change a figure.
+_NOWHERE = ("wandb", "trainer.enable_progress_bar")
+_IGNORED = {
+    ZERO_SHOT: (*_NOWHERE, "trainer.devices", "trainer.num_nodes", "trainer.strategy", "model.store"),
     # A training on several devices sees other batches. The others are options of old runs that were not used.
-    (*_NOT_USED, "model.clip", "model.pretrained", "model.alpha", "model.proposals"),
-    trains=True,
-)
+    SUPERVISED: (*_NOWHERE, "model.clip", "model.pretrained", "model.alpha", "model.proposals"),
+}
 
 
 @dataclass(frozen=True)
@@ -75,7 +39,7 @@ class Cell:
         label: For messages.
         arguments: For its command.
         name: Of its folder; empty until `plan` names it by data set, partition and split.
-        program: Its command.
+        program: Module of its command.
         models: Names its models: of cells with the same ones, the first is checked with them.
         after: Name of an earlier cell whose ``weights.pt`` it evaluates; what cannot be checked beforehand.
         settings: All settings that the arguments lead to; by `plan`.
@@ -85,7 +49,7 @@ class Cell:
     label: str
     arguments: list[str]
     name: str = ""
-    program: Program = ZERO_SHOT
+    program: str = ZERO_SHOT
     models: str = ""
     after: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -95,7 +59,7 @@ class Cell:
         """Return what to start; a training in its folder that was cut off goes on."""
         weights = [] if self.after is None else [f"weights={folder / self.after / WEIGHTS}"]
         own = [*self.arguments, *weights, f"run_dir={folder / self.name}", "overwrite=true"]
-        return [sys.executable, "-m", self.program.module, *own]
+        return [sys.executable, "-m", self.program, *own]
 
     def steps(self, refs_per_class: Sequence[int]) -> int:
         """Return how many steps its training has, of so many refs of each class; 0 if it has none."""
@@ -129,7 +93,7 @@ def plan(cells: Sequence[Cell], folder: Path | None, overwrite: bool) -> list[Ce
     planned: dict[str, Cell] = {}
     checked: set[str] = set()
     for wanted in cells:
-        cli = wanted.program.parts(list(wanted.arguments))
+        cli = parts_of(wanted)
         cell = replace(wanted, name=wanted.name or _name_of(cli.datamodule), settings=cli.settings())
         if cell.name in planned:
             raise UserError(f"{cell.label} is there twice ({cell.name}); name each data set and split once.")
@@ -138,18 +102,23 @@ def plan(cells: Sequence[Cell], folder: Path | None, overwrite: bool) -> list[Ce
         if folder is not None and not overwrite and not stale:
             cell = replace(cell, done=_finished(folder / cell.name, cell))
         if cell.done is None and cell.after is None:
-            check_parts(cell.program, cli, cell.models not in checked)
+            check_parts(cell, cli, cell.models not in checked)
             checked.add(cell.models)
         planned[cell.name] = cell
     return list(planned.values())
 
 
-def check_parts(program: Program, cli: Any, models: bool) -> None:
-    """Check the parts of a run, with or without its models; a `UserError` if something is wrong."""
+def parts_of(cell: Cell) -> Any:
+    """Make the parts that the arguments of a cell describe, an `experiments.cli.parts.ExperimentCLI`."""
+    return import_module(cell.program).parts(list(cell.arguments))
+
+
+def check_parts(cell: Cell, cli: Any, models: bool) -> None:
+    """Check the parts of a cell, with or without its models; a `UserError` if something is wrong."""
     from experiments.run.evaluate import check
 
     # A training is made of the model: what is left to check without it are the settings.
-    if models or not program.trains:
+    if models or cell.program == ZERO_SHOT:
         check(cli, models=models)
 
 
@@ -167,7 +136,7 @@ def _finished(path: Path, cell: Cell) -> Results | None:
     found = read_results(path / RESULTS)
     # The classes of an old run may have moved since, and the weights of another cell with the folder.
     before, now = current_paths(found["config"]), plain(cell.settings)
-    ignored = (*cell.program.ignored, *([] if cell.after is None else ["model.weights"]))
+    ignored = (*_IGNORED[cell.program], *([] if cell.after is None else ["model.weights"]))
     if difference := first_difference(before, now, ignored):
         raise UserError(
             f"The finished run in '{path}' had other settings ({difference}); name another run_dir, or run "
@@ -182,7 +151,7 @@ def _finished(path: Path, cell: Cell) -> Results | None:
 
 def _lacking(results: Results, cell: Cell) -> str:
     """Say what a cell's results, which may have been edited since, lack; empty if nothing."""
-    if cell.program.trains:
+    if cell.program == SUPERVISED:
         whole = len(results["methods"]) == 1 and "training" in results
         return "" if whole else "they are not those of one model, with what it learnt from"
     from gl_ris.scorers import load_scorer

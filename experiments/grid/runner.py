@@ -11,7 +11,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,9 @@ class Runner:
     cells: Sequence[Cell]
     folder: Path
     grid: Grid
-    jobs: int = 1
-    environment: Mapping[str, str] = field(default_factory=dict)
-    overwrite: bool = False
+    jobs: int
+    environment: Mapping[str, str]
+    overwrite: bool
 
     def perform(self) -> str:
         """Carry out the cells that are not done, and return what the grid says in the end.
@@ -124,7 +124,9 @@ class Runner:
                     slot = slots.pop(0)
                     processes.append(self._start(cell, slot))
                     running[threads.submit(processes[-1].wait)] = cell, slot, time.monotonic()
-                for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                # of those that ended at once, what went well counts before what failed
+                for ended in sorted(done, key=lambda future: bool(future.result())):
                     cell, slot, began = running.pop(ended)
                     if ended.result():
                         raise self._failure(cell, ended.result())

@@ -39,7 +39,7 @@ def test_by_default_the_curve_of_both_small_models() -> None:
         *("baseline=lavt-tiny", "data=refshapesg", "split=val"),
         *("k=1", "seed=0"),
     ]
-    assert [cell.program.module for cell in cells[:2]] == ["experiments.zero_shot", "experiments.supervised"]
+    assert [cell.program for cell in cells[:2]] == ["experiments.zero_shot", "experiments.supervised"]
 
 
 def test_real_data_take_the_models_of_the_paper() -> None:
