@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from datamodules.base import RISDataModule
 from datamodules.fewshot import Shots, choose_refs, read_manifest, universe
 from datamodules.records import ImageRecord, MaskRule, Referent
-from datamodules.scene_dataset import ImageReader
+from datamodules.scene import ImageReader
 from gl_ris.errors import UserError
 from gl_ris.supervised.segmenter import Example, Segmenter
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from experiments.cli.command import Command, run
+from experiments.grid.cells import Cell, Results
+from experiments.grid.settings import Comparison, parse_grid
+from gl_ris.errors import UserError
+
+if TYPE_CHECKING:
+    from experiments.reporting.fewshot_report import Shot
 
 COMMAND = Command(
     name="fewshot",
@@ -28,62 +35,145 @@ COMMAND = Command(
         ("data=refcocog k=64", "on RefCOCOg, with the models of the paper, once data and weights are there"),
         ("k=[1,4,16,64] jobs=4", "four cells side by side, on four GPUs or cores"),
     ),
-    explained=(("", "experiments/grid/fewshot_settings.py", "FewShotSettings"),),
+    explained=(
+        ("", "experiments/fewshot.py", "FewShotSettings"),
+        ("", "experiments/grid/settings.py", "Comparison"),
+    ),
 )
+
+FEW = 16
+_TRAINED = "experiments.unseen_domain or experiments.supervised, since here every model is trained"
+# Options of a cell that the comparison sets itself, and what to use in their place.
+_RESERVED = {
+    **dict.fromkeys(("baseline", "model.baseline"), "baselines=[...]"),
+    "data": "data=NAME",
+    "data.split": "split=NAME",
+    "model.methods": "methods=[...]",
+    **dict.fromkeys(("manifest", "training.manifest"), "k and seeds, which choose the refs"),
+    **dict.fromkeys(("weights", "model.weights"), _TRAINED),
+    **dict.fromkeys(("seed", "seed_everything", "training.seed"), "seeds=[...]"),
+    "training.k": "k=[...]",
+}
+
+
+@dataclass
+class FewShotSettings(Comparison):
+    """A few-shot comparison on one split of one data set.
+
+    Args:
+        k: How many refs of each class a model learns from: a number, all, or a list of such.
+        seeds: Each seed chooses other refs: a list for every k, or a mapping from k to lists, in which "*"
+            stands for the others. Null takes 0, 1 and 2 for every k up to 16 of a curve (few refs make a
+            matter of luck of which they are), and 0 for larger ones or a single k.
+    """
+
+    k: list[int | str] | int | str = 4
+    seeds: dict[str, list[int]] | list[int] | int | None = None
+
+    def shots(self) -> list[Shot]:
+        """Return the supervised cells: smallest k first, then by baseline, then by seed.
+
+        Raises:
+            UserError: A setting is wrong.
+        """
+        from experiments.reporting.fewshot_report import Shot
+
+        names, wanted = self.names(), in_order(self.k)
+        return [
+            Shot(name, k, seed) for k in wanted for name in names for seed in seeds_of(k, self.seeds, wanted)
+        ]
+
+    def cells(self) -> list[Cell]:
+        """Return all cells, the zero-shot run first.
+
+        Raises:
+            UserError: A setting is wrong or out of place.
+        """
+        from experiments.reporting.frame import ZERO_SHOT_CELL
+
+        self.check(_RESERVED)
+        place = self.data, self.split
+        return [
+            self.zero_shot_cell(ZERO_SHOT_CELL, ZERO_SHOT_CELL, *place),
+            *(
+                self.supervised_cell(
+                    shot.name, shot.label, shot.baseline, place, [f"k={shot.k}", f"seed={shot.seed}"]
+                )
+                for shot in self.shots()
+            ),
+        ]
+
+    def write(self, folder: Path, results: Mapping[str, Results]) -> str:
+        """Write document, CSV and figure, and return the table with the sentences about crossings."""
+        from experiments.reporting.fewshot_report import FewShotCells, read_available, report, write_all
+
+        shots = self.shots()
+        trained = [shot.name for shot in shots if shot.name in results]
+        available = read_available(folder / trained[0]) if trained else []
+        return report(write_all(folder, FewShotCells(shots, results, available), asdict(self)))
+
+
+def in_order(k: Sequence[int | str] | int | str) -> list[int | str]:
+    """Return what ``k`` asks for, each once, the smallest first and ``"all"`` last.
+
+    Raises:
+        UserError: It asks for nothing, or for something that is no number of refs.
+
+    Example:
+        >>> in_order([16, "all", "4", 4])
+        [4, 16, 'all']
+    """
+    given = [k] if isinstance(k, int | str) else list(k)
+    if not given:
+        raise UserError("k=[] must name one number of refs or more, e.g. k=[1,4,16].")
+    return sorted({_count(item) for item in given}, key=lambda item: (item == "all", item))
+
+
+def _count(item: int | str) -> int | str:
+    if item == "all":
+        return "all"
+    text = str(item)
+    if isinstance(item, bool) or not text.isdecimal() or int(text) < 1:
+        raise UserError(f"k={item} is not a number of refs; give a whole number from 1 on, all, or a list.")
+    return int(text)
+
+
+def seeds_of(
+    k: int | str, seeds: Mapping[str, Sequence[int]] | Sequence[int] | int | None, wanted: Sequence[int | str]
+) -> list[int]:
+    """Return the seeds of one k.
+
+    Args:
+        k: The k.
+        seeds: As in `FewShotSettings`.
+        wanted: All that is asked for.
+
+    Raises:
+        UserError: There are none.
+    """
+    if seeds is None:
+        return [0, 1, 2] if len(wanted) > 1 and isinstance(k, int) and k <= FEW else [0]
+    chosen: Sequence[int] | int
+    if isinstance(seeds, Mapping):
+        # YAML reads the keys of {1: [0]} as numbers
+        by_text = {str(key): value for key, value in seeds.items()}
+        chosen = by_text.get(str(k), by_text.get("*", []))
+    else:
+        chosen = seeds
+    found = [chosen] if isinstance(chosen, int) else list(dict.fromkeys(chosen))
+    if not found:
+        fix = f"{{{k}: [0,1,2], ...}}" if isinstance(seeds, Mapping) and len(wanted) > 1 else "[0,1,2]"
+        raise UserError(f"seeds has none for k={k}; give one or more, e.g. seeds={fix}.")
+    if min(found) < 0:
+        raise UserError(f"seeds={found} must be whole numbers from 0 on.")
+    return found
 
 
 def main() -> None:
     """Make the comparison that the command line describes."""
-    compare(*parse(sys.argv[1:]))
+    from experiments.grid.runner import carry_out
 
-
-def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], str | None, bool]:
-    """Read a command line.
-
-    Returns:
-        The settings of the comparison, as plain values; its folder, or None; whether to run everything anew.
-
-    Raises:
-        UserError: An option is wrong.
-    """
-    import inspect
-
-    from experiments.cli.settings_parser import parse_settings
-    from experiments.grid.cell_options import sort_out
-    from experiments.grid.fewshot_settings import FewShotSettings
-
-    own = inspect.signature(FewShotSettings).parameters
-    return parse_settings(COMMAND, FewShotSettings, sort_out(arguments, own))
-
-
-def compare(settings: dict[str, Any], run_dir: str | None = None, overwrite: bool = False) -> Path:
-    """Run the cells that are not finished yet, writing what there is after each, and print the outcome.
-
-    Args:
-        settings: Arguments of `experiments.grid.fewshot_settings.FewShotSettings`.
-        run_dir: The folder; None makes ``runs/fewshot/<time>``.
-        overwrite: Run everything anew.
-
-    Returns:
-        The folder.
-
-    Raises:
-        UserError: A setting, file or model is wrong; nothing has been run then.
-        EvaluationError: A cell failed; what was finished before stays.
-    """
-    from experiments.grid.fewshot_progress import FewShotProgress
-    from experiments.grid.fewshot_settings import FewShotSettings
-    from experiments.grid.sweep_cells import Place, carry_out_cells
-
-    spec = FewShotSettings(**settings)
-    return carry_out_cells(
-        COMMAND,
-        spec.cells(),
-        lambda folder: FewShotProgress(folder, spec, settings),
-        Place(run_dir, overwrite, settings),
-        jobs=spec.jobs,
-        wandb=spec.wandb,
-    )
+    carry_out(COMMAND, *parse_grid(COMMAND, FewShotSettings, sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -73,13 +73,7 @@ REPORT = Command(
 
 
 def fill(cli: ExperimentCLI) -> Path | None:
-    """Fill the store, say what is in it, and leave the same in the run folder.
-
-    Args:
-        cli: The parts, the module a `experiments.run.proposal_jobs.StoreFiller`.
-
-    Returns:
-        The run folder, in rank 0; None in other processes.
+    """Fill the store, and say what is in it, also in the run folder, which rank 0 returns.
 
     Raises:
         UserError: A setting or file is wrong, or the store cannot be written.
@@ -152,13 +146,7 @@ def summary(document: dict[str, Any]) -> str:
 
 
 def report(cli: ExperimentCLI) -> Path | None:
-    """Measure what is stored, and leave table and curves in the run folder.
-
-    Args:
-        cli: The parts, the module a `experiments.run.proposal_jobs.ProposalReport`.
-
-    Returns:
-        The run folder, in rank 0; None in other processes.
+    """Measure what is stored, and leave table and curves in the run folder, which rank 0 returns.
 
     Raises:
         UserError: A setting or file is wrong, or nothing is stored.

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from experiments.cli.command import CONFIGS, Command, run
 from experiments.cli.overrides import normalise
-from gl_ris.errors import unknown_name
+from experiments.grid.cells import SUPERVISED, Cell, Results
+from experiments.grid.settings import check_reserved, name_of_data, option_name, parse_grid, written
+from experiments.zero_shot import COMMAND as ZERO_SHOT
+from gl_ris.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from experiments.reporting.table_report import Entry, PaperTable
 
 COMMAND = Command(
     name="tables",
@@ -38,120 +45,272 @@ COMMAND = Command(
             "rows of one's own, as in configs/tables/1.yaml; two processes",
         ),
     ),
-    explained=(("", "experiments/grid/table_settings.py", "TableSettings"),),
+    explained=(("", "experiments/tables.py", "TableSettings"),),
 )
 
-_OWN = {
-    *(
-        "title",
-        "heading",
-        "rows",
-        "figures",
-        "paper",
-        "data",
-        "splits",
-        "encoders",
-        "supervised",
-        "alphas",
-        "options",
-    ),
-    *("run_dir", "overwrite", "config", "print_config", "help"),
+_VARIANT_FIELDS = ("alpha", "beta", "masked_blocks", "recipe")
+_ROW_FIELDS = ("method", "encoder", "label", "context", "title", "paper", *_VARIANT_FIELDS)
+# Options of a run that a table sets itself, and what to use in their place.
+_RESERVED = {
+    **dict.fromkeys(("data", "data.class_path"), "data=[...]"),
+    **dict.fromkeys(("data.split", "data.init_args.split"), "splits=[...]"),
+    "model.clip": "encoders={...}",
+    "model.pretrained": "encoders={rn: NAME/WEIGHTS}",
+    "model.methods": "rows=[...]",
 }
+# Options that a supervised model takes of those for all runs.
+_SUPERVISED = ("limit", "recipe", "trainer", "data", "wandb", "training")
+
+
+@dataclass
+class TableSettings:
+    """A table: methods by data sets and splits.
+
+    Args:
+        title: Of the table.
+        heading: Of the column that names the lines.
+        rows: One mapping per method: method (a name, a class path, or upper_bound), encoder (a key of
+            encoders), and where wanted label, context, title, alpha, beta, masked_blocks, recipe and paper.
+        figures: What the table shows, of oIoU and mIoU; the CSV and JSON files have both.
+        paper: Number of the paper's table to compare with.
+        data: Data sets, a list: names of files in configs/data, or mappings with class_path and init_args.
+        splits: Splits, a list for all data sets or a mapping from their names to lists.
+        encoders: CLIP models by the keys that rows use, MODEL or MODEL/WEIGHTS, e.g. RN50-quickgelu/openai.
+        supervised: Names of files in configs/baseline, a list: models that are trained on all of each data
+            set's train split and evaluated beside the zero-shot methods, e.g. [tseg-tiny].
+        alphas: Share of the global visual feature by name of the data set; elsewhere that of zero_shot.
+        options: Options of zero_shot for all runs, e.g. [proposals=slic]; those of a training (training.*)
+            are for supervised models. Options on the command line that are not of the table are added.
+    """
+
+    title: str = ""
+    heading: str = "Method"
+    rows: list[dict[str, Any]] | None = None
+    figures: list[Literal["oIoU", "mIoU"]] | None = None
+    paper: str | None = None
+    data: list[str | dict[str, Any]] | dict[str, Any] | str = "refshapesg"
+    splits: dict[str, list[str]] | list[str] | str = "val"
+    encoders: dict[str, str] | None = None
+    supervised: list[str] | str | None = None
+    alphas: dict[str, float] | None = None
+    options: list[str] | None = None
+
+    # Only the cells are logged, by an option of theirs.
+    jobs: ClassVar[int] = 1
+    wandb: ClassVar[None] = None
+
+    def cells(self) -> list[Cell]:
+        """Return all cells, the zero-shot ones first.
+
+        Raises:
+            UserError: A setting is wrong or out of place.
+        """
+        self._paper()
+        return [*self.zero_shot_cells(), *self.supervised_cells()]
+
+    def write(self, folder: Path, results: Mapping[str, Results]) -> str:
+        """Write the table, once all cells are finished, and return it."""
+        from experiments.reporting.table_report import Table, runs_of, write_all
+
+        documents, count = list(results.items()), len(self.zero_shot_cells())
+        if len(documents) < count + len(self.supervised_cells()):
+            return ""
+        trained = [document for _, document in documents[count:]]
+        runs = [row for name, one in documents[:count] for row in runs_of(joined(one, trained), name)]
+        figures, entries = self.figures or ["oIoU", "mIoU"], [*self.entries(), *supervised_entries(trained)]
+        table = Table(self.title, self.heading, figures, entries, runs, self._paper())
+        return write_all(folder, table, asdict(self))
+
+    def _paper(self) -> PaperTable | None:
+        from experiments.reporting.table_report import paper_table
+
+        needed = [entry.paper for entry in self.entries() if entry.paper]
+        return paper_table(self.paper, needed) if self.paper else None
+
+    def entries(self) -> list[Entry]:
+        """Return the methods, line by line.
+
+        Raises:
+            UserError: There is none to run, or one is described wrongly.
+        """
+        entries = [self._entry(row) for row in self.rows or []]
+        if not any(entry.variant for entry in entries):
+            known = sorted(_table_files())
+            raise UserError(
+                f"There is no method to compare; choose a table, {', '.join(known)}: table={known[0]}."
+            )
+        return entries
+
+    def zero_shot_cells(self) -> list[Cell]:
+        """Return a cell for each data set and split: all zero-shot methods in one pass.
+
+        Raises:
+            UserError: A setting is wrong or out of place.
+        """
+        options = self.options or []
+        check_reserved(options, _RESERVED, ZERO_SHOT.shorthand)
+        variants = [entry.variant for entry in self.entries() if entry.variant]
+        # Methods without an encoder look at the image through whichever model is there.
+        own: dict[str, Any] = next((variant for variant in variants if "clip" in variant), {})
+        model = [f"model.{key}={own[key] or 'null'}" for key in ("clip", "pretrained") if own]
+        common = [option for option in options if _group(option) != "training"]
+        common.append(f"model.methods={json.dumps(variants)}")
+        alphas = self.alphas or {}
+        return [
+            Cell(
+                f"{name} {split}",
+                [
+                    *(f"data={data}", f"data.split={split}", *model),
+                    *([f"model.alpha={alphas[name]}"] if name in alphas else []),
+                    *common,
+                ],
+            )
+            for name, data in self._data_sets()
+            for split in self._splits_of(name)
+        ]
+
+    def supervised_cells(self) -> list[Cell]:
+        """Return the cells of supervised models: trained on the first split, evaluated on the others."""
+        options = [option for option in self.options or [] if _group(option) in _SUPERVISED]
+        found = []
+        for name, data in self._data_sets():
+            for baseline in _listed(self.supervised):
+                trained = None
+                for split in self._splits_of(name):
+                    folder = f"{name}-{baseline}-{split}"
+                    label = f"{name} {split}, {baseline}" + ("" if trained else " trained on all refs")
+                    # What the settings of a baseline say of its training is for few refs.
+                    own = [f"data={data}", f"baseline={baseline}", "k=all", *options, f"data.split={split}"]
+                    found.append(Cell(label, own, folder, SUPERVISED, baseline, after=trained))
+                    trained = trained or folder
+        return found
+
+    def _data_sets(self) -> list[tuple[str, str]]:
+        """Return name and option of each data set.
+
+        Raises:
+            UserError: There is none, or alphas or splits are given for another.
+        """
+        if not self.data:
+            raise UserError("data=[] must name one data set or more.")
+        sets = _listed(self.data)
+        names = [name_of_data(item) for item in sets]
+        # The alphas of configs/tables.yaml are there for all data sets.
+        for option, known in (("alphas", [*names, *ZERO_SHOT.settings()["data"]]), ("splits", names)):
+            keys = getattr(self, option)
+            for name in keys if isinstance(keys, dict) else ():
+                if name not in known:
+                    raise unknown_name(f"data set in {option}", name, names)
+        return list(zip(names, map(written, sets), strict=True))
+
+    def _splits_of(self, name: str) -> list[str]:
+        splits = self.splits.get(name, ["val"]) if isinstance(self.splits, dict) else self.splits
+        if not splits:
+            raise UserError(f"splits of {name} must name one split or more.")
+        return _listed(splits)
+
+    def _entry(self, row: dict[str, Any]) -> Entry:
+        from experiments.reporting.table_report import UPPER_BOUND, Entry
+
+        encoders = self.encoders or {}
+        for name in row:
+            if name not in _ROW_FIELDS:
+                raise unknown_name(f"field of row {row}:", name, _ROW_FIELDS)
+        method, key, context = row.get("method"), row.get("encoder"), row.get("context", "")
+        if key is not None and key not in encoders:
+            raise unknown_name(f"encoder of row {row}:", key, encoders)
+        if method is None and "paper" not in row:
+            raise UserError(f"The row {row} needs a method, e.g. {{method: global_local, encoder: vit}}.")
+        if method in (None, "upper_bound"):
+            title = UPPER_BOUND if method else None
+            label = row.get("label") or title or str(row["paper"])
+            return Entry(label, "", context, title, None, row.get("paper"))
+        from gl_ris.scorers import load_scorer
+
+        encoder = "" if key is None else encoders[key]
+        label = row.get("label") or load_scorer(method).title
+        title = row.get("title") or ", ".join(filter(None, (label, context))) + (f" ({key})" if key else "")
+        settings = {name: row[name] for name in _VARIANT_FIELDS if name in row}
+        variant = {"method": method, "title": title, **_clip(encoder), **settings}
+        return Entry(label, encoder, context, title, variant, row.get("paper"))
+
+
+def _listed(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str | dict) else list(value or [])
+
+
+def _group(option: str) -> str:
+    """Return the first part of an option's name."""
+    (token,) = normalise([option], {}, {}, CONFIGS)
+    return option_name(token).partition(".")[0]
+
+
+def _clip(encoder: str) -> dict[str, Any]:
+    """Split ``MODEL/WEIGHTS``; folders and repositories have slashes of their own and bring their weights."""
+    if not encoder:
+        return {}
+    if encoder.startswith(("local-dir:", "hf-hub:")):
+        return {"clip": encoder, "pretrained": None}
+    clip, _, pretrained = encoder.partition("/")
+    return {"clip": clip, "pretrained": pretrained or None}
+
+
+def supervised_entries(trained: Iterable[Results]) -> list[Entry]:
+    """Return a line for each supervised model, in whichever runs it was evaluated."""
+    from experiments.reporting.table_report import Entry
+
+    titles = dict.fromkeys(map(_title, trained))
+    return [Entry(title, "", "", title, None, None) for title in titles]
+
+
+def joined(document: Results, trained: Iterable[Results]) -> Results:
+    """Put the figures of supervised models beside those of zero-shot methods on the same data and split."""
+    for own in trained:
+        if all(own[key] == document[key] for key in ("dataset", "partition", "split")):
+            subsets = {
+                name: _beside(part, own["subsets"][name], own)
+                for name, part in document.get("subsets", {}).items()
+            }
+            document = _beside(document, own, own) | ({"subsets": subsets} if subsets else {})
+    return document
+
+
+def _beside(part: Mapping[str, Any], own: Mapping[str, Any], document: Results) -> dict[str, Any]:
+    (figures,) = own["methods"].values()
+    return {**part, "methods": {**part["methods"], _title(document): figures}}
+
+
+def _title(document: Results) -> str:
+    """Return the name of a supervised model, without what it learnt from."""
+    (method,) = document["methods"]
+    return str(method).removesuffix(" k=all")
 
 
 def main() -> None:
     """Make the table that the command line describes."""
-    make_table(*parse(sys.argv[1:]))
+    from experiments.grid.runner import carry_out
+
+    carry_out(COMMAND, *parse(sys.argv[1:]))
 
 
-def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], str | None, bool]:
-    """Read a command line.
-
-    Returns:
-        The settings of the table, as plain values; its folder, or None; whether to run everything anew.
-
-    Raises:
-        UserError: An option is wrong.
-    """
-    from experiments.cli.settings_parser import parse_settings
-    from experiments.grid.table_settings import TableSettings
-
-    return parse_settings(COMMAND, TableSettings, sort_out(arguments))
+def parse(arguments: Sequence[str]) -> tuple[TableSettings, str | None, bool]:
+    """Read a command line; see `experiments.grid.settings.parse_grid`."""
+    tokens = [_chosen_table(token) for token in normalise(arguments, {}, {}, CONFIGS)]
+    return parse_grid(COMMAND, TableSettings, tokens, lambda _: "options")
 
 
-def sort_out(arguments: Sequence[str]) -> list[str]:
-    """Keep the table's own options, and put all others into its ``options``, last.
-
-    Raises:
-        UserError: There is no table of that name.
-
-    Example:
-        >>> sort_out(["limit=4", "data=[refshapes]", "data.limit=4"])
-        ['--data=[refshapes]', '--options+=["limit=4", "data.limit=4"]']
-    """
-    own, others = [], []
-    for token in normalise(arguments, {}, {}, CONFIGS):
-        name, _, value = token.removeprefix("--").partition("=")
-        head, dot, _ = name.rstrip("+").partition(".")
-        if name == "table":
-            own.append(f"--config={_table_file(value)}")
-        elif (head in _OWN and not (head == "data" and dot)) or not token.startswith("--"):
-            own.append(token)
-        else:
-            others.append(token.removeprefix("--"))
-    return [*own, *([f"--options+={json.dumps(others)}"] if others else [])]
-
-
-def _table_file(value: str) -> Path:
-    known = {file.stem: file for file in (CONFIGS / "tables").glob("*.yaml")}
+def _chosen_table(token: str) -> str:
+    value = token.removeprefix("--table=")
+    if value == token:
+        return token
+    known = _table_files()
     if value not in known and not Path(value).suffix:
         raise unknown_name("table", value, known)
-    return known.get(value, Path(value))
+    return f"--config={known.get(value, Path(value))}"
 
 
-def make_table(settings: dict[str, Any], run_dir: str | None = None, overwrite: bool = False) -> Path:
-    """Run what is not finished yet, and write and print the table.
-
-    Args:
-        settings: Arguments of `experiments.grid.table_settings.TableSettings`.
-        run_dir: The folder; None makes ``runs/tables/<time>``.
-        overwrite: Run everything anew.
-
-    Returns:
-        The folder.
-
-    Raises:
-        UserError: A setting, file or model is wrong; nothing has been run then.
-        EvaluationError: A run failed; what was finished before stays.
-    """
-    from experiments.grid.child_runs import Cell, Crew, plan
-    from experiments.grid.table_settings import TableSettings
-    from experiments.grid.table_supervised import cells as supervised_cells
-    from experiments.grid.table_supervised import entries as supervised_entries
-    from experiments.grid.table_supervised import joined
-    from experiments.reporting.table_report import Table, paper_table, runs_of, write_all
-    from experiments.run.folder import checked_folder, made_folder
-    from experiments.run.recorder import write_config
-
-    spec = TableSettings(**settings)
-    entries = spec.entries()
-    needed = [entry.paper for entry in entries if entry.paper]
-    paper = paper_table(spec.paper, needed) if spec.paper else None
-    given = None if run_dir is None else checked_folder(COMMAND, run_dir, overwrite)
-    zero_shot = [Cell(label, arguments) for label, arguments in spec.runs()]
-    runs = plan([*zero_shot, *supervised_cells(spec)], given, overwrite)
-    folder = made_folder(COMMAND, given)
-    write_config(folder / "config.yaml", settings, COMMAND.program)
-    found: dict[str, Any] = {}
-    Crew(folder).perform(runs, lambda run, results, _: found.update({run.name: results}))
-    trained = [found[run.name] for run in runs[len(zero_shot) :]]
-    names = [run.name for run in runs[: len(zero_shot)]]
-    documents = joined([found[name] for name in names], trained)
-    columns = [row for name, made in zip(names, documents, strict=True) for row in runs_of(made, name)]
-    entries += supervised_entries(trained)
-    table = Table(spec.title, spec.heading, spec.figures, entries, columns, paper)
-    print(f"\n{write_all(folder, table, settings)}\nRun folder   {folder}")
-    return folder
+def _table_files() -> dict[str, Path]:
+    return {file.stem: file for file in (CONFIGS / "tables").glob("*.yaml")}
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def measure(generator: ProposalGenerator, scenes: Sequence[Scene]) -> dict[str, 
         counts with intersection 0, like any miss; proposals per image; the percentage of the proposals that
         have an IoU of 0.5 or more with some object; processor seconds per image.
     """
-    from gl_ris.iou import sample_iou
     from gl_ris.masks import pairwise_areas
+    from gl_ris.metrics import sample_iou
     from gl_ris.proposals.quality import Quality
 
     quality, objects, seconds = Quality(), 0, 0.0

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from experiments.cli.command import Command, run
+from experiments.grid.cells import Cell, Results
+from experiments.grid.settings import Comparison, name_of_data, parse_grid
+from gl_ris.errors import UserError, unknown_name
 
 COMMAND = Command(
     name="unseen_domain",
@@ -33,62 +38,111 @@ COMMAND = Command(
             "on RefCOCO and PhraseCut with published checkpoints, once the files are there",
         ),
     ),
-    explained=(("", "experiments/grid/unseen_settings.py", "UnseenSettings"),),
+    explained=(
+        ("", "experiments/unseen_domain.py", "UnseenSettings"),
+        ("", "experiments/grid/settings.py", "Comparison"),
+    ),
 )
+
+
+_FEW_SHOT = "experiments.fewshot, since here models learn from all refs"
+# Options of a cell that the comparison sets itself, and what to use in their place.
+_RESERVED = {
+    **dict.fromkeys(("baseline", "model.baseline"), "baselines=[...]"),
+    "data": "data=NAME and unseen=NAME",
+    "data.split": "split=NAME and unseen_split=NAME",
+    **dict.fromkeys(("methods", "model.methods"), "methods=[...]"),
+    **dict.fromkeys(("k", "training.k", "manifest"), _FEW_SHOT),
+    "training.seed": "seed=N",
+    "model.weights": "weights={BASELINE: FILE}",
+}
+
+
+@dataclass
+class UnseenSettings(Comparison):
+    """A comparison on a data set with concepts that supervised models, who learn from data, have not seen.
+
+    Args:
+        unseen: The data set with unseen concepts, as data; null takes that of pairs.
+        unseen_split: The split of it to evaluate on.
+        pairs: For data sets to learn from, the one with unseen concepts; * stands for anything.
+        seed: Of the training.
+        weights: For baselines that are trained already, the file with their weights.
+    """
+
+    data: dict[str, Any] | str = "refshapes"
+    unseen: dict[str, Any] | str | None = None
+    unseen_split: str = "test"
+    pairs: dict[str, str] | None = None
+    seed: int = 0
+    weights: dict[str, str] | None = None
+
+    def names(self) -> list[str]:
+        """Return the baselines.
+
+        Raises:
+            UserError: There are none, one is unknown, or weights are given for another.
+        """
+        names = super().names()
+        for name in self.weights or {}:
+            if name not in names:
+                raise unknown_name("baseline in weights", name, names)
+        return names
+
+    def cells(self) -> list[Cell]:
+        """Return all cells: the zero-shot ones, then for each model the two data sets.
+
+        Raises:
+            UserError: A setting is wrong or out of place.
+        """
+        from experiments.reporting.frame import ZERO_SHOT_CELL
+        from experiments.reporting.unseen_report import SEEN, UNSEEN, cell_name
+
+        self.check(_RESERVED)
+        places = {SEEN: (self.data, self.split), UNSEEN: (self._unseen(), self.unseen_split)}
+        cells = [
+            self.zero_shot_cell(
+                cell_name(ZERO_SHOT_CELL, where), f"zero-shot on {name_of_data(data)} {split}", data, split
+            )
+            for where, (data, split) in places.items()
+        ]
+        for name in self.names():
+            cells += [self._model_cell(name, where, place) for where, place in places.items()]
+        return cells
+
+    def _unseen(self) -> dict[str, Any] | str:
+        if self.unseen is not None:
+            return self.unseen
+        name = name_of_data(self.data)
+        found = [other for pattern, other in (self.pairs or {}).items() if fnmatchcase(name, pattern)]
+        if not found:
+            raise UserError(f"pairs has no data set with unseen concepts for {name}; name it by unseen=NAME.")
+        return found[0]
+
+    def _model_cell(self, baseline: str, where: str, place: tuple[dict[str, Any] | str, str]) -> Cell:
+        """Return a cell of a model, which is trained in its cell on the seen set unless it brings weights."""
+        from experiments.reporting.unseen_report import SEEN, UNSEEN, cell_name
+
+        own, after = ["k=all", f"seed={self.seed}"], None
+        if baseline in (self.weights or {}):
+            own = [f"weights={Path((self.weights or {})[baseline]).expanduser().absolute()}"]
+        elif where == UNSEEN:
+            own, after = [], cell_name(baseline, SEEN)
+        label = f"{baseline} on {name_of_data(place[0])} {place[1]}"
+        return self.supervised_cell(cell_name(baseline, where), label, baseline, place, own, after)
+
+    def write(self, folder: Path, results: Mapping[str, Results]) -> str:
+        """Write document, CSV and figure, and return the tables."""
+        from experiments.reporting.unseen_report import UnseenCells, report, write_all
+
+        return report(write_all(folder, UnseenCells(self.names(), results), asdict(self)))
 
 
 def main() -> None:
     """Make the comparison that the command line describes."""
-    compare(*parse(sys.argv[1:]))
+    from experiments.grid.runner import carry_out
 
-
-def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], str | None, bool]:
-    """Read a command line.
-
-    Returns:
-        The settings of the comparison, as plain values; its folder, or None; whether to run everything anew.
-
-    Raises:
-        UserError: An option is wrong.
-    """
-    import inspect
-
-    from experiments.cli.settings_parser import parse_settings
-    from experiments.grid.cell_options import sort_out
-    from experiments.grid.unseen_settings import UnseenSettings
-
-    own = inspect.signature(UnseenSettings).parameters
-    return parse_settings(COMMAND, UnseenSettings, sort_out(arguments, own))
-
-
-def compare(settings: dict[str, Any], run_dir: str | None = None, overwrite: bool = False) -> Path:
-    """Run the cells that are not finished yet, writing what there is after each, and print the outcome.
-
-    Args:
-        settings: Arguments of `experiments.grid.unseen_settings.UnseenSettings`.
-        run_dir: The folder; None makes ``runs/unseen_domain/<time>``.
-        overwrite: Run everything anew.
-
-    Returns:
-        The folder.
-
-    Raises:
-        UserError: A setting, file or model is wrong; nothing has been run then.
-        EvaluationError: A cell failed; what was finished before stays.
-    """
-    from experiments.grid.sweep_cells import Place, carry_out_cells
-    from experiments.grid.unseen_progress import UnseenProgress
-    from experiments.grid.unseen_settings import UnseenSettings
-
-    spec = UnseenSettings(**settings)
-    return carry_out_cells(
-        COMMAND,
-        spec.cells(),
-        lambda folder: UnseenProgress(folder, spec, settings),
-        Place(run_dir, overwrite, settings),
-        jobs=spec.jobs,
-        wandb=spec.wandb,
-    )
+    carry_out(COMMAND, *parse_grid(COMMAND, UnseenSettings, sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,208 @@
-"""What all modules have in common that measure masks for expressions over the images of a split."""
+"""From the choices for one scene to areas and records, and what all modules that measure have in common."""
 
 from __future__ import annotations
 
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
-from gl_ris.choice import SceneLike
 from gl_ris.errors import EvaluationError, UserError
-from gl_ris.evaluation import Evaluation, Stopwatch, Tally
-from gl_ris.proposals.source import ProposalSource
 from gl_ris.recipe import Recipe
+from gl_ris.results import Prediction
+from gl_ris.tally import Evaluation, Stopwatch, Tally, subsets_of
+
+if TYPE_CHECKING:
+    from gl_ris.proposals.base import Proposals
+    from gl_ris.proposals.source import ProposalSource
 
 _T = TypeVar("_T")
 
+NOT_A_NUMBER = "score is not a number"
+
 log = logging.getLogger(__name__)
+
+
+class SceneLike(Protocol):
+    """What is asked of one image; `datamodules.Scene` is one.
+
+    A scene may also have ``subsets``, see `gl_ris.tally.subsets_of`.
+    """
+
+    @property
+    def image(self) -> Tensor:
+        """The pixels, uint8 ``(3, H, W)`` RGB."""
+
+    @property
+    def expressions(self) -> list[str]:
+        """The ``E`` expressions."""
+
+    @property
+    def targets(self) -> Tensor:
+        """The masks, bool ``(R, H, W)``."""
+
+    @property
+    def referents(self) -> Tensor:
+        """The row of ``targets`` for each expression, int64 ``(E,)``."""
+
+    @property
+    def image_id(self) -> int | str:
+        """Id of the image."""
+
+    @property
+    def ref_ids(self) -> Sequence[int | str]:
+        """Id of the ref of each expression."""
+
+    @property
+    def sent_ids(self) -> Sequence[int | str]:
+        """Id of each expression."""
+
+    @property
+    def index(self) -> int:
+        """Position of the image in the split."""
+
+    @property
+    def proposals(self) -> Proposals | None:
+        """Masks to choose from, or None to have them made."""
+
+    @property
+    def error(self) -> str | None:
+        """Why the image cannot be used, or None."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What one method chose for ``E`` expressions.
+
+    Attributes:
+        rows: For each expression the chosen proposal, or None.
+        scores: Its score, or None.
+        failures: Why there is no choice, or None if there is one.
+    """
+
+    rows: list[int | None]
+    scores: list[float | None]
+    failures: list[str | None]
+
+    @classmethod
+    def none(cls, count: int, reason: str | None) -> Choices:
+        """Return no choice for ``count`` expressions."""
+        return cls([None] * count, [None] * count, [reason] * count)
+
+
+class Records(list[Prediction]):
+    """The records of one scene: plain values, at home on every device."""
+
+    def to(self, *_: object, **__: object) -> Records:
+        """Return the records as they are; Lightning moves what `predict_step` returns by this method."""
+        return self
+
+
+def choose(scores: Tensor) -> Choices:
+    """Choose the proposal of the highest score for each expression (Eq. 1), the first of equals.
+
+    Args:
+        scores: ``(E, N)``, ``N`` at least 1. A row with a NaN in it gives no choice.
+
+    Example:
+        >>> choose(torch.tensor([[0.5, 1.0, 1.0]])).rows
+        [1]
+    """
+    best, rows = scores.max(dim=1).values.tolist(), scores.argmax(dim=1).tolist()
+    broken = scores.isnan().any(dim=1).tolist()
+    return Choices(
+        rows=[None if bad else row for row, bad in zip(rows, broken, strict=True)],
+        scores=[None if bad else score for score, bad in zip(best, broken, strict=True)],
+        failures=[NOT_A_NUMBER if bad else None for bad in broken],
+    )
+
+
+def best_proposals(intersection: Tensor, union: Tensor) -> Tensor:
+    """Find the proposal of highest IoU for each target: the choice of the upper bound.
+
+    Args:
+        intersection: int64 ``(N, R)`` of `gl_ris.masks.pairwise_areas`; ``N`` at least 1.
+        union: int64 ``(N, R)``.
+
+    Returns:
+        int64 ``(R,)``; the first of equals.
+
+    Example:
+        >>> best_proposals(torch.tensor([[1], [2]]), torch.tensor([[4], [4]]))
+        tensor([1])
+    """
+    return (intersection.double() / union.clamp(min=1)).argmax(dim=0)
+
+
+def chosen_areas(
+    rows: Sequence[int | None], areas: tuple[Tensor, Tensor], scene: SceneLike
+) -> tuple[Tensor, Tensor]:
+    """Look up the areas of the choices; without a choice, the intersection is 0 and the union the target.
+
+    Args:
+        rows: The chosen proposal for each of ``E`` expressions, or None; or those of several methods, one
+            method after the other.
+        areas: Intersection and union, int64 ``(N, R)``.
+        scene: Where the expressions are from.
+
+    Returns:
+        Intersection and union, int64 ``(len(rows),)``.
+    """
+    intersection, union = areas
+    target = scene.targets.flatten(1).sum(dim=1)[None]
+    # One more row for the expressions without a choice.
+    intersection = torch.cat([intersection, torch.zeros_like(target)])
+    union = torch.cat([union, target])
+    pick = torch.tensor([-1 if row is None else row for row in rows], device=union.device)
+    referents = scene.referents.repeat(len(rows) // max(1, len(scene.referents)))
+    return intersection[pick, referents], union[pick, referents]
+
+
+def make_records(
+    method: str,
+    scene: SceneLike,
+    choices: Choices,
+    areas: tuple[Tensor, Tensor],
+    noun_phrases: Sequence[str | None],
+    segmentations: Sequence[dict[str, Any] | None],
+) -> list[Prediction]:
+    """Write down what a method chose, one record per expression.
+
+    Args:
+        method: Title of the method.
+        scene: The image with its expressions.
+        choices: What was chosen.
+        areas: Intersection and union of the choices, int64 ``(E,)``.
+        noun_phrases: Of each expression, or None.
+        segmentations: RLE of the mask for each expression, or None.
+    """
+    intersections, unions = (area.tolist() for area in areas)
+    subsets = {name: members.tolist() for name, members in subsets_of(scene).items()}
+    return [
+        Prediction(
+            image_id=scene.image_id,
+            ref_id=scene.ref_ids[i],
+            sent_id=scene.sent_ids[i],
+            expression=expression,
+            noun_phrase=noun_phrases[i],
+            method=method,
+            choice=choices.rows[i],
+            score=choices.scores[i],
+            iou=intersections[i] / unions[i] if unions[i] else 0.0,
+            intersection=intersections[i],
+            union=unions[i],
+            segmentation=segmentations[i],
+            failure=choices.failures[i],
+            index=scene.index,
+            subsets=tuple(name for name in subsets if subsets[name][i]) if subsets else None,
+        )
+        for i, expression in enumerate(scene.expressions)
+    ]
 
 
 class Evaluator(LightningModule):
@@ -25,24 +210,27 @@ class Evaluator(LightningModule):
 
     Shards are by image and every count is an integer, so any number of processes gives the same figures.
 
-    Args:
-        methods: Titles of the methods.
-        bounded: Whether there is a best choice to measure beside them.
-
     Attributes:
+        bounded: Whether there is a best choice to measure beside the methods.
         evaluation: The outcome of the last run; None before.
-        tally: What was counted so far.
+        tally: What was counted so far in a run.
         recipe: Says how targets are to be made of polygons, and which subset is called what.
     """
 
     recipe: Recipe
+    bounded = True
+    tally: Tally
 
-    def __init__(self, methods: Sequence[str], bounded: bool = True) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.evaluation: Evaluation | None = None
-        self.tally = Tally(methods, bounded)
         self._watch = Stopwatch()
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
+
+    @property
+    @abstractmethod
+    def methods(self) -> list[str]:
+        """Titles of the methods that are measured."""
 
     @abstractmethod
     def proposals_name(self, data: Any) -> str:
@@ -68,9 +256,9 @@ class Evaluator(LightningModule):
             raise UserError("The trainer would leave images out; use data.limit=N for a part of a split.")
 
     def on_predict_start(self) -> None:
-        """Start the clock."""
+        """Start the clock and a new tally."""
         self.evaluation = None
-        self.tally.reset()
+        self.tally = Tally(self.methods, self.bounded)
         self._watch = Stopwatch(self.device)
 
     def on_predict_epoch_start(self) -> None:
@@ -100,7 +288,7 @@ class Evaluator(LightningModule):
     def attempt(
         self, what: str, scene: SceneLike, work: Callable[[], _T], otherwise: _T
     ) -> tuple[_T, str | None]:
-        """Do some work on a scene; an error becomes the reason of a failure, and is told when new.
+        """Do some work on a scene; an error becomes the reason of a failure, and is logged when new.
 
         Returns:
             What the work gave and None; or ``otherwise`` and the reason.
@@ -114,8 +302,8 @@ class Evaluator(LightningModule):
             raise
         except Exception as error:
             reason = f"{what}: {type(error).__name__}: {str(error)[:120].partition(chr(10))[0]}"
-            if reason not in self._told:
-                self._told.add(reason)
+            if reason not in self._logged:
+                self._logged.add(reason)
                 log.warning("Image %s counts as failed (%s).", scene.image_id, reason, exc_info=error)
             return otherwise, reason
 

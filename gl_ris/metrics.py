@@ -1,56 +1,244 @@
-"""The figures of referring segmentation as torchmetrics: overall IoU, mean IoU, precision at IoU.
+"""How well masks cover their targets: overall IoU, mean IoU, precision at IoU; as functions and torchmetrics.
 
-The states are int64 sums over samples, so any order and any sharding of the samples give the same figures bit
-for bit, and no conversion of the module's precision touches them. `gl_ris.iou` defines the figures and the
-sample that is empty on both sides (IoU 0); with no sample at all they are nan.
+One sample is one expression: the intersection I and the union U, in pixels, of its prediction and its target.
+Prediction and target both empty (I = U = 0) is a sample of IoU 0, a miss, as in the published evaluation;
+with no sample at all a figure is nan. All sums are int64, so any order and any sharding of the samples give
+the same figures bit for bit, and no conversion of a module's precision touches them.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, cast
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 
-from gl_ris.iou import (
-    checked_areas,
-    exact_threshold,
-    hit_sums,
-    mask_areas,
-    mean_from_sums,
-    mean_iou,
-    mean_sums,
-    overall_from_sums,
-    overall_iou,
-    overall_sums,
-    precision_at_iou,
-    precision_from_sums,
-    sample_iou,
-)
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+# Mean IoU sums each sample's IoU rounded to the nearest multiple of 2**-32: a mean is off by at most
+# 2**-33 (1.2e-8 percentage points), and the sum has room for 2**31 samples.
+_IOU_BITS = 32
+# I * 2**32 and I * denominator must fit int64.
+_AREA_LIMIT = 1 << 31
 
-__all__ = [
-    "MeanIoU",
-    "OverallIoU",
-    "PrecisionAtIoU",
-    "RISMetrics",
-    "mask_areas",
-    "mean_iou",
-    "overall_iou",
-    "precision_at_iou",
-    "sample_iou",
-]
+
+def mask_areas(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Count the pixels that prediction and target share and that they cover together.
+
+    Args:
+        prediction: bool ``(..., H, W)``.
+        target: bool of the same shape.
+
+    Returns:
+        Intersection and union, both int64 ``(...)``.
+
+    Raises:
+        TypeError: If either is not bool.
+        ValueError: If the shapes differ or lack height and width.
+
+    Example:
+        >>> mask_areas(torch.tensor([[True, True]]), torch.tensor([[True, False]]))
+        (tensor(1), tensor(2))
+    """
+    if prediction.dtype != torch.bool or target.dtype != torch.bool:
+        raise TypeError(f"Masks must be bool, got prediction {prediction.dtype} and target {target.dtype}.")
+    if prediction.shape != target.shape or prediction.ndim < 2:
+        raise ValueError(
+            "Prediction and target must have one shape (..., H, W), "
+            f"got {tuple(prediction.shape)} and {tuple(target.shape)}."
+        )
+    return (prediction & target).sum(dim=(-2, -1)), (prediction | target).sum(dim=(-2, -1))
+
+
+def overall_iou(intersection: Tensor, union: Tensor) -> Tensor:
+    """Compute overall IoU: the sum of the intersections over the sum of the unions (oIoU).
+
+    Args:
+        intersection: Integers of any shape, pixels.
+        union: Integers of the same shape, pixels.
+
+    Returns:
+        A float64 scalar in [0, 1]: 0 if every union is empty, nan if there is no sample.
+
+    Raises:
+        TypeError: If the areas are not integers.
+        ValueError: If the shapes differ, or not 0 <= I <= U < 2**31.
+
+    Example:
+        >>> overall_iou(torch.tensor([1, 3]), torch.tensor([4, 4]))
+        tensor(0.5000, dtype=torch.float64)
+    """
+    return area_sums(intersection, union).overall()
+
+
+def mean_iou(intersection: Tensor, union: Tensor) -> Tensor:
+    """Compute mean IoU: the mean over samples of I / U, 0 where U = 0 (mIoU).
+
+    Each IoU enters as the nearest multiple of 2**-32, so the mean is within 2**-33 of the exact one.
+    Arguments and errors are those of `overall_iou`.
+
+    Returns:
+        A float64 scalar in [0, 1]; nan if there is no sample.
+
+    Example:
+        >>> mean_iou(torch.tensor([1, 3, 0]), torch.tensor([4, 4, 0])).item().__round__(6)
+        0.333333
+    """
+    return area_sums(intersection, union).mean()
+
+
+def precision_at_iou(intersection: Tensor, union: Tensor, threshold: float) -> Tensor:
+    """Compute the fraction of samples with I / U >= threshold (Pr@X), compared in whole numbers.
+
+    The threshold is the decimal that is written (0.7 is seven tenths), so a sample exactly on it is a hit.
+    Arguments and errors are otherwise those of `overall_iou`.
+
+    Args:
+        intersection: Integers of any shape, pixels.
+        union: Integers of the same shape, pixels.
+        threshold: In (0, 1], at most nine decimals.
+
+    Returns:
+        A float64 scalar in [0, 1]; nan if there is no sample.
+
+    Example:
+        >>> precision_at_iou(torch.tensor([7, 6]), torch.tensor([10, 10]), 0.7)
+        tensor(0.5000, dtype=torch.float64)
+    """
+    return area_sums(intersection, union, (threshold,)).precision()[0]
+
+
+def sample_iou(intersection: Tensor, union: Tensor) -> Tensor:
+    """Compute each sample's own IoU.
+
+    Arguments and errors are those of `overall_iou`.
+
+    Returns:
+        float64 of the shape of the areas, in [0, 1]; 0 where U = 0.
+
+    Example:
+        >>> sample_iou(torch.tensor([1, 0]), torch.tensor([4, 0])).tolist()
+        [0.25, 0.0]
+    """
+    intersection, union = checked_areas(intersection, union)
+    return _float64(intersection) / _float64(union.clamp(min=1))
+
+
+def checked_areas(intersection: Tensor, union: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the areas as int64, or raise the errors of `overall_iou`."""
+    for areas in (intersection, union):
+        if areas.is_floating_point() or areas.is_complex() or areas.dtype == torch.bool:
+            raise TypeError(f"Areas must be integers (pixels), got {areas.dtype}.")
+    if intersection.shape != union.shape:
+        raise ValueError(
+            "Intersection and union must have one shape, "
+            f"got {tuple(intersection.shape)} and {tuple(union.shape)}."
+        )
+    intersection, union = intersection.long(), union.long()
+    if bool(((intersection < 0) | (intersection > union) | (union >= _AREA_LIMIT)).any()):
+        raise ValueError("Areas must satisfy 0 <= intersection <= union < 2**31 pixels.")
+    return intersection, union
+
+
+def exact_threshold(threshold: float) -> tuple[int, int]:
+    """Read a threshold as the (numerator, denominator) that its shortest decimal says.
+
+    Raises:
+        ValueError: If it is not in (0, 1] or has more than nine decimals.
+    """
+    try:
+        numerator, denominator = Decimal(str(threshold)).as_integer_ratio()
+    except (InvalidOperation, ValueError, OverflowError):
+        numerator, denominator = 0, 1
+    if not 0 < numerator <= denominator or denominator >= _AREA_LIMIT:
+        raise ValueError(f"An IoU threshold must be in (0, 1] with at most nine decimals, got {threshold!r}.")
+    return numerator, denominator
+
+
+class AreaSums(NamedTuple):
+    """What all figures are made of: whole numbers, summed over samples.
+
+    Attributes:
+        intersection: int64 ``(...)``, pixels; one entry for each row of samples.
+        union: int64 ``(...)``, pixels.
+        iou: int64 ``(...)``, IoUs in units of 2**-32.
+        hits: int64 ``(..., T)``, samples at or over each threshold.
+        samples: int64 scalar.
+    """
+
+    intersection: Tensor
+    union: Tensor
+    iou: Tensor
+    hits: Tensor
+    samples: Tensor
+
+    def plus(self, other: AreaSums) -> AreaSums:
+        """Add the sums of other samples."""
+        return AreaSums(*(own + more for own, more in zip(self, other, strict=True)))
+
+    def overall(self) -> Tensor:
+        """Overall IoU, float64 ``(...)``: 0 if all unions are empty."""
+        value = _float64(self.intersection) / _float64(self.union.clamp(min=1))
+        return value if self.samples else torch.full_like(value, torch.nan)
+
+    def mean(self) -> Tensor:
+        """Mean IoU, float64 ``(...)``."""
+        return _float64(self.iou) / float(int(self.samples) << _IOU_BITS)
+
+    def precision(self) -> Tensor:
+        """Precision at each threshold, float64 ``(..., T)``."""
+        return _float64(self.hits) / float(self.samples)
+
+    def percent(self, thresholds: Sequence[float]) -> list[dict[str, float]]:
+        """All figures in percent, row by row: ``oIoU``, ``mIoU``, and ``Pr@X`` at the thresholds."""
+        names = ["oIoU", "mIoU", *(f"Pr@{threshold}" for threshold in thresholds)]
+        columns = [self.overall(), self.mean(), *self.precision().movedim(-1, 0)]
+        values = [(100 * column).reshape(-1).tolist() for column in columns]
+        return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def area_sums(
+    intersection: Tensor, union: Tensor, thresholds: Sequence[float] = (), *, rows: bool = False
+) -> AreaSums:
+    """Sum over samples what the figures need; errors are those of `overall_iou` and `precision_at_iou`.
+
+    Args:
+        intersection: Integers of any shape, pixels.
+        union: Integers of the same shape, pixels.
+        thresholds: Of precision.
+        rows: Whether the areas are ``(rows, samples)``, to be summed row by row, and not all samples.
+    """
+    checked = checked_areas(intersection, union)
+    intersection, union = checked if rows else (areas.reshape(-1) for areas in checked)
+    some = union.clamp(min=1)
+    rounded = torch.div((intersection << _IOU_BITS) + some // 2, some, rounding_mode="floor")
+    ratios = [exact_threshold(threshold) for threshold in thresholds]
+    hits = [(intersection * low >= union * high) & (union > 0) for high, low in ratios]
+    return AreaSums(
+        intersection.sum(-1),
+        union.sum(-1),
+        rounded.sum(-1),
+        torch.stack([hit.sum(-1) for hit in hits], -1) if hits else intersection.new_zeros(0),
+        intersection.new_tensor(intersection.shape[-1]),
+    )
+
+
+def _float64(whole: Tensor) -> Tensor:
+    # MPS has no float64
+    return (whole.cpu() if whole.device.type == "mps" else whole).double()
 
 
 class _AreaMetric(Metric):
-    """A metric over (intersection, union) pairs whose states are int64 sums.
+    """A metric over (intersection, union) pairs whose states are `AreaSums`.
 
     Args:
-        rows: None for one figure of all samples; a number for so many figures at once, of areas
-            ``(rows, samples)``, as fast as one.
+        thresholds: Of precision, each in (0, 1] with at most nine decimals.
         **kwargs: Those of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: A threshold is out of range.
     """
 
     is_differentiable = False
@@ -58,34 +246,34 @@ class _AreaMetric(Metric):
     full_state_update = False
     plot_lower_bound = 0.0
     plot_upper_bound: float | None = 1.0
-    _states: ClassVar[tuple[str, ...]]
 
-    def __init__(self, rows: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, thresholds: Sequence[float] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.rows, self._dim = rows, None if rows is None else -1
-        for state in self._states:
-            shape = () if rows is None or state == "count" else (rows,)
-            self.add_state(state, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+        self.thresholds = tuple(thresholds)
+        none = torch.zeros(0, dtype=torch.int64)
+        for state, value in area_sums(none, none, self.thresholds)._asdict().items():
+            self.add_state(state, value, dist_reduce_fx="sum")
+
+    @property
+    def sums(self) -> AreaSums:
+        """The sums so far."""
+        return AreaSums(*(getattr(self, state) for state in AreaSums._fields))
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add the samples of two bool masks ``(..., H, W)``; see `mask_areas` for the errors."""
-        self._accumulate(*checked_areas(*mask_areas(prediction, target)))
+        self._add(*mask_areas(prediction, target))
 
     def update_areas(self, intersection: Tensor, union: Tensor) -> None:
         """Add samples by their areas: integers of one shape, pixels; see `overall_iou` for the errors."""
-        self._accumulate(*checked_areas(intersection, union))
+        self._add(intersection, union)
         # what torchmetrics' wrapper around `update` does
         self._computed = None
         self._update_count += 1
 
-    def _accumulate(self, intersection: Tensor, union: Tensor) -> None:
-        if self.rows is not None and (intersection.ndim != 2 or len(intersection) != self.rows):
-            raise ValueError(f"Areas must be ({self.rows}, samples), got {tuple(intersection.shape)}.")
-        for state, more in zip(self._states, self._sums(intersection, union), strict=True):
-            setattr(self, state, getattr(self, state) + more)
-
-    def _sums(self, intersection: Tensor, union: Tensor) -> tuple[Tensor | int, ...]:
-        raise NotImplementedError
+    def _add(self, intersection: Tensor, union: Tensor) -> None:
+        total = self.sums.plus(area_sums(intersection, union, self.thresholds))
+        for state, value in total._asdict().items():
+            setattr(self, state, value)
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
         """Plot a value, several values, or by default the present one (needs matplotlib)."""
@@ -95,10 +283,6 @@ class _AreaMetric(Metric):
 class OverallIoU(_AreaMetric):
     """Overall IoU in [0, 1] as a float64 scalar; the stateful `overall_iou`.
 
-    Args:
-        rows: A number for so many figures at once, float64 ``(rows,)``, of areas ``(rows, samples)``.
-        **kwargs: Those of `torchmetrics.Metric`.
-
     Example:
         >>> metric = OverallIoU()
         >>> metric.update(torch.tensor([[True, True]]), torch.tensor([[True, False]]))
@@ -106,27 +290,15 @@ class OverallIoU(_AreaMetric):
         tensor(0.5000, dtype=torch.float64)
     """
 
-    _states = ("intersection", "union", "count")
-    intersection: Tensor
-    union: Tensor
-    count: Tensor
-
-    def _sums(self, intersection: Tensor, union: Tensor) -> tuple[Tensor | int, ...]:
-        return overall_sums(intersection, union, self._dim)
-
     def compute(self) -> Tensor:
         """Overall IoU of every sample so far, over all processes; nan (with a warning) if there is none."""
-        return overall_from_sums(self.intersection, self.union, self.count)
+        return self.sums.overall()
 
 
 class MeanIoU(_AreaMetric):
     """Mean IoU over samples in [0, 1] as a float64 scalar, to 2**-33; the stateful `mean_iou`.
 
     Unlike `torchmetrics.segmentation.MeanIoU`, a sample with an empty union counts, with IoU 0.
-
-    Args:
-        rows: A number for so many figures at once, float64 ``(rows,)``, of areas ``(rows, samples)``.
-        **kwargs: Those of `torchmetrics.Metric`.
 
     Example:
         >>> metric = MeanIoU()
@@ -135,16 +307,9 @@ class MeanIoU(_AreaMetric):
         tensor(0.5000, dtype=torch.float64)
     """
 
-    _states = ("iou_sum", "count")
-    iou_sum: Tensor
-    count: Tensor
-
-    def _sums(self, intersection: Tensor, union: Tensor) -> tuple[Tensor | int, ...]:
-        return mean_sums(intersection, union, self._dim)
-
     def compute(self) -> Tensor:
         """Mean IoU of every sample so far, over all processes; nan (with a warning) if there is none."""
-        return mean_from_sums(self.iou_sum, self.count)
+        return self.sums.mean()
 
 
 class PrecisionAtIoU(_AreaMetric):
@@ -152,11 +317,7 @@ class PrecisionAtIoU(_AreaMetric):
 
     Args:
         threshold: In (0, 1], at most nine decimals; a sample exactly on it is a hit.
-        rows: A number for so many figures at once, float64 ``(rows,)``, of areas ``(rows, samples)``.
         **kwargs: Those of `torchmetrics.Metric`.
-
-    Raises:
-        ValueError: If the threshold is out of range.
 
     Example:
         >>> metric = PrecisionAtIoU(0.7)
@@ -165,46 +326,16 @@ class PrecisionAtIoU(_AreaMetric):
         tensor(0.5000, dtype=torch.float64)
     """
 
-    _states = ("hits", "count")
-    hits: Tensor
-    count: Tensor
-
-    def __init__(self, threshold: float = 0.5, rows: int | None = None, **kwargs: Any) -> None:
-        super().__init__(rows, **kwargs)
-        self.threshold = threshold
-        self._ratio = exact_threshold(threshold)
-
-    def _sums(self, intersection: Tensor, union: Tensor) -> tuple[Tensor | int, ...]:
-        return hit_sums(intersection, union, *self._ratio, dim=self._dim)
+    def __init__(self, threshold: float = 0.5, **kwargs: Any) -> None:
+        super().__init__((threshold,), **kwargs)
 
     def compute(self) -> Tensor:
         """Precision over every sample so far, over all processes; nan (with a warning) if there is none."""
-        return precision_from_sums(self.hits, self.count)
+        return self.sums.precision()[0]
 
 
-class _SampleCount(_AreaMetric):
-    """How many samples there were."""
-
-    _states = ("count",)
-    plot_upper_bound = None
-    count: Tensor
-
-    def _sums(self, intersection: Tensor, union: Tensor) -> tuple[Tensor | int, ...]:
-        return (intersection.shape[-1] if self.rows is not None else intersection.numel(),)
-
-    def compute(self) -> Tensor:
-        return self.count
-
-
-class RISMetrics(nn.Module):
-    """All figures of one method on one split, or of many methods at once, in percent.
-
-    Args:
-        thresholds: Of the precisions, each in (0, 1] with at most nine decimals.
-        rows: None for one method; a number for so many, of areas ``(rows, samples)``.
-
-    Raises:
-        ValueError: If a threshold is out of range.
+class RISMetrics(_AreaMetric):
+    """All figures of one method on one split, in percent.
 
     Example:
         >>> metrics = RISMetrics(thresholds=(0.5,))
@@ -213,58 +344,21 @@ class RISMetrics(nn.Module):
         {'oIoU': 50.0, 'mIoU': 50.0, 'Pr@0.5': 50.0}
     """
 
-    def __init__(
-        self, thresholds: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9), rows: int | None = None
-    ) -> None:
-        super().__init__()
-        self._rows = 1 if rows is None else rows
-        self._names = ["oIoU", "mIoU", *(f"Pr@{threshold}" for threshold in thresholds)]
-        precisions = (PrecisionAtIoU(threshold, rows) for threshold in thresholds)
-        self._figures = nn.ModuleList([OverallIoU(rows), MeanIoU(rows), *precisions])
-        self._count = _SampleCount(rows)
+    plot_upper_bound = 100.0
 
-    def _metrics(self) -> Iterator[_AreaMetric]:
-        yield from cast("Iterable[_AreaMetric]", self._figures)
-        yield self._count
-
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Add the samples of two bool masks ``(..., H, W)``; see `gl_ris.iou.mask_areas` for the errors."""
-        self.update_areas(*mask_areas(prediction, target))
-
-    def update_areas(self, intersection: Tensor, union: Tensor) -> None:
-        """Add samples by their areas: integers of one shape, pixels; see `overall_iou` for the errors."""
-        for metric in self._metrics():
-            metric.update_areas(intersection, union)
+    def __init__(self, thresholds: Sequence[float] = THRESHOLDS, **kwargs: Any) -> None:
+        super().__init__(thresholds, **kwargs)
 
     def compute(self) -> dict[str, float]:
-        """Compute every figure of the one method over all processes; each of them must call this.
+        """Every figure over all processes, which all must call this; nan (with a warning) without a sample.
 
         Returns:
-            ``{"oIoU", "mIoU", "Pr@0.5", ...}`` in percent; nan (with a warning) if there is no sample.
+            ``{"oIoU", "mIoU", "Pr@0.5", ...}`` in percent.
         """
-        (figures,) = self.compute_rows()
+        (figures,) = self.sums.percent(self.thresholds)
         return figures
-
-    def compute_rows(self) -> list[dict[str, float]]:
-        """Compute what `compute` does, method by method."""
-        metrics = list(self._metrics())[:-1]  # without the count, which comes last
-        columns = [(100 * metric.compute()).reshape(-1).tolist() for metric in metrics]
-        return [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
-
-    def no_rows(self) -> list[dict[str, float]]:
-        """Return what `compute_rows` gives without a sample: nan for every figure."""
-        return [dict.fromkeys(self._names, math.nan) for _ in range(self._rows)]
 
     @property
     def count(self) -> int:
         """Samples that this process has added."""
-        return int(self._count.count)
-
-    def compute_count(self) -> int:
-        """Count the samples behind `compute`, over all processes; each of them must call this."""
-        return int(self._count.compute())
-
-    def reset(self) -> None:
-        """Forget every sample."""
-        for metric in self._metrics():
-            metric.reset()
+        return int(self.sums.samples)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -167,19 +166,6 @@ def read_predictions(path: Path | str) -> list[Prediction]:
     if not path.is_file():
         raise UserError(f"There is no file of predictions at {path}.")
     return [record for record, _ in _records(path)]
-
-
-def count_failures(records: Iterable[Prediction]) -> dict[str, int]:
-    """Count the expressions without a choice by reason, each once for all methods; reasons in order.
-
-    Example:
-        >>> count_failures([])
-        {}
-    """
-    failed = {
-        (item.failure, item.index, item.ref_id, item.sent_id) for item in records if item.failure is not None
-    }
-    return dict(sorted(Counter(reason for reason, *_ in failed if reason is not None).items()))
 
 
 def _rank_path(run_dir: Path, rank: int) -> Path:

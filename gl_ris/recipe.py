@@ -73,7 +73,7 @@ class Recipe:
         unseen: (10) Which phrases of PhraseCut the label "Unseen" stands for: those whose category is not
             literally one of COCO's 80 names (``"names"``; "man" and "table" are unseen then), or those whose
             category is no word for one of COCO's classes (``"synonyms"``). A label alone: both are counted
-            in every run, see `gl_ris.subsets`.
+            in every run, see `gl_ris.tally`.
     """
 
     normalization: Literal["clip", "imagenet"] = "clip"

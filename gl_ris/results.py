@@ -20,7 +20,6 @@ from gl_ris.files import atomic_file, decode, plain, write_json
 from gl_ris.predictions import (
     Prediction,
     PredictionWriter,
-    count_failures,
     merge_predictions,
     read_predictions,
 )
@@ -34,7 +33,6 @@ __all__ = [
     "Results",
     "Subset",
     "Training",
-    "count_failures",
     "format_table",
     "git_commit",
     "merge_predictions",
@@ -150,7 +148,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         n_images: Images of the split that were evaluated.
         n_expressions_expected: Expressions in the split.
         n_expressions_evaluated: Expressions behind the figures, misses for want of a proposal included.
-        failures: How many expressions count as misses without a choice, by reason (`count_failures`).
+        failures: How many expressions count as misses without a choice, by reason.
         methods: For each method its figures in percent (`gl_ris.metrics.RISMetrics.compute`).
         upper_bound: The figures of the best choices.
         subsets: The figures of parts of the expressions, by name (see `gl_ris.tally`).

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gl_ris.choice import Choices, Records, SceneLike, chosen_areas
 from gl_ris.clip.context import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.errors import UserError
-from gl_ris.evaluation import Tally, best_proposals
-from gl_ris.masks import pairwise_areas
-from gl_ris.proposals.base import ProposalGenerator, Proposals
-from gl_ris.proposals.post import AS_MADE, PostProcessing
+from gl_ris.evaluator import Choices, Records, SceneLike
+from gl_ris.proposals.base import Proposals
 from gl_ris.recipe import Recipe
+from gl_ris.scorers import Scorer
 from gl_ris.scorers.global_local import GlobalLocal
-from gl_ris.zero_shot import SKIPPED, ZeroShotRIS
+from gl_ris.zero_shot import ZeroShotRIS
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ class GlobalLocalGrid(GlobalLocal):
     ) -> Tensor:
         """Score at all pairs; what depends on one share alone is computed once for it."""
         texts = [self.comparable(s.text_features(expressions, noun_phrases)) for s in self._texts]
-        visuals = [self.comparable(s._visual(context)) for s in self._visuals]
+        visuals = [self.comparable(s.mixed_features(context)) for s in self._visuals]
         return torch.cat([text @ visual.T for visual in visuals for text in texts])
 
 
@@ -104,24 +101,13 @@ class Sweep(ZeroShotRIS):
     as in `ZeroShotRIS`; there are no records, and no figures of subsets. `evaluation` has a method per cell.
 
     Args:
-        clip: The CLIP model: refshapes-vit, refshapes-rn, an open_clip name such as ViT-B-32-quickgelu, or
-            local-dir:FOLDER.
-        pretrained: Weights for an open_clip name, e.g. openai; folders bring their own.
         alphas: Shares of the global visual feature from 0 to 1 (Eq. 5): a list, or a number of evenly spaced
             ones, both ends included.
         betas: Shares of the global text feature from 0 to 1 (Eq. 8), likewise.
         masked_blocks: Numbers of blocks of a ViT with masked tokens (k in the paper), one or a list. A ResNet
             masks its last map instead, so it takes one, which has no influence.
-        alpha: Of the cell that is pointed out as the default; the paper has 0.85 for RefCOCOg, 0.95 for
-            RefCOCO and RefCOCO+.
-        beta: Likewise; 0.5 in the paper.
-        recipe: clean, published, or the fields of a recipe.
-        proposals: What makes the masks of images that bring none.
-        parser: What finds noun phrases: null for the shipped pipeline, an installed one such as
-            en_core_web_lg, or a folder.
-        precision: Of the CLIP model's weights: fp32, bf16 or fp16.
-        store: Where proposals are kept: true for the usual place, a folder, or false.
-        post: What is done to proposals before one is chosen.
+        **run: Options of `ZeroShotRIS` but methods; alpha and beta are those of the cell that is pointed out
+            as the default (the paper has 0.5, and 0.85 for RefCOCOg, 0.95 for RefCOCO and RefCOCO+).
 
     Attributes:
         cells: The grid, in the order of ``evaluation.methods``: k, alpha, beta, the last running fastest.
@@ -132,59 +118,36 @@ class Sweep(ZeroShotRIS):
 
     def __init__(
         self,
-        clip: str = "refshapes-rn",
-        pretrained: str | None = None,
         alphas: list[float] | int = 21,
         betas: list[float] | int = 21,
         masked_blocks: list[int] | int = 3,
-        alpha: float = 0.85,
-        beta: float = 0.5,
-        recipe: Recipe | str = "clean",
-        proposals: ProposalGenerator | None = None,
-        parser: str | None = None,
-        precision: str = "fp32",
-        store: bool | str = True,
-        post: PostProcessing = AS_MADE,
+        **run: Any,
     ) -> None:
         blocks = blocks_axis(masked_blocks)
-        methods: list[Any] = [{"method": "global_local", "title": f"{k}", "masked_blocks": k} for k in blocks]
-        super().__init__(
-            clip,
-            pretrained,
-            methods,
-            alpha,
-            beta,
-            blocks[0],
-            recipe,
-            proposals,
-            parser,
-            precision,
-            store,
-            post,
-        )
+        super().__init__(methods="global_local", masked_blocks=blocks[0], **run)
         self.alphas, self.betas, self.blocks = axis("alphas", alphas), axis("betas", betas), blocks
         self.cells = [Cell(a, b, k) for k, a, b in itertools.product(self.blocks, self.alphas, self.betas)]
-        self.tally = Tally([cell.title for cell in self.cells])
 
-    def configure_model(self) -> None:
-        """Load the CLIP model and the parser, and make the grids; harmless when repeated.
+    @property
+    def methods(self) -> list[str]:
+        """Titles of the cells."""
+        return [cell.title for cell in self.cells]
+
+    def make_scorers(self, clips: Mapping[Any, Any]) -> list[Scorer]:
+        """Make a grid for each number of masked blocks.
 
         Raises:
-            UserError: One of them cannot be loaded or does not fit the settings.
+            UserError: There are several numbers and a tower without blocks.
         """
-        if len(self.scorers):
-            return
-        super().configure_model()
-        scorers = [cast("GlobalLocal", scorer) for scorer in self.scorers]
-        if scorers[0].clip.tower.kind == "resnet" and len(scorers) > 1:
+        (variant,) = self.variants
+        clip = clips[variant.model]
+        if clip.tower.kind == "resnet" and len(self.blocks) > 1:
             raise UserError(
                 f"masked_blocks={self.blocks} makes no difference to a ResNet, which has no blocks to mask; "
                 "give one number."
             )
-        self.scorers = nn.ModuleList(
-            GlobalLocalGrid(s.clip, self.alphas, self.betas, s.masked_blocks, s.recipe, s.parser)
-            for s in scorers
-        )
+        axes = (self.alphas, self.betas)
+        return [GlobalLocalGrid(clip, *axes, blocks, variant.recipe, self.parser) for blocks in self.blocks]
 
     @property
     def default(self) -> Cell | None:
@@ -192,41 +155,12 @@ class Sweep(ZeroShotRIS):
         wanted = [cell for cell in self.cells if (cell.alpha, cell.beta) == (self.alpha, self.beta)]
         return next((cell for cell in wanted if cell.masked_blocks == 3), wanted[0] if wanted else None)
 
-    def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> Records:
-        """Choose a proposal for every expression of a scene in every cell, and count.
-
-        Returns:
-            No records.
-        """
-        proposals, failure = self._propose(scene)
-        grids = [cast("GlobalLocalGrid", grid) for grid in self.scorers]
-        chosen = [self._choose(grid.title, grid, scene, proposals, failure) for grid in grids]
-        with self._watch("metrics"):
-            self._count(scene, proposals, chosen, failure)
-        return Records()
-
-    def _count(
+    def _judge(
         self, scene: SceneLike, proposals: Proposals, chosen: list[Choices], failure: str | None
-    ) -> None:
-        """Measure the choices of every cell and the best ones possible, and count them."""
-        count, per_grid = len(scene.expressions), len(self.alphas) * len(self.betas) * len(scene.expressions)
-        rows, failures = [], []
-        for choices in chosen:
-            # A grid that failed as a whole says so once per expression.
-            repeats = per_grid // max(1, len(choices.rows))
-            rows += choices.rows * repeats
-            failures += choices.failures * repeats
-        areas = pairwise_areas(proposals.masks, scene.targets)
-        rows += [None] * count if failure else best_proposals(*areas)[scene.referents].tolist()
-        if failure != SKIPPED:
-            found = (area.view(-1, count) for area in chosen_areas(rows, areas, scene))
-            self.tally.add_areas(list(zip(*found, strict=True)))
-        failed = {(index % count, reason) for index, reason in enumerate(failures) if reason is not None}
-        self.tally.add_counts(
-            sum(reason is None for reason in failures),
-            Counter(reason for _, reason in failed),
-            skipped=count if failure == SKIPPED else 0,
-        )
+    ) -> Records:
+        """Count without records and without subsets."""
+        self._count(scene, proposals, chosen, failure, {})
+        return Records()
 
 
 def axis(name: str, values: Sequence[float] | int) -> list[float]:

@@ -93,7 +93,9 @@ class Variant:
             UserError: The settings do not fit the model.
         """
         settings = (self.alpha, self.beta, self.masked_blocks, self.recipe, parser)
-        return load_scorer(self.method)(clip, *settings)
+        scorer = load_scorer(self.method)(clip, *settings)
+        scorer.title = self.title
+        return scorer
 
 
 def resolve_variants(methods: Methods, defaults: Mapping[str, Any]) -> list[Variant]:

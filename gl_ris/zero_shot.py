@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from gl_ris.choice import Choices, Records, SceneLike, choose, chosen_areas, make_records
-from gl_ris.counting import gather_objects
 from gl_ris.errors import UserError
-from gl_ris.evaluation import best_proposals
-from gl_ris.evaluator import Evaluator
+from gl_ris.evaluator import (
+    Choices,
+    Evaluator,
+    Records,
+    SceneLike,
+    best_proposals,
+    choose,
+    chosen_areas,
+    make_records,
+)
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.source import ProposalSource, open_source
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
-from gl_ris.subsets import subsets_of
+from gl_ris.tally import gather_objects, subsets_of
 from gl_ris.variants import resolve_variants
 
 NO_PROPOSALS = "no proposals"
@@ -86,15 +92,20 @@ class ZeroShotRIS(Evaluator):
         resolved = Recipe.resolve(recipe)
         shared = {"alpha": alpha, "beta": beta, "masked_blocks": masked_blocks, "recipe": resolved}
         model = {"clip": clip, "pretrained": pretrained, "precision": precision}
-        variants = resolve_variants(methods, {**shared, **model})
-        super().__init__([variant.title for variant in variants])
-        self.alpha, self.beta, self.recipe, self.variants = alpha, beta, resolved, variants
+        super().__init__()
+        self.variants = resolve_variants(methods, {**shared, **model})
+        self.alpha, self.beta, self.recipe = alpha, beta, resolved
         self.proposals, self.parser, self.store, self.post = proposals, parser, store, post
         self.source: ProposalSource | None = None
         self.proposal_counts: dict[str, int] = {}
         self.clips = nn.ModuleList()
         self.scorers = nn.ModuleList()
         self._noun_phrases: defaultdict[str, dict[str, str]] = defaultdict(dict)
+
+    @property
+    def methods(self) -> list[str]:
+        """Titles of the methods that are measured."""
+        return [variant.title for variant in self.variants]
 
     def configure_model(self) -> None:
         """Load the CLIP models and the parser, and make the scorers; harmless when repeated.
@@ -110,7 +121,15 @@ class ZeroShotRIS(Evaluator):
         loaders = {variant.model: variant.load for variant in self.variants}
         clips = {model: load() for model, load in loaders.items()}
         self.clips.extend(clips.values())
-        self.scorers.extend(variant.make(clips[variant.model], self.parser) for variant in self.variants)
+        self.scorers.extend(self.make_scorers(clips))
+
+    def make_scorers(self, clips: Mapping[Any, Any]) -> list[Scorer]:
+        """Make the scorers, in the order of `methods`.
+
+        Args:
+            clips: The loaded models, by `gl_ris.variants.Variant.model`.
+        """
+        return [variant.make(clips[variant.model], self.parser) for variant in self.variants]
 
     def setup(self, stage: str) -> None:
         """Check that data, trainer and settings fit together, and open the store of proposals.
@@ -190,8 +209,9 @@ class ZeroShotRIS(Evaluator):
             The records, expression by expression, each in the order of the methods.
         """
         proposals, failure = self._propose(scene)
-        scorers = zip(self.tally.methods, cast("list[Scorer]", self.scorers), strict=True)
-        chosen = [self._choose(title, scorer, scene, proposals, failure) for title, scorer in scorers]
+        chosen: list[Choices] = []
+        for scorer in cast("list[Scorer]", self.scorers):
+            chosen += self._choose(scorer, scene, proposals, failure)
         with self._watch("metrics"):
             return self._judge(scene, proposals, chosen, failure)
 
@@ -232,15 +252,19 @@ class ZeroShotRIS(Evaluator):
         return self.source(scene.image_id, scene.image).to(self.device)
 
     def _choose(
-        self, title: str, scorer: Scorer, scene: SceneLike, proposals: Proposals, failure: str | None
-    ) -> Choices:
-        none = Choices.none(len(scene.expressions), failure or "")
-        if failure is not None:
-            return none
-        choices, failure = self.attempt(
-            title, scene, lambda: choose(self._scores(scorer, scene, proposals.masks)), none
-        )
-        return choices if failure is None else Choices.none(len(scene.expressions), failure)
+        self, scorer: Scorer, scene: SceneLike, proposals: Proposals, failure: str | None
+    ) -> list[Choices]:
+        """Choose by a scorer: once, or once for each of the methods that its scores are of."""
+        methods, count = len(self.methods) // len(self.scorers), len(scene.expressions)
+        chosen: list[Choices] = []
+        if failure is None:
+            chosen, failure = self.attempt(
+                scorer.title,
+                scene,
+                lambda: [choose(part) for part in self._scores(scorer, scene, proposals.masks).split(count)],
+                chosen,
+            )
+        return chosen if failure is None else [Choices.none(count, failure)] * methods
 
     def _scores(self, scorer: Scorer, scene: SceneLike, masks: Tensor) -> Tensor:
         phrases = self._phrases(scene.expressions, scorer.recipe.text)
@@ -253,21 +277,34 @@ class ZeroShotRIS(Evaluator):
         self, scene: SceneLike, proposals: Proposals, chosen: list[Choices], failure: str | None
     ) -> Records:
         """Measure the choices and the best ones possible, count them, and write them down."""
+        found = self._count(scene, proposals, chosen, failure, subsets_of(scene))
+        encode = functools.cache(lambda row: None if row is None else encode_rle(proposals.masks[row]))
+        columns = []
+        for variant, choices, *areas in zip(self.variants, chosen, *found, strict=False):
+            phrases = self._phrases(scene.expressions, variant.recipe.text)
+            masks = [encode(row) for row in choices.rows]
+            columns.append(make_records(variant.title, scene, choices, (areas[0], areas[1]), phrases, masks))
+        return Records(record for row in zip(*columns, strict=True) for record in row)
+
+    def _count(
+        self,
+        scene: SceneLike,
+        proposals: Proposals,
+        chosen: list[Choices],
+        failure: str | None,
+        subsets: dict[str, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Measure the choices and the best ones possible, and count them; give ``(methods + 1, E)`` areas."""
         count = len(scene.expressions)
         areas = pairwise_areas(proposals.masks, scene.targets)
         best = [None] * count if failure else best_proposals(*areas)[scene.referents].tolist()
-        found = [chosen_areas(rows, areas, scene) for rows in (*(choice.rows for choice in chosen), best)]
-        subsets = subsets_of(scene)
-        if failure != SKIPPED:
-            self.tally.add_areas(found, subsets)
-        encode = functools.cache(lambda row: encode_rle(proposals.masks[row]))
-        columns = []
-        for variant, choices, own in zip(self.variants, chosen, found, strict=False):
-            phrases = self._phrases(scene.expressions, variant.recipe.text)
-            columns.append(make_records(variant.title, scene, choices, own, phrases, encode))
-        records = Records(record for row in zip(*columns, strict=True) for record in row)
-        self.tally.add_scene(records, failure == SKIPPED, subsets)
-        return records
+        rows = [row for choices in chosen for row in choices.rows]
+        intersection, union = (
+            area.view(len(chosen) + 1, count) for area in chosen_areas([*rows, *best], areas, scene)
+        )
+        failures = [choices.failures for choices in chosen]
+        self.tally.add_scene(intersection, union, failures, subsets, skipped=failure == SKIPPED)
+        return intersection, union
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:
         rank, world_size = self.global_rank, self.trainer.world_size

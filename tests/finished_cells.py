@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments.grid import child_runs
-from experiments.grid.programs import Program
+from experiments.grid import cells, settings
+from experiments.grid.cells import Cell, Program
 from gl_ris.results import STAGES, Results, write_json
 
 AVAILABLE = {"1": 30, "2": 10, "3": 0}
@@ -96,11 +96,15 @@ class Parts:
 
     def settings(self) -> dict[str, Any]:
         """Give the settings."""
-        parts = {
-            "model": {"baseline": {"init_args": {"epochs": 2, "batch_size": 4}}},
+        parts: dict[str, Any] = {
+            "model": {
+                "baseline": {"init_args": {"epochs": 2, "batch_size": 4}},
+                "methods": ["global_local"],
+            },
             "data": {"init_args": {"limit": None}},
-            "training": {"schedule": "official_epochs"},
         }
+        if any(argument.startswith("baseline=") for argument in self.arguments):
+            parts["training"] = {"schedule": "official_epochs"}
         return {**parts, "wandb": "disabled", "arguments": sorted(self.arguments)}
 
 
@@ -122,29 +126,29 @@ class Workshop:
         """Make a cell ready."""
         per_class = {key: [count, count] for key, count in AVAILABLE.items()}
         write_json(self.store / name / "results.json", results)
-        write_json(self.store / name / "manifest.json", {"per_class": per_class})
+        if "training" in results:
+            write_json(self.store / name / "manifest.json", {"per_class": per_class})
 
     def program(self, module: str) -> Program:
         """Make the program that stands in for a command."""
-        return Program(module, Parts, self._check, lambda *_: None, {"wandb": None})
+        return Program(module, Parts, {"wandb": None}, trains=module == "experiments.supervised")
 
-    def _check(self, parts: Parts, *, models: bool = True) -> None:
-        self.checked.append((parts.arguments, models))
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let cells be put into place in place of being run."""
+        monkeypatch.setattr(settings, "ZERO_SHOT", self.program("experiments.zero_shot"))
+        monkeypatch.setattr(settings, "SUPERVISED", self.program("experiments.supervised"))
+        monkeypatch.setattr(
+            cells, "check_parts", lambda _, parts, models: self.checked.append((parts.arguments, models))
+        )
+        own = Cell.command
 
-    def install(self, monkeypatch: pytest.MonkeyPatch, *modules: Any) -> None:
-        """Let cells of these modules be put into place in place of being run."""
-        for module in modules:
-            monkeypatch.setattr(module, "ZERO_SHOT", self.program("experiments.zero_shot"))
-            monkeypatch.setattr(module, "SUPERVISED", self.program("experiments.supervised"))
-        own = child_runs.Run.command
+        def command(cell: Cell, folder: Path) -> list[str]:
+            self.started.append(own(cell, folder)[3:])
+            return self._placing(cell, folder)
 
-        def command(run: child_runs.Run, folder: Path) -> list[str]:
-            self.started.append(own(run, folder)[3:])
-            return self._placing(run, folder)
+        monkeypatch.setattr(Cell, "command", command)
 
-        monkeypatch.setattr(child_runs.Run, "command", command)
-
-    def _placing(self, run: child_runs.Run, folder: Path) -> Sequence[str]:
+    def _placing(self, run: Cell, folder: Path) -> list[str]:
         """Give the command that puts a cell into place; one that is not ready fails as a run does."""
         script = (
             "import json, pathlib, shutil, sys\n"

@@ -86,8 +86,12 @@ def _shorthand(command: Command) -> list[str]:
 
 
 def _explained(command: Command) -> Iterator[str]:
+    before: str | None = None
     for prefix, file, name in command.explained:
-        yield from _class_section(prefix, file, name, _configured(command, prefix))
+        lines = list(_class_section(prefix, file, name, _configured(command, prefix)))
+        # classes that share their options' prefix, as a class and its base, share the heading too
+        yield from lines[2:] if prefix == before else lines
+        before = prefix
 
 
 def _configured(command: Command, prefix: str) -> dict[str, str]:
@@ -143,7 +147,7 @@ def _owners(file: str, name: str) -> Iterator[ast.ClassDef]:
     function = _init(node)
     if function is None or function.args.kwarg is None:
         return
-    base = ast.unparse(node.bases[0])
+    base = ast.unparse(node.bases[-1])  # mixins stand before it
     modules = (
         n.module
         for n in tree.body

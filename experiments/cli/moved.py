@@ -9,6 +9,9 @@ from typing import Any
 import yaml
 
 MOVED: dict[str, str] = {
+    "datamodules.hf.benchmark.RefCOCOBenchmark": "datamodules.RefCOCOBenchmark",
+    "datamodules.hf.ref_rows.RefCOCORows": "datamodules.RefCOCORows",
+    "datamodules.hf.refcoco_m.RefCOCOM": "datamodules.RefCOCOM",
     "gl_ris.proposals.cutler.CutLER": "gl_ris.proposals.CutLER",
     "gl_ris.proposals.felzenszwalb.Felzenszwalb": "gl_ris.proposals.Felzenszwalb",
     "gl_ris.proposals.freesolo.generator.FreeSOLO": "gl_ris.proposals.FreeSOLO",

@@ -18,12 +18,11 @@ from torch import Tensor
 from experiments.reporting.frame import FIGURES, frame_of, number, render, write_text
 from experiments.run.effects import ALL, BASE, POINTS, RecipeEffects, other_recipe
 from gl_ris.files import write_json
-from gl_ris.iou import mask_areas
 from gl_ris.masks import decode_rle
-from gl_ris.metrics import RISMetrics
+from gl_ris.metrics import RISMetrics, mask_areas
 from gl_ris.recipe import Recipe
 from gl_ris.results import Prediction
-from gl_ris.subsets import subset_label
+from gl_ris.tally import subset_label
 from gl_ris.zero_shot import NO_PROPOSALS
 
 NAME = "recipe_effects"

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from gl_ris.choice import SceneLike
 from gl_ris.errors import EvaluationError, UserError, in_short
-from gl_ris.evaluation import gather_objects
+from gl_ris.evaluator import SceneLike
 from gl_ris.proposals.base import ImageKey, ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.quality import Quality, add_up
 from gl_ris.proposals.source import ProposalSource, open_source
 from gl_ris.proposals.store import ProposalStore, default_root, find_stores
+from gl_ris.tally import gather_objects
 
 OUTCOMES = ("stored before", "generated", "failed", "unusable")
 

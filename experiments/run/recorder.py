@@ -11,9 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from msgspec import UNSET, UnsetType
 
 from gl_ris.errors import EvaluationError
-from gl_ris.evaluation import Evaluation, Figures
 from gl_ris.results import PredictionWriter, Results, format_table, merge_predictions, write_table_csv
-from gl_ris.subsets import in_order, subset_label
+from gl_ris.tally import Evaluation, Figures, in_order, subset_label
 
 
 class Recorder(Callback):

@@ -15,9 +15,9 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from experiments.cli.command import Command
 from experiments.cli.parts import ExperimentCLI
 from experiments.run.unfinished import Progress, Unfinished
-from gl_ris.counting import gather_objects
 from gl_ris.errors import UserError
 from gl_ris.files import atomic_file
+from gl_ris.tally import gather_objects
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer

@@ -32,12 +32,7 @@ __all__ = [
 ]
 
 GENERATORS: dict[str, type[ProposalGenerator]] = {
-    Felzenszwalb.name: Felzenszwalb,
-    SLIC.name: SLIC,
-    FreeSOLO.name: FreeSOLO,
-    CutLER.name: CutLER,
-    SAM.name: SAM,
-    COCOResults.name: COCOResults,
+    kind.name: kind for kind in (Felzenszwalb, SLIC, FreeSOLO, CutLER, SAM, COCOResults)
 }
 """Generators by name."""
 

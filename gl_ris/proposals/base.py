@@ -162,7 +162,17 @@ class ProposalGenerator(ABC):
 
     @abstractmethod
     def __call__(self, image: Tensor) -> Proposals:
-        """Return the proposals of ``image``, uint8 ``(3, H, W)`` RGB, best first; there may be none."""
+        """Propose masks.
+
+        Args:
+            image: uint8 ``(3, H, W)``, RGB, any size.
+
+        Returns:
+            Proposals at the image's own size and on its device, best first; there may be none at all.
+
+        Raises:
+            UserError: The generator lacks something, or its files are damaged.
+        """
 
     def for_image(self, image_id: int | str, image: Tensor) -> Proposals:
         """Return the proposals of an image of a data set; what looks masks up finds them by its id.

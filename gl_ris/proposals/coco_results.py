@@ -85,11 +85,8 @@ class COCOResults(ProposalGenerator):
 
     def settings(self) -> dict[str, Any]:
         """Return every setting that bears on the masks; the file by its hash, wherever it lies."""
-        return {
-            "file_sha256": file_hash(self.path),
-            "min_score": self.min_score,
-            "max_count": self.max_count,
-        }
+        limits = {"min_score": self.min_score, "max_count": self.max_count}
+        return {"file_sha256": file_hash(self.path), **limits}
 
     def __getstate__(self) -> dict[str, Any]:
         # views of a mapped file are not to be sent to other processes, which map it themselves
@@ -112,11 +109,7 @@ class COCOResults(ProposalGenerator):
         return self._entries
 
     def prepare(self, image_ids: Sequence[ImageId]) -> None:
-        """Read the file through if need be, and tell how many of the images have no entry.
-
-        Raises:
-            UserError: None of them has, or the file is damaged.
-        """
+        """Read the file, and say how many images have no entry; a UserError if none has one."""
         known = self.entries
         unknown = [image_id for image_id in image_ids if image_id not in known]
         if image_ids and len(unknown) == len(image_ids):
@@ -129,31 +122,19 @@ class COCOResults(ProposalGenerator):
         self._warned = True
         if unknown and first:
             log.warning(
-                "%s has no entry for %s of the %s images (the first: %s); they have no proposals.",
-                self.path,
-                f"{len(unknown):,}",
-                f"{len(image_ids):,}",
-                unknown[0],
+                f"{self.path} has no entry for {len(unknown):,} of the {len(image_ids):,} images (the first: "
+                f"{unknown[0]}); they have no proposals."
             )
 
     def __call__(self, image: Tensor) -> Proposals:
-        """Refuse: nobody knows which image this is.
-
-        Raises:
-            UserError: Always.
-        """
+        """Refuse with a UserError: nobody knows which image this is."""
         raise UserError("COCOResults finds masks by the id of an image: call for_image(image_id, image).")
 
     def for_image(self, image_id: ImageId, image: Tensor) -> Proposals:
-        """Return the proposals of an image.
+        """Return the proposals of an image, which matters for its size and device only.
 
-        Args:
-            image_id: As the file has it.
-            image: uint8 ``(3, H, W)``; only its size and device matter.
-
-        Returns:
-            Proposals on the device of the image, best first, equal scores in the order of the file; masks
-            without a pixel are left out. There are none for an unknown image.
+        Masks without a pixel are left out, equal scores keep the order of the file, and an unknown image has
+        none.
 
         Raises:
             ValueError: A mask is damaged, or of another size than the image.

@@ -104,14 +104,7 @@ class Detectron2(NetworkGenerator):
         }
 
     def __call__(self, image: Tensor) -> Proposals:
-        """Propose masks.
-
-        Args:
-            image: uint8 ``(3, H, W)``, RGB, any size.
-
-        Returns:
-            Proposals at the image's own size and on its device, best first, with the scores and the boxes of
-            the network; masks without a pixel are left out, and there may be none at all.
+        """Propose masks, with the scores and the boxes of the network; masks without a pixel are left out.
 
         Raises:
             UserError: The network predicts no masks.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -129,14 +129,9 @@ class FreeSOLO(NetworkGenerator):
         }
 
     def __call__(self, image: Tensor) -> Proposals:
-        """Propose masks.
+        """Propose at most `max_count` masks, scores in [0, 1], with boxes of FreeSOLO's own kind.
 
-        Args:
-            image: uint8 ``(3, H, W)``, RGB, any size.
-
-        Returns:
-            At most `max_count` proposals at the image's own size and on its device, best first, scores in
-            [0, 1]; there may be none. The boxes are FreeSOLO's own, see `gl_ris.masks.projection_boxes`.
+        See `gl_ris.masks.projection_boxes`.
         """
         pixels = standardize(to_unit_range(image, self.short_side), IMAGENET_MEAN, IMAGENET_STD)
         return self.infer(pixels, (image.shape[1], image.shape[2]))
@@ -183,16 +178,7 @@ def detectron2_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Decoding:
-    """The thresholds of decoding; the defaults are the published ones.
-
-    Attributes:
-        score_threshold: A cell whose category is above this is a candidate, 0 to 1.
-        mask_threshold: A pixel whose probability is above this belongs to the mask, 0 to 1.
-        max_candidates: How many candidates compete in the matrix NMS, the best by score.
-        nms_sigma: How steeply the overlap with a better mask lowers a score, at least 0.
-        keep_threshold: Proposals with at least this score after the matrix NMS stay, 0 to 1.
-        max_count: How many proposals stay at most.
-    """
+    """The thresholds of decoding, as `FreeSOLO` takes them; the defaults are the published ones."""
 
     score_threshold: float = 0.1
     mask_threshold: float = 0.5
@@ -216,8 +202,7 @@ class Decoding:
         check_ranges("FreeSOLO: ", vars(self), ranges)
 
 
-@dataclass(frozen=True)
-class Candidates:
+class Candidates(NamedTuple):
     """Masks at the resolution of the mask features.
 
     Attributes:
@@ -230,8 +215,9 @@ class Candidates:
     labels: Tensor
     scores: Tensor
 
-    def __getitem__(self, rows: Tensor) -> Candidates:
-        return Candidates(self.probabilities[rows], self.labels[rows], self.scores[rows])
+    def rows(self, chosen: Tensor) -> Candidates:
+        """Return some of them."""
+        return Candidates(*(values[chosen] for values in self))
 
 
 def decode(
@@ -270,7 +256,8 @@ def draw(predictions: Predictions, settings: Decoding) -> Candidates:
     best = Candidates(nothing, labels[:0], nothing.sum((1, 2)))
     for part in _blocks(len(cells), height * width):
         drawn = _draw_block(predictions, cells[part], labels[part], settings.mask_threshold)
-        best = _best(_joined(best, drawn), settings.max_candidates)
+        joined = Candidates(*(torch.cat(parts) for parts in zip(best, drawn, strict=True)))
+        best = _best(joined, settings.max_candidates)
     return best
 
 
@@ -292,16 +279,8 @@ def _draw_block(predictions: Predictions, cells: Tensor, labels: Tensor, thresho
     return Candidates(probabilities, labels[large], categories * certainty)
 
 
-def _joined(a: Candidates, b: Candidates) -> Candidates:
-    return Candidates(
-        torch.cat([a.probabilities, b.probabilities]),
-        torch.cat([a.labels, b.labels]),
-        torch.cat([a.scores, b.scores]),
-    )
-
-
 def _best(candidates: Candidates, count: int) -> Candidates:
-    return candidates[candidates.scores.sort(descending=True, stable=True).indices[:count]]
+    return candidates.rows(candidates.scores.sort(descending=True, stable=True).indices[:count])
 
 
 def suppress(candidates: Candidates, settings: Decoding) -> Candidates:
@@ -309,7 +288,7 @@ def suppress(candidates: Candidates, settings: Decoding) -> Candidates:
     masks = candidates.probabilities > settings.mask_threshold
     scores = matrix_nms(masks, candidates.labels, candidates.scores, settings.nms_sigma)
     lowered = Candidates(candidates.probabilities, candidates.labels, scores)
-    return _best(lowered[scores >= settings.keep_threshold], settings.max_count)
+    return _best(lowered.rows(scores >= settings.keep_threshold), settings.max_count)
 
 
 def matrix_nms(masks: Tensor, labels: Tensor, scores: Tensor, sigma: float) -> Tensor:

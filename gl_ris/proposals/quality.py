@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gl_ris.evaluation import best_proposals
-from gl_ris.iou import mean_iou, overall_iou
+from gl_ris.evaluator import best_proposals
 from gl_ris.masks import pairwise_areas
+from gl_ris.metrics import mean_iou, overall_iou
 from gl_ris.proposals.base import Proposals
 from gl_ris.proposals.post import best_first
 
@@ -140,9 +140,7 @@ def size_bounds(areas: Sequence[int]) -> tuple[float, float]:
     """
     values = torch.tensor(sorted(areas), dtype=torch.float64)
     small, large = ((values < bound).double().mean() for bound in COCO_BOUNDS)
-    if len(values) and min(small, large - small, 1 - large) >= _LEAST_SHARE:
-        return COCO_BOUNDS
-    if not len(values):
+    if not len(values) or min(small, large - small, 1 - large) >= _LEAST_SHARE:
         return COCO_BOUNDS
     return float(values[len(values) // 3]), float(values[2 * len(values) // 3])
 

@@ -138,18 +138,7 @@ class SAM(ProposalGenerator):
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Proposals:
-        """Propose masks.
-
-        Args:
-            image: uint8 ``(3, H, W)``, RGB, any size.
-
-        Returns:
-            Proposals at the image's own size and on its device, best first; there may be none, as in an image
-            of fewer than `min_area` pixels, or so narrow that SAM's own resize leaves nothing of it.
-
-        Raises:
-            UserError: The model's files are damaged.
-        """
+        """Propose masks; none, too, for an image so narrow that SAM's own resize leaves nothing of it."""
         network = self._loaded()
         network.to(image.device)
         crops = crop_layers(image.shape[1], image.shape[2], self.crops_n_layers, self.crop_overlap_ratio)

@@ -22,7 +22,6 @@ _HINT = (
     "facebook/sam2.1-hiera-tiny, or a folder with its config.json, preprocessor_config.json and "
     "model.safetensors"
 )
-_READ = ["*.json", "*.safetensors"]
 
 
 def find_model(model: str) -> Path:
@@ -36,6 +35,8 @@ def find_model(model: str) -> Path:
     """
     folder = Path(model).expanduser()
     if not folder.is_dir():
+        if model.startswith((".", "/", "~")):
+            raise UserError(f"SAM model '{model}': there is no such folder; {_HINT}.")
         folder = _from_hub(model)
     missing = [kind for kind in ("config.json", "*.safetensors") if not any(folder.glob(kind))]
     if missing:
@@ -47,10 +48,8 @@ def _from_hub(model: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    if model.startswith((".", "/", "~")):
-        raise UserError(f"SAM model '{model}': there is no such folder; {_HINT}.")
     try:
-        return Path(snapshot_download(model, allow_patterns=_READ))
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors"]))
     except (HFValidationError, OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"SAM model '{model}' is neither a folder nor in the hub's cache, and cannot be downloaded "

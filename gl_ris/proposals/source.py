@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from gl_ris.errors import UserError
+from gl_ris.errors import UserError, in_short
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.store import ImageKey, ProposalStore, StoreKey, default_root
 
@@ -37,8 +36,7 @@ class ProposalSource:
     ) -> None:
         self.generator, self.store, self.strict = generator, store, strict
         self._counts: Any = multiprocessing.Array("q", len(COUNTS))
-        self._writable = True
-        self._told_of_change = False
+        self._writable, self._warned = True, False
 
     @property
     def counts(self) -> dict[str, int]:
@@ -55,46 +53,40 @@ class ProposalSource:
             UserError: The generator lacks something, or (if strict) the store cannot be written.
             Exception: Whatever the generator raises; the store then has the reason.
         """
-        if self.store is None:
-            return self._count("generated", self._generate(image_id, image, lambda error, seconds: None)[0])
-        key = ImageKey.of(image_id, image)
-        found = self.store.get(key)
-        if found is not None:
-            return self._count("read", found.to(image.device))
-        self._tell_of_change(key)
-        proposals, seconds = self._generate(
-            image_id, image, lambda *failure: self._keep_failure(key, *failure)
-        )
-        self._keep(lambda store: store.put(key, proposals, seconds))
-        return self._count("generated", proposals)
+        key = None if self.store is None else ImageKey.of(image_id, image)
+        found = None if self.store is None or key is None else self.store.get(key)
+        if found is None:
+            return self._generate(image_id, image, key)
+        self._count("read")
+        return found.to(image.device)
 
-    def _generate(
-        self, image_id: int | str, image: Tensor, on_failure: Callable[[Exception, float], None]
-    ) -> tuple[Proposals, float]:
+    def _generate(self, image_id: int | str, image: Tensor, key: ImageKey | None) -> Proposals:
+        self._warn_of_change(key)
         start = time.perf_counter()
         try:
             made = self.generator.for_image(image_id, image)
         except UserError:
             raise
         except Exception as error:
-            on_failure(error, time.perf_counter() - start)
-            self._count("failed", None)
+            self._keep(key, in_short(error, typed=True), time.perf_counter() - start)
+            self._count("failed")
             raise
         # As a store keeps them; the layout in memory, too, bears on the last bits of a sum over pixels.
-        proposals = Proposals(made.masks.contiguous(), made.boxes.float(), made.scores.float()).to(
-            image.device
-        )
-        return proposals, time.perf_counter() - start
+        proposals = Proposals(made.masks.contiguous(), made.boxes.float(), made.scores.float())
+        proposals = proposals.to(image.device)
+        self._keep(key, proposals, time.perf_counter() - start)
+        self._count("generated")
+        return proposals
 
-    def _keep_failure(self, key: ImageKey, error: Exception, seconds: float) -> None:
-        reason = f"{type(error).__name__}: {str(error)[:200]}".strip()
-        self._keep(lambda store: store.put_failure(key, reason, seconds))
-
-    def _keep(self, work: Callable[[ProposalStore], None]) -> None:
-        if self.store is None or not self._writable:
+    def _keep(self, key: ImageKey | None, outcome: Proposals | str, seconds: float) -> None:
+        """Store proposals, or why there are none."""
+        if self.store is None or key is None or not self._writable:
             return
         try:
-            work(self.store)
+            if isinstance(outcome, str):
+                self.store.put_failure(key, outcome, seconds)
+            else:
+                self.store.put(key, outcome, seconds)
         except OSError as error:
             message = f"Proposals cannot be stored in '{self.store.folder}' ({error.strerror or error})"
             if self.strict:
@@ -102,20 +94,20 @@ class ProposalSource:
             self._writable = False
             log.warning("%s; the run goes on without storing them.", message)
 
-    def _tell_of_change(self, key: ImageKey) -> None:
-        if self.store is not None and key.image_id in self.store.image_ids and not self._told_of_change:
-            self._told_of_change = True
-            log.warning(
-                "Image %s is not as it was when its proposals were stored in '%s' (other pixels, or a "
-                "damaged record): they are made anew. There may be more of its kind.",
-                key.image_id,
-                self.store.folder,
-            )
+    def _warn_of_change(self, key: ImageKey | None) -> None:
+        if self._warned or self.store is None or key is None or key.image_id not in self.store.image_ids:
+            return
+        self._warned = True
+        log.warning(
+            "Image %s is not as it was when its proposals were stored in '%s' (other pixels, or a "
+            "damaged record): they are made anew. There may be more of its kind.",
+            key.image_id,
+            self.store.folder,
+        )
 
-    def _count(self, what: str, value: Any) -> Any:
+    def _count(self, what: str) -> None:
         with self._counts.get_lock():
             self._counts[COUNTS.index(what)] += 1
-        return value
 
 
 def open_source(

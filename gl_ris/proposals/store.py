@@ -25,12 +25,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from gl_ris.errors import UserError, in_short
-from gl_ris.files import cache_folder, plain, to_json, write_json
+from gl_ris.errors import UserError
+from gl_ris.files import cache_folder, decode, plain, to_json, write_json
 from gl_ris.proposals.base import ImageKey, ProposalGenerator, Proposals, pack, unpack
 
 FORMAT = 1
@@ -126,9 +125,7 @@ class Entry:
         count: How many proposals there are.
         seconds: How long making them took.
         failure: Why there is no record, or None.
-        offset: Where in the file of records the record begins.
-        length: How many bytes it has.
-        checksum: CRC-32 of the record.
+        offset, length, checksum: First byte of the record in its file, bytes, and CRC-32.
     """
 
     image: ImageKey
@@ -143,9 +140,8 @@ class Entry:
 class ProposalStore:
     """The stored proposals of one generator for one split.
 
-    Making one reads the index (some 200 bytes per image), if there is one, and writes nothing; the folder is
-    made when there is something to keep. Asking for an image reads its own record. What other processes write
-    is seen after `refresh`.
+    Making one reads the index (some 200 bytes per image), if there is one, and writes nothing. Asking for an
+    image reads its own record. What other processes write is seen after `refresh`.
 
     Args:
         root: Folder of all stores.
@@ -321,19 +317,16 @@ class ShardWriter:
         offset = self._records.tell()
         entry = replace(entry, offset=offset, length=len(record), checksum=zlib.crc32(record))
         text = to_json(asdict(entry))
-        _write(self._records, record)
-        _write(self._index, b"%08x %s\n" % (zlib.crc32(text), text))
+        line = b"%08x %s\n" % (zlib.crc32(text), text)
+        for file, content in ((self._records, record), (self._index, line)):
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.name))
         return entry
 
     def close(self) -> None:
         """Close the files."""
         self._records.close()
         self._index.close()
-
-
-def _write(file: FileIO, content: bytes) -> None:
-    if file.write(content) != len(content):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.name))
 
 
 def shards(folder: Path) -> list[Path]:
@@ -382,13 +375,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         UserError: There is no manifest, it is damaged, or it is of a format not known here.
     """
     path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"The manifest '{path}' of stored proposals cannot be read ({in_short(error)}). {_MEND}"
-        ) from error
-    known = isinstance(manifest, dict) and {field.name for field in fields(StoreKey)} <= manifest.keys()
+    manifest = decode(path, dict[str, Any], "manifest of stored proposals", _MEND)
+    known = {field.name for field in fields(StoreKey)} <= manifest.keys()
     if not known or manifest.get("format") != FORMAT:
         raise UserError(f"'{path}' is not the manifest of stored proposals of format {FORMAT}. {_MEND}")
     return manifest

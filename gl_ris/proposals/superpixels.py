@@ -77,15 +77,7 @@ class RegionMerging(ProposalGenerator):
         return dict(vars(self))
 
     def __call__(self, image: Tensor) -> Proposals:
-        """Propose masks.
-
-        Args:
-            image: uint8 ``(3, H, W)``, RGB, any size.
-
-        Returns:
-            Proposals at the image's own size and on its device, best first, scores in [0, 1]; none for an
-            image without any edge.
-        """
+        """Propose masks with scores in [0, 1]; none for an image without any edge."""
         height, width = image.shape[1:]
         pixels = _reduced(image.cpu(), self.max_side)
         labels = self.segment(pixels)

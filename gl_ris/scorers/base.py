@@ -27,7 +27,7 @@ class Scorer(nn.Module, ABC):
 
     Attributes:
         name: Short name on the command line.
-        title: The paper's name, used in results.
+        title: The paper's name, used in results unless a run gives another.
 
     Args:
         clip: The model; several scorers may share one, and then share its work on an image.
@@ -43,7 +43,7 @@ class Scorer(nn.Module, ABC):
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
+    title: str
 
     def __init__(
         self,

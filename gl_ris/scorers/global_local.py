@@ -51,15 +51,16 @@ class GlobalLocal(Scorer):
     @torch.no_grad()
     def prepare(self, context: ImageContext) -> None:
         """Compute the visual feature of every mask (Eqs. 3 to 5)."""
-        self._visual(context)
+        self.mixed_features(context)
 
     def score(
         self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
     ) -> Tensor:
         """Score by the similarity of Eq. 1."""
-        return self.similarity(self.text_features(expressions, noun_phrases), self._visual(context))
+        return self.similarity(self.text_features(expressions, noun_phrases), self.mixed_features(context))
 
-    def _visual(self, context: ImageContext) -> Tensor:
+    def mixed_features(self, context: ImageContext) -> Tensor:
+        """Visual features mixed by their weight (Eq. 5), float32 ``(N, D)``, not normalised after mixing."""
         return blend(self.visual_weight(), lambda: self._global(context), lambda: self._local(context))
 
     def _global(self, context: ImageContext) -> Tensor:

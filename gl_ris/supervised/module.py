@@ -7,16 +7,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from gl_ris.choice import Records, SceneLike
 from gl_ris.clip.threads import one_thread_per_operation
 from gl_ris.errors import UserError
-from gl_ris.evaluator import Evaluator
+from gl_ris.evaluator import Choices, Evaluator, Records, SceneLike, make_records
 from gl_ris.masks import encode_rle
 from gl_ris.recipe import Recipe
-from gl_ris.results import Prediction
-from gl_ris.subsets import subsets_of
 from gl_ris.supervised.segmenter import Baseline, Segmenter
 from gl_ris.supervised.starting import read_weights
+from gl_ris.tally import subsets_of
 
 
 class SupervisedRIS(Evaluator):
@@ -32,6 +30,7 @@ class SupervisedRIS(Evaluator):
         recipe: Of its fields only those about data have a meaning here: target_overlap and unseen.
 
     Attributes:
+        title: What results call the model.
         segmenter: The model, once it is configured.
         expected_steps: Optimiser steps of the training that is to come, for the schedule.
 
@@ -40,6 +39,7 @@ class SupervisedRIS(Evaluator):
     """
 
     segmenter: Segmenter
+    bounded = False
 
     def __init__(
         self,
@@ -49,18 +49,15 @@ class SupervisedRIS(Evaluator):
     ) -> None:
         if baseline is None:
             raise UserError("There is no model; name one by baseline=NAME, e.g. baseline=cris-tiny.")
-        super().__init__([baseline.title], bounded=False)
+        super().__init__()
+        self.title = baseline.title
         self.baseline, self.weights, self.recipe = baseline, weights, Recipe.resolve(recipe)
         self.expected_steps = 1
 
     @property
-    def title(self) -> str:
-        """What results call the model."""
-        return self.tally.methods[0]
-
-    @title.setter
-    def title(self, title: str) -> None:
-        self.tally.methods = [title]
+    def methods(self) -> list[str]:
+        """The title alone."""
+        return [self.title]
 
     def configure_model(self) -> None:
         """Build the model and load its weights; harmless when repeated.
@@ -126,34 +123,9 @@ class SupervisedRIS(Evaluator):
 
     def _judge(self, scene: SceneLike, masks: Tensor, failure: str | None) -> Records:
         targets = scene.targets[scene.referents]
-        areas = [area.flatten(1).sum(dim=1) for area in (masks & targets, masks | targets)]
-        subsets = subsets_of(scene)
-        self.tally.add_areas([(areas[0], areas[1])], subsets)
-        records = Records(self._records(scene, masks, areas[0].tolist(), areas[1].tolist(), failure))
-        self.tally.add_scene(records, subsets=subsets)
-        return records
-
-    def _records(
-        self, scene: SceneLike, masks: Tensor, shared: list[int], covered: list[int], failure: str | None
-    ) -> list[Prediction]:
-        subsets = {name: members.tolist() for name, members in subsets_of(scene).items()}
-        return [
-            Prediction(
-                image_id=scene.image_id,
-                ref_id=scene.ref_ids[i],
-                sent_id=scene.sent_ids[i],
-                expression=expression,
-                noun_phrase=None,
-                method=self.title,
-                choice=None,
-                score=None,
-                iou=shared[i] / covered[i] if covered[i] else 0.0,
-                intersection=shared[i],
-                union=covered[i],
-                segmentation=None if failure else encode_rle(masks[i]),
-                failure=failure,
-                index=scene.index,
-                subsets=tuple(name for name in subsets if subsets[name][i]) if subsets else None,
-            )
-            for i, expression in enumerate(scene.expressions)
-        ]
+        intersection, union = (area.flatten(1).sum(dim=1) for area in (masks & targets, masks | targets))
+        none = Choices.none(len(masks), failure)
+        self.tally.add_scene(intersection[None], union[None], [none.failures], subsets_of(scene))
+        encoded = [None if failure else encode_rle(mask) for mask in masks]
+        phrases = [None] * len(masks)
+        return Records(make_records(self.title, scene, none, (intersection, union), phrases, encoded))

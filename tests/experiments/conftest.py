@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,7 +105,7 @@ def all_pictures(few_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def phrases_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four images of coloured blocks, a phrase per block."""
-    from datamodules.phrasecut_writer import write_phrasecut
+    from datamodules.phrasecut import write_phrasecut
 
     root = tmp_path_factory.mktemp("phrases")
     rng = np.random.default_rng(3)
@@ -151,35 +153,33 @@ def run_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[st
 
 
 @pytest.fixture
-def tables_here(run_command: RunHere) -> RunHere:
-    """Run ``experiments.tables`` in this process, with its runs, which otherwise have one of their own."""
-    from experiments import supervised, tables, zero_shot
+def grid_here(run_command: RunHere) -> RunHere:
+    """Run a grid, given as its module, in this process, with its cells, which otherwise have their own."""
+    from experiments import supervised, zero_shot
 
-    class Here:
-        """Stands for `experiments.grid.processes.Pool`."""
-
-        def __init__(self) -> None:
-            self.ended: list[tuple[str, int]] = []
-
-        def start(self, name: str, line: Sequence[str], *_: Any) -> None:
-            assert line[:2] == [sys.executable, "-m"]
-            module = {f"experiments.{m.COMMAND.name}": m for m in (supervised, zero_shot)}[line[2]]
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(sys, "argv", [module.COMMAND.name, *line[3:]])
-                self.ended.append((name, exit_code(module.main)))
-
-        def next_ended(self) -> tuple[str, int]:
-            return self.ended.pop(0)
-
-        def end_all(self) -> None:
-            pass
-
-    def start(*arguments: str) -> tuple[int, str, str]:
+    def here(line: Sequence[str], *_: Any, **options: Any) -> SimpleNamespace:
+        """Stands for `experiments.grid.runner.start`."""
+        assert line[:2] == [sys.executable, "-m"]
+        module = {f"experiments.{m.COMMAND.name}": m for m in (supervised, zero_shot)}[line[2]]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("experiments.grid.processes.Pool", Here)
-            return run_command(tables, *arguments)
+            patch.setattr(sys, "argv", [module.COMMAND.name, *line[3:]])
+            code = exit_code(module.main)
+        return SimpleNamespace(wait=lambda: code, poll=lambda: code)
+
+    def start(module: Any, *arguments: str) -> tuple[int, str, str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("experiments.grid.runner.start", here)
+            return run_command(module, *arguments)
 
     return start
+
+
+@pytest.fixture
+def tables_here(grid_here: RunHere) -> RunHere:
+    """Run ``experiments.tables`` in this process, with its cells."""
+    from experiments import tables
+
+    return partial(grid_here, tables)
 
 
 @pytest.fixture

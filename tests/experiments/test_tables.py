@@ -12,8 +12,8 @@ import yaml
 
 from experiments import tables
 from experiments.cli.command import CONFIGS
-from experiments.grid.table_settings import TableSettings
 from experiments.reporting.table_report import paper_table
+from experiments.tables import TableSettings
 from gl_ris.errors import UserError
 from gl_ris.scorers import available_scorers
 
@@ -24,7 +24,12 @@ OWN = {
 
 
 def settings_of(*arguments: str) -> TableSettings:
-    return TableSettings(**tables.parse(arguments)[0])
+    return tables.parse(arguments)[0]
+
+
+def runs_of(settings: TableSettings) -> list[tuple[str, list[str]]]:
+    """Label and arguments of each cell."""
+    return [(cell.label, cell.arguments) for cell in settings.cells()]
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def test_every_table_has_the_rows_and_numbers_of_the_paper() -> None:
 
 
 def test_defaults_are_the_three_registers_and_both_small_clips(own_table: str) -> None:
-    runs = settings_of(own_table, "encoders={vit: refshapes-vit, rn: refshapes-rn}").runs()
+    runs = runs_of(settings_of(own_table, "encoders={vit: refshapes-vit, rn: refshapes-rn}"))
     assert [label for label, _ in runs] == ["refshapes val", "refshapes+ val", "refshapesg val"]
     first = runs[0][1]
     assert first[:2] == ["data=refshapes", "data.split=val"]
@@ -62,7 +67,7 @@ def test_defaults_are_the_three_registers_and_both_small_clips(own_table: str) -
 
 
 def test_table_3_is_nine_variants_of_one_model() -> None:
-    runs = settings_of("table=3").runs()
+    runs = runs_of(settings_of("table=3"))
     assert len(runs) == 3
     variants = option(runs[2][1], "model.methods")
     assert len({variant["title"] for variant in variants}) == 9
@@ -75,13 +80,15 @@ def test_table_3_is_nine_variants_of_one_model() -> None:
 
 
 def test_the_real_thing_is_one_command(own_table: str) -> None:
-    runs = settings_of(
-        own_table,
-        "data=[refcoco,refcocog,refcocog-google]",
-        "splits={refcoco: [val, testA], refcocog: [test]}",
-        "encoders={vit: ViT-B-32-quickgelu/openai}",
-        "--trainer.devices=2",
-    ).runs()
+    runs = runs_of(
+        settings_of(
+            own_table,
+            "data=[refcoco,refcocog,refcocog-google]",
+            "splits={refcoco: [val, testA], refcocog: [test]}",
+            "encoders={vit: ViT-B-32-quickgelu/openai}",
+            "--trainer.devices=2",
+        )
+    )
     assert [label for label, _ in runs] == [
         "refcoco val",
         "refcoco testA",
@@ -114,7 +121,9 @@ def test_encoders(encoder: str, clip: str, pretrained: str | None) -> None:
 
 def test_data_by_class_and_alphas_by_name(own_table: str) -> None:
     data = {"class_path": "datamodules.RefCOCO", "init_args": {"dataset": "toy", "root": "somewhere"}}
-    runs = settings_of(own_table, f"data=[refshapes, {json.dumps(data)}]", "alphas.toy=0.5", "limit=4").runs()
+    runs = runs_of(
+        settings_of(own_table, f"data=[refshapes, {json.dumps(data)}]", "alphas.toy=0.5", "limit=4")
+    )
     assert [label for label, _ in runs] == ["refshapes val", "toy val"]
     assert option(runs[1][1], "data") == data
     assert option(runs[1][1], "model.alpha") == 0.5
@@ -130,8 +139,8 @@ def test_a_printed_configuration_means_the_same(
         tables.parse([*arguments, "--print_config"])
     (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
     again = settings_of("--config", str(tmp_path / "printed.yaml"))
-    assert again.runs() == settings_of(*arguments).runs()
-    assert "model.recipe={antialias: false}" in again.runs()[0][1]
+    assert runs_of(again) == runs_of(settings_of(*arguments))
+    assert "model.recipe={antialias: false}" in runs_of(again)[0][1]
 
 
 @pytest.mark.parametrize(
@@ -194,6 +203,7 @@ def test_tables_ask_for_methods_by_names_that_exist() -> None:
     known = available_scorers()
     for number in ("1", "2", "3"):
         settings = settings_of(f"table={number}")
+        assert settings.rows
         missing = {row["method"] for row in settings.rows if "method" in row} - {*known, "upper_bound"}
         if missing:
             with pytest.raises(UserError, match="Unknown method"):

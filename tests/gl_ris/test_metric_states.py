@@ -15,12 +15,14 @@ import pytest
 import torch
 from torchmetrics import Metric
 
-from gl_ris import iou
+from gl_ris import metrics
 from gl_ris.metrics import (
+    THRESHOLDS,
     MeanIoU,
     OverallIoU,
     PrecisionAtIoU,
     RISMetrics,
+    area_sums,
     mean_iou,
     overall_iou,
     precision_at_iou,
@@ -32,15 +34,12 @@ METRICS = [OverallIoU, MeanIoU, PrecisionAtIoU]
 
 def test_many_rows_at_once_are_each_row_alone() -> None:
     rows = [random_areas(count=60, seed=seed) for seed in range(3)]
-    together, alone = RISMetrics(rows=3), [RISMetrics() for _ in rows]
-    for part in (slice(0, 13), slice(13, 60)):
-        together.update_areas(*(torch.stack(areas)[:, part] for areas in zip(*rows, strict=True)))
-        for metrics, (intersection, union) in zip(alone, rows, strict=True):
-            metrics.update_areas(intersection[part], union[part])
-    assert together.compute_rows() == [metrics.compute() for metrics in alone]
-    assert together.count == together.compute_count() == 60
-    with pytest.raises(ValueError, match=r"must be \(3, samples\), got \(2, 60\)"):
-        together.update_areas(*(torch.stack(areas)[:2] for areas in zip(*rows, strict=True)))
+    together = area_sums(*(torch.stack(areas) for areas in zip(*rows, strict=True)), THRESHOLDS, rows=True)
+    alone = [RISMetrics() for _ in rows]
+    for one, areas in zip(alone, rows, strict=True):
+        one.update_areas(*areas)
+    assert together.percent(THRESHOLDS) == [one.compute() for one in alone]
+    assert together.samples == 60
 
 
 @pytest.mark.parametrize("metric_class", METRICS)
@@ -55,7 +54,6 @@ def test_areas_alone_count_as_an_update() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         metrics.compute()
-        metrics.compute_count()
 
 
 @pytest.mark.parametrize("metric_class", METRICS)
@@ -136,7 +134,7 @@ torch.distributed.init_process_group("gloo", init_method="file://" + store, rank
 metrics = RISMetrics()
 for intersection, union in areas[rank::2]:
     metrics.update_areas(torch.tensor(intersection), torch.tensor(union))
-print(json.dumps([metrics.compute(), metrics.count, metrics.compute_count()]))
+print(json.dumps([metrics.compute(), metrics.count]))
 torch.distributed.destroy_process_group()
 """
 
@@ -150,14 +148,14 @@ def test_two_processes_give_the_bits_of_one(tmp_path: Path) -> None:
             [sys.executable, "-c", SHARD, str(rank), str(tmp_path / "store"), areas],
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(iou.__file__).parents[1])},
+            env={**os.environ, "PYTHONPATH": str(Path(metrics.__file__).parents[1])},
         )
         for rank in range(2)
     ]
     answers = [json.loads(shard.communicate(timeout=1000)[0]) for shard in shards]
     whole = RISMetrics()
     whole.update_areas(intersection, union)
-    assert answers == [[whole.compute(), 14, 27], [whole.compute(), 13, 27]]
+    assert answers == [[whole.compute(), 14], [whole.compute(), 13]]
 
 
 def test_metrics_plot() -> None:

@@ -14,7 +14,6 @@ from gl_ris.errors import UserError
 from gl_ris.predictions import (
     Prediction,
     PredictionWriter,
-    count_failures,
     merge_predictions,
     read_predictions,
 )
@@ -216,9 +215,3 @@ def test_records_of_others_may_lack_our_own_keys(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no file of predictions at .*nowhere\.jsonl"):
         read_predictions(tmp_path / "nowhere.jsonl")
-
-
-def test_failures_are_counted_once_for_all_methods() -> None:
-    records = [*_image(0), *(replace(record, failure="no proposals") for record in _image(1))]
-    records += [replace(record, failure="image: cut off") for record in _image(2)[:1]]
-    assert count_failures(records) == {"image: cut off": 1, "no proposals": 2}

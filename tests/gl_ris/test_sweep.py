@@ -75,7 +75,7 @@ def test_every_cell_has_the_figures_of_a_run_of_its_own(
 ) -> None:
     blocks = [1, 3] if kind == "vit" else [3]
     found = predict(
-        Sweep(names[kind], alphas=[0.0, 0.5, 1.0], betas=[0.0, 0.7], masked_blocks=blocks), scenes
+        Sweep(clip=names[kind], alphas=[0.0, 0.5, 1.0], betas=[0.0, 0.7], masked_blocks=blocks), scenes
     )
     assert len(found.methods) == 6 * len(blocks)
     methods = [
@@ -102,15 +102,15 @@ def test_misses_are_counted_as_in_a_run_of_its_own(
     none = Proposals.from_masks(torch.zeros(0, 45, 70, dtype=torch.bool))
     bad = [replace(scenes[0], proposals=none), replace(scenes[1], error="image file is missing")]
     bad = [*bad, *scenes[2:]]
-    score, broken = GlobalLocal._visual, scenes[2].image
+    score, broken = GlobalLocal.mixed_features, scenes[2].image
 
     def visual(self: GlobalLocal, context: Any) -> Tensor:
         if torch.equal(context.image, broken):
             raise RuntimeError("no such luck")
         return score(self, context)
 
-    monkeypatch.setattr(GlobalLocal, "_visual", visual)
-    found = predict(Sweep(names["vit"], alphas=[0.85], betas=[0.5], masked_blocks=[2, 3]), bad)
+    monkeypatch.setattr(GlobalLocal, "mixed_features", visual)
+    found = predict(Sweep(clip=names["vit"], alphas=[0.85], betas=[0.5], masked_blocks=[2, 3]), bad)
     alone = predict(ZeroShotRIS(names["vit"]), bad)
     assert found.methods["alpha=0.85 beta=0.5 masked_blocks=3"] == alone.methods["Global-Local"]
     assert found.failures == alone.failures
@@ -121,14 +121,14 @@ def test_misses_are_counted_as_in_a_run_of_its_own(
     }
     assert (found.n_images, found.n_evaluated, found.n_skipped) == (4, 12, 0)
     with pytest.raises(EvaluationError, match="Not one expression could be evaluated"):
-        predict(Sweep(names["vit"], alphas=2, betas=2), bad[:3])
+        predict(Sweep(clip=names["vit"], alphas=2, betas=2), bad[:3])
 
 
 def test_a_recipe_can_leave_images_out(names: dict[str, str], scenes: list[Scene]) -> None:
     none = Proposals.from_masks(torch.zeros(0, 45, 70, dtype=torch.bool))
     recipe = Recipe(skip_images_without_proposals=True)
     found = predict(
-        Sweep(names["vit"], alphas=[0.5], betas=2, recipe=recipe),
+        Sweep(clip=names["vit"], alphas=[0.5], betas=2, recipe=recipe),
         [replace(scenes[0], proposals=none), scenes[1]],
     )
     assert (found.n_evaluated, found.n_skipped) == (3, 3)
@@ -151,7 +151,7 @@ def test_an_image_is_encoded_once_whatever_the_grid(
     monkeypatch.setattr(
         TextTower, "encode", lambda self, batch: (done.extend(batch.texts), encode(self, batch))[1]
     )
-    predict(Sweep(names["vit"], alphas=9, betas=9, masked_blocks=[2, 3]), scenes)
+    predict(Sweep(clip=names["vit"], alphas=9, betas=9, masked_blocks=[2, 3]), scenes)
     assert sum(item[0] == "_local_features" for item in done) == len(scenes)
     assert sum(item[0] == "_global_features" for item in done) == 2 * len(scenes)
     texts = [item for item in done if isinstance(item, str)]
@@ -186,9 +186,9 @@ def test_wrong_settings_are_refused_at_once(settings: dict[str, Any], message: s
 
 def test_a_resnet_takes_one_number_of_masked_blocks(names: dict[str, str]) -> None:
     with pytest.raises(UserError, match=r"masked_blocks=\[1, 3\] makes no difference to a ResNet"):
-        Sweep(names["resnet"], masked_blocks=[1, 3]).configure_model()
+        Sweep(clip=names["resnet"], masked_blocks=[1, 3]).configure_model()
     with pytest.raises(UserError, match="masked_blocks=9 does not fit"):
-        Sweep(names["vit"], masked_blocks=[1, 9]).configure_model()
+        Sweep(clip=names["vit"], masked_blocks=[1, 9]).configure_model()
 
 
 def test_steps_are_the_decimals_that_one_would_write() -> None:

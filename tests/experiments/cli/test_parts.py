@@ -37,7 +37,7 @@ def test_defaults_are_the_main_job(parse: Parse) -> None:
     assert type(cli.datamodule).__name__ == "RefShapes"
     assert (cli.datamodule.dataset_name, cli.datamodule.split) == ("refshapesg", "val")
     assert cli.model.proposals.name == "slic"
-    assert cli.model.tally.methods == ["Global-Local"]
+    assert cli.model.methods == ["Global-Local"]
     assert cli.trainer.loggers == []
     assert (cli.config.run_dir, cli.config.overwrite, cli.config.wandb) == (None, False, "auto")
 
@@ -82,7 +82,7 @@ def test_ready_made_settings_can_be_changed_in_any_order(parse: Parse) -> None:
         "ground_truth",
     )
     assert cli.model.proposals is None
-    assert cli.model.tally.methods == ["Cropping", "Random"]
+    assert cli.model.methods == ["Cropping", "Random"]
     again = parse("proposals=ground_truth", "proposals=felzenszwalb", "proposals.scale=33")
     assert again.datamodule.proposals is None
     assert again.model.proposals.scale == 33
@@ -120,7 +120,7 @@ def test_other_data_by_class_and_arguments(parse: Parse, tmp_path: Path) -> None
     cli = parse("data=RefCOCO", f"data.root={tmp_path}", "data.dataset=refcoco+", "methods=random")
     assert type(cli.datamodule).__name__ == "RefCOCO"
     assert (cli.datamodule.dataset_name, cli.datamodule.root) == ("refcoco+", tmp_path)
-    assert cli.model.tally.methods == ["Random"]
+    assert cli.model.methods == ["Random"]
 
 
 def test_precedence_is_file_environment_command_line(

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.grid.time_left import Spent, seconds_left, steps_of
 from experiments.reporting.fewshot_report import (
     FewShotCells,
     Shot,
@@ -188,37 +187,3 @@ def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text(content)
         with pytest.raises(UserError, match="manifest\\.json' cannot be read"):
             read_available(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("finished", "left", "at_once", "expected"),
-    [
-        ([], [("A", 8)], 1, None),
-        ([Spent("A", 8, 16.0, 5.0)], [("A", 8)], 1, 21.0),
-        ([Spent("A", 8, 16.0, 5.0)], [("A", 8), ("A", 80)], 2, (21.0 + 165.0) / 2),
-        # per step as in the nearest: 10 s for 10 steps; the rest as on average
-        ([Spent("A", 1, 9.0, 4.0), Spent("A", 10, 10.0, 6.0)], [("A", 40)], 1, 45.0),
-        ([Spent("A", 8, 16.0, 5.0)], [("B", 8)], 1, 21.0),
-        ([Spent("A", 8, 16.0, 5.0), Spent("B", 8, 1.0, 1.0)], [("B", 8)], 1, 2.0),
-    ],
-)
-def test_time_left(
-    finished: list[Spent], left: list[tuple[str, int]], at_once: int, expected: float | None
-) -> None:
-    assert seconds_left(finished, left, at_once) == expected
-
-
-@pytest.mark.parametrize(
-    ("training", "refs", "steps"),
-    [
-        ({"schedule": "official_epochs"}, 40, 2 * 10),
-        ({"schedule": "official_epochs", "epochs": 3}, 40, 2 * 3),
-        ({"schedule": "official_epochs", "batch_size": 8}, 40, 5 * 10),
-        ({"schedule": "min_steps", "min_steps": 25}, 40, 26),
-        ({"schedule": "min_steps", "min_steps": 25}, 7, 25),  # a batch is no larger than the subset
-        ({"schedule": "min_steps", "min_steps": 25}, 1600, 100 * 10),
-    ],
-)
-def test_steps_of_a_cell_to_come(training: dict[str, Any], refs: int, steps: int) -> None:
-    settings = {"training": training, "model": {"baseline": {"init_args": {"epochs": 10, "batch_size": 16}}}}
-    assert steps_of(settings, refs) == steps

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gl_ris.proposals.freesolo import detectron2_name
 from gl_ris.proposals.freesolo_network import (
     GRIDS,
     FreeSOLONetwork,
-    detectron2_name,
     keep_peaks,
     with_coordinates,
 )

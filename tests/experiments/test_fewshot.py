@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from experiments import fewshot
-from experiments.grid import baselines, fewshot_settings
-from experiments.grid.baselines import baselines_for
-from experiments.grid.cell_options import sort_out
-from experiments.grid.fewshot_settings import FewShotSettings, in_order, seeds_of
+from experiments.fewshot import FewShotSettings, in_order, seeds_of
+from experiments.grid import settings
+from experiments.grid.settings import baselines_for, parse_grid, sort_out
 from finished_cells import Workshop
 from gl_ris.errors import UserError
 
@@ -21,11 +20,11 @@ KNOWN = ["cris", "cris-tiny", "lavt", "lavt-tiny"]
 
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "known_baselines", lambda: KNOWN)
+    monkeypatch.setattr(settings, "known_baselines", lambda: KNOWN)
 
 
 def settings_of(*arguments: str) -> FewShotSettings:
-    return FewShotSettings(**fewshot.parse(arguments)[0])
+    return parse_grid(fewshot.COMMAND, FewShotSettings, arguments)[0]
 
 
 def test_by_default_the_curve_of_both_small_models() -> None:
@@ -139,7 +138,7 @@ def test_mistakes_get_one_line_before_any_work(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    Workshop(tmp_path / "store").install(monkeypatch, fewshot_settings)
+    Workshop(tmp_path / "store").install(monkeypatch)
     (tmp_path / "here" / "used").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
     Path("used/file").touch()

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from experiments.grid.table_settings import TableSettings
-from experiments.grid.table_supervised import cells, entries, joined
+from experiments.tables import TableSettings, joined, supervised_entries
 
 
 def spec(**settings: Any) -> TableSettings:
@@ -19,7 +18,7 @@ def spec(**settings: Any) -> TableSettings:
 
 
 def test_a_model_is_trained_on_the_first_split_and_evaluated_on_the_others() -> None:
-    found = cells(spec(splits=["val", "testA"], data=["refshapes", "refshapesg"]))
+    found = spec(splits=["val", "testA"], data=["refshapes", "refshapesg"]).supervised_cells()
     assert [(cell.name, cell.after) for cell in found] == [
         ("refshapes-tseg-tiny-val", None),
         ("refshapes-tseg-tiny-testA", "refshapes-tseg-tiny-val"),
@@ -33,15 +32,15 @@ def test_a_model_is_trained_on_the_first_split_and_evaluated_on_the_others() -> 
 def test_options_go_where_they_belong() -> None:
     options = ["limit=3", "proposals=slic", "training.epochs=1", "trainer.devices=2", "model.post.nms=0.5"]
     table = spec(options=options)
-    (cell,) = cells(table)
+    (cell,) = table.supervised_cells()
     assert cell.arguments[3:-1] == ["limit=3", "training.epochs=1", "trainer.devices=2"]
-    ((_, arguments),) = table.runs()
-    assert "training.epochs=1" not in arguments
-    assert {"limit=3", "proposals=slic", "model.post.nms=0.5"} <= set(arguments)
+    (cell,) = table.zero_shot_cells()
+    assert "training.epochs=1" not in cell.arguments
+    assert {"limit=3", "proposals=slic", "model.post.nms=0.5"} <= set(cell.arguments)
 
 
 def test_without_supervised_models_there_are_no_further_runs() -> None:
-    assert cells(spec(supervised=None)) == []
+    assert spec(supervised=None).supervised_cells() == []
 
 
 def result(method: str, value: float, split: str = "val", subsets: bool = True) -> dict[str, Any]:
@@ -50,15 +49,15 @@ def result(method: str, value: float, split: str = "val", subsets: bool = True) 
     return {**place, **part, **({"subsets": {"unseen": part}} if subsets else {})}
 
 
-def test_figures_go_to_the_results_of_their_data_and_split() -> None:
+def test_figures_go_to_the_column_of_their_data_and_split() -> None:
     documents = [result("Random", 1, split) for split in ("val", "test")]
     trained = [result("TSEG (reconstruction) k=all", 5), result("TSEG (reconstruction)", 7, "test")]
-    found = joined(documents, trained)
-    for document, value in zip(found, (5, 7), strict=True):
+    for document, value in zip(documents, (5, 7), strict=True):
+        found = joined(document, trained)
         wanted = {"Random": {"oIoU": 1, "mIoU": 1}, "TSEG (reconstruction)": {"oIoU": value, "mIoU": value}}
-        assert document["methods"] == wanted
-        assert document["subsets"]["unseen"]["methods"] == wanted
-    (entry,) = entries(trained)
+        assert found["methods"] == wanted
+        assert found["subsets"]["unseen"]["methods"] == wanted
+    (entry,) = supervised_entries(trained)
     assert (entry.label, entry.title, entry.variant) == ("TSEG (reconstruction)",) * 2 + (None,)
 
 
@@ -76,6 +75,7 @@ def test_a_table_with_a_model_that_was_trained_for_it(
         "supervised=tseg-tiny",
         "training.split=val",
         "training.epochs=1",
+        "training.min_steps=1",
         "trainer.accelerator=cpu",
         "trainer.enable_progress_bar=false",
         f"run_dir={run}",

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from gl_ris.choice import NOT_A_NUMBER, Choices, choose, chosen_areas, make_records
+from gl_ris.evaluator import (
+    NOT_A_NUMBER,
+    Choices,
+    best_proposals,
+    choose,
+    chosen_areas,
+    make_records,
+)
 from gl_ris.masks import pairwise_areas
 
 NAN, INF = float("nan"), float("inf")
@@ -56,6 +63,12 @@ def test_no_expressions_no_choices() -> None:
     assert choose(torch.zeros(0, 3)) == Choices([], [], [])
 
 
+def test_the_best_proposal_is_that_of_highest_iou_and_not_of_largest_intersection() -> None:
+    intersection = torch.tensor([[5, 0], [4, 0], [4, 0]])
+    union = torch.tensor([[50, 9], [5, 0], [5, 9]])
+    assert best_proposals(intersection, union).tolist() == [1, 0]
+
+
 def test_areas_without_a_choice_are_those_of_a_miss(scene: Scene) -> None:
     masks = torch.zeros(2, 4, 6, dtype=torch.bool)
     masks[0, :2, :2] = True  # 4 pixels, all in the first target
@@ -77,14 +90,8 @@ def test_without_any_proposal_everything_is_a_miss(scene: Scene) -> None:
 def test_records_say_what_was_chosen_and_why_not(scene: Scene) -> None:
     choices = Choices([1, None, 0], [0.5, None, -1.0], [None, "no proposals", None])
     areas = torch.tensor([3, 0, 0]), torch.tensor([12, 8, 0])
-    encoded: list[int] = []
-
-    def encode(row: int) -> dict[str, Any]:
-        encoded.append(row)
-        return {"size": [4, 6], "counts": str(row)}
-
-    records = make_records("Random", scene, choices, areas, ["x", "y", None], encode)
-    assert encoded == [1, 0]
+    masks: list[Any] = [{"size": [4, 6], "counts": "1"}, None, {"size": [4, 6], "counts": "0"}]
+    records = make_records("Random", scene, choices, areas, ["x", "y", None], masks)
     assert [(r.choice, r.score, r.iou, r.intersection, r.union, r.failure) for r in records] == [
         (1, 0.5, 0.25, 3, 12, None),
         (None, None, 0.0, 0, 8, "no proposals"),

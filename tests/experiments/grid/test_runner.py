@@ -1,15 +1,18 @@
-"""Child processes that end with their parent, one and several."""
+"""Cells side by side: processes that end with their parent, and their shares of the machine."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
-from experiments.grid.processes import pool, wait_for
+from experiments.grid import runner
+from experiments.grid.cells import Cell
+from experiments.grid.runner import children, shares, start
 
 # The process and its child both ignore SIGINT, as a hanging run would.
 _CHILD = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
@@ -34,7 +37,7 @@ _KILLS = "os.kill(os.getppid(), int(sys.argv[2]))\n"
 def test_what_ends_the_parent_ends_all_processes(
     count: int, number: int, raised: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.grid.processes.PATIENCE", 0.3)
+    monkeypatch.setattr("experiments.grid.runner.PATIENCE", 0.3)
     monkeypatch.chdir(tmp_path)
     names = [f"pids{i}" for i in range(count)]
     # A shell starts what runs in the background with SIGINT ignored, the tests too.
@@ -51,12 +54,12 @@ def test_what_ends_the_parent_ends_all_processes(
 
 def hang(names: list[str], number: int) -> None:
     """Start processes that hang, the last of which sends this one the signal when all are there."""
-    with pool() as processes:
+    with ThreadPoolExecutor() as threads, children() as processes:
         for name in names:
             last = name == names[-1]
             script = _HANGS + (_WAITS_FOR_OTHERS + _KILLS if last else "") + "time.sleep(60)\n"
-            processes.start(name, [sys.executable, "-c", script, name, str(int(number)), *names])
-        processes.next_ended()
+            processes.append(start([sys.executable, "-c", script, name, str(int(number)), *names], {}))
+        wait([threads.submit(process.wait) for process in processes], return_when=FIRST_COMPLETED)
 
 
 def _is_gone(pid: int) -> bool:
@@ -71,38 +74,8 @@ def _is_gone(pid: int) -> bool:
     return False
 
 
-def test_the_exit_code_is_that_of_the_process() -> None:
-    assert wait_for([sys.executable, "-c", "raise SystemExit(7)"]) == 7
-
-
-def test_processes_run_side_by_side_and_write_to_their_files(tmp_path: Path) -> None:
-    """Each waits for the other's file, so one after the other would never end."""
-    script = (
-        "import os, sys, time\n"
-        "open(sys.argv[1], 'w').close()\n"
-        "while not os.path.exists(sys.argv[2]): time.sleep(0.02)\n"
-        "print(os.environ['PART'], flush=True)\n"
-        "print('said to the error output', file=sys.stderr)\n"
-        "sys.exit(int(sys.argv[3]))\n"
-    )
-    files = [str(tmp_path / name) for name in "ab"]
-    with pool() as processes:
-        for number, name in enumerate("ab"):
-            own, other = files[number], files[1 - number]
-            command = [sys.executable, "-c", script, own, other, str(number)]
-            processes.start(name, command, tmp_path / f"{name}.txt", {"PART": f"part {name}"})
-        assert len(processes) == 2
-        ended = dict([processes.next_ended(), processes.next_ended()])
-        with pytest.raises(ValueError, match="No process"):
-            processes.next_ended()
-    assert ended == {"a": 0, "b": 1}
-    for name in "ab":
-        text = (tmp_path / f"{name}.txt").read_text()
-        assert sorted(text.splitlines()) == [f"part {name}", "said to the error output"]
-
-
 def test_an_error_in_the_block_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.grid.processes.PATIENCE", 60.0)
+    monkeypatch.setattr("experiments.grid.runner.PATIENCE", 60.0)
     script = (
         "import signal, sys, time\n"
         # what a shell starts in the background ignores SIGINT, and so does what that starts
@@ -120,8 +93,57 @@ def test_an_error_in_the_block_ends_what_runs(tmp_path: Path, monkeypatch: pytes
 
 
 def fail_beside(command: list[str], ready: Path) -> None:
-    with pool() as processes:
-        processes.start("long", command)
+    with children() as processes:
+        processes.append(start(command, {}))
         while not ready.exists():
             time.sleep(0.02)
         raise RuntimeError("mine")
+
+
+@pytest.mark.parametrize(
+    ("at_once", "environment", "expected"),
+    [
+        (1, {"CUDA_VISIBLE_DEVICES": "0,1"}, [{}]),
+        (2, {"CUDA_VISIBLE_DEVICES": ""}, [{"OMP_NUM_THREADS": "4"}] * 2),
+        (3, {"CUDA_VISIBLE_DEVICES": "7"}, [{"OMP_NUM_THREADS": "2"}] * 3),
+        (9, {"CUDA_VISIBLE_DEVICES": ""}, [{"OMP_NUM_THREADS": "1"}] * 9),
+        (2, {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}, [{}] * 2),
+        (
+            2,
+            {"CUDA_VISIBLE_DEVICES": "4,5,6", "OMP_NUM_THREADS": "1"},
+            [{"CUDA_VISIBLE_DEVICES": "4,6"}, {"CUDA_VISIBLE_DEVICES": "5"}],
+        ),
+        (
+            3,
+            {"CUDA_VISIBLE_DEVICES": "4,5", "OMP_NUM_THREADS": "1"},
+            [{"CUDA_VISIBLE_DEVICES": name} for name in "454"],
+        ),
+    ],
+)
+def test_shares_of_the_machine(
+    at_once: int,
+    environment: dict[str, str],
+    expected: list[dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("experiments.grid.runner.cores", lambda: 8)
+    assert shares(at_once, environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "devices", "count", "expected"),
+    [
+        ([], "0,1,2", 8, 3),
+        ([], "", 8, 2),
+        ([], "", 1, 1),
+        (["--trainer.devices=3"], "0,1,2", 8, 1),
+        (["trainer.devices=2"], "", 8, 1),
+    ],
+)
+def test_how_many_go_side_by_side_by_themselves(
+    options: list[str], devices: str, count: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "cores", lambda: count)
+    assert (
+        runner.usual_jobs([Cell("a", []), Cell("b", options)], {"CUDA_VISIBLE_DEVICES": devices}) == expected
+    )

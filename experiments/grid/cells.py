@@ -1,0 +1,228 @@
+"""Runs of other commands as cells of a grid: checked before any is started, kept where they are finished.
+
+Each is carried out in a process of its own (`experiments.grid.runner`): so it can have processes of its own
+(``--trainer.devices=2``), and a finished one stays whole when a later one fails.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gl_ris.errors import UserError
+
+RESULTS, WEIGHTS, MANIFEST = "results.json", "weights.pt", "manifest.json"
+
+Results = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command that cells can be runs of.
+
+    Attributes:
+        module: What ``python -m`` takes.
+        parts: Makes the parts that arguments describe; gives an `experiments.cli.parts.ExperimentCLI`.
+        ignored: Settings that cannot change a figure: those of a group, or None for all of it.
+        trains: Whether it is of one model, which it may train.
+    """
+
+    module: str
+    parts: Callable[[list[str]], Any]
+    ignored: Mapping[str, tuple[str, ...] | None]
+    trains: bool = False
+
+    def relevant(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Leave out what cannot change a figure."""
+        kept = {name: value for name, value in settings.items() if self.ignored.get(name, ()) is not None}
+        for name, without in self.ignored.items():
+            if without and isinstance(kept.get(name), Mapping):
+                kept[name] = {key: value for key, value in kept[name].items() if key not in without}
+        return kept
+
+
+def _zero_shot_parts(arguments: list[str]) -> Any:
+    from experiments.cli.parts import parts_of
+    from experiments.zero_shot import COMMAND
+    from gl_ris.zero_shot import ZeroShotRIS
+
+    return parts_of(COMMAND, ZeroShotRIS, arguments)
+
+
+def _supervised_parts(arguments: list[str]) -> Any:
+    from experiments.run.training import supervised_parts
+    from experiments.supervised import COMMAND
+
+    return supervised_parts(COMMAND, arguments)
+
+
+_SHOWN = "enable_progress_bar"
+ZERO_SHOT = Program(
+    "experiments.zero_shot",
+    _zero_shot_parts,
+    {"wandb": None, "trainer": ("devices", "num_nodes", "strategy", _SHOWN), "model": ("store",)},
+)
+SUPERVISED = Program(
+    "experiments.supervised",
+    _supervised_parts,
+    # A training on several devices sees other batches. The four of the model are options of old runs, unused.
+    {"wandb": None, "trainer": (_SHOWN,), "model": ("clip", "pretrained", "alpha", "proposals")},
+    trains=True,
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run as it is wanted, and, once `plan` has checked it, what it comes to.
+
+    Attributes:
+        label: For messages.
+        arguments: For its command.
+        name: Of its folder; empty until `plan` names it by data set, partition and split.
+        program: Its command.
+        models: Names its models: of cells with the same ones, the first is checked with them.
+        after: Name of an earlier cell whose ``weights.pt`` it evaluates; what cannot be checked beforehand.
+        settings: All settings that the arguments lead to; by `plan`.
+        done: Results that are there already, of the same settings; by `plan`. None if it must be run.
+    """
+
+    label: str
+    arguments: list[str]
+    name: str = ""
+    program: Program = ZERO_SHOT
+    models: str = ""
+    after: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    done: Results | None = None
+
+    def command(self, folder: Path) -> list[str]:
+        """Return what to start; a training in its folder that was cut off goes on."""
+        weights = [] if self.after is None else [f"weights={folder / self.after / WEIGHTS}"]
+        own = [*self.arguments, *weights, f"run_dir={folder / self.name}", "overwrite=true"]
+        return [sys.executable, "-m", self.program.module, *own]
+
+    def steps(self, refs_per_class: Sequence[int]) -> int:
+        """Return how many steps its training has, of so many refs of each class; 0 if it has none."""
+        if "training" not in self.settings or self.after or self.settings["model"].get("weights"):
+            return 0
+        from experiments.run.training import TrainingSettings
+
+        training = TrainingSettings(**self.settings["training"])
+        own = self.settings["model"]["baseline"]["init_args"]
+        refs = sum(n if training.k == "all" else min(training.k, n) for n in refs_per_class)
+        # no subset is smaller than its batch
+        per_epoch = max(1, refs // max(1, min(training.batch_size or own["batch_size"], refs)))
+        return per_epoch * training.length(per_epoch, own["epochs"])
+
+
+def plan(cells: Sequence[Cell], folder: Path | None, overwrite: bool) -> list[Cell]:
+    """Check everything that cells need, before any of them is started.
+
+    Args:
+        cells: The cells as they are wanted.
+        folder: Their folder if it is known; what is finished in it is not run again.
+        overwrite: Run everything anew.
+
+    Returns:
+        The cells with name, settings, and the results of those that are finished.
+
+    Raises:
+        UserError: A setting, file or model is wrong, two cells are the same, or a finished one in the folder
+            had other settings.
+    """
+    planned: dict[str, Cell] = {}
+    checked: set[str] = set()
+    for wanted in cells:
+        cli = wanted.program.parts(list(wanted.arguments))
+        cell = replace(wanted, name=wanted.name or _name_of(cli.datamodule), settings=cli.settings())
+        if cell.name in planned:
+            raise UserError(f"{cell.label} is there twice ({cell.name}); name each data set and split once.")
+        # New weights make what was found with the old ones worthless.
+        stale = cell.after in planned and planned[cell.after].done is None
+        if folder is not None and not overwrite and not stale:
+            cell = replace(cell, done=_finished(folder / cell.name, cell))
+        if cell.done is None and cell.after is None:
+            check_parts(cell.program, cli, cell.models not in checked)
+            checked.add(cell.models)
+        planned[cell.name] = cell
+    return list(planned.values())
+
+
+def check_parts(program: Program, cli: Any, models: bool) -> None:
+    """Check the parts of a run, with or without its models; a `UserError` if something is wrong."""
+    from experiments.run.evaluate import check
+
+    # A training is made of the model: what is left to check without it are the settings.
+    if models or not program.trains:
+        check(cli, models=models)
+
+
+def _name_of(data: Any) -> str:
+    return f"{data.dataset_name}-{data.partition}-{data.split}".replace(os.sep, "_")
+
+
+def _finished(path: Path, cell: Cell) -> Results | None:
+    """Return the results in the folder of a cell, None if there are none; a `UserError` if of another one."""
+    if not (path / RESULTS).is_file():
+        return None
+    from experiments.cli.moved import current_paths
+    from gl_ris.files import plain
+
+    found = read_results(path / RESULTS)
+    # the classes of an old run may have moved since
+    both = current_paths(found["config"]), plain(cell.settings)
+    before, now = map(cell.program.relevant, both)
+    if cell.after is not None:
+        # The file is that of the other cell, wherever the folder was then.
+        before, now = ({**one, "model": {**one["model"], "weights": None}} for one in (before, now))
+    if difference := first_difference(before, now):
+        raise UserError(
+            f"The finished run in '{path}' had other settings ({difference}); name another run_dir, or run "
+            "everything anew by overwrite=true."
+        )
+    if lacking := _lacking(found, cell):
+        raise UserError(
+            f"The results in '{path / RESULTS}' cannot be read ({lacking}); delete them to run it again."
+        )
+    return found
+
+
+def _lacking(results: Results, cell: Cell) -> str:
+    """Say what a cell's results, which may have been edited since, lack; empty if nothing."""
+    if cell.program.trains:
+        whole = len(results["methods"]) == 1 and "training" in results
+        return "" if whole else "they are not those of one model, with what it learnt from"
+    from gl_ris.scorers import load_scorer
+
+    given = [{"method": one} if isinstance(one, str) else one for one in cell.settings["model"]["methods"]]
+    # a method has a title of its own or that of its class
+    titles = [one.get("title") or load_scorer(one["method"]).title for one in given]
+    return next(
+        (f"they lack the method '{title}'" for title in titles if title not in results["methods"]), ""
+    )
+
+
+def read_results(path: Path) -> Results:
+    """Read the results of a cell; see `gl_ris.results.Results.read`."""
+    from gl_ris import results
+
+    return results.Results.read(path).document()
+
+
+def first_difference(before: Any, now: Any, name: str = "") -> str:
+    """Name the first setting that differs, with both values; empty if there is none.
+
+    Example:
+        >>> first_difference({"model": {"alpha": 0.5}}, {"model": {"alpha": 0.9}})
+        'model.alpha was 0.5 and is 0.9'
+    """
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        keys = dict.fromkeys([*before, *now])
+        found = (first_difference(before.get(k), now.get(k), f"{name}.{k}".lstrip(".")) for k in keys)
+        return next(filter(None, found), "")
+    was, now_is = (text if len(text) <= 60 else f"{text[:60]}..." for text in map(str, (before, now)))
+    return "" if before == now else f"{name} was {was} and is {now_is}"

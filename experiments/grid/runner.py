@@ -1,0 +1,311 @@
+"""Carries out the cells of a grid, so many side by side; whatever ends this process ends them too."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from experiments.cli.command import ROOT, Command
+from experiments.grid.cells import MANIFEST, RESULTS, Cell, Results, plan, read_results
+from gl_ris.errors import EvaluationError, UserError
+
+LOG, GROUP = "log.txt", "WANDB_RUN_GROUP"
+PATIENCE = 20.0
+_TAIL = 12
+
+
+class Grid(Protocol):
+    """What a grid is made of, and what is made of it: a dataclass of settings."""
+
+    @property
+    def jobs(self) -> int | None:
+        """How many cells side by side; None takes as many as suit the machine (`usual_jobs`)."""
+
+    @property
+    def wandb(self) -> str | None:
+        """Mode of logging the grid, in one group with its cells; None leaves it out."""
+
+    def cells(self) -> list[Cell]:
+        """Return the cells, in the order in which they are run."""
+
+    def write(self, folder: Path, results: Mapping[str, Results]) -> str:
+        """Write all that the finished cells amount to, and return what to print about it.
+
+        Args:
+            folder: That of the grid.
+            results: Of the finished cells by name, in the order of the cells.
+        """
+
+
+def carry_out(command: Command, grid: Grid, run_dir: str | None, overwrite: bool) -> Path:
+    """Run the cells of a grid that are not finished yet, writing what there is after each.
+
+    Args:
+        command: The command that the grid is of.
+        grid: The grid.
+        run_dir: Its folder; None makes ``runs/<command>/<time>``.
+        overwrite: Run everything anew.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: A setting, file or model is wrong; nothing has been run then, or a cell has said so.
+        EvaluationError: A cell failed; what was finished before stays.
+    """
+    from experiments.run.folder import checked_folder, made_folder
+    from experiments.run.recorder import write_config
+    from experiments.wandb_log import log_run
+
+    cells = grid.cells()
+    given = None if run_dir is None else checked_folder(command, run_dir, overwrite)
+    print(f"Checking {len(cells):,} cells ...", flush=True)
+    cells = plan(cells, given, overwrite)
+    folder = made_folder(command, given)
+    write_config(folder / "config.yaml", asdict(grid), command.program)  # type: ignore[call-overload]
+    kept = sum(cell.done is not None for cell in cells)
+    print(f"{len(cells):,} cells: {kept:,} kept, {len(cells) - kept:,} to run, in {folder}", flush=True)
+    group = os.environ.get(GROUP) or folder.resolve().name
+    together = {} if grid.wandb is None else {GROUP: group}
+    jobs = usual_jobs(cells) if grid.jobs is None else grid.jobs
+    report = Runner(cells, folder, grid, jobs, together, overwrite).perform()
+    print(f"\n{report}\n\nRun folder   {folder}", flush=True)
+    if grid.wandb is not None:
+        log_run(folder, grid.wandb, group)
+    return folder
+
+
+@dataclass
+class Runner:
+    """Carries out cells in their order.
+
+    Args:
+        cells: The cells, planned.
+        folder: For their folders.
+        grid: Writes what they amount to.
+        jobs: How many side by side; the output of several goes to ``log.txt`` in the folder of each.
+        environment: Variables for all of them.
+        overwrite: Whether a training that was cut off begins anew rather than going on.
+    """
+
+    cells: Sequence[Cell]
+    folder: Path
+    grid: Grid
+    jobs: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+    overwrite: bool = False
+
+    def perform(self) -> str:
+        """Carry out the cells that are not done, and return what the grid says in the end.
+
+        Raises:
+            UserError: One ended with code 2, having said why; the others are ended.
+            EvaluationError: One failed; the others are ended.
+        """
+        results = {cell.name: cell.done for cell in self.cells if cell.done is not None}
+        for cell in self.cells:
+            if cell.done is not None:
+                path = self.folder / cell.name
+                print(f"{cell.label}: finished on {cell.done['created']}, kept as it is in {path}")
+                print(one_line(cell.label, cell.done), flush=True)
+        waiting = [cell for cell in self.cells if cell.done is None]
+        for cell in waiting:
+            # What is to be made anew must not be taken for finished if that is cut off.
+            (self.folder / cell.name / RESULTS).unlink(missing_ok=True)
+        report, start = None, time.monotonic()
+        # An error in here must end the other cells now, not when the generator is collected.
+        with closing(self._ended(waiting)) as ended:
+            for cell in ended:
+                results[cell.name] = read_results(self.folder / cell.name / RESULTS)
+                print(one_line(cell.label, results[cell.name]), flush=True)
+                report = self._write(results)
+                print(self._progress(results, time.monotonic() - start), flush=True)
+        return self._write(results) if report is None else report
+
+    def _write(self, results: Mapping[str, Results]) -> str:
+        names = [cell.name for cell in self.cells if cell.name in results]
+        return self.grid.write(self.folder, {name: results[name] for name in names})
+
+    def _ended(self, waiting: list[Cell]) -> Generator[Cell]:
+        """Carry out cells, and yield each when it has ended well."""
+        slots = shares(self.jobs)
+        running: dict[Future[int], tuple[Cell, dict[str, str], float]] = {}
+        # The processes are ended before the threads that wait for them are.
+        with ThreadPoolExecutor(self.jobs) as threads, children() as processes:
+            while waiting or running:
+                unfinished = {cell.name for cell in (*waiting, *(cell for cell, *_ in running.values()))}
+                ready = [cell for cell in waiting if cell.after not in unfinished]
+                for cell in ready[: len(slots)]:
+                    waiting.remove(cell)
+                    slot = slots.pop(0)
+                    processes.append(self._start(cell, slot))
+                    running[threads.submit(processes[-1].wait)] = cell, slot, time.monotonic()
+                for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                    cell, slot, began = running.pop(ended)
+                    if ended.result():
+                        raise self._failure(cell, ended.result())
+                    slots.append(slot)
+                    if self.jobs > 1:
+                        print(f"{cell.label}: ended after {time.monotonic() - began:,.0f} s", flush=True)
+                    yield cell
+
+    def _start(self, cell: Cell, slot: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        from experiments.run.unfinished import FOLDER as UNFINISHED
+
+        if self.overwrite:
+            shutil.rmtree(self.folder / cell.name / UNFINISHED, ignore_errors=True)
+        command, environment = cell.command(self.folder), {**self.environment, **slot}
+        if self.jobs == 1:
+            print(f"{cell.label}:", flush=True)
+            return start(command, environment)
+        log = self.folder / cell.name / LOG
+        print(f"{cell.label}: begins, its output is in {log}", flush=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        # A bar that is drawn over and over would fill a file.
+        command.append("trainer.enable_progress_bar=false")
+        with log.open("ab") as file:
+            output: dict[str, Any] = {"stdout": file, "stderr": subprocess.STDOUT}
+            return start(command, environment, stdin=subprocess.DEVNULL, **output)
+
+    def _failure(self, cell: Cell, code: int) -> Exception:
+        """Build the error for a cell that ended with a code other than 0."""
+        log = self.folder / cell.name / LOG
+        if self.jobs > 1 and log.is_file():
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL:]
+            print(f"The end of {log}:", *lines, sep="\n", file=sys.stderr, flush=True)
+        kind = UserError if code == 2 else EvaluationError
+        return kind(
+            f"{cell.label} was not evaluated, see above. What is finished is in '{self.folder}'; the same "
+            f"command with run_dir={self.folder} goes on from there."
+        )
+
+    def _progress(self, results: Mapping[str, Results], seconds: float) -> str:
+        """Say how many cells are finished and, as soon as a training tells its refs, how many steps."""
+        counted = f"{len(results):,} of {len(self.cells):,} cells are finished."
+        trained = [self.folder / name for name in results if (self.folder / name / MANIFEST).is_file()]
+        if not trained or len(results) == len(self.cells):
+            return counted
+        from tqdm import tqdm
+
+        from experiments.reporting.fewshot_report import read_available
+
+        refs = read_available(trained[0])
+        steps = {cell.name: cell.steps(refs) for cell in self.cells}
+        kept = sum(steps[cell.name] for cell in self.cells if cell.done is not None)
+        done, total = sum(steps[name] for name in results), sum(steps.values())
+        meter = tqdm.format_meter(done, total, seconds, prefix="steps", unit="step", initial=kept)
+        return f"{counted} {meter}"
+
+
+def one_line(label: str, results: Results) -> str:
+    """Say in a line what came of a cell."""
+    from experiments.reporting.frame import number
+
+    figures = "; ".join(
+        f"{method}: oIoU {number(row['oIoU'])}, mIoU {number(row['mIoU'])}"
+        for method, row in results["methods"].items()
+    )
+    training = results.get("training")
+    learnt = f" ({training['n_refs']:,} refs, {training['seconds']:,.0f} s of training)" if training else ""
+    return f"{label}: {figures}{learnt}"
+
+
+def start(command: Sequence[str], more: Mapping[str, str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own, with more variables than those of this process."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": path, **more}, process_group=0, **options
+    )
+
+
+@contextmanager
+def children() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Give a list for processes; when the block is left, by SIGINT and SIGTERM too, those in it are ended."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    # SIGTERM would end this process at once, and leave its children alone.
+    before = signal.signal(signal.SIGTERM, leave)
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        yield processes
+    finally:
+        _end([process for process in processes if process.poll() is None])
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes: first the chance to clean up, then the end, also of what they may have left."""
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    # A second Ctrl-C shortens the patience, but not the rest.
+    with suppress(BaseException):
+        until = time.monotonic() + PATIENCE
+        for process in processes:
+            process.wait(max(0.0, until - time.monotonic()))
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def shares(jobs: int, environment: Mapping[str, str] | None = None) -> list[dict[str, str]]:
+    """Return the variables that give each of several cells its part of the machine.
+
+    One alone gets none: all of the machine is its own. What is set already stays.
+
+    Args:
+        jobs: How many cells there are side by side.
+        environment: Stands in for ``os.environ``.
+
+    Returns:
+        For each, ``OMP_NUM_THREADS``, and ``CUDA_VISIBLE_DEVICES`` where there are several GPUs; with fewer
+        GPUs than cells, some are shared.
+    """
+    given = os.environ if environment is None else environment
+    if jobs == 1:
+        return [{}]
+    threads = {} if "OMP_NUM_THREADS" in given else {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
+    devices = gpus(given)
+    if len(devices) < 2:
+        return [dict(threads) for _ in range(jobs)]
+    parts = [devices[slot::jobs] or [devices[slot % len(devices)]] for slot in range(jobs)]
+    return [{**threads, "CUDA_VISIBLE_DEVICES": ",".join(part)} for part in parts]
+
+
+def usual_jobs(cells: Sequence[Cell], environment: Mapping[str, str] | None = None) -> int:
+    """Return how many cells go side by side when nobody says so: one per GPU; without any, two on two cores.
+
+    Where a cell names devices, each takes all of those: one after the other.
+    """
+    options = [option.removeprefix("--") for cell in cells for option in cell.arguments]
+    if any(option.startswith("trainer.devices") for option in options):
+        return 1
+    return len(gpus(os.environ if environment is None else environment)) or min(2, cores())
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpus(environment: Mapping[str, str]) -> list[str]:
+    """Return the names of the GPUs that this process may use."""
+    if "CUDA_VISIBLE_DEVICES" in environment:
+        return [name for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]

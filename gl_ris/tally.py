@@ -1,0 +1,276 @@
+"""What is counted of a run: areas, misses, failures and seconds, exact over any number of processes.
+
+Subsets are named parts of a data set's expressions whose figures a run counts beside those of all. The data
+say which expressions are in which subset. A name is in lower case and has the form ``kind`` or
+``kind_definition``: where there are several definitions of one kind, the recipe's field of that name says
+which of them carries the plain label. ``unseen_names`` is labelled "Unseen" under a recipe with
+``unseen="names"``, and "Unseen (names)" under any other.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from gl_ris.errors import EvaluationError
+from gl_ris.metrics import THRESHOLDS, AreaSums, area_sums
+from gl_ris.results import STAGES
+
+_T = TypeVar("_T")
+_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)?")
+_ALL = ""
+
+
+def gather_objects(value: _T) -> list[_T]:
+    """Return the ``value`` of every process, in the order of ranks; each process must call this."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values: list[_T | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return cast("list[_T]", values)
+
+
+def subset_label(name: str, recipe: Any) -> str:
+    """Return what a table calls a subset.
+
+    Args:
+        name: Of the subset.
+        recipe: A `gl_ris.recipe.Recipe`.
+
+    Example:
+        >>> from gl_ris.recipe import Recipe
+        >>> [subset_label(name, Recipe(unseen="names")) for name in ("unseen_names", "unseen_synonyms")]
+        ['Unseen', 'Unseen (synonyms)']
+        >>> subset_label("crowded", Recipe())
+        'Crowded'
+    """
+    kind, _, definition = name.partition("_")
+    plain = definition in ("", getattr(recipe, kind, None))
+    return kind.capitalize() if plain else f"{kind.capitalize()} ({definition})"
+
+
+def in_order(names: Iterable[str], recipe: Any) -> list[str]:
+    """Order names so that those with a plain label come first, and otherwise as they are."""
+    return sorted(names, key=lambda name: "(" in subset_label(name, recipe))
+
+
+def subsets_of(scene: Any) -> dict[str, Tensor]:
+    """Return the subsets of a scene: for each name, bool ``(E,)``, which of its expressions are in it.
+
+    Empty for a scene without the attribute, as those of most data sets are.
+    """
+    return dict(getattr(scene, "subsets", {}))
+
+
+class Stopwatch:
+    """Seconds per stage of a run.
+
+    Args:
+        device: Work queued on it counts for the stage that queued it.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self._started = self._mark = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the time spent inside the block to ``stage``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            self.seconds[stage] += time.perf_counter() - start
+
+    def mark(self) -> None:
+        """Begin to wait, see `waited`."""
+        self._mark = time.perf_counter()
+
+    def waited(self, stage: str) -> None:
+        """Add the time since `mark` to ``stage``."""
+        self.seconds[stage] += time.perf_counter() - self._mark
+
+    def stop(self) -> dict[str, float]:
+        """Return the seconds of all stages; ``total`` is the time since the watch was made."""
+        return {**self.seconds, "total": time.perf_counter() - self._started}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of all methods on one set of expressions, over all processes.
+
+    Attributes:
+        methods: For each method its figures in percent, see `gl_ris.metrics.RISMetrics`; nan without an
+            expression.
+        upper_bound: The same of choosing the best proposal each time; nan where there is nothing to choose.
+        n_images: Images with one of the expressions.
+        n_evaluated: Expressions behind the figures.
+        n_skipped: Expressions left out because the recipe says so.
+        failures: How many expressions have no choice, by reason.
+    """
+
+    methods: dict[str, dict[str, float]]
+    upper_bound: dict[str, float]
+    n_images: int
+    n_evaluated: int
+    n_skipped: int
+    failures: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Evaluation(Figures):
+    """The outcome of a run over all processes: the figures of all expressions, and of subsets of them.
+
+    Attributes:
+        seconds: Per stage, the mean over processes. What belongs to no stage is in ``total`` alone.
+        subsets: Figures by name of the subset; empty where the data have none.
+    """
+
+    seconds: dict[str, float]
+    subsets: dict[str, Figures] = field(default_factory=dict)
+
+
+@dataclass
+class _Count:
+    """What has been counted of one set of expressions."""
+
+    sums: AreaSums
+    images: int = 0
+    skipped: int = 0
+    choices: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+    def plus(self, other: _Count) -> _Count:
+        return _Count(
+            self.sums.plus(other.sums),
+            self.images + other.images,
+            self.skipped + other.skipped,
+            self.choices + other.choices,
+            self.failures + other.failures,
+        )
+
+    def on_cpu(self) -> _Count:
+        return replace(self, sums=AreaSums(*(part.cpu() for part in self.sums)))
+
+
+class Tally:
+    """What one process has counted so far.
+
+    Args:
+        methods: Titles of the methods.
+        bounded: Whether areas of a best choice come after those of the methods.
+    """
+
+    def __init__(self, methods: Sequence[str], bounded: bool = True) -> None:
+        self.methods, self.bounded = list(methods), bounded
+        self._counts = {_ALL: self._none()}
+
+    def _none(self) -> _Count:
+        areas = torch.zeros(len(self.methods) + self.bounded, 0, dtype=torch.int64)
+        return _Count(area_sums(areas, areas, THRESHOLDS, rows=True))
+
+    def add_scene(
+        self,
+        intersection: Tensor,
+        union: Tensor,
+        failures: Sequence[Sequence[str | None]],
+        subsets: Mapping[str, Tensor] | None = None,
+        *,
+        skipped: bool = False,
+    ) -> None:
+        """Add one image with ``E`` expressions.
+
+        Args:
+            intersection: int64 ``(rows, E)``: per method, then for the best choice if there is one.
+            union: int64 ``(rows, E)``.
+            failures: Per method and expression why there is no choice, or None.
+            subsets: By name, bool ``(E,)``: the expressions of the subset.
+            skipped: Whether the expressions are left out of the figures.
+
+        Raises:
+            ValueError: There are more or fewer rows than that, or a subset has another name than it may.
+        """
+        rows = len(self.methods) + self.bounded
+        if intersection.ndim != 2 or len(intersection) != rows:
+            raise ValueError(f"Areas must be ({rows}, samples), got {tuple(intersection.shape)}.")
+        everything = torch.ones_like(intersection[0], dtype=torch.bool)
+        for name, members in {_ALL: everything, **(subsets or {})}.items():
+            if name and not _NAME.fullmatch(name):
+                raise ValueError(f"The name of a subset must look like unseen or unseen_names, not {name!r}.")
+            count = self._counts.setdefault(name, self._none())
+            which = [index for index, is_in in enumerate(members.tolist()) if is_in]
+            own = [[row[index] for index in which] for row in failures]
+            if which or name == _ALL:
+                self._counts[name] = _add(count, (intersection[:, members], union[:, members]), own, skipped)
+
+    def compute(self, seconds: dict[str, float]) -> Evaluation:
+        """Add up all processes; each of them must call this.
+
+        Args:
+            seconds: Of this process, see `Stopwatch.stop`.
+
+        Raises:
+            EvaluationError: There were expressions but not one choice.
+        """
+        parts = gather_objects((seconds, {name: count.on_cpu() for name, count in self._counts.items()}))
+        names = dict.fromkeys(name for _, counts in parts for name in counts)
+        total = {name: self._none() for name in names}
+        for _, counts in parts:
+            for name, count in counts.items():
+                total[name] = total[name].plus(count)
+        figures = {name: self._figures(count) for name, count in total.items()}
+        everything = figures.pop(_ALL)
+        if everything.failures and not total[_ALL].choices:
+            most = Counter(everything.failures).most_common(3)
+            reasons = "; ".join(f"{reason} ({count:,})" for reason, count in most)
+            raise EvaluationError(f"Not one expression could be evaluated: {reasons}.")
+        return Evaluation(
+            **vars(everything),
+            seconds={stage: sum(part[0][stage] for part in parts) / len(parts) for stage in STAGES},
+            subsets=figures,
+        )
+
+    def _figures(self, count: _Count) -> Figures:
+        rows = count.sums.percent(THRESHOLDS)
+        return Figures(
+            methods=dict(zip(self.methods, rows, strict=False)),
+            upper_bound=rows[-1] if self.bounded else dict.fromkeys(rows[0], math.nan),
+            n_images=count.images,
+            n_evaluated=int(count.sums.samples),
+            n_skipped=count.skipped,
+            failures=dict(sorted(count.failures.items())),
+        )
+
+
+def _add(
+    count: _Count, areas: tuple[Tensor, Tensor], failures: Sequence[Sequence[str | None]], skipped: bool
+) -> _Count:
+    """Add the expressions of one image to a count."""
+    expressions = areas[0].shape[1]
+    sums = count.sums
+    if not skipped:
+        more = area_sums(*areas, THRESHOLDS, rows=True)
+        # the first sums are on the CPU, those of areas wherever the model is
+        sums = AreaSums(*(part.to(more.union.device) for part in sums)).plus(more)
+    # an expression counts once by a reason, however many methods fail by it
+    failed = {(i, reason) for row in failures for i, reason in enumerate(row) if reason is not None}
+    return _Count(
+        sums,
+        count.images + 1,
+        count.skipped + (expressions if skipped else 0),
+        count.choices + sum(reason is None for row in failures for reason in row),
+        count.failures + Counter(reason for _, reason in failed),
+    )

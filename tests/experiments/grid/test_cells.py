@@ -1,0 +1,290 @@
+"""Runs of other commands: what is kept, checked and run, in which order, and what a failure does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from experiments.grid.cells import SUPERVISED, Cell, Program, first_difference, plan
+from experiments.grid.runner import LOG, Runner
+from finished_cells import Workshop, trained_results, zero_shot_results
+from gl_ris.errors import EvaluationError, UserError
+from gl_ris.files import write_json
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    made = Workshop(tmp_path / "store")
+    made.install(monkeypatch)
+    for name in "abcd":
+        made.add(name, zero_shot_results())
+    return made
+
+
+def cells(workshop: Workshop, *names: str, **after: str) -> list[Cell]:
+    program = workshop.program("experiments.zero_shot")
+    return [
+        Cell(f"cell {name}", [f"name={name}"], name, program, models="m", after=after.get(name))
+        for name in names
+    ]
+
+
+class Listed:
+    """A grid that writes down what is finished, each time."""
+
+    jobs, wandb = 1, None
+
+    def __init__(self) -> None:
+        self.written: list[list[str]] = []
+
+    def cells(self) -> list[Cell]:
+        return []
+
+    def write(self, folder: Path, results: Mapping[str, Any]) -> str:
+        self.written.append(list(results))
+        return f"{len(results)} finished"
+
+
+def perform(
+    cells: Sequence[Cell], folder: Path, at_once: int = 1, overwrite: bool = False
+) -> list[list[str]]:
+    """Carry out; gives the names of what is finished each time when it was written."""
+    grid = Listed()
+    assert Runner(cells, folder, grid, at_once, {}, overwrite).perform() == f"{len(cells)} finished"
+    return grid.written
+
+
+def test_models_are_checked_once_and_what_is_finished_not_at_all(workshop: Workshop, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    runs = plan(cells(workshop, "a", "b"), folder, False)
+    assert [models for _, models in workshop.checked] == [True, False]
+    assert perform(runs, folder) == [["a"], ["a", "b"]]
+    workshop.checked.clear()
+    runs = plan(cells(workshop, "c", "a", "b"), folder, False)
+    assert workshop.checked == [(["name=c"], True)]
+    assert perform(runs, folder) == [["c", "a", "b"]]
+    assert perform(plan(cells(workshop, "c"), folder, False), folder) == [["c"]]
+    assert all(run.done is None for run in plan(cells(workshop, "a", "b"), folder, True))
+
+
+def test_other_settings_are_refused_by_name(workshop: Workshop, tmp_path: Path) -> None:
+    perform(plan(cells(workshop, "a"), tmp_path, False), tmp_path)
+    (cell,) = cells(workshop, "a")
+    other = Cell(cell.label, ["name=other"], "a", cell.program)
+    with pytest.raises(UserError, match=r"had other settings \(arguments was .*name=a.* and is .*name=other"):
+        plan([other], tmp_path, False)
+
+
+def test_a_cell_named_twice_is_refused(workshop: Workshop, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cell a is there twice"):
+        plan(cells(workshop, "a", "a"), tmp_path, False)
+
+
+def test_what_reads_weights_waits_for_them_and_is_not_kept_without_them(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    wanted = cells(workshop, "b", "a", b="a")
+    # b is in front, but reads the weights of a
+    assert perform(plan(wanted, tmp_path, False), tmp_path, 2) == [["a"], ["b", "a"]]
+    assert f"weights={tmp_path / 'a' / 'weights.pt'}" in workshop.started[-1]
+    in_order = cells(workshop, "a", "b", b="a")
+    assert all(run.done for run in plan(in_order, tmp_path, False))
+    (tmp_path / "a" / "results.json").unlink()
+    workshop.checked.clear()
+    assert not any(run.done for run in plan(in_order, tmp_path, False))
+    assert workshop.checked == [(["name=a"], True)]
+
+
+def test_old_results_are_gone_before_what_they_depend_on_is_made_anew(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    wanted = cells(workshop, "a", "b", b="a")
+    perform(plan(wanted, tmp_path, False), tmp_path)
+    (tmp_path / "a" / "results.json").unlink()
+    workshop.remove("b")  # cut off between the two
+    with pytest.raises(EvaluationError):
+        perform(plan(wanted, tmp_path, False), tmp_path)
+    assert [run.done is not None for run in plan(wanted, tmp_path, False)] == [True, False]
+
+
+def test_a_training_that_was_cut_off_goes_on_unless_all_is_run_anew(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    state = tmp_path / "a" / "training" / "last.ckpt"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    perform(plan(cells(workshop, "a"), tmp_path, False), tmp_path)
+    assert state.is_file()
+    perform(plan(cells(workshop, "a"), tmp_path, True), tmp_path, overwrite=True)
+    assert not state.parent.exists()
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_failure_keeps_what_is_finished(
+    at_once: int, workshop: Workshop, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    workshop.remove("c")
+    runs = plan(cells(workshop, "a", "b", "c", "d", c="b"), tmp_path, False)
+    with pytest.raises(
+        EvaluationError, match=f"cell c was not evaluated, see above.*run_dir={tmp_path} goes"
+    ):
+        perform(runs, tmp_path, at_once)
+    assert json.loads((tmp_path / "a" / "results.json").read_text())["config"]["arguments"] == ["name=a"]
+    assert (tmp_path / "b" / "results.json").is_file()
+    assert "error: it could not be done" in capfd.readouterr().err
+
+
+def test_output_of_several_goes_to_files(
+    workshop: Workshop, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    perform(plan(cells(workshop, "a", "b", "c"), tmp_path, False), tmp_path, 2)
+    output = capfd.readouterr().out
+    assert "at work" not in output
+    for name in "abc":
+        assert (tmp_path / name / LOG).read_text() == "at work\n"
+        assert output.count(f"cell {name}: begins, its output is in {tmp_path / name / LOG}\n") == 1
+        assert output.count(f"cell {name}: ended after ") == 1
+
+
+def test_a_supervised_cell_says_what_it_learnt_from(workshop: Workshop, tmp_path: Path) -> None:
+    program = workshop.program("experiments.supervised")
+    cell = Cell("cell t", ["name=t"], "t", program)
+    good = trained_results("LAVT", 4, 0, 30.0)
+    two = {**good, "methods": {**good["methods"], "B": {"oIoU": 1.0, "mIoU": 1.0}}}
+    without = {key: value for key, value in good.items() if key != "training"}
+    for results, whole in ((good, True), ({**good, "training": None}, True), (two, False), (without, False)):
+        workshop.add("t", results)
+        perform(plan([cell], tmp_path, True), tmp_path)
+        if whole:
+            assert plan([cell], tmp_path, False)[0].done
+        else:
+            with pytest.raises(UserError, match=r"results\.json.* cannot be read .they are not those of one"):
+                plan([cell], tmp_path, False)
+
+
+@pytest.mark.parametrize(
+    ("k", "more", "expected"),
+    [
+        (1, {}, 2 * 1),
+        (4, {}, 2 * 2),
+        ("all", {}, 2 * 10),
+        (4, {"batch_size": 2}, 2 * 4),
+        (4, {"schedule": "min_steps", "min_steps": 7}, 4 * 2),
+    ],
+)
+def test_steps_of_a_training(k: int | str, more: dict[str, Any], expected: int) -> None:
+    """Two epochs on refs of classes with 30 and 10, in batches of four."""
+    model = {"weights": None, "baseline": {"init_args": {"epochs": 2, "batch_size": 4}}}
+    cell = Cell("t", [], settings={"model": model, "training": {"k": k, **more}})
+    assert cell.steps([30, 10]) == expected
+    assert replace(cell, after="another").steps([30, 10]) == 0
+    assert Cell("t", [], settings={"model": {}}).steps([30, 10]) == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ({"a": 1}, {"a": 1}, ""),
+        ({"a": {"b": [1]}}, {"a": {"b": [1, 2]}}, "a.b was [1] and is [1, 2]"),
+        ({}, {"a": 1}, "a was None and is 1"),
+        ({"a": "x" * 99}, {"a": 1}, f"a was {'x' * 60}... and is 1"),
+    ],
+)
+def test_the_first_difference(before: dict[str, Any], now: dict[str, Any], said: str) -> None:
+    assert first_difference(before, now) == said
+
+
+def random_results(config: dict[str, Any]) -> dict[str, Any]:
+    """The results of a run of the random floor."""
+    figures = {"oIoU": 12.5, "mIoU": 10.0}
+    return zero_shot_results(config=config, methods={"Random": figures}, dataset="toy", partition="unc")
+
+
+@pytest.mark.parametrize("method", ["random", {"method": "random"}, {"method": "largest", "title": "Random"}])
+def test_methods_are_known_by_name_or_title(method: Any, tmp_path: Path) -> None:
+    """Each has a title of its own or that of its class; one that is not there is named."""
+
+    def finish(*methods: Any) -> Cell:
+        cell = Cell("a", [], "a", Program("", SettingsAlone, {}))
+        SettingsAlone.methods = list(methods)
+        write_json(tmp_path / "a" / "results.json", random_results({"model": {"methods": list(methods)}}))
+        return plan([cell], tmp_path, False)[0]
+
+    assert finish(method).done
+    with pytest.raises(UserError, match="they lack the method 'Largest'"):
+        finish(method, "largest")
+
+
+@dataclass
+class SettingsAlone:
+    """Parts of a run that are nothing but their settings."""
+
+    arguments: list[str]
+    methods: ClassVar[list[Any]] = []
+    datamodule: ClassVar[None] = None
+
+    def settings(self) -> dict[str, Any]:
+        return {"model": {"methods": self.methods}}
+
+
+def test_a_table_goes_on_only_from_results_that_are_whole(
+    toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keep(change: Callable[[dict[str, Any]], object]) -> None:
+        kept = random_results(json.loads(json.dumps(first.settings)))
+        change(kept)
+        write_json(tmp_path / first.name / "results.json", kept)
+
+    methods = 'model.methods=[{"method": "random", "title": "Random"}]'
+    arguments = [*(option for option in toy if not option.startswith("methods=")), methods]
+    (first,) = plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
+    assert first.done is None
+    os.mkdir(tmp_path / first.name)
+    keep(lambda kept: None)
+    (again,) = plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
+    assert again.done is not None
+    for change, said in (
+        (lambda kept: kept.pop("config"), "field `config`"),
+        (lambda kept: kept["config"]["model"].update(alpha=0.1), "had other settings (model.alpha was 0.1"),
+        (
+            lambda kept: kept["methods"].update(Largest=kept["methods"].pop("Random")),
+            "lack the method 'Random'",
+        ),
+    ):
+        keep(change)
+        with pytest.raises(UserError, match=re.escape(said)):
+            plan([Cell("toy val", arguments)], tmp_path, overwrite=False)
+    assert plan([Cell("toy val", arguments)], tmp_path, overwrite=True)[0].done is None
+
+
+def test_runs_of_before_are_kept_though_classes_moved_and_options_went(tmp_path: Path) -> None:
+    old = {"baseline": {"class_path": "gl_ris.supervised.baselines.LAVTBaseline"}, "weights": None}
+    now = {"baseline": {"class_path": "gl_ris.supervised.LAVTBaseline"}, "weights": None}
+
+    def kept(before: dict[str, Any]) -> bool:
+        results = trained_results("LAVT", 4, 0, 30.0, config={"model": before, "data": {}})
+        write_json(tmp_path / "a" / "results.json", results)
+        program = replace(SUPERVISED, parts=lambda _: Parts(now))
+        return plan([Cell("a", [], "a", program)], tmp_path, False)[0].done is not None
+
+    assert kept({**old, "clip": "refshapes-rn", "pretrained": None, "alpha": 0.85, "proposals": None})
+    with pytest.raises(UserError, match=r"had other settings \(model.recipe was clean and is None\)"):
+        kept({**old, "recipe": "clean"})
+
+
+@dataclass
+class Parts:
+    """Parts of a supervised run with these settings of its model."""
+
+    model: dict[str, Any]
+    datamodule: ClassVar[None] = None
+
+    def settings(self) -> dict[str, Any]:
+        return {"model": self.model, "data": {}}
