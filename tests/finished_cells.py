@@ -131,7 +131,7 @@ class Workshop:
 
     def program(self, module: str) -> Program:
         """Make the program that stands in for a command."""
-        return Program(module, Parts, {"wandb": None}, trains=module == "experiments.supervised")
+        return Program(module, Parts, ("wandb",), trains=module == "experiments.supervised")
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let cells be put into place in place of being run."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,22 +27,14 @@ class Program:
     Attributes:
         module: What ``python -m`` takes.
         parts: Makes the parts that arguments describe; gives an `experiments.cli.parts.ExperimentCLI`.
-        ignored: Settings that cannot change a figure: those of a group, or None for all of it.
+        ignored: Settings that cannot change a figure.
         trains: Whether it is of one model, which it may train.
     """
 
     module: str
     parts: Callable[[list[str]], Any]
-    ignored: Mapping[str, tuple[str, ...] | None]
+    ignored: tuple[str, ...]
     trains: bool = False
-
-    def relevant(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Leave out what cannot change a figure."""
-        kept = {name: value for name, value in settings.items() if self.ignored.get(name, ()) is not None}
-        for name, without in self.ignored.items():
-            if without and isinstance(kept.get(name), Mapping):
-                kept[name] = {key: value for key, value in kept[name].items() if key not in without}
-        return kept
 
 
 def _zero_shot_parts(arguments: list[str]) -> Any:
@@ -60,17 +52,17 @@ def _supervised_parts(arguments: list[str]) -> Any:
     return supervised_parts(COMMAND, arguments)
 
 
-_SHOWN = "enable_progress_bar"
+_NOT_USED = ("wandb", "trainer.enable_progress_bar")
 ZERO_SHOT = Program(
     "experiments.zero_shot",
     _zero_shot_parts,
-    {"wandb": None, "trainer": ("devices", "num_nodes", "strategy", _SHOWN), "model": ("store",)},
+    (*_NOT_USED, "trainer.devices", "trainer.num_nodes", "trainer.strategy", "model.store"),
 )
 SUPERVISED = Program(
     "experiments.supervised",
     _supervised_parts,
-    # A training on several devices sees other batches. The four of the model are options of old runs, unused.
-    {"wandb": None, "trainer": (_SHOWN,), "model": ("clip", "pretrained", "alpha", "proposals")},
+    # A training on several devices sees other batches. The others are options of old runs that were not used.
+    (*_NOT_USED, "model.clip", "model.pretrained", "model.alpha", "model.proposals"),
     trains=True,
 )
 
@@ -173,13 +165,10 @@ def _finished(path: Path, cell: Cell) -> Results | None:
     from gl_ris.files import plain
 
     found = read_results(path / RESULTS)
-    # the classes of an old run may have moved since
-    both = current_paths(found["config"]), plain(cell.settings)
-    before, now = map(cell.program.relevant, both)
-    if cell.after is not None:
-        # The file is that of the other cell, wherever the folder was then.
-        before, now = ({**one, "model": {**one["model"], "weights": None}} for one in (before, now))
-    if difference := first_difference(before, now):
+    # The classes of an old run may have moved since, and the weights of another cell with the folder.
+    before, now = current_paths(found["config"]), plain(cell.settings)
+    ignored = (*cell.program.ignored, *([] if cell.after is None else ["model.weights"]))
+    if difference := first_difference(before, now, ignored):
         raise UserError(
             f"The finished run in '{path}' had other settings ({difference}); name another run_dir, or run "
             "everything anew by overwrite=true."
@@ -213,16 +202,19 @@ def read_results(path: Path) -> Results:
     return results.Results.read(path).document()
 
 
-def first_difference(before: Any, now: Any, name: str = "") -> str:
-    """Name the first setting that differs, with both values; empty if there is none.
+def first_difference(before: Any, now: Any, ignored: Collection[str] = (), name: str = "") -> str:
+    """Name the first setting that differs and is not ignored, with both values; empty if there is none.
 
     Example:
         >>> first_difference({"model": {"alpha": 0.5}}, {"model": {"alpha": 0.9}})
         'model.alpha was 0.5 and is 0.9'
     """
+    if name in ignored or before == now:
+        return ""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         keys = dict.fromkeys([*before, *now])
-        found = (first_difference(before.get(k), now.get(k), f"{name}.{k}".lstrip(".")) for k in keys)
+        parts = ((before.get(key), now.get(key), f"{name}.{key}".lstrip(".")) for key in keys)
+        found = (first_difference(was, now_is, ignored, full) for was, now_is, full in parts)
         return next(filter(None, found), "")
     was, now_is = (text if len(text) <= 60 else f"{text[:60]}..." for text in map(str, (before, now)))
-    return "" if before == now else f"{name} was {was} and is {now_is}"
+    return f"{name} was {was} and is {now_is}"

@@ -126,11 +126,11 @@ def announce(cli: ExperimentCLI) -> None:
     Raises:
         UserError: The store is damaged.
     """
-    from gl_ris.proposals.source import tell_stored
+    from gl_ris.proposals.source import describe_stored
 
     source = cast("Any", cli.model).open_source(cli.datamodule)
     if source is not None:
-        print(tell_stored(source, set(cast("Any", cli.datamodule).image_ids())), flush=True)
+        print(describe_stored(source, set(cast("Any", cli.datamodule).image_ids())), flush=True)
 
 
 def check_targets(wanted: str, data: Any) -> None:

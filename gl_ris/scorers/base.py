@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gl_ris.clip.context import ImageContext
+from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.clip.threads import one_thread_per_operation
 from gl_ris.errors import UserError, unknown_name
@@ -67,7 +67,6 @@ class Scorer(nn.Module, ABC):
         self.recipe = Recipe.resolve(recipe)
         self.mixing = self.recipe.mixing(clip.tower.kind)
         self.parser = parser
-        self._noun_phrases: dict[str, str] = {}
 
     @abstractmethod
     def score(
@@ -172,13 +171,9 @@ class Scorer(nn.Module, ABC):
     def _phrases(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None) -> list[str]:
         if noun_phrases is not None:
             return list(noun_phrases)
-        new = list(dict.fromkeys(text for text in expressions if text not in self._noun_phrases))
-        if new:
-            from gl_ris.text import noun_phrases as find
+        from gl_ris.text import noun_phrases as find
 
-            phrases = find(new, self.parser, published=self.recipe.text == "tokens")
-            self._noun_phrases.update(zip(new, phrases, strict=True))
-        return [self._noun_phrases[text] for text in expressions]
+        return find(expressions, self.parser, published=self.recipe.text == "tokens")
 
 
 def cosine(text: Tensor, visual: Tensor) -> Tensor:
@@ -230,7 +225,7 @@ def available_scorers() -> dict[str, type[Scorer]]:
         for module in modules
         for item in vars(module).values()
         if isinstance(item, type) and issubclass(item, Scorer) and item.__module__ == module.__name__
-        if item is not Scorer
+        if "name" in vars(item)
     }
 
 

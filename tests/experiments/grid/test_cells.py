@@ -14,6 +14,7 @@ import pytest
 
 from experiments.grid.cells import SUPERVISED, Cell, Program, first_difference, plan
 from experiments.grid.runner import LOG, Runner
+from experiments.grid.settings import Grid
 from finished_cells import Workshop, trained_results, zero_shot_results
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.files import write_json
@@ -36,16 +37,11 @@ def cells(workshop: Workshop, *names: str, **after: str) -> list[Cell]:
     ]
 
 
-class Listed:
-    """A grid that writes down what is finished, each time."""
-
-    jobs, wandb = 1, None
+class Listed(Grid):
+    """Writes down what is finished, each time."""
 
     def __init__(self) -> None:
         self.written: list[list[str]] = []
-
-    def cells(self) -> list[Cell]:
-        return []
 
     def write(self, folder: Path, results: Mapping[str, Any]) -> str:
         self.written.append(list(results))
@@ -195,10 +191,11 @@ def test_steps_of_a_training(k: int | str, more: dict[str, Any], expected: int) 
         ({"a": {"b": [1]}}, {"a": {"b": [1, 2]}}, "a.b was [1] and is [1, 2]"),
         ({}, {"a": 1}, "a was None and is 1"),
         ({"a": "x" * 99}, {"a": 1}, f"a was {'x' * 60}... and is 1"),
+        ({"b": {"c": 1, "d": 1}, "e": 1}, {"b": {"c": 2}, "e": {}, "f": 0}, "f was None and is 0"),
     ],
 )
 def test_the_first_difference(before: dict[str, Any], now: dict[str, Any], said: str) -> None:
-    assert first_difference(before, now) == said
+    assert first_difference(before, now, ("b.c", "b.d", "e")) == said
 
 
 def random_results(config: dict[str, Any]) -> dict[str, Any]:
@@ -212,7 +209,7 @@ def test_methods_are_known_by_name_or_title(method: Any, tmp_path: Path) -> None
     """Each has a title of its own or that of its class; one that is not there is named."""
 
     def finish(*methods: Any) -> Cell:
-        cell = Cell("a", [], "a", Program("", SettingsAlone, {}))
+        cell = Cell("a", [], "a", Program("", SettingsAlone, ()))
         SettingsAlone.methods = list(methods)
         write_json(tmp_path / "a" / "results.json", random_results({"model": {"methods": list(methods)}}))
         return plan([cell], tmp_path, False)[0]
