@@ -63,8 +63,7 @@ def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
         UserError: A setting, file or model is wrong.
         EvaluationError: The figures would mean nothing.
     """
-    from experiments.run.evaluate import evaluate
-    from experiments.run.recorder import Recorder
+    from experiments.run.evaluate import Recorder, evaluate
 
     def before(folder: Path | None) -> None:
         if cli.training is None:

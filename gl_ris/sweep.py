@@ -17,6 +17,7 @@ from gl_ris.evaluator import Choices, Records, SceneLike
 from gl_ris.proposals.base import Proposals
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
+from gl_ris.scorers.base import check_shares
 from gl_ris.scorers.global_local import GlobalLocal
 from gl_ris.zero_shot import ZeroShotRIS
 
@@ -175,8 +176,7 @@ def axis(name: str, values: Sequence[float] | int) -> list[float]:
     if not found or len(set(found)) < len(found):
         raise UserError(f"{name}={list(values)} must hold one value or more, each once.")
     for value in found:
-        if not 0 <= value <= 1:
-            raise UserError(f"{name}={list(values)}: {value:g} is out of range, it is a share from 0 to 1.")
+        check_shares(**{name: value})
     return found
 
 

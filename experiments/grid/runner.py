@@ -38,8 +38,8 @@ def carry_out(command: Command, grid: Grid, run_dir: str | None, overwrite: bool
         UserError: A setting, file or model is wrong; nothing has been run then, or a cell has said so.
         EvaluationError: A cell failed; what was finished before stays.
     """
+    from experiments.run.evaluate import write_config
     from experiments.run.folder import checked_folder, made_folder
-    from experiments.run.recorder import write_config
     from experiments.wandb_log import log_run
 
     cells = grid.cells()

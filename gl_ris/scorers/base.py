@@ -55,9 +55,7 @@ class Scorer(nn.Module, ABC):
         parser: Any = None,
     ) -> None:
         super().__init__()
-        for key, value in (("alpha", alpha), ("beta", beta)):
-            if not 0 <= value <= 1:
-                raise UserError(f"{key}={value} is out of range: it is a share from 0 to 1.")
+        check_shares(alpha=alpha, beta=beta)
         clip.tower.check_masked_blocks(masked_blocks)
         self.check(clip)
         self.clip = clip
@@ -174,6 +172,13 @@ class Scorer(nn.Module, ABC):
         from gl_ris.text import noun_phrases as find
 
         return find(expressions, self.parser, published=self.recipe.text == "tokens")
+
+
+def check_shares(**shares: float) -> None:
+    """Raise a `UserError` for a share that is not from 0 to 1."""
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{name}={value} is out of range: it is a share from 0 to 1.")
 
 
 def cosine(text: Tensor, visual: Tensor) -> Tensor:
