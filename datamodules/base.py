@@ -6,20 +6,16 @@ import functools
 import logging
 import random
 from abc import abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from datamodules.images import find_image_folder, image_path, is_file
 from datamodules.records import ImageRecord, MaskRule
-from datamodules.scene import Scene
-from datamodules.scene_dataset import ImageReader, SceneDataset, read_from_folder
-from datamodules.split_records import Chosen
+from datamodules.scene import ImageReader, Scene, SceneDataset, read_from_folder
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals import GENERATORS, find_generator
 from gl_ris.proposals.base import ProposalGenerator
@@ -102,16 +98,15 @@ class RISDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.allow_missing_images = allow_missing_images
-        self._records: Sequence[ImageRecord] | None = None
+        self._records: list[ImageRecord] | None = None
         self._n_expressions: int | None = None
         self._dataset: SceneDataset | None = None
 
     @abstractmethod
-    def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
+    def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Return the split: one record per image, in a fixed order; instances too if they are asked for.
 
-        Every process calls it. A large split should be a sequence that makes its records when they are asked
-        for, of an index that `prepare_data` leaves in the cache folder.
+        Every process calls it.
         """
 
     def require_files(self) -> None:
@@ -126,7 +121,7 @@ class RISDataModule(LightningDataModule):
         """Return the folders where the images usually are, the likeliest first."""
 
     @property
-    def records(self) -> Sequence[ImageRecord]:
+    def records(self) -> list[ImageRecord]:
         """The images of the split after `limit`, read at the first call.
 
         Raises:
@@ -142,13 +137,13 @@ class RISDataModule(LightningDataModule):
             self._records = self._limited(records)
         return self._records
 
-    def _limited(self, records: Sequence[ImageRecord]) -> Sequence[ImageRecord]:
+    def _limited(self, records: list[ImageRecord]) -> list[ImageRecord]:
         if self.limit is None or self.limit >= len(records):
             return records
         if self.limit_seed is None:
             return records[: self.limit]
         drawn = random.Random(self.limit_seed).sample(range(len(records)), self.limit)
-        return Chosen(records, np.array(sorted(drawn)))
+        return [records[place] for place in sorted(drawn)]
 
     @property
     def proposals_name(self) -> str | None:

@@ -16,8 +16,9 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.cache import cache_folder, written_whole
+from datamodules.files import written_whole
 from datamodules.shapes.pairs import FAMILY, family
+from gl_ris.files import cache_folder
 
 VERSION = 4
 """Part of the cache folder's name: raise it whenever the images or captions change."""

@@ -1,104 +1,73 @@
-"""Reading annotation files that are not to be trusted, and writing their like."""
+"""Reading annotation files that are not to be trusted, writing their like, and folders of made data."""
 
 from __future__ import annotations
 
-import codecs
-import gc
 import json
-import mmap
-import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, TypeVar
 
-from gl_ris.errors import UserError
-from gl_ris.files import atomic_file
+import msgspec
+from msgspec import Meta
 
-_CLOSING = {"{": "}", "[": "]"}
-_WHITE = b" \t\r\n"
-_FOREIGN = re.compile(rb"[^ -\xff\t\r\n]")
-_SAMPLE, _SAMPLES = 4096, 64
+from gl_ris.errors import UserError, in_short
+from gl_ris.files import atomic_file, decode
+
+T = TypeVar("T")
+
 ANEW = "Fetch the file anew."
 
-MAX_JSON = 4 << 30
-"""Files of more bytes are not opened; COCO's largest annotations have half a GB."""
+MAX_SIDE = 65_535
+"""Images wider or higher than this (the limit of JPEG) are taken for damage in the annotations."""
+
+MAX_PIXELS = 178_956_970
+"""Images of more pixels are taken for damage, too: Pillow does not open them."""
+
+Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Meta(max_length=1_000)]
+"""What the id of a record may be; True is none."""
+
+Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 
 
-def require_file(path: Path, what: str) -> Path:
-    """Return ``path`` if it is a file.
+class Sized(msgspec.Struct):
+    """A record that gives the size of an image in pixels; one that no image has is a fault of the record."""
 
-    Raises:
-        UserError: If it is not; the sentence says ``what`` the file should have been.
-    """
-    if not path.is_file():
-        raise UserError(f"No {what} at '{path}'.")
-    return path
+    height: Side
+    width: Side
+
+    def __post_init__(self) -> None:
+        """Refuse a size that Pillow would not open."""
+        if self.height * self.width > MAX_PIXELS:
+            raise ValueError(f"it is said to be {self.width} x {self.height} pixels")
 
 
-def read_json(path: Path, opening: Literal["{", "["]) -> Any:
-    """Read a JSON file whose outermost value is an object or a list.
+def read_annotations(path: Path, kind: type[T]) -> T:
+    """Read a JSON file of annotations as a value of a given type; see `gl_ris.files.decode`."""
+    return decode(path, kind, "annotation file", ANEW)
+
+
+def convert(value: Any, kind: type[T], where: str) -> T:
+    """Turn plain values that came from a file into a given type; fields that it lacks are not looked at.
 
     Args:
-        path: The file, UTF-8.
-        opening: ``"{"`` for an object, ``"["`` for a list.
+        value: Dicts, lists, numbers, text.
+        kind: What msgspec is to make of it.
+        where: Where the value stands, for the message.
 
     Raises:
-        UserError: If the file is missing, is something else, breaks off or is damaged.
+        UserError: Something in it is missing or of another type; the message says what.
+
+    Example:
+        >>> convert({"height": 3, "width": 4, "url": None}, Sized, "'a.json': image 0").width
+        4
     """
-    check_json(path, opening)
     try:
-        with no_collection():
-            return json.loads(decoded(path))
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise UserError(f"'{path}' is damaged JSON ({error}). Fetch the file anew.") from error
-
-
-def check_json(path: Path, opening: Literal["{", "["]) -> None:
-    """Check that a file may be JSON, by a few samples of it.
-
-    An archive, a web page, half a download or a file with holes is refused at once however large it is.
-
-    Raises:
-        UserError: If the file is missing, does not begin and end with the right brackets, is larger than any
-            annotations, or holds bytes that no JSON has.
-    """
-    size = require_file(path, "annotation file").stat().st_size
-    kind = "object" if opening == "{" else "list"
-    if size > MAX_JSON:
-        raise UserError(f"'{path}' is a file of {size:,} bytes, more than annotations can have. {ANEW}")
-    with path.open("rb") as file:
-        samples = [_sample(file, round((size - _SAMPLE) * k / _SAMPLES)) for k in range(_SAMPLES + 1)]
-    first, last = samples[0].lstrip(_WHITE)[:1], samples[-1].rstrip(_WHITE)[-1:]
-    if first != opening.encode():
-        raise UserError(f"'{path}' is not a JSON {kind}: it begins with {first!r}. {ANEW}")
-    if last != _CLOSING[opening].encode():
-        raise UserError(f"'{path}' breaks off: its last character is {last!r}. {ANEW}")
-    if foreign := _FOREIGN.search(b"".join(samples)):
-        raise UserError(f"'{path}' is damaged JSON: it holds {foreign[0]!r}. {ANEW}")
-
-
-def _sample(file: BinaryIO, start: int) -> bytes:
-    file.seek(max(0, start))
-    return file.read(_SAMPLE)
-
-
-def decoded(path: Path) -> str:
-    """Return the text of a file in UTF-8, without holding its bytes as well."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return codecs.decode(content, "utf-8")
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Keep the garbage collector from walking, time and again, through millions of values that all stay."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+        return msgspec.convert(value, kind)
+    except ValueError as error:
+        raise UserError(f"{where} is damaged: {clean_text(in_short(error))}. {ANEW}") from error
 
 
 def clean_text(text: str) -> str:
@@ -120,7 +89,55 @@ def clean_text(text: str) -> str:
         return text.encode("utf-8", "replace").decode()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as strict, compact JSON (UTF-8), atomically."""
+def compact_json(value: Any, kind: type, where: str) -> bytes:
+    """Write ``value`` as strict, compact JSON (UTF-8) that can be read back as ``kind``.
+
+    Raises:
+        UserError: It could not be read back; the message begins with ``where``.
+        ValueError: It is not strict, for example has a NaN.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    try:
+        msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{where} would be damaged: {in_short(error)}.") from error
+    return text
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that appears complete or not at all."""
     with atomic_file(path) as file:
-        file.write(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
+        file.write(content)
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """Write a folder so that it appears complete or not at all.
+
+    Args:
+        folder: The folder to make. If another process finishes it first, that one's work stands.
+
+    Yields:
+        An empty folder beside it to write into; it becomes ``folder`` when the block ends without an error,
+        and is removed when it does not.
+
+    Raises:
+        UserError: Nothing can be written there.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise UserError(
+            f"The cache folder '{folder.parent}' cannot be written to ({error.strerror}); "
+            "set GL_RIS_CACHE to one that can."
+        ) from error
+    try:
+        yield draft
+        try:
+            draft.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -3,29 +3,78 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
+
 from datamodules.base import RISDataModule
-from datamodules.checks import KEY, require_fields, require_size
-from datamodules.coco import coco_class, coco_names
-from datamodules.files import clean_text, read_json
+from datamodules.coco_names import coco_class, coco_names
+from datamodules.files import ANEW, Id, Sized, clean_text, compact_json, read_annotations, write_bytes
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
-from datamodules.visual_genome import PARTS, in_parts
 from gl_ris.errors import UserError, unknown_name
 
 IMAGE_FILES = ("image_data_split.json", "image_data_split3000.json")
 """Names under which the list of images has been published."""
 
+PARTS = ("VG_100K", "VG_100K_2")
+"""The folders that the two published archives of Visual Genome's images unpack to."""
+
 _FILE_NAME = re.compile(r"[\w.+-]{1,200}", re.ASCII)
 
-Subsets = Mapping[str, Callable[[dict[str, Any]], bool]]
-"""By name of a subset, what says whether a phrase of a known category is in it."""
-
 log = logging.getLogger(__name__)
+
+
+class Structure(msgspec.Struct):
+    """What a phrase is made of: the name of a category, and attributes."""
+
+    name: str = ""
+    attributes: Any = ()
+
+
+class Task(msgspec.Struct):
+    """A phrase of an image with the polygons of its instances; they stay JSON until a mask is asked for."""
+
+    task_id: Id
+    image_id: Id
+    phrase: str
+    instances: list[msgspec.Raw] = msgspec.field(name="Polygons")
+    structure: Structure | None = msgspec.field(name="phrase_structure", default=None)
+
+    @property
+    def category(self) -> str | None:
+        """Name of what the phrase is about, or None if the file does not tell.
+
+        All instances of a phrase have the one category of its structure, so that this is also the name of its
+        first instance, by which the published evaluation goes.
+        """
+        return (self.structure and self.structure.name) or None
+
+    @property
+    def attributes(self) -> Any:
+        """Attributes that the phrase names, as the file has them."""
+        return self.structure.attributes if self.structure else ()
+
+
+class Image(Sized):
+    """An image of Visual Genome; its file is named by its id."""
+
+    image_id: Id
+
+    def __post_init__(self) -> None:
+        """Refuse an id that is no name of a file."""
+        super().__post_init__()
+        if not _FILE_NAME.fullmatch(str(self.image_id)):
+            raise ValueError(f"its image_id {self.image_id!r:.60} cannot name a file")
+
+
+Subsets = Mapping[str, Callable[[Task], bool]]
+"""By name of a subset, what says whether a phrase of a known category is in it."""
 
 
 def tasks_path(folder: Path, split: str) -> Path:
@@ -45,8 +94,8 @@ def _find_folder(root: Path) -> Path:
     )
 
 
-def read_tasks(folder: Path, split: str) -> list[dict[str, Any]]:
-    """Read and check the tasks of one split.
+def read_tasks(folder: Path, split: str) -> list[Task]:
+    """Read the tasks of one split.
 
     Raises:
         UserError: If the split is not there or its file is damaged.
@@ -55,62 +104,23 @@ def read_tasks(folder: Path, split: str) -> list[dict[str, Any]]:
     if not path.is_file():
         present = [p.stem[len("refer_") :] for p in folder.glob("refer_*.json")]
         raise unknown_name("split of PhraseCut", split, present)
-    tasks = read_json(path, "[")
-    check_tasks(tasks, str(path))
-    return tasks
+    return read_annotations(path, list[Task])
 
 
-def check_tasks(tasks: Any, where: str) -> None:
-    """Check that ``tasks`` has the shape of a PhraseCut file, as far as it is used here.
-
-    Raises:
-        UserError: Naming the first task and field at fault.
-    """
-    for number, task in enumerate(tasks):
-        place = f"'{where}': task {number}"
-        require_fields(task, place, task_id=KEY, image_id=KEY, phrase=(str,), Polygons=(list,))
-        structure = task.get("phrase_structure")
-        if structure:
-            require_fields(structure, f"{place}, its phrase_structure", name=(str,))
-
-
-def read_images(folder: Path) -> dict[Key, dict[str, Any]]:
+def read_images(folder: Path) -> dict[Key, Image]:
     """Read the list of images, under either of its published names.
 
     Raises:
-        UserError: If it is missing or damaged.
+        UserError: If it is missing or damaged, or gives an image two sizes.
     """
-    for name in IMAGE_FILES:
-        if (folder / name).is_file():
-            images = read_json(folder / name, "[")
-            check_images(images, str(folder / name))
-            return _by_id(images, str(folder / name))
-    raise UserError(f"No {' or '.join(IMAGE_FILES)} in '{folder}': it gives the size of each image.")
-
-
-def _by_id(images: Sequence[dict[str, Any]], where: str) -> dict[Key, dict[str, Any]]:
-    found: dict[Key, dict[str, Any]] = {}
-    for image in images:
-        other = found.setdefault(image["image_id"], image)
-        if (other["width"], other["height"]) != (image["width"], image["height"]):
-            raise UserError(
-                f"'{where}' gives image {image['image_id']!r:.60} two sizes. Fetch the file anew."
-            )
+    path = next((folder / name for name in IMAGE_FILES if (folder / name).is_file()), None)
+    if path is None:
+        raise UserError(f"No {' or '.join(IMAGE_FILES)} in '{folder}': it gives the size of each image.")
+    found: dict[Key, Image] = {}
+    for image in read_annotations(path, list[Image]):
+        if found.setdefault(image.image_id, image) != image:
+            raise UserError(f"'{path}' gives image {image.image_id!r:.60} two sizes. {ANEW}")
     return found
-
-
-def check_images(images: Any, where: str) -> None:
-    """Check that ``images`` has the shape of PhraseCut's list of images.
-
-    Raises:
-        UserError: Naming the first image and field at fault.
-    """
-    for number, image in enumerate(images):
-        place = f"'{where}': image {number}"
-        require_fields(image, place, image_id=KEY)
-        if not _FILE_NAME.fullmatch(str(image["image_id"])):
-            raise UserError(f"{place}: its image_id {image['image_id']!r:.60} cannot name a file.")
-        require_size(image, place)
 
 
 def read_split(
@@ -137,85 +147,112 @@ def read_split(
     """
     tasks = _joined(folder, split)
     images = read_images(folder)
-    by_image: dict[Key, list[dict[str, Any]]] = defaultdict(list)
+    by_image: dict[Key, list[Task]] = defaultdict(list)
     for task in tasks:
-        if task["image_id"] not in images:
+        if task.image_id not in images:
             raise UserError(
-                f"A task of split '{split}' in '{folder}' is about image {task['image_id']!r:.60}, which is "
+                f"A task of split '{split}' in '{folder}' is about image {task.image_id!r:.60}, which is "
                 f"not in the list of images ({IMAGE_FILES[0]}). Use both files of one download."
             )
-        by_image[task["image_id"]].append(task)
-    if subsets:
-        _warn_of_unknown(tasks)
-    del tasks
+        by_image[task.image_id].append(task)
+    if subsets and (unknown := sum(not task.category for task in tasks)):
+        log.warning("%d of %d phrases have no category: they are in no subset.", unknown, len(tasks))
     return [
         _record(images[image_id], by_image[image_id], all_instances, subsets or {})
         for image_id in sorted(by_image, key=sort_key)
     ]
 
 
-def _joined(folder: Path, split: str) -> list[dict[str, Any]]:
+def _joined(folder: Path, split: str) -> list[Task]:
     """Read the tasks of a split, or of several joined by underscores."""
-    tasks: list[dict[str, Any]] = []
+    tasks: list[Task] = []
     known: set[Key] = set()
     for part in [split] if tasks_path(folder, split).is_file() else split.split("_"):
-        found = read_tasks(folder, part)
+        found, path = read_tasks(folder, part), tasks_path(folder, part)
         if not found:
-            raise UserError(f"'{tasks_path(folder, part)}' has no phrase. Fetch the file anew.")
-        ids = {task["task_id"] for task in found}
-        if len(ids) < len(found):
+            raise UserError(f"'{path}' has no phrase. {ANEW}")
+        ids = {task.task_id for task in found}
+        if repeated := len(found) - len(ids):
             log.warning(
                 "'%s' uses %d task ids again: records tell these phrases apart by their text alone.",
-                tasks_path(folder, part),
-                len(found) - len(ids),
+                path,
+                repeated,
             )
-        tasks += [task for task in found if task["task_id"] not in known]
+        tasks += [task for task in found if task.task_id not in known]
         known |= ids
     return tasks
 
 
-def _warn_of_unknown(tasks: Sequence[dict[str, Any]]) -> None:
-    unknown = sum(not category_of(task) for task in tasks)
-    if unknown:
-        log.warning("%d of %d phrases have no category: they are in no subset.", unknown, len(tasks))
-
-
-def category_of(task: Mapping[str, Any]) -> str | None:
-    """Return the name of what a phrase is about, or None if the file does not tell.
-
-    All instances of a phrase have the one category of its structure, so that this is also the name of its
-    first instance, by which the published evaluation goes.
-    """
-    return (task.get("phrase_structure") or {}).get("name") or None
-
-
-def _record(
-    image: dict[str, Any], tasks: Sequence[dict[str, Any]], all_instances: bool, subsets: Subsets
-) -> ImageRecord:
-    ordered = sorted(tasks, key=lambda task: sort_key(task["task_id"]))
-    referents = tuple(_referent(task, subsets) for task in ordered)
-    instances = (s for referent in referents for s in referent.segmentations) if all_instances else ()
-    distinct = {tuple(polygon.tobytes() for polygon in s.polygons): s for s in instances}
+def _record(image: Image, tasks: Sequence[Task], all_instances: bool, subsets: Subsets) -> ImageRecord:
+    ordered = sorted(tasks, key=lambda task: sort_key(task.task_id))
+    instances = [raw for task in ordered for raw in task.instances] if all_instances else []
+    # one instance has the same text in every phrase that names it
+    distinct = {bytes(raw): Segmentation(json=raw, points=True) for raw in instances}
     return ImageRecord(
-        image["image_id"],
-        f"{image['image_id']}.jpg",
-        image["height"],
-        image["width"],
-        referents,
+        image.image_id,
+        f"{image.image_id}.jpg",
+        image.height,
+        image.width,
+        tuple(_referent(task, subsets) for task in ordered),
         tuple(distinct.values()),
     )
 
 
-def _referent(task: dict[str, Any], subsets: Subsets) -> Referent:
-    category = category_of(task)
+def _referent(task: Task, subsets: Subsets) -> Referent:
     return Referent(
-        task["task_id"],
-        tuple(Segmentation.from_points(instance) for instance in task["Polygons"]),
-        (clean_text(task["phrase"]),),
-        (task["task_id"],),
-        category,
-        tuple(name for name, holds in subsets.items() if category and holds(task)),
+        task.task_id,
+        tuple(Segmentation(json=raw, points=True) for raw in task.instances),
+        (clean_text(task.phrase),),
+        (task.task_id,),
+        task.category,
+        tuple(name for name, holds in subsets.items() if task.category and holds(task)),
     )
+
+
+def write_phrasecut(
+    folder: Path | str, split: str, tasks: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write one split in the format of PhraseCut; `read_split` is the inverse.
+
+    Writes ``image_data_split.json`` (images of other splits that it lists already are kept),
+    ``name_att_rel_count.json`` (counted over all splits in the folder) and last ``refer_<split>.json``, each
+    complete or not at all.
+
+    Args:
+        folder: Where to write, made if missing.
+        split: Name of the split.
+        tasks: Dicts with ``task_id, image_id, ann_ids, phrase, phrase_structure`` (``name, attributes,
+            relation_ids, relation_descriptions, type``), ``instance_boxes`` (XYWH) and ``Polygons``: per
+            instance a list of polygons, each a list of ``[x, y]``.
+        images: Dicts with ``image_id, width, height, url, split``.
+
+    Raises:
+        UserError: If the records lack a field that the format has.
+    """
+    listed, own = Path(folder) / IMAGE_FILES[0], tasks_path(Path(folder), split)
+    written = compact_json([dict(task) for task in tasks], list[Task], f"'{own}'")
+    known = {image["image_id"]: image for image in (*_plain(listed), *images)}
+    ordered = [dict(known[key]) for key in sorted(known, key=sort_key)]
+    write_bytes(listed, compact_json(ordered, list[Image], f"'{listed}'"))
+    others = [path for path in Path(folder).glob("refer_*.json") if path != own]
+    counts = _counts([*(task for path in others for task in _plain(path)), *tasks])
+    write_bytes(listed.with_name("name_att_rel_count.json"), compact_json(counts, dict, "the counts"))
+    write_bytes(own, written)
+
+
+def _plain(path: Path) -> list[dict[str, Any]]:
+    return read_annotations(path, list[dict[str, Any]]) if path.is_file() else []
+
+
+def _counts(tasks: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[str, int]]]:
+    """Count names, attributes and relation predicates over ``tasks``, the most frequent first."""
+    structures = [task.get("phrase_structure") or {} for task in tasks]
+    counters = {
+        "cat": Counter(s["name"] for s in structures if "name" in s),
+        "att": Counter(a for s in structures for a in s.get("attributes", ())),
+        "rel": Counter(r[0] for s in structures for r in s.get("relation_descriptions", ())),
+    }
+    return {kind: counter.most_common() for kind, counter in counters.items()}
 
 
 class PhraseCut(RISDataModule):
@@ -241,8 +278,8 @@ class PhraseCut(RISDataModule):
     dataset_name = "phrasecut"
     partition = "official"
     subsets: ClassVar[Subsets] = {
-        "unseen_names": lambda task: category_of(task) not in coco_names(),
-        "unseen_synonyms": lambda task: coco_class(category_of(task) or "") is None,
+        "unseen_names": lambda task: task.category not in coco_names(),
+        "unseen_synonyms": lambda task: coco_class(task.category or "") is None,
     }
 
     def __init__(
@@ -270,7 +307,15 @@ class PhraseCut(RISDataModule):
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split; see `read_split`."""
         records = read_split(_find_folder(self.root), self.split, all_instances, self.subsets)
-        return in_parts(records, [self.image_root] if self.image_root else self.image_folders())
+        return self._in_parts(records)
+
+    def _in_parts(self, records: list[ImageRecord]) -> list[ImageRecord]:
+        """Put the part of Visual Genome that holds each image in front of its name, where there are parts."""
+        for folder in [self.image_root] if self.image_root else self.image_folders():
+            if all((folder / part).is_dir() for part in PARTS):
+                found = {name: f"{part}/{name}" for part in PARTS for name in os.listdir(folder / part)}
+                return [replace(r, file_name=found.get(r.file_name, r.file_name)) for r in records]
+        return records
 
     def image_folders(self) -> list[Path]:
         """Return where the images are usually kept."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
+from gl_ris.errors import in_short
 from gl_ris.masks import decode_rle, far_outside, polygons_to_mask
 
 MaskRule = Literal["union", "sum_equals_one", "drawn"]
@@ -25,7 +26,7 @@ each polygon drawn with its outline.
 Key = int | str
 
 _LONGEST = 10_000  # sides of the image, as the length of an outline
-_LAYERS = 4 << 30  # pixels of all layers; each image has one at least, see `datamodules.checks.MAX_PIXELS`
+_LAYERS = 4 << 30  # pixels of all layers; each image has one at least, see `datamodules.files.MAX_PIXELS`
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +34,18 @@ class Segmentation:
     """One instance's outline as the file gives it: polygons, a run-length code, or something that is neither.
 
     Attributes:
-        text: The JSON of all that, not yet read, in place of the others.
         polygons: Per polygon a float64 array ``(2 * points,)`` of x, y, x, y, ... in pixels.
         rle: A COCO run-length code (compressed or not), or None.
         fault: Why there is no mask in it, or None.
+        json: The JSON of it, not yet read, in place of the others.
+        points: Whether that JSON is of PhraseCut's form, see `from_points`.
     """
 
     polygons: tuple[np.ndarray, ...] = ()
     rle: dict[str, Any] | None = None
     fault: str | None = None
-    text: str | None = None
+    json: msgspec.Raw | None = None
+    points: bool = False
 
     @classmethod
     def from_json(cls, value: Any) -> Segmentation:
@@ -86,8 +89,14 @@ class Segmentation:
         return cls(rle={"size": value.get("size"), "counts": counts})
 
     def opened(self) -> Segmentation:
-        """Return the outline with its `text` read, if it has one."""
-        return self if self.text is None else Segmentation.from_json(json.loads(self.text))
+        """Return the outline with its `json` read, if it has one."""
+        if self.json is None:
+            return self
+        try:
+            value = msgspec.json.decode(self.json)
+        except (ValueError, RecursionError) as error:  # a number of no type, text that is not UTF-8
+            return Segmentation(fault=f"the segmentation is damaged ({in_short(error)})")
+        return Segmentation.from_points(value) if self.points else Segmentation.from_json(value)
 
     def mask(self, height: int, width: int, rule: MaskRule = "union") -> Tensor:
         """Return the mask, bool ``(height, width)``; polygons of no area give an empty one.
@@ -95,7 +104,7 @@ class Segmentation:
         Raises:
             ValueError: If the annotation is faulty or was made for an image of another size.
         """
-        if self.text is not None:
+        if self.json is not None:
             return self.opened().mask(height, width, rule)
         if self.fault is not None:
             raise ValueError(self.fault)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.base import GROUND_TRUTH, RISDataModule
+from datamodules.base import RISDataModule
 from datamodules.records import ImageRecord
-from datamodules.refer import read_split
-from datamodules.refs import partitions, require_partition
+from datamodules.refer import partitions, read_split, require_partition
 from gl_ris.errors import UserError, unknown_name
 
 PUBLISHED = ("refcoco", "refcoco+", "refcocog")
@@ -55,10 +53,6 @@ class RefCOCO(RISDataModule):
         self.instances = None if instances is None else Path(instances).expanduser()
         self.crowds = crowds
 
-    def prepare_data(self) -> None:
-        """Index the annotations in the cache folder unless they are, and keep nothing in this process."""
-        self.read_records(self.proposals == GROUND_TRUTH)
-
     def require_files(self) -> None:
         """Check that the refs of the partition are there.
 
@@ -80,8 +74,8 @@ class RefCOCO(RISDataModule):
             raise unknown_name(f"data set in '{self.root}'", self.dataset_name, present)
         return folder
 
-    def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
-        """Open the split; see `datamodules.refer.read_split`."""
+    def read_records(self, all_instances: bool) -> list[ImageRecord]:
+        """Read the split; see `datamodules.refer.read_split`."""
         return read_split(
             self._folder(),
             self.partition,

@@ -1,38 +1,172 @@
 """The file format of RefCOCO, RefCOCO+ and RefCOCOg: ``refs(<split_by>).p`` beside ``instances.json``.
 
-Both are joined once and kept as an index, from which a split is read image by image.
+The refs are a list of dicts in a pickle, the instances are those of COCO. Both are checked as they are read,
+as far as they are used here; segmentations stay JSON until their mask is asked for, so that a damaged one
+costs its image and not the run.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import pickle
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 from lightning.pytorch.utilities import rank_zero_only
 
-from datamodules.files import clean_text, require_file, write_json
-from datamodules.indexing import Content, indexed
-from datamodules.instances import check_instances, find_images, open_instances, put_once, stream_instances
-from datamodules.records import Key, sort_key
-from datamodules.refs import (
-    check_refs,
-    raw_sentences,
-    read_refs,
-    refs_path,
-    require_own_ids,
-    require_partition,
+from datamodules.files import (
+    ANEW,
+    Id,
+    Sized,
+    clean_text,
+    compact_json,
+    convert,
+    read_annotations,
+    write_bytes,
 )
-from datamodules.rows import encode_list, encode_row, encode_text
-from datamodules.split_records import RowRecords
+from datamodules.pickles import read_plain_pickle
+from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import atomic_file
 
+MAX_SENTENCE = 10_000
+"""Sentences of more characters are taken for damage; RefCOCOg's longest has a few hundred."""
+
 log = logging.getLogger(__name__)
+
+
+class Sentence(msgspec.Struct, gc=False):
+    """An expression: cleaned by the data set (``sent``), and as it was typed (``raw``, where it is known)."""
+
+    sent_id: Id
+    sent: Annotated[str, msgspec.Meta(max_length=MAX_SENTENCE)]
+    raw: Any = None
+
+
+class BareRef(msgspec.Struct):
+    """A ref that stands beside its image and annotation."""
+
+    ref_id: Id
+    ann_id: Id
+    split: str
+    sentences: list[Sentence]
+
+
+class Ref(BareRef):
+    """A ref of a refs file."""
+
+    image_id: Id
+    category_id: Id
+
+
+class Image(Sized, gc=False):
+    """An image of COCO."""
+
+    id: Id
+    file_name: str
+
+
+class Annotation(msgspec.Struct, gc=False):
+    """An instance of COCO."""
+
+    id: Id
+    image_id: Id
+    segmentation: msgspec.Raw
+    iscrowd: Any = 0
+
+
+class Category(msgspec.Struct, gc=False):
+    """A class of COCO."""
+
+    id: Id
+    name: str
+
+
+class Instances(msgspec.Struct):
+    """A file of COCO instances: ``instances.json`` of RefCOCO, or COCO's own ``instances_train2014.json``."""
+
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[Category]
+
+
+_Record = TypeVar("_Record", Image, Annotation)
+
+
+def refs_path(folder: Path, split_by: str) -> Path:
+    """Return where the refs of partition ``split_by`` lie."""
+    return folder / f"refs({split_by}).p"
+
+
+def partitions(folder: Path) -> list[str]:
+    """Return the partitions that ``folder`` has refs of, e.g. ``["google", "umd"]``."""
+    return sorted(path.name[len("refs(") : -len(").p")] for path in folder.glob("refs(*).p"))
+
+
+def require_partition(folder: Path, split_by: str) -> Path:
+    """Return the file with the refs of one partition.
+
+    Raises:
+        UserError: If the folder or partition is not there.
+    """
+    if not folder.is_dir():
+        raise UserError(f"No folder '{folder}': it should hold refs(<split_by>).p and instances.json.")
+    path = refs_path(folder, split_by)
+    if not path.is_file():
+        raise unknown_name(f"partition (split_by) of '{folder}'", split_by, partitions(folder))
+    return path
+
+
+def load_refs(path: Path) -> list[Ref]:
+    """Read a file of refs; ids may be there twice.
+
+    Raises:
+        UserError: If it is missing or damaged; see `datamodules.pickles.read_plain_pickle`.
+    """
+    plain = read_plain_pickle(path)
+    # a pickle may name one list again and again, so that a small file stands for billions of sentences
+    dicts = [ref for ref in plain if isinstance(ref, dict)] if isinstance(plain, list) else []
+    lists = [ref["sentences"] for ref in dicts if isinstance(ref.get("sentences"), Collection)]
+    if sum(map(len, lists)) > path.stat().st_size:
+        raise UserError(f"'{path}': there are more sentences than fit into the file. {ANEW}")
+    return convert(plain, list[Ref], f"'{path}'")
+
+
+def load_instances(path: Path) -> Instances:
+    """Read a file of COCO instances; ids may be there twice.
+
+    Raises:
+        UserError: If it is missing or damaged.
+    """
+    return read_annotations(path, Instances)
+
+
+def read_refs(folder: Path, split_by: str) -> list[Ref]:
+    """Read the refs of one partition.
+
+    Args:
+        folder: Folder of the data set, e.g. ``data/refcocog``.
+        split_by: ``"unc"``, ``"umd"``, ``"google"`` or another that is there.
+
+    Raises:
+        UserError: If the folder or partition is not there, the file is not a list of refs, or two of them
+            have one id.
+    """
+    path = require_partition(folder, split_by)
+    refs = load_refs(path)
+    _require_own_ids(refs, path)
+    return refs
+
+
+def _require_own_ids(refs: Sequence[Ref], path: Path) -> None:
+    seen: dict[Key, int] = {}
+    for number, ref in enumerate(refs):
+        first = seen.setdefault(ref.ref_id, number)
+        if first != number:
+            raise UserError(f"'{path}': ref {number} has the 'ref_id' of ref {first}, {ref.ref_id!r:.60}.")
 
 
 def read_split(
@@ -43,8 +177,8 @@ def read_split(
     *,
     instances: Path | None = None,
     crowds: bool = False,
-) -> RowRecords:
-    """Open one split, grouped by image.
+) -> list[ImageRecord]:
+    """Read one split, grouped by image.
 
     An image of a partition by object (RefCOCOg ``google``) may stand in several splits; here it comes with
     the refs of ``split`` alone. Refs without any sentence are left out, since nothing is asked of them; a
@@ -66,115 +200,128 @@ def read_split(
         UserError: If a file is missing or damaged, the split is unknown, the two files do not belong
             together, or ``instances`` lacks an image.
     """
-    refs, own = require_partition(folder, split_by), folder / "instances.json"
-    require_file(own, "annotation file")
-    rows = indexed([refs, own], "refer", functools.partial(_join, folder, split_by))
-    splits = rows.head["splits"]
-    if split not in splits:
-        present = [" ".join(name.split())[:60] for name in sorted(splits)[:20]]
-        raise unknown_name(f"split of {folder.name} ({split_by})", split, present)
-    found = splits[split]
-    if found["fault"]:
-        raise UserError(f"'{refs}' and '{own}' do not belong together: {found['fault']}")
-    if found["silent"]:
-        _announce("%d refs of '%s' %s have no sentence and are left out.", found["silent"], refs, split)
-    span = range(found["first"], found["first"] + found["images"])
-    if not all_instances:
-        return RowRecords(rows, span)
-    path = instances or own
-    everything = open_instances(path)
-    images = [(row[0], row[2], row[3]) for row in (rows[place] for place in span)]
-    return RowRecords(rows, span, everything, find_images(everything, images, path), crowds)
+    by_image: dict[Key, list[Ref]] = defaultdict(list)
+    for ref in _asked(folder, split_by, split):
+        by_image[ref.image_id].append(ref)
+    path = folder / "instances.json"
+    found = load_instances(path)
+    images = _by_id((image for image in found.images if image.id in by_image), f"'{path}': image")
+    targets = _targets(found, by_image, images.keys(), f"'{refs_path(folder, split_by)}' and '{path}'", path)
+    categories = {category.id: clean_text(category.name) for category in found.categories}
+    proposals: Mapping[Key, tuple[Segmentation, ...]] = {}
+    if all_instances:
+        other = found if instances is None else load_instances(instances)
+        proposals = _proposals(other, images, instances or path, crowds)
+    return [
+        ImageRecord(
+            key,
+            clean_text(images[key].file_name),
+            images[key].height,
+            images[key].width,
+            tuple(_referent(ref, targets[ref.ann_id], categories) for ref in by_image[key]),
+            proposals.get(key, ()),
+        )
+        for key in sorted(by_image, key=sort_key)
+    ]
 
 
-@functools.cache  # a split is opened several times in a process
-@rank_zero_only
-def _announce(message: str, *values: Any) -> None:
-    log.warning(message, *values)
+def _asked(folder: Path, split_by: str, split: str) -> list[Ref]:
+    """Return the refs of a split that have a sentence, ordered by id."""
+    refs = read_refs(folder, split_by)
+    own = [ref for ref in refs if clean_text(ref.split) == split]
+    if not own:
+        present = {" ".join(clean_text(ref.split).split())[:60] for ref in refs}
+        raise unknown_name(f"split of {folder.name} ({split_by})", split, sorted(present)[:20])
+    asked = sorted((ref for ref in own if ref.sentences), key=lambda ref: sort_key(ref.ref_id))
+    if silent := len(own) - len(asked):
+        place = f"'{refs_path(folder, split_by)}' {split}"
+        rank_zero_only(log.warning)("%d refs of %s have no sentence and are left out.", silent, place)
+    return asked
 
 
-def _join(folder: Path, split_by: str) -> Content:
-    """Give the images of every split their sizes, refs and targets.
+def _by_id(records: Iterable[_Record], what: str) -> dict[Key, _Record]:
+    """Return records by their id; one that is there twice, and alike, counts once."""
+    known: dict[Key, _Record] = {}
+    for record in records:
+        if known.setdefault(record.id, record) != record:
+            raise UserError(f"{what} {record.id!r:.60} is there twice, and not alike. {ANEW}")
+    return known
 
-    Returns:
-        One row per split and image, see `datamodules.split_records.RowRecords`. The head has for each split
-        its first row, the counts of its images and of its refs without a sentence, and what is wrong with it.
+
+def _targets(
+    found: Instances, by_image: Mapping[Key, Sequence[Ref]], images: Set[Key], files: str, path: Path
+) -> dict[Key, Annotation]:
+    """Return the annotations that refs name: all of them there, each of the image that its ref names."""
+    refs = [ref for own in by_image.values() for ref in own]
+    wanted = {ref.ann_id for ref in refs}
+    targets = _by_id((item for item in found.annotations if item.id in wanted), f"'{path}': annotation")
+    if lost := by_image.keys() - images:
+        fault = f"{len(lost)} images that the refs name are not in the instances (ids {_some(lost)})"
+    elif lost := wanted - targets.keys():
+        fault = f"{len(lost)} annotations that the refs name are not in the instances (ids {_some(lost)})"
+    elif lost := {ref.ref_id for ref in refs if targets[ref.ann_id].image_id != ref.image_id}:
+        fault = f"{len(lost)} refs name an annotation of another image than their own (ids {_some(lost)})"
+    else:
+        return targets
+    raise UserError(f"{files} do not belong together: {fault}. Use both files of one download.")
+
+
+def _proposals(
+    found: Instances, images: Mapping[Key, Image], path: Path, crowds: bool
+) -> dict[Key, tuple[Segmentation, ...]]:
+    """Return all instances of each image, in the order of the file."""
+    listed = _by_id((image for image in found.images if image.id in images), f"'{path}': image")
+    if missing := [key for key in images if key not in listed]:
+        raise UserError(
+            f"'{path}' lacks {len(missing)} of the {len(images)} images (ids {_some(missing)}), so they have "
+            "no ground-truth proposals. Use the instances of COCO train2014, or the data set's own."
+        )
+    sizes = {key: (image.height, image.width) for key, image in listed.items()}
+    if other := [key for key, image in images.items() if sizes[key] != (image.height, image.width)]:
+        raise UserError(f"'{path}' has {len(other)} of the images in another size (ids {_some(other)}).")
+    groups: dict[Key, list[Annotation]] = {key: [] for key in images}
+    for annotation in found.annotations:
+        if annotation.image_id in groups:
+            groups[annotation.image_id].append(annotation)
+    return {
+        key: tuple(
+            Segmentation(json=item.segmentation)
+            for item in _by_id(group, f"'{path}': annotation").values()
+            if crowds or not item.iscrowd
+        )
+        for key, group in groups.items()
+    }
+
+
+def _some(keys: Collection[Key]) -> str:
+    first = sorted(keys, key=sort_key)[:3]
+    return ", ".join(f"{key!r:.60}" for key in first) + (", ..." if len(keys) > 3 else "")
+
+
+def _referent(ref: Ref, target: Annotation, categories: Mapping[Key, str]) -> Referent:
+    return Referent(
+        ref.ref_id,
+        (Segmentation(json=target.segmentation),),
+        tuple(clean_text(sentence.sent) for sentence in ref.sentences),
+        tuple(sentence.sent_id for sentence in ref.sentences),
+        categories.get(ref.category_id),
+        ann_id=ref.ann_id,
+        raw=raw_sentences(ref.sentences),
+    )
+
+
+def raw_sentences(sentences: Sequence[Sentence]) -> tuple[str, ...]:
+    """Return a ref's sentences as they were typed; none if one lacks them or they are as ``sent``.
+
+    Example:
+        >>> raw_sentences([Sentence(7, "left dog", "Left dog!")])
+        ('Left dog!',)
     """
-    refs = sorted(read_refs(folder, split_by), key=lambda ref: sort_key(ref["ref_id"]))
-    named = _Named(folder / "instances.json", refs)
-    by_split: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for ref in refs:
-        by_split[clean_text(ref["split"])].append(ref)
-    rows: list[bytes] = []
-    splits: dict[str, Any] = {}
-    for split, own in by_split.items():
-        asked = [ref for ref in own if ref["sentences"]]
-        fault = named.fault(asked)
-        new = [] if fault else named.rows(asked)
-        counts = {"first": len(rows), "images": len(new), "silent": len(own) - len(asked)}
-        splits[split] = {**counts, "fault": fault}
-        rows += new
-    return rows, {"splits": splits}
-
-
-class _Named:
-    """What refs name of a file of instances.
-
-    Args:
-        path: The file.
-        refs: The refs.
-    """
-
-    def __init__(self, path: Path, refs: Sequence[dict[str, Any]]) -> None:
-        image_ids, target_ids = ({ref[field] for ref in refs} for field in ("image_id", "ann_id"))
-        self.images: dict[Key, tuple[str, int, int]] = {}
-        self.targets: dict[Key, tuple[Key, bytes]] = {}
-        self.categories: dict[Key, str] = {}
-        for name, record in stream_instances(path):
-            key = record["id"]
-            if name == "categories":
-                self.categories[key] = clean_text(record["name"])
-            elif name == "images" and key in image_ids:
-                image = clean_text(record["file_name"]), record["height"], record["width"]
-                put_once(self.images, key, image, f"'{path}': image")
-            elif name == "annotations" and key in target_ids:
-                target = record["image_id"], encode_row(encode_text(record["segmentation"]))
-                put_once(self.targets, key, target, f"'{path}': annotation")
-
-    def fault(self, refs: Sequence[dict[str, Any]]) -> str | None:
-        """Say what keeps ``refs`` from being joined to the instances, None if nothing does."""
-        images = {ref["image_id"] for ref in refs if ref["image_id"] not in self.images}
-        targets = {ref["ann_id"] for ref in refs if ref["ann_id"] not in self.targets}
-        if images or targets:
-            kind, missing = ("images", images) if images else ("annotations", targets)
-            return (
-                f"{len(missing)} {kind} that the refs name are not in the instances (the first: "
-                f"{min(missing, key=sort_key)!r:.60}). Use both files of one download."
-            )
-        strays = [ref["ref_id"] for ref in refs if self.targets[ref["ann_id"]][0] != ref["image_id"]]
-        if strays:
-            return (
-                f"{len(strays)} refs name an annotation of another image than their own (the first: ref "
-                f"{strays[0]!r:.60}). Use both files of one download."
-            )
-        return None
-
-    def rows(self, refs: Sequence[dict[str, Any]]) -> list[bytes]:
-        """Return a row per image, ordered by image id; the refs are ordered already."""
-        by_image: dict[Key, list[dict[str, Any]]] = defaultdict(list)
-        for ref in refs:
-            by_image[ref["image_id"]].append(ref)
-        return [
-            encode_list([*map(encode_row, (key, *self.images[key])), encode_list(map(self._ref, group))])
-            for key, group in sorted(by_image.items(), key=lambda item: sort_key(item[0]))
-        ]
-
-    def _ref(self, ref: dict[str, Any]) -> bytes:
-        texts = [clean_text(sentence["sent"]) for sentence in ref["sentences"]]
-        sent_ids = [sentence["sent_id"] for sentence in ref["sentences"]]
-        before = encode_row(ref["ref_id"]), encode_row(self.categories.get(ref["category_id"]))
-        after = (texts, sent_ids, ref["ann_id"], raw_sentences(ref))
-        return encode_list([*before, self.targets[ref["ann_id"]][1], *map(encode_row, after)])
+    found = [sentence.raw for sentence in sentences]
+    usable = all(isinstance(text, str) and len(text) <= MAX_SENTENCE for text in found)
+    if not usable or found == [sentence.sent for sentence in sentences]:
+        return ()
+    return tuple(clean_text(text) for text in found)
 
 
 def write_refer(
@@ -197,11 +344,9 @@ def write_refer(
     Raises:
         UserError: If the records lack a field that the format has.
     """
-    folder = Path(folder)
-    plain_refs, plain_instances = [dict(ref) for ref in refs], dict(instances)
-    check_refs(plain_refs, str(refs_path(folder, split_by)))
-    require_own_ids(plain_refs, str(refs_path(folder, split_by)))
-    check_instances(plain_instances, str(folder / "instances.json"))
-    write_json(folder / "instances.json", plain_instances)
-    with atomic_file(refs_path(folder, split_by)) as file:
-        pickle.dump(plain_refs, file, protocol=2)
+    refs_file, instances_file = refs_path(Path(folder), split_by), Path(folder) / "instances.json"
+    plain = [dict(ref) for ref in refs]
+    _require_own_ids(convert(plain, list[Ref], f"'{refs_file}'"), refs_file)
+    write_bytes(instances_file, compact_json(dict(instances), Instances, f"'{instances_file}'"))
+    with atomic_file(refs_file) as file:
+        pickle.dump(plain, file, protocol=2)

@@ -9,17 +9,20 @@ PhraseCut-style set names things alone or in groups, with categories and fills t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from datamodules.cache import cache_folder, written_whole
-from datamodules.phrasecut import PhraseCut, Subsets, category_of
+from datamodules.base import RISDataModule
+from datamodules.files import written_whole
+from datamodules.phrasecut import PhraseCut, Subsets
 from datamodules.records import ImageRecord
 from datamodules.refcoco import RefCOCO
 from datamodules.shapes.world import UNSEEN_CATEGORIES, UNSEEN_FILLS
 from gl_ris.errors import UserError, unknown_name
+from gl_ris.files import cache_folder
 
 VERSION = 3
 """Part of the cache folders' names: raised whenever images or expressions change."""
@@ -46,7 +49,37 @@ def _advice(root: Path) -> Iterator[None]:
         raise UserError(f"{error} {advice}") from error
 
 
-class RefShapes(RefCOCO):
+class _Drawn(RISDataModule):
+    """A data set that is drawn into the cache folder when it is first asked for; it appears whole or not."""
+
+    root: Path
+
+    @abstractmethod
+    def draw(self, folder: Path) -> None:
+        """Draw the data set into an empty folder."""
+
+    def require_files(self) -> None:
+        """Ask for nothing: what is not there is drawn."""
+
+    def prepare_data(self) -> None:
+        """Draw the data set unless it is there."""
+        if not self.root.is_dir():
+            with written_whole(self.root) as draft:
+                self.draw(draft)
+
+    def read_records(self, all_instances: bool) -> list[ImageRecord]:
+        """Read the split, drawn first where that has not been done."""
+        self.prepare_data()
+        with _advice(self.root):
+            return super().read_records(all_instances)  # type: ignore[safe-super]
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the annotations and find the images; called in every process, harmless when repeated."""
+        with _advice(self.root):
+            super().setup(stage)
+
+
+class RefShapes(_Drawn, RefCOCO):
     """RefShapes in one of its registers.
 
     Args:
@@ -87,30 +120,15 @@ class RefShapes(RefCOCO):
         )
         self.seed = seed
 
-    def require_files(self) -> None:
-        """Ask for nothing: what is not there is drawn."""
+    def draw(self, folder: Path) -> None:
+        """Draw the three evaluation splits together, or the training split by itself."""
+        from datamodules.shapes.build import build_refer
 
-    def read_records(self, all_instances: bool) -> Sequence[ImageRecord]:
-        """Open the split, drawn into the cache folder first unless it is there; it appears whole or not.
-
-        The three evaluation splits are drawn together, the training split by itself.
-        """
-        if not self.root.is_dir():
-            from datamodules.shapes.build import build_refer
-
-            with written_whole(self.root) as draft:
-                first = 1 if "train" in self.part else 1 + SIZES["train"]
-                build_refer(draft, {name: SIZES[name] for name in self.part}, self.seed, first)
-        with _advice(self.root):
-            return super().read_records(all_instances)
-
-    def setup(self, stage: str | None = None) -> None:
-        """Read the annotations and find the images; called in every process, harmless when repeated."""
-        with _advice(self.root):
-            super().setup(stage)
+        first = 1 if "train" in self.part else 1 + SIZES["train"]
+        build_refer(folder, {name: SIZES[name] for name in self.part}, self.seed, first)
 
 
-class RefShapesPhrases(PhraseCut):
+class RefShapesPhrases(_Drawn, PhraseCut):
     """The PhraseCut-style set of RefShapes, with unseen categories and fills.
 
     Unseen is what the three registers never show, so that no method trained on their train split has met it.
@@ -126,10 +144,8 @@ class RefShapesPhrases(PhraseCut):
     dataset_name = "refshapes-phrasecut"
     partition = "shapes"
     subsets: ClassVar[Subsets] = {
-        "unseen": lambda task: category_of(task) in UNSEEN_CATEGORIES,
-        "unseen_fills": lambda task: (
-            not set(UNSEEN_FILLS).isdisjoint(task["phrase_structure"].get("attributes", ()))
-        ),
+        "unseen": lambda task: task.category in UNSEEN_CATEGORIES,
+        "unseen_fills": lambda task: not set(UNSEEN_FILLS).isdisjoint(task.attributes),
     }
 
     def __init__(
@@ -149,24 +165,8 @@ class RefShapesPhrases(PhraseCut):
         )
         self.seed = seed
 
-    def require_files(self) -> None:
-        """Ask for nothing: what is not there is drawn."""
+    def draw(self, folder: Path) -> None:
+        """Draw all splits."""
+        from datamodules.shapes.build import build_phrasecut
 
-    def prepare_data(self) -> None:
-        """Draw the data set into the cache folder, unless it is there; it appears whole or not at all."""
-        if not self.root.is_dir():
-            from datamodules.shapes.build import build_phrasecut
-
-            with written_whole(Path(self.root)) as draft:
-                build_phrasecut(draft, PHRASE_SIZES, self.seed)
-
-    def read_records(self, all_instances: bool) -> list[ImageRecord]:
-        """Read the split, drawing the data set first where that has not been done."""
-        self.prepare_data()
-        with _advice(self.root):
-            return super().read_records(all_instances)
-
-    def setup(self, stage: str | None = None) -> None:
-        """Read the annotations and find the images; called in every process, harmless when repeated."""
-        with _advice(self.root):
-            super().setup(stage)
+        build_phrasecut(folder, PHRASE_SIZES, self.seed)

@@ -1,15 +1,20 @@
-"""One image with everything that is asked about it."""
+"""One image with everything that is asked about it, and how it is made of its record."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from gl_ris.proposals.base import Proposals
+from datamodules.images import image_path, read_image
+from datamodules.records import ImageRecord, MaskRule, Segmentation
+from gl_ris.proposals.base import ProposalGenerator, Proposals
+from gl_ris.proposals.source import ProposalSource
 
 
 @dataclass(frozen=True)
@@ -75,3 +80,111 @@ class Scene:
             proposals=None if self.proposals is None else self.proposals.pin_memory(),
             subsets={name: members.pin_memory() for name, members in self.subsets.items()},
         )
+
+
+ImageReader = Callable[[ImageRecord], Tensor]
+"""Gives the image of a record, uint8 ``(3, H, W)``; what it cannot read is a ValueError. Can be pickled."""
+
+
+def read_from_folder(folder: Path, record: ImageRecord) -> Tensor:
+    """Read the image of ``record`` from ``folder``; see `read_image`."""
+    return read_image(image_path(folder, record.file_name), record.height, record.width)
+
+
+class SceneDataset(Dataset[Scene]):
+    """Turns records into scenes, in the process of whoever asks.
+
+    Args:
+        records: The images, in order.
+        read: Reads the image of a record.
+        rule: How polygons become masks.
+        proposals: ``"ground_truth"``, a generator, or None.
+        subsets: Names of the subsets that the data set has.
+
+    Attributes:
+        source: What calls the generator, or looks into a store first; by default nothing is stored.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ImageRecord],
+        read: ImageReader,
+        rule: MaskRule = "union",
+        proposals: str | ProposalGenerator | None = None,
+        subsets: Sequence[str] = (),
+    ) -> None:
+        self.records = records
+        self.read = read
+        self.rule = rule
+        self.proposals = proposals
+        self.subsets = subsets
+        self.source = ProposalSource(proposals, None) if isinstance(proposals, ProposalGenerator) else None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Scene:
+        record = self.records[index]
+        image = torch.zeros(3, record.height, record.width, dtype=torch.uint8)
+        targets, error = self._targets(record)
+        proposals = None
+        try:
+            image = self.read(record)
+            proposals = self._propose(record, image) if error is None else None
+        except ValueError as reason:
+            error = error or str(reason)
+        rows = [row for row, referent in enumerate(record.referents) for _ in referent.sentences]
+        refs = [record.referents[row] for row in rows]
+        return Scene(
+            image=image if error is None else torch.zeros_like(image),
+            expressions=[sentence for referent in record.referents for sentence in referent.sentences],
+            targets=targets,
+            referents=torch.tensor(rows, dtype=torch.int64),
+            image_id=record.image_id,
+            ref_ids=[ref.ref_id for ref in refs],
+            sent_ids=[sent_id for referent in record.referents for sent_id in referent.sent_ids],
+            index=index,
+            proposals=proposals,
+            error=error,
+            subsets={
+                name: torch.tensor([name in ref.subsets for ref in refs], dtype=torch.bool)
+                for name in self.subsets
+            },
+            raw=[text for referent in record.referents for text in referent.raw or referent.sentences],
+        )
+
+    def _targets(self, record: ImageRecord) -> tuple[Tensor, str | None]:
+        """Return the target of each ref (empty where faulty), and what is wrong with the first faulty one."""
+        masks, error = [], None
+        for referent in record.referents:
+            try:
+                masks.append(referent.mask(record.height, record.width, self.rule))
+            except ValueError as reason:
+                error = error or f"target of ref {referent.ref_id}: {reason}"
+                masks.append(torch.zeros(record.height, record.width, dtype=torch.bool))
+        return torch.stack(masks), error
+
+    def _propose(self, record: ImageRecord, image: Tensor) -> Proposals | None:
+        if self.proposals is None:
+            return None
+        if self.source is not None:
+            return self._generated(self.source, record, image)
+        masks = [self._instance(record, instance) for instance in record.instances]
+        empty = torch.zeros(0, record.height, record.width, dtype=torch.bool)
+        return Proposals.from_masks(
+            torch.stack([m for m in masks if m.any()]) if any(m.any() for m in masks) else empty
+        )
+
+    def _generated(self, source: ProposalSource, record: ImageRecord, image: Tensor) -> Proposals:
+        try:
+            return source(record.image_id, image)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"proposals: {type(error).__name__}: {error}") from error
+
+    def _instance(self, record: ImageRecord, instance: Segmentation) -> Tensor:
+        try:
+            return instance.mask(record.height, record.width, self.rule)
+        except ValueError as reason:
+            raise ValueError(f"a ground-truth proposal: {reason}") from reason

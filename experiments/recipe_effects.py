@@ -54,8 +54,7 @@ def measure(cli: ExperimentCLI) -> Path | None:
         EvaluationError: The figures would mean nothing.
     """
     from experiments.reporting.effects_report import EffectsTable, write_effects
-    from experiments.run.evaluate import carry_out
-    from experiments.run.recorder import Recorder
+    from experiments.run.evaluate import Recorder, carry_out
     from gl_ris.results import read_predictions
 
     recorder = Recorder(COMMAND.name, cli.settings())

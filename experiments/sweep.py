@@ -59,8 +59,7 @@ def sweep(cli: ExperimentCLI) -> Path | None:
     import msgspec
 
     from experiments.reporting.sweep_report import remarks, write_sweep
-    from experiments.run.evaluate import carry_out
-    from experiments.run.recorder import describe
+    from experiments.run.evaluate import carry_out, describe
     from gl_ris.results import Results, format_table
 
     def report(folder: Path) -> None:

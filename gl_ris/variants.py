@@ -10,6 +10,7 @@ from gl_ris.clip.loading import PRECISIONS
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer, load_scorer
+from gl_ris.scorers.base import check_shares
 
 Methods = Sequence[str | Mapping[str, Any]] | Mapping[str, Any] | str
 
@@ -63,9 +64,8 @@ class Variant:
         """Check the values."""
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
-        for key in ("alpha", "beta"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise UserError(f"{key}={getattr(self, key)} is out of range: it is a share from 0 to 1.")
+        # here, too, so that it is said before models are loaded
+        check_shares(alpha=self.alpha, beta=self.beta)
 
     @property
     def model(self) -> tuple[str, str | None, str]:

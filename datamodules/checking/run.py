@@ -17,12 +17,8 @@ from tqdm.auto import tqdm
 
 from datamodules import phrasecut, refer
 from datamodules.checking.counts import Counts, Published, compared, differences, read_counts
-from datamodules.files import read_json
 from datamodules.images import find_image_folder, image_path, read_image
-from datamodules.instances import check_instances
-from datamodules.plain_pickle import read_plain_pickle
 from datamodules.records import ImageRecord, MaskRule, Referent
-from datamodules.refs import check_refs, partitions, require_partition
 from gl_ris.errors import UserError, unknown_name
 
 # Kinds of problems that make a check fail; the value says what it means.
@@ -128,7 +124,7 @@ def find_targets(name: str, root: Path, split_by: Sequence[str] = ()) -> list[Ta
 
 
 def _in_folder(folder: Path, name: str) -> list[Target]:
-    if found := [Target(name, folder, "refer", partition) for partition in partitions(folder)]:
+    if found := [Target(name, folder, "refer", partition) for partition in refer.partitions(folder)]:
         return found
     places = (folder, folder / "VGPhraseCut_v0", folder / "data" / "VGPhraseCut_v0")
     return [Target(name, place, "phrasecut", "official") for place in places if _phrase_splits(place)][:1]
@@ -330,23 +326,20 @@ class Format:
 
 
 def _refer_overview(target: Target, problems: Problems) -> Overview:
-    path = require_partition(target.folder, target.partition)
-    refs = read_plain_pickle(path)
-    check_refs(refs, str(path), path.stat().st_size)
+    refs = refer.load_refs(refer.require_partition(target.folder, target.partition))
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     images: dict[str, set[Any]] = defaultdict(set)
     for ref in refs:
-        counts[ref["split"]].update(refs=1, sentences=len(ref["sentences"]))
-        images[ref["split"]].add(ref["image_id"])
-        if not ref["sentences"]:
-            problems.add("ref without sentences", f"{ref['split']}, ref {ref['ref_id']}")
-    _duplicates(problems, "ref_id", (ref["ref_id"] for ref in refs))
-    _duplicates(problems, "sent_id", (s["sent_id"] for ref in refs for s in ref["sentences"]))
-    path = target.folder / "instances.json"
-    instances = read_json(path, "{")
-    check_instances(instances, str(path))
+        counts[ref.split].update(refs=1, sentences=len(ref.sentences))
+        images[ref.split].add(ref.image_id)
+        if not ref.sentences:
+            problems.add("ref without sentences", f"{ref.split}, ref {ref.ref_id}")
+    _duplicates(problems, "ref_id", (ref.ref_id for ref in refs))
+    _duplicates(problems, "sent_id", (s.sent_id for ref in refs for s in ref.sentences))
+    instances = refer.load_instances(target.folder / "instances.json")
     for kind in ("images", "annotations", "categories"):
-        _duplicates(problems, f"id of {kind} in instances.json", (item["id"] for item in instances[kind]))
+        ids = (item.id for item in getattr(instances, kind))
+        _duplicates(problems, f"id of {kind} in instances.json", ids)
     return {
         split: {"refs": found["refs"], "images": len(images[split]), "sentences": found["sentences"]}
         for split, found in counts.items()
@@ -356,8 +349,8 @@ def _refer_overview(target: Target, problems: Problems) -> Overview:
 def _phrase_overview(target: Target, problems: Problems) -> Overview:
     within = target.published.within if target.published else {}
     tasks = {split: phrasecut.read_tasks(target.folder, split) for split in _phrase_splits(target.folder)}
-    ids = {split: [task["task_id"] for task in found] for split, found in tasks.items()}
-    images = {split: {task["image_id"] for task in found} for split, found in tasks.items()}
+    ids = {split: [task.task_id for task in found] for split, found in tasks.items()}
+    images = {split: {task.image_id for task in found} for split, found in tasks.items()}
     refs = {split: len(own) for split, own in ids.items()}
     for part, split in within.items():
         # whether or not the file of the whole holds the part, too

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from datamodules.phrasecut_writer import write_phrasecut
+from datamodules.phrasecut import write_phrasecut
 from datamodules.refer import write_refer
 from datamodules.shapes.scenes import Phrase, Picture, annotation, make_phrases, make_picture, sentences
 from datamodules.shapes.world import CATEGORIES, SEEN_CATEGORIES, ShapeScene

@@ -7,10 +7,16 @@ from collections.abc import Collection
 from typing import Any
 
 MOVED: dict[str, str] = {
+    "datamodules.hf.benchmark.RefCOCOBenchmark": "datamodules.RefCOCOBenchmark",
+    "datamodules.hf.ref_rows.RefCOCORows": "datamodules.RefCOCORows",
+    "datamodules.hf.refcoco_m.RefCOCOM": "datamodules.RefCOCOM",
     "gl_ris.proposals.cutler.CutLER": "gl_ris.proposals.CutLER",
     "gl_ris.proposals.felzenszwalb.Felzenszwalb": "gl_ris.proposals.Felzenszwalb",
     "gl_ris.proposals.freesolo.generator.FreeSOLO": "gl_ris.proposals.FreeSOLO",
     "gl_ris.proposals.slic.SLIC": "gl_ris.proposals.SLIC",
+    "gl_ris.scorers.cropping.Cropping": "gl_ris.scorers.global_local.Cropping",
+    "gl_ris.scorers.largest.LargestProposal": "gl_ris.scorers.floors.LargestProposal",
+    "gl_ris.scorers.random_proposal.RandomProposal": "gl_ris.scorers.floors.RandomProposal",
     "gl_ris.supervised.baselines.CRISBaseline": "gl_ris.supervised.CRISBaseline",
     "gl_ris.supervised.baselines.LAVTBaseline": "gl_ris.supervised.LAVTBaseline",
     "gl_ris.supervised.baselines.TSEGBaseline": "gl_ris.supervised.TSEGBaseline",

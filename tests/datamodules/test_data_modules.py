@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules import PhraseCut, RefCOCO, indexing, instances, refer
+from datamodules import PhraseCut, RefCOCO
 from gl_ris.errors import UserError
 from gl_ris.proposals import Felzenszwalb, Proposals
 from toy_images import LeftHalf, many, scenes
@@ -187,7 +187,7 @@ def test_a_missing_root_is_named(tmp_path: Path) -> None:
 def test_phrasecut_scenes(tmp_path: Path) -> None:
     from PIL import Image
 
-    from datamodules.phrasecut_writer import write_phrasecut
+    from datamodules.phrasecut import write_phrasecut
 
     points = [[1, 1], [3, 1], [3, 3], [1, 3]]
     task = {"task_id": "4__1", "image_id": 4, "ann_ids": [1], "phrase": "red box", "Polygons": [[points]]}
@@ -223,39 +223,3 @@ def test_a_scene_moves_whole(refcoco_root: Path) -> None:
     assert moved.expressions == scene.expressions
     assert moved.subsets == {}
     assert scene.image.device.type == "cpu"
-
-
-def test_annotations_are_indexed_by_one_process_and_found_by_the_others(
-    many_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(indexing, "SMALL", 0)
-    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
-    for proposals in (None, "ground_truth"):
-        wanted = [s.expressions for s in scenes(many(many_images))]
-        first = many(many_images, proposals=proposals)
-        first.prepare_data()
-        assert first._records is None  # prepare_data leaves files, and nothing in the process
-        with monkeypatch.context() as later:
-            later.setattr(refer, "read_refs", lambda *_: pytest.fail("the refs were read again"))
-            later.setattr(
-                instances, "stream_instances", lambda _: pytest.fail("the instances were read again")
-            )
-            later.setattr(refer, "stream_instances", lambda _: pytest.fail("the instances were read again"))
-            other = many(many_images, proposals=proposals, num_workers=2)
-            other.prepare_data()
-            got = scenes(other)
-        assert [s.expressions for s in got] == wanted
-        assert [s.targets.sum().item() for s in got] == [9 * k for k in range(1, 8)]
-        assert all((s.proposals is None) == (proposals is None) for s in got)
-
-
-def test_a_split_takes_no_memory_that_grows_with_it(
-    many_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(indexing, "SMALL", 0)
-    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
-    data = many(many_images)
-    data.setup()
-    records = data.records
-    assert records[2] is not records[2]  # made when asked for, and not kept
-    assert len(pickle.dumps(data.predict_dataloader().dataset)) < 2000  # what a spawned worker is sent

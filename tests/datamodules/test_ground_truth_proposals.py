@@ -99,7 +99,7 @@ def test_an_image_of_another_size_in_the_other_file_is_named(
 def test_a_missing_other_file_is_named(refcoco_root: Path) -> None:
     data = RefCOCO(refcoco_root, proposals="ground_truth", instances=refcoco_root / "none.json")
     with pytest.raises(UserError, match=r"No annotation file at '.*none\.json'"):
-        data.prepare_data()
+        data.setup()
 
 
 def test_an_instance_given_twice_is_one_proposal(refcoco_root: Path, instances: dict[str, Any]) -> None:

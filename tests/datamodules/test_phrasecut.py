@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.phrasecut import PhraseCut, read_split
-from datamodules.phrasecut_writer import write_phrasecut
+from datamodules.phrasecut import PhraseCut, read_split, write_phrasecut
 from gl_ris.errors import UserError
 
 
@@ -179,11 +178,11 @@ def test_two_points_are_a_line_and_one_is_nothing(folder: Path) -> None:
     ("images", "match"),
     [
         ([dict(IMAGES[0], image_id="../20")], "cannot name a file"),
-        ([dict(IMAGES[0], image_id=10**300)], "more than 64 bits"),
-        ([dict(IMAGES[0], image_id="\ud800")], "cannot name a file"),
+        ([dict(IMAGES[0], image_id=10**300)], "Expected `int` <= 9223372036854775807"),
+        ([dict(IMAGES[0], image_id="\ud800")], r"image_data_split\.json' is no annotation file, or damaged"),
         ([IMAGES[0], dict(IMAGES[0], width=11)], "gives image 20 two sizes"),
-        ([dict(IMAGES[0], width=0)], "said to be 0 x 6 pixels"),
-        ([[]], "image 0 is list"),
+        ([dict(IMAGES[0], width=0)], r"Expected `int` >= 1 - at `\$\[0\]\.width`"),
+        ([[]], r"Expected `object`, got `array` - at `\$\[0\]`"),
     ],
     ids=["path", "long", "surrogate", "sizes", "zero", "list"],
 )
@@ -218,11 +217,14 @@ def test_an_image_that_is_not_listed(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"phrase": None}, "task 0: 'phrase' should be str, not NoneType"),
-        ({"Polygons": {}}, "task 0: 'Polygons' should be list, not dict"),
-        ({"task_id": 1.0}, "task 0: 'task_id' should be int or str, not float"),
-        ({"phrase_structure": {"name": 3}}, "its phrase_structure: 'name' should be str, not int"),
-        ({"phrase_structure": [1]}, "its phrase_structure is list"),
+        ({"phrase": None}, r"refer_val\.json' .*Expected `str`, got `null` - at `\$\[0\]\.phrase`"),
+        ({"Polygons": {}}, r"Expected `array`, got `object` - at `\$\[0\]\.Polygons`"),
+        ({"task_id": 1.0}, r"Expected `int \| str`, got `float` - at `\$\[0\]\.task_id`"),
+        (
+            {"phrase_structure": {"name": 3}},
+            r"Expected `str`, got `int` - at `\$.*phrase_structure\.name`",
+        ),
+        ({"phrase_structure": [1]}, r"Expected `object \| null`, got `array`"),
     ],
     ids=["phrase", "polygons", "id", "name", "structure"],
 )

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from datamodules.phrasecut import PhraseCut
-from datamodules.scene_dataset import SceneDataset, read_from_folder
+from datamodules.scene import SceneDataset, read_from_folder
 from gl_ris.errors import UserError
 
 

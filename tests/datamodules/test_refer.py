@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from datamodules import indexing
-from datamodules.refer import read_split, write_refer
-from datamodules.refs import read_refs
+from datamodules.refer import read_refs, read_split, write_refer
 from gl_ris.errors import UserError
 
 RefMaker = Callable[..., dict[str, Any]]
@@ -83,7 +81,8 @@ def test_what_is_written_is_read_back(tmp_path: Path, make_ref: RefMaker, instan
     refs = [make_ref(2, 70, 7, "val", "the 狗", ""), make_ref(1, 50, 5, "val"), make_ref(3, 71, 7, "test")]
     write_refer(tmp_path / "set", "umd", refs, instances)
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["instances.json", "refs(umd).p"]
-    assert read_refs(tmp_path / "set", "umd") == refs
+    assert pickle.loads((tmp_path / "set" / "refs(umd).p").read_bytes()) == refs
+    assert [ref.ref_id for ref in read_refs(tmp_path / "set", "umd")] == [2, 1, 3]
     assert json.loads((tmp_path / "set" / "instances.json").read_text()) == instances
     five, seven = read_split(tmp_path / "set", "umd", "val")
     assert (five.image_id, seven.image_id) == (5, 7)
@@ -109,21 +108,18 @@ def test_an_image_split_by_object_comes_with_the_refs_of_the_split_alone(
 
 
 def test_the_splits_of_a_partition_by_object_share_images_and_no_refs(
-    tmp_path: Path, make_ref: RefMaker, monkeypatch: pytest.MonkeyPatch, instances: dict[str, Any]
+    tmp_path: Path, make_ref: RefMaker, instances: dict[str, Any]
 ) -> None:
     refs = [
         make_ref(k, (70, 71, 72, 50)[k % 4], (7, 7, 7, 5)[k % 4], "train" if k % 3 else "val")
         for k in range(24)
     ]
     write_refer(tmp_path, "google", refs, instances)
-    monkeypatch.setattr(indexing, "SMALL", 0)
-    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
-    for _ in range(2):  # made, then found
-        found = {split: read_split(tmp_path, "google", split) for split in ("train", "val")}
-        for split, records in found.items():
-            ids = {(r.image_id, ref.ref_id) for r in records for ref in r.referents}
-            assert ids == {(ref["image_id"], ref["ref_id"]) for ref in refs if ref["split"] == split}
-        assert [r.image_id for r in found["val"]] == [r.image_id for r in found["train"]] == [5, 7]
+    found = {split: read_split(tmp_path, "google", split) for split in ("train", "val")}
+    for split, records in found.items():
+        ids = {(r.image_id, ref.ref_id) for r in records for ref in r.referents}
+        assert ids == {(ref["image_id"], ref["ref_id"]) for ref in refs if ref["split"] == split}
+    assert [r.image_id for r in found["val"]] == [r.image_id for r in found["train"]] == [5, 7]
 
 
 def test_refs_that_ask_nothing_are_told_of(
@@ -202,12 +198,12 @@ def test_files_of_two_downloads_are_told_apart(
 @pytest.mark.parametrize(
     ("refs", "match"),
     [
-        ({"ref_id": 1}, "holds dict, not a list of refs"),
-        (["text"], "ref 0 is str, not a dict"),
-        ([{}], "ref 0 has no 'ref_id'"),
-        ([{"ref_id": 1.5}], "ref 0: 'ref_id' should be int or str, not float"),
-        ([{"ref_id": True}], "ref 0: 'ref_id' should be int or str, not bool"),
-        ([{"ref_id": [1]}], "ref 0: 'ref_id' should be int or str, not list"),
+        ({"ref_id": 1}, r"refs\(unc\)\.p' is damaged: Expected `array`, got `object`\. Fetch the file anew"),
+        (["text"], r"Expected `object`, got `str` - at `\$\[0\]`"),
+        ([{}], r"missing required field `ref_id` - at `\$\[0\]`"),
+        ([{"ref_id": 1.5}], r"Expected `int \| str`, got `float` - at `\$\[0\]\.ref_id`"),
+        ([{"ref_id": True}], r"Expected `int \| str`, got `bool` - at `\$\[0\]\.ref_id`"),
+        ([{"ref_id": [1]}], r"Expected `int \| str`, got `array` - at `\$\[0\]\.ref_id`"),
     ],
     ids=["dict", "text", "empty", "float", "bool", "list"],
 )
@@ -220,10 +216,10 @@ def test_refs_of_another_shape_are_refused(refcoco_root: Path, refs: Any, match:
 @pytest.mark.parametrize(
     ("sentences", "match"),
     [
-        ("left dog", "'sentences' should be list, not str"),
-        (["left dog"], "one of its sentences is str"),
-        ([{"sent_id": 1}], "one of its sentences has no 'sent'"),
-        ([{"sent_id": 1, "sent": None}], "'sent' should be str, not NoneType"),
+        ("left dog", r"Expected `array`, got `str` - at `\$\[0\]\.sentences`"),
+        (["left dog"], r"Expected `object`, got `str` - at `\$\[0\]\.sentences\[0\]`"),
+        ([{"sent_id": 1}], "missing required field `sent`"),
+        ([{"sent_id": 1, "sent": None}], "Expected `str`, got `null`"),
     ],
     ids=["text", "texts", "no-text", "none"],
 )
@@ -238,13 +234,13 @@ def test_sentences_of_another_shape_are_refused(
 @pytest.mark.parametrize(
     ("part", "field", "value", "match"),
     [
-        ("images", "height", 0, "image 0 is said to be 10 x 0 pixels"),
-        ("images", "width", 10**9, "image 0 is said to be 1000000000 x 6 pixels"),
-        ("images", "width", "10", "'width' should be int, not str"),
-        ("images", "file_name", None, "'file_name' should be str, not NoneType"),
-        ("annotations", "id", [70], "annotation 0: 'id' should be int or str, not list"),
-        ("annotations", "image_id", None, "annotation 0: 'image_id' should be int or str, not NoneType"),
-        ("categories", "name", 3, "category 0: 'name' should be str, not int"),
+        ("images", "height", 0, r"Expected `int` >= 1 - at `\$\.images\[0\]\.height`"),
+        ("images", "width", 10**9, r"Expected `int` <= 65535 - at `\$\.images\[0\]\.width`"),
+        ("images", "width", "10", r"Expected `int`, got `str` - at `\$\.images\[0\]\.width`"),
+        ("images", "file_name", None, r"Expected `str`, got `null` - at `\$\.images\[0\]\.file_name`"),
+        ("annotations", "id", [70], r"Expected `int \| str`, got `array` - at `\$\.annotations\[0\]\.id`"),
+        ("annotations", "image_id", None, r"got `null` - at `\$\.annotations\[0\]\.image_id`"),
+        ("categories", "name", 3, r"Expected `str`, got `int` - at `\$\.categories\[0\]\.name`"),
     ],
 )
 def test_instances_of_another_shape_are_refused(
@@ -252,7 +248,7 @@ def test_instances_of_another_shape_are_refused(
 ) -> None:
     instances[part][0][field] = value
     (refcoco_root / "refcoco" / "instances.json").write_text(json.dumps(instances))
-    with pytest.raises(UserError, match=match):
+    with pytest.raises(UserError, match=rf"instances\.json' is no annotation file.* \(.*{match}.*anew"):
         read_split(refcoco_root / "refcoco", "unc", "val")
 
 
@@ -260,5 +256,5 @@ def test_instances_of_another_shape_are_refused(
 def test_a_part_that_is_missing_is_named(refcoco_root: Path, instances: dict[str, Any], part: str) -> None:
     del instances[part]
     (refcoco_root / "refcoco" / "instances.json").write_text(json.dumps(instances))
-    with pytest.raises(UserError, match=rf"instances\.json' has no '{part}'"):
+    with pytest.raises(UserError, match=rf"instances\.json' .*missing required field `{part}`"):
         read_split(refcoco_root / "refcoco", "unc", "val")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import datamodules.refshapes as refshapes
-from datamodules.cache import written_whole
+from datamodules.files import written_whole
 from datamodules.refshapes import REGISTERS, RefShapes, RefShapesPhrases
 from datamodules.shapes.world import COLORS, CURVED_CATEGORIES, SEEN_FILLS, UNSEEN_CATEGORIES, UNSEEN_FILLS
 from gl_ris.errors import UserError

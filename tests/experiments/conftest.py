@@ -105,7 +105,7 @@ def all_pictures(few_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def phrases_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four images of coloured blocks, a phrase per block."""
-    from datamodules.phrasecut_writer import write_phrasecut
+    from datamodules.phrasecut import write_phrasecut
 
     root = tmp_path_factory.mktemp("phrases")
     rng = np.random.default_rng(3)

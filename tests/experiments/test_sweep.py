@@ -98,7 +98,7 @@ def test_a_default_off_the_grid_is_said_and_a_sweep_can_be_replaced(
     ("arguments", "said"),
     [
         (["alphas=1"], "alphas=1 is no number of steps"),
-        (["alphas=[0.5,2]"], "2 is out of range"),
+        (["alphas=[0.5,2]"], "alphas=2.0 is out of range"),
         (["betas=[0.5,0.5]"], "each once"),
         (["masked_blocks=[1,99]"], "masked_blocks=99"),
         (["precision=fp8"], "Unknown precision 'fp8'"),

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from gl_ris.errors import UserError
-from gl_ris.parser import SHIPPED
+from gl_ris.text import SHIPPED
 
 META = {
     "name": "gl_ris_noun_phrases",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from datamodules import check, phrasecut_writer
+from datamodules import check, phrasecut
 from datamodules.checking.counts import Published, compared, differences, read_counts
 from datamodules.checking.run import Options, Report, count_problems, find_targets
 from datamodules.checking.run import check as check_target
@@ -176,7 +176,7 @@ def test_images_in_two_splits_are_an_error_where_the_partition_is_by_image(
     [
         ("refs(unc).p", b"\x80\x02]q\x00(K\x01", "not a readable pickle"),
         ("refs(unc).p", pickle.dumps([Path]), "was refused"),
-        ("instances.json", b"<html>", "not a JSON object"),
+        ("instances.json", b"<html>", "is no annotation file, or damaged"),
         ("instances.json", b'{"images": [], "annotations": [], "categories": []}', "do not belong together"),
     ],
     ids=["cut-off", "hostile", "page", "other"],
@@ -271,10 +271,10 @@ def test_phrasecut_is_counted_drawn_and_its_miniv_is_a_part_of_val(
 ) -> None:
     folder = tmp_path / "phrasecut"
     images = [{"image_id": n, "height": 8, "width": 8} for n in range(1, 4)]
-    phrasecut_writer.write_phrasecut(folder, "val", [task("1__1", 1), task("2__1", 2, [[]])], images)
+    phrasecut.write_phrasecut(folder, "val", [task("1__1", 1), task("2__1", 2, [[]])], images)
     small = [task("1__1", 1)] if inside else [task("1__2", 1)]
-    phrasecut_writer.write_phrasecut(folder, "miniv", small, images)
-    phrasecut_writer.write_phrasecut(folder, "test", [task("3__1", 3)], images)
+    phrasecut.write_phrasecut(folder, "miniv", small, images)
+    phrasecut.write_phrasecut(folder, "test", [task("3__1", 3)], images)
     (folder / "refer_input_test.json").write_text("[]")  # published beside the others, without targets
     (folder / "images").mkdir()
     for n in (1, 3):

@@ -100,9 +100,12 @@ def test_wrong_options(options: dict[str, str], match: str) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"ref_list": None}, "row 0: 'ref_list' should be list, not NoneType"),
-        ({"ref_list": [None]}, "row 0, ref 0 is NoneType, not a dict"),
-        ({"image_info": {"id": 7, "file_name": "a", "height": None, "width": 5}}, "'height' should be int"),
+        ({"ref_list": None}, r"row 0 is damaged: Expected `array`, got `null` - at `\$\.ref_list`"),
+        ({"ref_list": [None]}, r"row 0 is damaged: Expected `object`, got `null` - at `\$\.ref_list\[0\]`"),
+        (
+            {"image_info": {"id": 7, "file_name": "a", "height": None, "width": 5}},
+            r"Expected `int`, got `null` - at `\$\.height`",
+        ),
         (
             {"image_info": {"id": 8, "file_name": "a", "height": 6, "width": 10}},
             "of image 8, but the ref names",

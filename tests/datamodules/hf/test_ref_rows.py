@@ -167,14 +167,20 @@ def test_a_damaged_annotation_costs_its_image(
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"raw_image_info": "{"}, r"row 1, its raw_image_info is NoneType, not a dict"),
-        ({"raw_image_info": '{"id": 5, "file_name": "a.jpg", "height": 0, "width": 4}'}, "4 x 0 pixels"),
+        ({"raw_image_info": "{"}, r"row 1, its raw_image_info is damaged: Expected `object`, got `null`"),
+        (
+            {"raw_image_info": '{"id": 5, "file_name": "a.jpg", "height": 0, "width": 4}'},
+            r"Expected `int` >= 1 - at `\$\.height`",
+        ),
         (
             {"raw_image_info": '{"id": 6, "file_name": "a.jpg", "height": 1, "width": 4}'},
             r"row 1, its raw_image_info is of image 6, but the ref names image 5",
         ),
-        ({"ref_id": None}, r"row 1: 'ref_id' should be int or str, not NoneType"),
-        ({"sentences": [{"sent_id": 1, "sent": None}]}, r"row 1, one of its sentences: 'sent' should be str"),
+        ({"ref_id": None}, r"row 1 is damaged: Expected `int \| str`, got `null` - at `\$\.ref_id`"),
+        (
+            {"sentences": [{"sent_id": 1, "sent": None}]},
+            r"Expected `str`, got `null` - at `\$\.sentences\[0\]\.sent`",
+        ),
         ({"split": "testA"}, r"row 1 is of split 'testA', not of 'val' as the file's name says"),
         ({"ref_id": 12}, r"'validation' of jxu124/refcoco has ref 12 twice"),
         (

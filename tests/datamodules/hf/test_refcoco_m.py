@@ -144,11 +144,11 @@ def test_masks_of_another_size_than_the_image(read: Read, m_rows: list[Row]) -> 
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"image_id": None}, "row 1: 'image_id' should be int or str"),
-        ({"samples": None}, "row 1: 'samples' should be list"),
+        ({"image_id": None}, r"row 1 is damaged: Expected `int \| str`, got `null` - at `\$\.image_id`"),
+        ({"samples": None}, r"row 1 is damaged: Expected `array`, got `null` - at `\$\.samples`"),
         (
             {"samples": [{"id": 1, "sentences": ["a", None]}]},
-            "row 1, sample 0: one of its sentences is no text",
+            r"row 1 is damaged: Expected `str`, got `null` - at `\$\.samples\[0\]\.sentences\[1\]`",
         ),
         ({"samples": [{"id": 900, "sentences": ["a"]}]}, "has ref 900 twice"),
     ],

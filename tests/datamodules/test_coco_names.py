@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from datamodules.coco import NAMES_FILE, coco_class, coco_names, plural
+from datamodules.coco_names import NAMES_FILE, coco_class, coco_names, plural
 
 # COCO's own list, in its order
 _LIST = (

@@ -1,19 +1,17 @@
-"""A pickle can hold refs and nothing else: no code, no tricks with memory, no words that do not print."""
+"""A pickle can hold refs and nothing else: no code, no words that do not print."""
 
 from __future__ import annotations
 
 import builtins
 import os
 import pickle
-import tracemalloc
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from datamodules.files import clean_text
-from datamodules.plain_pickle import read_plain_pickle
+from datamodules.pickles import read_plain_pickle
 from gl_ris.errors import UserError
 
 
@@ -113,51 +111,43 @@ def test_strings_of_python_2_are_read_as_utf8_or_else_latin1(tmp_path: Path) -> 
     [
         (b"(S'x'\nios\nsystem\n.", "asks for 'os.system'"),
         (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "asks for 'os.system'"),
-        (b"]Pname\n.", "operation PERSID"),
-        (b"]K\x01Q.", "operation BINPERSID"),
-        (b"]K\x01)R.", "operation REDUCE"),
-        (b"]}b.", "operation BUILD"),
-        (b"(]o.", "operation OBJ"),
-        (b"])\x81.", "operation NEWOBJ"),
-        (b"])}\x92.", "operation NEWOBJ_EX"),
-        (b"]\x82\x01.", "operation EXT1"),
-        (b"]\x83\x01\x00.", "operation EXT2"),
-        (b"]\x84\x01\x00\x00\x00.", "operation EXT4"),
-        (b"]\x97.", "operation NEXT_BUFFER"),
-        (b"]\x8f.", "operation EMPTY_SET"),
+        (b"]Pname\n.", "not a readable pickle .*persistent"),
+        (b"]K\x01Q.", "not a readable pickle .*persistent"),
+        (b"]K\x01)R.", "not a readable pickle .*callable"),
+        (b"]}b.", "not a readable pickle"),
+        (b"(]o.", "not a readable pickle"),
+        (b"])\x81.", "not a readable pickle"),
+        (b"])}\x92.", "not a readable pickle"),
+        (b"]\x82\x01.", "not a readable pickle .*extension"),
+        (b"]\x83\x01\x00.", "not a readable pickle .*extension"),
+        (b"]\x84\x01\x00\x00\x00.", "not a readable pickle .*extension"),
+        (b"]\x97.", "not a readable pickle .*out-of-band"),
         (b"\x80\x04\x8c\x06\xed\xa0\x80abc\x8c\x01x\x93.", "not a readable pickle|asks for"),
     ],
-    ids=lambda value: None if isinstance(value, bytes) else value.rpartition(" ")[2],
+    ids=[
+        "inst",
+        "stack_global",
+        "persid",
+        "binpersid",
+        "reduce",
+        "build",
+        "obj",
+        "newobj",
+        "newobj_ex",
+        "ext1",
+        "ext2",
+        "ext4",
+        "buffer",
+        "surrogate",
+    ],
 )
-def test_operations_that_plain_values_do_not_need_are_refused(
+def test_operations_that_call_or_change_something_are_refused(
     tmp_path: Path, content: bytes, match: str
 ) -> None:
     (tmp_path / "refs.p").write_bytes(content)
     with pytest.raises(UserError, match=match) as raised:
         read_plain_pickle(tmp_path / "refs.p")
     str(raised.value).encode()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"\x80\x02]r\xff\xff\xff\x00.",
-        b"(lp9999999\n.",
-        b"\x80\x02]\x8b\xff\xff\xff\x7f.",
-        b"\x80\x05]\x8e\xff\xff\xff\x3f\x00\x00\x00\x00.",
-        b"\x80\x04\x95\xff\xff\xff\x3f\x00\x00\x00\x00].",
-    ],
-    ids=["memo", "text-memo", "number", "bytes", "frame"],
-)
-def test_a_few_bytes_do_not_take_much_memory(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "refs.p").write_bytes(content)
-    tracemalloc.start()
-    try:
-        with suppress(UserError):
-            read_plain_pickle(tmp_path / "refs.p")
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    finally:
-        tracemalloc.stop()
 
 
 def test_lists_in_lists_are_built_once_and_not_walked(tmp_path: Path) -> None:
