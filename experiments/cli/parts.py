@@ -210,6 +210,15 @@ def user_error_behind(error: BaseException | None) -> UserError | None:
     return error
 
 
+def _arguments(cls: type) -> Iterator[str]:
+    """Yield the names of the arguments of a class, with those that ``**options`` hand on to its bases."""
+    for init in [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]:
+        _, *parameters = inspect.signature(init).parameters.values()
+        yield from (p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return
+
+
 def _concrete(base: type) -> list[type]:
     """Return ``base`` and its subclasses, without those that leave a method open."""
     children: list[type] = base.__subclasses__()
@@ -377,15 +386,3 @@ def parse_settings(
     config = parser.parse_args(list(arguments)).as_dict()
     given = {name: config[name] for name in inspect.signature(settings).parameters}
     return given, config["run_dir"], config["overwrite"]
-
-
-def _arguments(cls: type) -> Iterator[str]:
-    """Yield the names of the arguments of a class, with those that ``**options`` hand on to its bases."""
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        _, *parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
-        named = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
-        yield from named
-        if len(named) == len(parameters):
-            return
