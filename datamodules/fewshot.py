@@ -24,21 +24,14 @@ Shots = int | Literal["all"]
 
 @dataclass(frozen=True, slots=True)
 class RefKey:
-    """What is asked of a ref to choose it.
-
-    Attributes:
-        ref_id: Its id.
-        ann_id: Id of the annotation that it refers to; two refs of one annotation are one instance.
-        category: Its class.
-        image_id: Its image.
-        sentences: How many sentences it has.
-    """
+    """What is asked of a ref to choose it; two refs of one annotation are one instance."""
 
     ref_id: Key
     ann_id: Key
     category: Key
     image_id: Key
     sentences: int
+    """How many it has."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -71,12 +64,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Subset:
-    """k refs of each class.
-
-    Attributes:
-        refs: Those chosen, by class and rank.
-        manifest: What describes them.
-    """
+    """k refs of each class, by class and rank, and what describes them."""
 
     refs: tuple[RefKey, ...]
     manifest: Manifest
@@ -94,17 +82,12 @@ def universe(
 ) -> tuple[list[RefKey], dict[Key, list[tuple[int, int]]]]:
     """List the refs of a split, and where those of each annotation are.
 
-    Args:
-        records: The split.
-        where: Its name, for messages.
-        classes: Whether the class of each is needed.
-
     Returns:
         A key per ref; and for each annotation (by the ref, where the data do not name it) the places of its
         refs, as pairs of image and row.
 
     Raises:
-        UserError: The data do not say of which class a ref is.
+        UserError: The data, called ``where``, lack the class of a ref, and ``classes`` are asked for.
     """
     keys: list[RefKey] = []
     places: dict[Key, list[tuple[int, int]]] = defaultdict(list)
@@ -194,12 +177,7 @@ def _instances(refs: Sequence[RefKey], rank: Callable[[RefKey], str]) -> list[Re
 
 
 def digest(ids: Sequence[Key]) -> str:
-    """Return the SHA-256 of ids joined by commas.
-
-    Example:
-        >>> digest([1, 2])[:8]
-        '17f8af97'
-    """
+    """Return the SHA-256 of ids joined by commas."""
     return hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()
 
 

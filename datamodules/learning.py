@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from datamodules.base import RISDataModule
 from datamodules.fewshot import Shots, choose_refs, read_manifest, universe
-from datamodules.records import ImageRecord, MaskRule, Referent
+from datamodules.records import ImageRecord, MaskRule
 from datamodules.scene import ImageReader
 from gl_ris.errors import UserError
 from gl_ris.supervised.segmenter import Example, Segmenter
@@ -34,12 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sample:
-    """What is visited once an epoch.
-
-    Attributes:
-        record: Place of the image among the records.
-        rows: Places of the image's refs that are learnt from: those of one annotation, or of one image.
-    """
+    """What is visited once an epoch: an image by its place among the records, and some of its refs by row."""
 
     record: int
     rows: tuple[int, ...]
@@ -122,11 +117,11 @@ class LearningSet(Dataset[Example]):
         pixels = self._remember(sample.record, lambda: self.model.read_image(self.read(record)))
         if self.model.by_image:
             return Example(pixels, tuple(chance.sample(texts, len(texts))))
-        target = self._remember(sample, lambda: self._target(record, refs[0]))
-        return Example(pixels, (chance.choice(texts),), target)
 
-    def _target(self, record: ImageRecord, ref: Referent) -> Tensor:
-        return self.model.read_target(ref.mask(record.height, record.width, self.rule))
+        def read() -> Tensor:
+            return self.model.read_target(refs[0].mask(record.height, record.width, self.rule))
+
+        return Example(pixels, (chance.choice(texts),), self._remember(sample, read))
 
     def _remember(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
         if key in self._kept:

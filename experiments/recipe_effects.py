@@ -30,9 +30,9 @@ COMMAND = Command(
     shorthand={**SHORTHAND, "method": "model.method", "precisions": "model.precisions"},
     groups=("data", "proposals"),
     explained=(
-        ("model", "experiments/run/effects.py", "RecipeEffects"),
-        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "experiments.run.effects:RecipeEffects"),
+        ("model.post", "gl_ris.proposals.post:PostProcessing"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 
@@ -42,8 +42,7 @@ def main() -> None:
     from experiments.cli.parts import parts_of
     from experiments.reporting.effects_report import EffectsTable, write_effects
     from experiments.run.effects import RecipeEffects
-    from experiments.run.evaluate import carry_out
-    from experiments.run.recorder import Recorder
+    from experiments.run.evaluate import Recorder, carry_out
     from gl_ris.results import read_predictions
 
     cli = parts_of(COMMAND, RecipeEffects)

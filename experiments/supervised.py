@@ -42,10 +42,10 @@ COMMAND = Command(
     },
     groups=("data", "baseline"),
     explained=(
-        ("training", "experiments/run/training.py", "TrainingSettings"),
-        ("model", "gl_ris/supervised/module.py", "SupervisedRIS"),
-        ("model.baseline", "gl_ris/supervised/cris/recipe.py", "CRISBaseline"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("training", "experiments.run.training:TrainingSettings"),
+        ("model", "gl_ris.supervised.module:SupervisedRIS"),
+        ("model.baseline", "gl_ris.supervised:CRISBaseline"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 
@@ -63,8 +63,7 @@ def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
         UserError: A setting, file or model is wrong.
         EvaluationError: The figures would mean nothing.
     """
-    from experiments.run.evaluate import evaluate
-    from experiments.run.recorder import Recorder
+    from experiments.run.evaluate import Recorder, evaluate
 
     def before(folder: Path | None) -> None:
         if cli.training is None:
@@ -78,11 +77,16 @@ def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
     return evaluate(cli, Recorder(COMMAND.name, cli.settings(), record), before)
 
 
-def main() -> None:
-    """Run the experiment that the command line describes."""
+def parts(arguments: list[str] | None = None) -> SupervisedCLI:
+    """Make the parts that a command line describes, by default that of the process."""
     from experiments.run.training import supervised_parts
 
-    train_and_evaluate(supervised_parts(COMMAND))
+    return supervised_parts(COMMAND, arguments)
+
+
+def main() -> None:
+    """Run the experiment that the command line describes."""
+    train_and_evaluate(parts())
 
 
 if __name__ == "__main__":

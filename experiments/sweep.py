@@ -33,9 +33,9 @@ COMMAND = Command(
     },
     groups=("data", "proposals"),
     explained=(
-        ("model", "gl_ris/sweep.py", "Sweep"),
-        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "gl_ris.sweep:Sweep"),
+        ("model.post", "gl_ris.proposals.post:PostProcessing"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 
@@ -46,8 +46,7 @@ def main() -> None:
 
     from experiments.cli.parts import parts_of
     from experiments.reporting.sweep_report import remarks, write_sweep
-    from experiments.run.evaluate import carry_out
-    from experiments.run.recorder import describe
+    from experiments.run.evaluate import carry_out, describe
     from gl_ris.results import Results, format_table
     from gl_ris.sweep import Sweep
 

@@ -28,8 +28,8 @@ COMMAND = Command(
     ),
     groups=("tower",),
     explained=(
-        ("model", "experiments/run/contrastive.py", "ContrastiveCLIP"),
-        ("data", "datamodules/captioned_shapes.py", "CaptionedShapes"),
+        ("model", "experiments.run.contrastive:ContrastiveCLIP"),
+        ("data", "datamodules.captioned_shapes:CaptionedShapes"),
     ),
 )
 EVERY_STEPS = 100
@@ -42,8 +42,8 @@ def train(cli: ExperimentCLI) -> Path:
         The folder of the model, in open_clip's ``local-dir:`` form, with the curve beside it.
     """
     from experiments.run.contrastive import train_tokenizer
+    from experiments.run.evaluate import write_config
     from experiments.run.folder import RunFolder
-    from experiments.run.recorder import write_config
 
     model, data, trainer = cast("Any", cli.model), cast("Any", cli.datamodule), cli.trainer
     last = Path(cli.config.run_dir or "") / "checkpoints" / "last.ckpt"

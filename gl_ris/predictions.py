@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -20,9 +19,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """What one method chose for one expression: a line of ``predictions.jsonl``.
 
     Attributes:
-        image_id: The data set's own id of the image.
-        ref_id: The data set's own id of the referent.
-        sent_id: The data set's own id of the expression.
+        image_id: The data set's own id of the image; ``ref_id`` and ``sent_id``, of referent and expression.
         expression: The expression as the data set has it.
         noun_phrase: Its target noun phrase, or None where no method asked for it.
         method: The method's name, e.g. "Global-Local".
@@ -101,9 +98,7 @@ class PredictionWriter:
     def __enter__(self) -> PredictionWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -45,18 +45,8 @@ __all__ = [
 SCHEMA = 1
 STAGES = ("data", "proposals", "image", "text", "score", "metrics", "total")
 _LIBRARIES = (
-    "gl-ris",
-    "torch",
-    "torchvision",
-    "lightning",
-    "torchmetrics",
-    "open_clip_torch",
-    "transformers",
-    "spacy",
-    "scikit-image",
-    "pycocotools",
-    "numpy",
-    "pillow",
+    *("gl-ris", "torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch"),
+    *("transformers", "spacy", "scikit-image", "pycocotools", "numpy", "pillow"),
 )
 
 Count = Annotated[int, Meta(ge=0)]
@@ -96,18 +86,11 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     """What a supervised model has learnt from, and for how long.
 
     Attributes:
-        model: Its name.
-        dataset: Name of the data set, with ``split_by`` and ``split``.
-        k: Refs of each class, or ``"all"``.
-        seed: Of the choice of refs.
-        n_refs: Refs in all, with ``n_sentences`` and ``n_images``.
+        k: Refs of each class, or ``"all"``; ``seed`` is that of their choice.
         share: Of the refs of the split, in [0, 1].
         shortfall: By class, how many refs it has fewer than k.
-        steps: Optimiser steps.
-        schedule: How the length was found.
+        steps: Of the optimiser; ``schedule`` says how their number was found.
         weights: The file that training began with, or None.
-        parameters: Numbers in the model; ``trained_parameters`` of them were trained.
-        seconds: Wall time.
         unusable_visits: How often a ref was to be learnt from that could not be read.
     """
 
@@ -137,12 +120,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     """The content of ``results.json``.
 
     Attributes:
-        schema: Of the document.
         experiment: Name of the experiment, e.g. "zero_shot".
-        dataset: Name of the data set.
-        split: Name of the split.
         partition: Who split the data set ("unc", "umd", "google"), or None.
-        proposals: Name of the proposals.
         proposal_store: How proposals were come by: the store's name and of how many images they were read,
             generated, and failed; None if the data brought them.
         n_images: Images of the split that were evaluated.
@@ -154,8 +133,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         subsets: The figures of parts of the expressions, by name (see `gl_ris.tally`).
         seconds: Wall time of exactly the `STAGES`.
         config: The resolved configuration.
-        versions: Of Python and of the libraries that can change a figure.
-        git_commit: Of the checkout; None if there is none.
+        versions: See `versions`; ``git_commit``, see `git_commit`.
         created: When, in ISO format.
         training: Of a supervised model; None if it was not trained, `msgspec.UNSET` in other experiments.
     """

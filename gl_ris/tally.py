@@ -41,11 +41,7 @@ def gather_objects(value: _T) -> list[_T]:
 
 
 def subset_label(name: str, recipe: Any) -> str:
-    """Return what a table calls a subset.
-
-    Args:
-        name: Of the subset.
-        recipe: A `gl_ris.recipe.Recipe`.
+    """Return what a table calls a subset under a `gl_ris.recipe.Recipe`.
 
     Example:
         >>> from gl_ris.recipe import Recipe

@@ -98,15 +98,7 @@ class ImageContext:
         return self._once(("regions", recipe.grid_mask), lambda: self._grid_regions(recipe))
 
     def crops(self, recipe: Recipe, rows: Tensor) -> Tensor:
-        """Make the masked crops of some masks.
-
-        Args:
-            recipe: Says how.
-            rows: int64 ``(n,)``, which masks.
-
-        Returns:
-            float32 ``(n, 3, *image_size)``, standardised.
-        """
+        """Masked crops of the masks in ``rows``, float32 ``(len(rows), 3, *image_size)``, standardised."""
         canvas, windows = self._canvas(recipe), self._windows(recipe)
         mean, std = self._statistics(recipe)
         fill = canvas.new_tensor(mean) + canvas.new_tensor(std) * canvas.new_tensor(recipe.crop_fill)

@@ -25,7 +25,7 @@ SIZES = ("small", "medium", "large")
 _LEAST_SHARE = 0.05
 
 
-class Found(NamedTuple):
+class ObjectMatch(NamedTuple):
     """What the proposals of its image are worth for one object.
 
     Attributes:
@@ -58,7 +58,7 @@ class Quality:
     counts: list[int] = field(default_factory=list)
     failed: int = 0
     missing: int = 0
-    objects: list[Found] = field(default_factory=list)
+    objects: list[ObjectMatch] = field(default_factory=list)
 
     def add(self, proposals: Proposals, targets: Tensor, referents: Tensor) -> None:
         """Add an image.
@@ -110,20 +110,22 @@ class Quality:
         return (100 * hits / max(1, len(first))).tolist()
 
 
-def objects_found(proposals: Proposals, targets: Tensor, referents: Tensor) -> list[Found]:
+def objects_found(proposals: Proposals, targets: Tensor, referents: Tensor) -> list[ObjectMatch]:
     """Measure the proposals of an image on each of its objects; see `Quality.add` for the arguments."""
     masks = proposals.masks[best_first(proposals.scores)]
     areas = targets.flatten(1).sum(dim=1).tolist()
     expressions = torch.bincount(referents, minlength=len(targets)).tolist()
     if not len(masks):
         none = (0,) * len(THRESHOLDS)
-        return [Found(area, count, 0, area, none) for area, count in zip(areas, expressions, strict=True)]
+        return [
+            ObjectMatch(area, count, 0, area, none) for area, count in zip(areas, expressions, strict=True)
+        ]
     intersection, union = pairwise_areas(masks, targets)
     best = best_proposals(intersection, union)
     columns = torch.arange(len(targets), device=best.device)
     firsts = zip(*(_first_hits(intersection, union, threshold) for threshold in THRESHOLDS), strict=True)
     best_areas = intersection[best, columns].tolist(), union[best, columns].tolist()
-    return [Found(*row) for row in zip(areas, expressions, *best_areas, firsts, strict=True)]
+    return [ObjectMatch(*row) for row in zip(areas, expressions, *best_areas, firsts, strict=True)]
 
 
 def _first_hits(intersection: Tensor, union: Tensor, threshold: float) -> list[int]:

@@ -132,12 +132,12 @@ def open_source(
     return ProposalSource(generator, ProposalStore(root, key, generator.league), strict)
 
 
-def tell_stored(source: ProposalSource, image_ids: set[int | str]) -> str:
+def describe_stored(source: ProposalSource, image_ids: set[int | str]) -> str:
     """Say in a line how much of a split is stored, and where the rest will be.
 
     Example:
         >>> from gl_ris.proposals import Felzenszwalb
-        >>> tell_stored(ProposalSource(Felzenszwalb(), None), {1, 2})
+        >>> describe_stored(ProposalSource(Felzenszwalb(), None), {1, 2})
         'proposals: not stored, generating those of 2 images (felzenszwalb)'
     """
     total = f"{len(image_ids):,}"

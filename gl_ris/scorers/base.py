@@ -55,9 +55,7 @@ class Scorer(nn.Module, ABC):
         parser: Any = None,
     ) -> None:
         super().__init__()
-        for key, value in (("alpha", alpha), ("beta", beta)):
-            if not 0 <= value <= 1:
-                raise UserError(f"{key}={value} is out of range: it is a share from 0 to 1.")
+        check_shares(alpha=alpha, beta=beta)
         clip.tower.check_masked_blocks(masked_blocks)
         self.check(clip)
         self.clip = clip
@@ -67,7 +65,6 @@ class Scorer(nn.Module, ABC):
         self.recipe = Recipe.resolve(recipe)
         self.mixing = self.recipe.mixing(clip.tower.kind)
         self.parser = parser
-        self._noun_phrases: dict[str, str] = {}
 
     @abstractmethod
     def score(
@@ -172,13 +169,16 @@ class Scorer(nn.Module, ABC):
     def _phrases(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None) -> list[str]:
         if noun_phrases is not None:
             return list(noun_phrases)
-        new = list(dict.fromkeys(text for text in expressions if text not in self._noun_phrases))
-        if new:
-            from gl_ris.text import noun_phrases as find
+        from gl_ris.text import noun_phrases as find
 
-            phrases = find(new, self.parser, published=self.recipe.text == "tokens")
-            self._noun_phrases.update(zip(new, phrases, strict=True))
-        return [self._noun_phrases[text] for text in expressions]
+        return find(expressions, self.parser, published=self.recipe.text == "tokens")
+
+
+def check_shares(**shares: float) -> None:
+    """Raise a `UserError` for a share that is not from 0 to 1."""
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{name}={value} is out of range: it is a share from 0 to 1.")
 
 
 def cosine(text: Tensor, visual: Tensor) -> Tensor:

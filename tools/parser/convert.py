@@ -17,7 +17,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from gl_ris.errors import UserError
+import msgspec
+
+from gl_ris.errors import UserError, in_short
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc
@@ -54,13 +56,12 @@ def read_trees(path: Path) -> Iterator[Tree]:
 
 def _checked(line: str, where: str) -> Tree:
     try:
-        tree: Tree = json.loads(line)
-        lengths = {len(tree[key]) for key in ("words", "spaces", "heads", "deps", "tags", "pos")}
-        size = len(tree["words"])
-        good = lengths == {size} and size > 0 and all(0 <= head < size for head in tree["heads"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{where} is not a dependency tree ({error}).") from error
-    if not good:
+        tree = msgspec.json.decode(line, type=Tree)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{where} is not a dependency tree ({in_short(error)}).") from error
+    size = len(tree["words"])
+    same = {len(tree[key]) for key in Tree.__annotations__} == {size}  # type: ignore[literal-required]
+    if not same or not size or not all(0 <= head < size for head in tree["heads"]):
         raise UserError(f"{where} is not a dependency tree: lists of unequal length, or a head outside it.")
     return tree
 

@@ -17,8 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools.parser.convert import Tree, read_expressions, text_of
-from tools.parser.grammar import Grammar
-from tools.parser.nodes import to_tree
+from tools.parser.grammar import Grammar, to_tree
 
 
 def generate(

@@ -51,8 +51,7 @@ class CRISSize:
 class DenseAttentionPool(nn.Module):
     """CLIP's attention pooling kept dense: every position attends to all, and none is added for the image.
 
-    Args:
-        pool: The pooling of an open_clip ``ModifiedResNet``; its parameters are taken over.
+    It takes the parameters of ``pool`` over, that of an open_clip ``ModifiedResNet``.
     """
 
     def __init__(self, pool: Any) -> None:
@@ -91,26 +90,16 @@ def densify(clip: Any) -> Any:
 
 
 def image_maps(clip: Any, pixels: Tensor) -> list[Tensor]:
-    """Return the maps of strides 8, 16 and 32, the last one pooled densely.
-
-    Args:
-        clip: What `densify` returned.
-        pixels: ``(B, 3, H, W)``, sides a multiple of 32, normalised as the weights want it.
-    """
+    """Return the maps of strides 8, 16 and 32 of `CRIS.forward`'s pixels, the last one pooled densely."""
     output = clip.visual.forward_intermediates(pixels, indices=[2, 3, 4], intermediates_only=True)
     fine, middle, coarse = output["image_intermediates"]
     return [fine, middle, clip.visual.attnpool(coarse)]
 
 
 def text_states(clip: Any, token_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Encode expressions of any length up to the context.
+    """Encode expressions: the states of words ``(B, T, width)``, and of the sentence ``(B, E)``.
 
-    Args:
-        clip: An open_clip model with a text transformer.
-        token_ids: int64 ``(B, T)``; the end of text is the largest id, padding is 0.
-
-    Returns:
-        The states of all words ``(B, T, width)``, and of the sentence ``(B, E)``: the projected end of text.
+    The sentence is the projected state of the end of text, which has the largest of the ``token_ids``.
     """
     # the tower is causal: a shorter context gives the same states
     length = token_ids.shape[1]
@@ -176,14 +165,9 @@ class Neck(nn.Module):
         self.coordconv = nn.Sequential(CoordinateConvolution(middle, middle), convolution(middle, middle, 3))
 
     def forward(self, maps: Sequence[Tensor], sentence: Tensor) -> Tensor:
-        """Fuse.
+        """Fuse maps ``(B, C, h, w)`` with sentences ``(B, D)`` to ``(B, middle, h, w)`` at stride 16.
 
-        Args:
-            maps: ``(B, C, h, w)`` at strides 8, 16 and 32.
-            sentence: ``(B, D)``; in training ``B`` is at least 2, which batch normalisation needs.
-
-        Returns:
-            ``(B, middle, h, w)`` at stride 16.
+        In training ``B`` is at least 2, which batch normalisation needs.
         """
         state = self.txt_proj(sentence)[:, :, None, None]
         f5 = self.norm_layer(self.f1_v_proj(maps[2]) * state)
@@ -211,12 +195,7 @@ def pixel_positions(height: int, width: int, channels: int, device: torch.device
 
 
 class DecoderLayer(nn.Module):
-    """Pixels to pixels, pixels to words, and a feed-forward network, each normalised twice.
-
-    Args:
-        channels: Of pixels and words.
-        size: For heads, hidden and dropout.
-    """
+    """Pixels to pixels, pixels to words, and a feed-forward network, each normalised twice."""
 
     def __init__(self, channels: int, size: CRISSize) -> None:
         super().__init__()
@@ -256,7 +235,7 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """All layers and a last normalisation; `DecoderLayer` has the arguments, channels are a multiple of 4."""
+    """All layers and a last normalisation; the channels of pixels and words are a multiple of 4."""
 
     def __init__(self, channels: int, size: CRISSize) -> None:
         super().__init__()
@@ -275,12 +254,7 @@ class Decoder(nn.Module):
 
 
 class Projector(nn.Module):
-    """Text-to-pixel: the sentence becomes a convolution kernel of its own over the pixels.
-
-    Args:
-        sentence: Channels of the sentence.
-        channels: Channels that the kernel reads; the incoming map has twice as many.
-    """
+    """Text-to-pixel: the sentence becomes a convolution kernel of its own over ``channels`` of the pixels."""
 
     kernel = 3
 

@@ -10,7 +10,7 @@ import spacy
 
 from tools.parser.convert import Tree, text_of, to_doc
 from tools.parser.generate import generate, main
-from tools.parser.nodes import Node, to_tree
+from tools.parser.grammar import Node, to_tree
 
 
 @pytest.fixture(scope="module")
