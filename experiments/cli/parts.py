@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
@@ -106,7 +106,7 @@ class OverrideParser(LightningArgumentParser):
         """Return the full names of all options, with those of every class that an option may hold."""
         names = {action.dest for action in self._actions if not action.dest.startswith("_")}
         for dest, classes in self._classes().items():
-            names |= {f"{dest}.{name}" for cls in classes for name in inspect.signature(cls).parameters}
+            names |= {f"{dest}.{name}" for cls in classes for name in _arguments(cls)}
         return sorted(names)
 
     def class_names(self, option: str) -> list[str]:
@@ -376,3 +376,15 @@ def parse_settings(
     config = parser.parse_args(list(arguments)).as_dict()
     given = {name: config[name] for name in inspect.signature(settings).parameters}
     return given, config["run_dir"], config["overwrite"]
+
+
+def _arguments(cls: type) -> Iterator[str]:
+    """Yield the names of the arguments of a class, with those that ``**options`` hand on to its bases."""
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        _, *parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        named = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+        yield from named
+        if len(named) == len(parameters):
+            return
