@@ -35,10 +35,7 @@ COMMAND = Command(
         ("data=refcocog k=64", "on RefCOCOg, with the models of the paper, once data and weights are there"),
         ("k=[1,4,16,64] jobs=4", "four cells side by side, on four GPUs or cores"),
     ),
-    explained=(
-        ("", "experiments/fewshot.py", "FewShotSettings"),
-        ("", "experiments/grid/settings.py", "Comparison"),
-    ),
+    explained=(("", "experiments.fewshot:FewShotSettings"),),
 )
 
 FEW = 16

@@ -39,10 +39,9 @@ COMMAND = Command(
     },
     groups=("data", "proposals"),
     explained=(
-        ("model", "experiments/run/proposal_jobs.py", "StoreFiller"),
-        ("model.proposals", "gl_ris/proposals/superpixels.py", "SLIC"),
-        ("model.proposals", "gl_ris/proposals/superpixels.py", "RegionMerging"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "experiments.run.proposal_jobs:StoreFiller"),
+        ("model.proposals", "gl_ris.proposals:SLIC"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 
@@ -65,9 +64,9 @@ REPORT = Command(
     shorthand={"limit": "data.limit", "post": "model.post", "split": "data.split", "store": "model.store"},
     groups=("data",),
     explained=(
-        ("model", "experiments/run/proposal_jobs.py", "ProposalReport"),
-        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "experiments.run.proposal_jobs:ProposalReport"),
+        ("model.post", "gl_ris.proposals.post:PostProcessing"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 

@@ -33,9 +33,9 @@ COMMAND = Command(
     shorthand={**SHORTHAND, "method": "model.method", "precisions": "model.precisions"},
     groups=("data", "proposals"),
     explained=(
-        ("model", "experiments/run/effects.py", "RecipeEffects"),
-        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "experiments.run.effects:RecipeEffects"),
+        ("model.post", "gl_ris.proposals.post:PostProcessing"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 

@@ -42,10 +42,10 @@ COMMAND = Command(
     },
     groups=("data", "baseline"),
     explained=(
-        ("training", "experiments/run/training.py", "TrainingSettings"),
-        ("model", "gl_ris/supervised/module.py", "SupervisedRIS"),
-        ("model.baseline", "gl_ris/supervised/cris/recipe.py", "CRISBaseline"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("training", "experiments.run.training:TrainingSettings"),
+        ("model", "gl_ris.supervised.module:SupervisedRIS"),
+        ("model.baseline", "gl_ris.supervised:CRISBaseline"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 

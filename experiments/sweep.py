@@ -36,9 +36,9 @@ COMMAND = Command(
     },
     groups=("data", "proposals"),
     explained=(
-        ("model", "gl_ris/sweep.py", "Sweep"),
-        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "gl_ris.sweep:Sweep"),
+        ("model.post", "gl_ris.proposals.post:PostProcessing"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 

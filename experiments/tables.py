@@ -46,7 +46,7 @@ COMMAND = Command(
             "rows of one's own, as in configs/tables/1.yaml; two processes",
         ),
     ),
-    explained=(("", "experiments/tables.py", "TableSettings"),),
+    explained=(("", "experiments.tables:TableSettings"),),
 )
 
 _VARIANT_FIELDS = ("alpha", "beta", "masked_blocks", "recipe")

@@ -28,8 +28,8 @@ COMMAND = Command(
     ),
     groups=("tower",),
     explained=(
-        ("model", "experiments/run/contrastive.py", "ContrastiveCLIP"),
-        ("data", "datamodules/captioned_shapes.py", "CaptionedShapes"),
+        ("model", "experiments.run.contrastive:ContrastiveCLIP"),
+        ("data", "datamodules.captioned_shapes:CaptionedShapes"),
     ),
 )
 EVERY_STEPS = 100

@@ -38,10 +38,7 @@ COMMAND = Command(
             "on RefCOCO and PhraseCut with published checkpoints, once the files are there",
         ),
     ),
-    explained=(
-        ("", "experiments/unseen_domain.py", "UnseenSettings"),
-        ("", "experiments/grid/settings.py", "Comparison"),
-    ),
+    explained=(("", "experiments.unseen_domain:UnseenSettings"),),
 )
 
 

@@ -39,9 +39,9 @@ COMMAND = Command(
     shorthand={**SHORTHAND, "methods": "model.methods", "precision": "model.precision"},
     groups=("data", "proposals", "row"),
     explained=(
-        ("model", "gl_ris/zero_shot.py", "ZeroShotRIS"),
-        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "gl_ris:ZeroShotRIS"),
+        ("model.post", "gl_ris.proposals.post:PostProcessing"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 

@@ -103,8 +103,8 @@ def resolve_variants(methods: Methods, defaults: Mapping[str, Any]) -> list[Vari
 
     Args:
         methods: One or a list of: a name, or a mapping of `Variant` fields with at least ``method``. A
-            mapping as ``recipe`` changes fields of the default recipe. A ``clip`` of its own does not take
-            over the default ``pretrained``, which belongs to the default clip.
+            mapping as ``recipe`` changes fields of its ``base``, else of the default recipe. A ``clip`` of
+            its own does not take over the default ``pretrained``, which belongs to the default clip.
         defaults: Values of all fields but ``method`` and ``title``, for those that a mapping leaves out.
 
     Raises:
@@ -160,7 +160,10 @@ def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _recipe(title: str, recipe: str | Mapping[str, Any] | Recipe, default: Recipe) -> Recipe:
-    found = default.replace(**recipe) if isinstance(recipe, Mapping) else Recipe.resolve(recipe)
+    if isinstance(recipe, Mapping) and "base" not in recipe:
+        found = default.replace(**recipe)
+    else:
+        found = Recipe.resolve(recipe)
     for name in WHOLE_RUN:
         own, whole = getattr(found, name), getattr(default, name)
         if own != whole:

@@ -6,8 +6,6 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-import yaml
-
 MOVED: dict[str, str] = {
     "datamodules.hf.benchmark.RefCOCOBenchmark": "datamodules.RefCOCOBenchmark",
     "datamodules.hf.ref_rows.RefCOCORows": "datamodules.RefCOCORows",
@@ -56,21 +54,19 @@ def current_paths(value: Any) -> Any:
     return value
 
 
-def without_unused(text: str, options: Collection[str]) -> str:
-    """Leave out of the ``config.yaml`` of an old run the options that its module took without using them.
+def without_unused(content: dict[str, Any], options: Collection[str]) -> dict[str, Any]:
+    """Leave out of the settings of an old run the options that its module took without using them.
 
     Args:
-        text: The file; anything but such a file is returned as it is.
+        content: The settings; any others are returned as they are.
         options: Full names of all options that the command has today.
 
     Example:
-        >>> without_unused("model: {clip: null, pretrained: null, alpha: 0.5}", []).strip()
-        'model: {}'
+        >>> without_unused({"model": {"clip": None, "pretrained": None, "alpha": 0.5}}, [])
+        {'model': {}}
     """
-    content = yaml.safe_load(text)
-    model = content.get("model") if isinstance(content, dict) else None
+    model = content.get("model")
     if not isinstance(model, dict) or not set(model) >= _TAKEN or "model.clip" in options:
-        return text
+        return content
     gone = [name for name in _UNUSED if f"model.{name}" not in options]
-    left = {name: value for name, value in model.items() if name not in gone}
-    return yaml.safe_dump(content | {"model": left}, sort_keys=False)
+    return content | {"model": {name: value for name, value in model.items() if name not in gone}}

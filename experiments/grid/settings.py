@@ -68,7 +68,7 @@ class Grid:
         Raises:
             UserError: An option is wrong.
         """
-        from experiments.cli.settings_parser import parse_settings
+        from experiments.cli.parts import parse_settings
 
         settings, run_dir, overwrite = parse_settings(command, cls, cls.sort_out(arguments))
         return cls(**settings), run_dir, overwrite

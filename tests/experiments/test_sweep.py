@@ -15,7 +15,6 @@ import yaml
 from PIL import Image
 
 from experiments import sweep, zero_shot
-from experiments.cli.help import help_text
 
 Run = Callable[..., tuple[int, str, str]]
 GRID = ["alphas=[0,0.5,0.85]", "betas=3", "masked_blocks=[1,3]"]
@@ -135,7 +134,7 @@ def test_two_processes_give_the_bits_of_one(
 
 
 def test_help_explains_the_axes_and_warns_of_tuning() -> None:
-    text = help_text(sweep.COMMAND)
+    text = sweep.COMMAND.help()
     for expected in ("model.alphas", "model.masked_blocks", "split=train", "masked_blocks=[1,2,3,4]", "[21]"):
         assert expected in text
 
