@@ -78,7 +78,8 @@ class OverrideParser(LightningArgumentParser):
             options, kinds, short = self.option_names(), self.command.settings(), self.command.shorthand
             chosen = _chosen_by_environment(options)
             args = [*chosen, *normalise(given, short, kinds, CONFIGS, self.class_names, options)]
-            for file in [token.partition("=")[2] for token in args if token.startswith("--config=")]:
+            files = [token.partition("=")[2] for token in args if token.startswith("--config=")]
+            for file in filter(None, [os.environ.get(f"{ENV_PREFIX}_CONFIG"), *files]):
                 read_config(Path(file))
             args = self._with_named_recipes(args)
         return super().parse_args(args, *rest, **kwargs)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from experiments.reporting.frame import frame_of, number, render, write_text
+from experiments.reporting.plots import legend_below, panels, save
 from experiments.run.proposal_jobs import Measured, ProposalReport
-from gl_ris.files import atomic_file, write_json
+from gl_ris.files import write_json
 from gl_ris.proposals.base import League
 from gl_ris.proposals.quality import COCO_BOUNDS, SIZES, THRESHOLDS, size_bounds
 from gl_ris.results import git_commit, versions
@@ -18,7 +19,7 @@ _WHOLE = ("images", "none", "failed", "missing")
 
 
 def write_report(folder: Path, module: ProposalReport, data: Any, settings: Mapping[str, Any]) -> str:
-    """Write everything that ``module`` has measured into ``folder``, and return the Markdown."""
+    """Write what a module measured on ``data`` into the run folder, and return the Markdown."""
     most = max(module.rows, key=lambda row: len(row.quality.objects))
     bounds = size_bounds([found.area for found in most.quality.objects])
     rows = sorted(module.rows, key=_rank)
@@ -122,18 +123,14 @@ def curve_rows(rows: Sequence[Measured]) -> Iterator[dict[str, Any]]:
         named = {"league": row.league, "generator": row.name, "store": row.store}
         curves = [row.quality.curve(threshold) for threshold in THRESHOLDS]
         for kept, values in enumerate(zip(*curves, strict=True), start=1):
-            recalls = zip((f"R@{threshold}" for threshold in THRESHOLDS), values, strict=True)
-            yield {**named, "proposals": kept, **dict(recalls)}
+            recalls = {f"R@{t}": value for t, value in zip(THRESHOLDS, values, strict=True)}
+            yield {**named, "proposals": kept, **recalls}
 
 
 def draw_curves(path: Path, rows: Sequence[Measured], title: str) -> None:
     """Draw recall against the number of proposals kept, a panel per IoU and a line per generator."""
-    from matplotlib.figure import Figure
-
-    picture = Figure(figsize=(11, 5), dpi=120, layout="constrained")
-    picture.suptitle(title)
-    panels: Any = picture.subplots(1, len(THRESHOLDS), sharey=True)
-    for panel, threshold in zip(panels, THRESHOLDS, strict=True):
+    picture, both = panels(11, 5, title, len(THRESHOLDS), sharey=True)
+    for panel, threshold in zip(both, THRESHOLDS, strict=True):
         for row in rows:
             values = row.quality.curve(threshold)
             label = f"{row.name} ({row.league})" if row.store else row.name
@@ -143,8 +140,6 @@ def draw_curves(path: Path, rows: Sequence[Measured], title: str) -> None:
         panel.set_xlabel("proposals kept per image, best-scored first")
         panel.set_ylim(0, 101)
         panel.grid(visible=True, alpha=0.3)
-    panels[0].set_ylabel("recall of objects (%)")
-    handles, names = panels[0].get_legend_handles_labels()
-    picture.legend(handles, names, loc="outside lower center", ncols=1, frameon=False)
-    with atomic_file(path) as file:
-        picture.savefig(file, format="png", bbox_inches="tight")
+    both[0].set_ylabel("recall of objects (%)")
+    legend_below(picture, both[0], 1)
+    save(picture, path)
