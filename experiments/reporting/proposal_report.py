@@ -22,8 +22,7 @@ def write_report(folder: Path, module: ProposalReport, data: Any, settings: Mapp
     """Write what a module measured on ``data`` into the run folder, and return the Markdown."""
     most = max(module.rows, key=lambda row: len(row.quality.objects))
     bounds = size_bounds([found.area for found in most.quality.objects])
-    rows = in_order(module.rows)
-    lines = [line_of(row, bounds) for row in rows]
+    rows = sorted(module.rows, key=_rank)
     document = {
         "schema": 1,
         "experiment": "proposal_report",
@@ -35,7 +34,7 @@ def write_report(folder: Path, module: ProposalReport, data: Any, settings: Mapp
         "n_objects": len(most.quality.objects),
         "post": str(module.post) or None,
         "size_bounds": bounds,
-        "rows": [{**line, "store": row.store} for line, row in zip(lines, rows, strict=True)],
+        "rows": [{**line_of(row, bounds), "store": row.store} for row in rows],
         "curves": {row.name: {str(t): row.quality.curve(t) for t in THRESHOLDS} for row in rows},
         "config": settings,
         "versions": versions(),
@@ -46,15 +45,14 @@ def write_report(folder: Path, module: ProposalReport, data: Any, settings: Mapp
     write_text(folder / "report.md", text)
     write_text(folder / "report.csv", render(frame_of(document["rows"]), "csv"))
     write_text(folder / "curve.csv", render(frame_of(curve_rows(rows)), "csv"))
-    draw_curves(folder / "curve.png", rows, heading(document))
+    draw_curves(folder / "curve.png", rows, _heading(document))
     write_json(folder / "report.json", document)
     return text
 
 
-def in_order(rows: Sequence[Measured]) -> list[Measured]:
-    """Order by league, and within a league by upper bound, the best first."""
-    leagues = list(get_args(League))
-    return sorted(rows, key=lambda row: (leagues.index(row.league), -row.quality.upper_bound()["oIoU"]))
+def _rank(row: Measured) -> tuple[int, float]:
+    # By league, and within a league by upper bound, the best first.
+    return get_args(League).index(row.league), -row.quality.upper_bound()["oIoU"]
 
 
 def line_of(row: Measured, bounds: tuple[float, float]) -> dict[str, Any]:
@@ -76,8 +74,7 @@ def line_of(row: Measured, bounds: tuple[float, float]) -> dict[str, Any]:
     }
 
 
-def heading(document: Mapping[str, Any]) -> str:
-    """Say what was measured."""
+def _heading(document: Mapping[str, Any]) -> str:
     partition = f" ({document['partition']})" if document["partition"] else ""
     post = f", after {document['post']}" if document["post"] else ""
     return f"Proposals for {document['dataset']} {document['split']}{partition}{post}"
@@ -91,7 +88,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     cells = [[_cell(name, row[name]) for name in shown] for row in rows]
     table = render(frame_of(cells, shown), "markdown", text=(0, 1))
     notes = "\n".join(f"* {note}" for note in _notes(document, "missing" in shown))
-    return f"# {heading(document)}\n\n{table}\n\n{notes}\n"
+    return f"# {_heading(document)}\n\n{table}\n\n{notes}\n"
 
 
 def _notes(document: Mapping[str, Any], missing: bool) -> Iterator[str]:
