@@ -165,7 +165,7 @@ class ProposalStore:
         self._failures: dict[ImageKey, str] = {}
         # Of the images whose proposals are stored, if only that there are none.
         self.image_ids: set[int | str] = set()
-        for path in shards(self.folder):
+        for path in sorted(self.folder.glob(f"*{INDEX}")):  # the oldest first
             for entry in read_index(path):
                 self._take_up(path, entry)
 
@@ -287,11 +287,6 @@ class ShardWriter:
         """Close the files."""
         self._records.close()
         self._index.close()
-
-
-def shards(folder: Path) -> list[Path]:
-    """Return the index files of a folder, the oldest first; none if the folder is missing."""
-    return sorted(folder.glob(f"*{INDEX}"))
 
 
 def read_index(path: Path) -> Iterator[Entry]:
