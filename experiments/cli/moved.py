@@ -1,9 +1,8 @@
-"""Classes that have moved and options that are gone, so that the settings of old runs still load."""
+"""Classes that have moved, so that the settings of old runs still load."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from typing import Any
 
 MOVED: dict[str, str] = {
@@ -23,11 +22,6 @@ MOVED: dict[str, str] = {
 }
 """The full path of a class as it was, and as it is now."""
 
-# Options of ``model`` that every module took, since ready-made settings of data sets named them, and that
-# some did not use; the config.yaml of a run of then has them all.
-_TAKEN = {"clip", "pretrained", "alpha"}
-_UNUSED = _TAKEN | {"recipe", "proposals"}
-
 # A dotted name that is no part of a longer one, nor of the path of a file.
 _NAME = re.compile(r"(?<![\w./-])[A-Za-z_]\w*(?:\.\w+)+(?![\w./-])")
 
@@ -36,8 +30,7 @@ def current_paths(value: Any) -> Any:
     """Write the present paths of classes for those of before.
 
     Args:
-        value: Text, such as a word of a command line or a whole configuration file, or a list or dictionary
-            of values; all else stays as it is.
+        value: Text such as a word of a command line, or a list or dictionary of values; others stay the same.
 
     Example:
         >>> MOVED["old.place.Mine"] = "new.Mine"
@@ -52,21 +45,3 @@ def current_paths(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: current_paths(item) for name, item in value.items()}
     return value
-
-
-def without_unused(content: dict[str, Any], options: Collection[str]) -> dict[str, Any]:
-    """Leave out of the settings of an old run the options that its module took without using them.
-
-    Args:
-        content: The settings; any others are returned as they are.
-        options: Full names of all options that the command has today.
-
-    Example:
-        >>> without_unused({"model": {"clip": None, "pretrained": None, "alpha": 0.5}}, [])
-        {'model': {}}
-    """
-    model = content.get("model")
-    if not isinstance(model, dict) or not set(model) >= _TAKEN or "model.clip" in options:
-        return content
-    gone = [name for name in _UNUSED if f"model.{name}" not in options]
-    return content | {"model": {name: value for name, value in model.items() if name not in gone}}

@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command
 from experiments.cli.messages import explain
-from experiments.cli.moved import current_paths, without_unused
+from experiments.cli.moved import current_paths
 from experiments.cli.overrides import CLEARED, FLAGS, normalise
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
@@ -52,13 +52,8 @@ class OverrideParser(LightningArgumentParser):
     """Reads ``name=value`` like ``--name=value``; what is wrong is a `UserError` of a sentence or two.
 
     The rewriting happens in here, so ``sys.argv`` stays as it is and a child process that Lightning starts
-    with it reads the same.
-
-    Args:
-        *args: Those of the base class.
-        command: The command whose short spellings are understood. jsonargparse makes parsers of this class
-            for nested options, too; they have no command.
-        **kwargs: Those of the base class.
+    with it reads the same. jsonargparse makes parsers of this class for nested options, too; only that of the
+    whole command line has a ``command``.
     """
 
     def __init__(self, *args: Any, command: Command | None = None, **kwargs: Any) -> None:
@@ -85,11 +80,11 @@ class OverrideParser(LightningArgumentParser):
         return super().parse_args(args, *rest, **kwargs)
 
     def parse_path(self, path: str | os.PathLike[str], *rest: Any, **kwargs: Any) -> Any:
-        """Read a configuration file; of a ready-made one, what this command knows."""
+        """Read a configuration file; of a ready-made one, and of an old run, what this command knows."""
         file = Path(path)
         content, options = current_paths(read_config(file)), self.option_names()
-        part = known_part if CONFIGS in file.resolve().parents else without_unused
-        content = part(content, options)
+        if CONFIGS in file.resolve().parents or _is_of_old_run(content, options):
+            content = known_part(content, options)
         return self.parse_string(yaml.safe_dump(content, sort_keys=False), file.name, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -170,6 +165,14 @@ def known_part(content: Mapping[str, Any], options: Collection[str]) -> dict[str
         if group in options and values != {}:
             kept[group] = values
     return kept
+
+
+def _is_of_old_run(content: Mapping[str, Any], options: Collection[str]) -> bool:
+    # Every module once took what ready-made settings of data sets name, whether it had a use for it or not.
+    model = content.get("model")
+    return isinstance(model, dict) and {"clip", "pretrained", "alpha"} <= set(model) - set(
+        name.removeprefix("model.") for name in options
+    )
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -366,12 +369,7 @@ def parts_of(command: Command, model_class: type[LightningModule], args: ArgsTyp
 def parse_settings(
     command: Command, settings: type, arguments: Sequence[str]
 ) -> tuple[dict[str, Any], str | None, bool]:
-    """Read the command line of a command that starts runs of others: its options are those of a class.
-
-    Args:
-        command: The command; its configuration file gives the defaults.
-        settings: The class.
-        arguments: The command line, all of it the command's own.
+    """Read a command line whose options are the arguments of a class, as of a command that starts other runs.
 
     Returns:
         The settings, as plain values; the folder, or None; whether to run everything anew.
