@@ -158,7 +158,8 @@ class Recipe:
         try:
             # the command line hands over as text what it cannot read as a recipe
             given = yaml.safe_load(recipe) if isinstance(recipe, str) and "{" in recipe else recipe
-            fields = dict(given) if isinstance(given, Mapping) else {"base": given}
+            known = given if isinstance(given, Mapping) else {"base": given}
+            fields = {str(name): value for name, value in known.items()}
             return cls.named(fields.pop("base", "clean"), **fields)
         except (TypeError, yaml.YAMLError) as error:
             raise UserError(

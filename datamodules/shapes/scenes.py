@@ -31,16 +31,13 @@ _SENTENCES = {"refshapes": (2, 3), "refshapes+": (2, 3), "refshapesg": (1, 2)}
 
 @dataclass(frozen=True)
 class Picture:
-    """A scene, its objects' visible masks, and what was said of them.
+    """A scene, its objects' visible masks, and what was said of them."""
 
-    Attributes:
-        scene: The scene.
-        masks: bool ``(objects, height, width)``.
-        utterances: Register -> object -> what was said of it.
-    """
-
+    # the scene
     scene: ShapeScene
+    # bool ``(objects, height, width)``
     masks: np.ndarray
+    # register -> object -> what was said of it
     utterances: dict[str, dict[int, list[Utterance]]]
 
 
@@ -110,9 +107,10 @@ def make_phrases(seed: str, file: Path) -> tuple[ShapeScene, np.ndarray, list[Ph
         The scene, its visible masks, and two to four phrases; at least one names an unseen category or fill.
     """
     rng = Random(seed)
-    scene = sample_scene(rng, rng.randint(3, 7), EVERYTHING)
-    while len(scene.things) < 3 or not any(_is_unseen(thing) for thing in scene.things):
+    while True:
         scene = sample_scene(rng, rng.randint(3, 7), EVERYTHING)
+        if len(scene.things) >= 3 and any(map(_is_unseen, scene.things)):
+            break
     image, masks = draw_scene(scene)
     image.save(file, quality=95, subsampling=0)
     phrases: dict[Noun, Phrase] = {}

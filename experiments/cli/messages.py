@@ -13,9 +13,6 @@ _SENTENCES = {
     r"Unable to load config '(?P<value>[^']*)'": (
         "{key} cannot be '{value}'; give {key}.NAME=VALUE, or a YAML file with options."
     ),
-    r"Unexpected config: (?P<name>[\w.]+):": (
-        "{name} holds options, but is empty; leave it out, or give {name}.NAME=VALUE."
-    ),
 }
 _UNKNOWN = re.compile(r"(?:Group '(?P<group>[^']+)' does not accept option|(?<!\w)Option) '(?P<name>[^']+)'")
 _ARGUMENTS = re.compile(r"unrecognized arguments: (.*)", re.DOTALL)

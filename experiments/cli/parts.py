@@ -78,7 +78,8 @@ class OverrideParser(LightningArgumentParser):
             options, kinds, short = self.option_names(), self.command.settings(), self.command.shorthand
             chosen = _chosen_by_environment(options)
             args = [*chosen, *normalise(given, short, kinds, CONFIGS, self.class_names, options)]
-            for file in [token.partition("=")[2] for token in args if token.startswith("--config=")]:
+            files = [token.partition("=")[2] for token in args if token.startswith("--config=")]
+            for file in filter(None, [os.environ.get(f"{ENV_PREFIX}_CONFIG"), *files]):
                 read_config(Path(file))
             args = self._with_named_recipes(args)
         return super().parse_args(args, *rest, **kwargs)
@@ -207,6 +208,15 @@ def user_error_behind(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
     return error
+
+
+def _arguments(cls: type) -> Iterator[str]:
+    """Yield the names of the arguments of a class, with those that ``**options`` hand on to its bases."""
+    for init in [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]:
+        _, *parameters = inspect.signature(init).parameters.values()
+        yield from (p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return
 
 
 def _concrete(base: type) -> list[type]:
@@ -376,15 +386,3 @@ def parse_settings(
     config = parser.parse_args(list(arguments)).as_dict()
     given = {name: config[name] for name in inspect.signature(settings).parameters}
     return given, config["run_dir"], config["overwrite"]
-
-
-def _arguments(cls: type) -> Iterator[str]:
-    """Yield the names of the arguments of a class, with those that ``**options`` hand on to its bases."""
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        _, *parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
-        named = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
-        yield from named
-        if len(named) == len(parameters):
-            return

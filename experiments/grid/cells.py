@@ -33,26 +33,23 @@ _IGNORED = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A run as it is wanted, and, once `plan` has checked it, what it comes to.
+    """A run as it is wanted, and, once `plan` has checked it, what it comes to."""
 
-    Attributes:
-        label: For messages.
-        arguments: For its command.
-        name: Of its folder; empty until `plan` names it by data set, partition and split.
-        program: Module of its command.
-        models: Names its models: of cells with the same ones, the first is checked with them.
-        after: Name of an earlier cell whose ``weights.pt`` it evaluates; what cannot be checked beforehand.
-        settings: All settings that the arguments lead to; by `plan`.
-        done: Results that are there already, of the same settings; by `plan`. None if it must be run.
-    """
-
+    # for messages
     label: str
+    # for its command
     arguments: list[str]
+    # of its folder; empty until `plan` names it by data set, partition and split
     name: str = ""
+    # module of its command
     program: str = ZERO_SHOT
+    # names its models: of cells with the same ones, the first is checked with them
     models: str = ""
+    # name of an earlier cell whose ``weights.pt`` it evaluates; what cannot be checked beforehand
     after: str | None = None
+    # all settings that the arguments lead to; by `plan`
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # Results that are there already, of the same settings; by `plan`. None if it must be run.
     done: Results | None = None
 
     def command(self, folder: Path) -> list[str]:

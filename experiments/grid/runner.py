@@ -39,14 +39,14 @@ def carry_out(command: Command, grid: Grid, run_dir: str | None, overwrite: bool
         EvaluationError: A cell failed; what was finished before stays.
     """
     from experiments.run.evaluate import write_config
-    from experiments.run.folder import checked_folder, made_folder
-    from experiments.wandb_log import log_run
+    from experiments.run.folder import RunFolder
+    from experiments.run.wandb import log_run
 
     cells = grid.cells()
-    given = None if run_dir is None else checked_folder(command, run_dir, overwrite)
+    place = RunFolder(command.name, run_dir, overwrite, command.program)
     print(f"Checking {len(cells):,} cells ...", flush=True)
-    cells = plan(cells, given, overwrite)
-    folder = made_folder(command, given)
+    cells = plan(cells, place.given, overwrite)
+    folder = place.create()
     write_config(folder / "config.yaml", asdict(grid), command.program)  # type: ignore[call-overload]
     kept = sum(cell.done is not None for cell in cells)
     print(f"{len(cells):,} cells: {kept:,} kept, {len(cells) - kept:,} to run, in {folder}", flush=True)

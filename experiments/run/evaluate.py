@@ -19,7 +19,7 @@ from msgspec import UNSET, UnsetType
 from experiments.cli.parts import ExperimentCLI
 from experiments.run.folder import RunFolder
 from experiments.run.pictures import draw_overlays
-from experiments.wandb_log import log_run
+from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.results import PredictionWriter, Results, format_table, merge_predictions, write_table_csv
 from gl_ris.tally import Evaluation, Figures, in_order, subset_label

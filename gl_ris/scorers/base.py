@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -219,12 +220,9 @@ def load_scorer(name: str) -> type[Scorer]:
 
 def available_scorers() -> dict[str, type[Scorer]]:
     """Return the methods of this package by their short names: every class in a file of `gl_ris.scorers`."""
-    import gl_ris.scorers as package
-
-    modules = [
-        importlib.import_module(f"{package.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(package.__path__)
-    ]
+    package = __name__.rpartition(".")[0]
+    files = pkgutil.iter_modules([str(Path(__file__).parent)])
+    modules = [importlib.import_module(f"{package}.{file.name}") for file in files]
     return {
         item.name: item
         for module in modules
