@@ -51,17 +51,9 @@ COMMAND = Command(
 
 
 def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
-    """Train unless there are weights, evaluate, and leave everything in the run folder.
+    """Train unless there are weights, and evaluate; return the run folder in rank 0.
 
-    Args:
-        cli: The parts.
-
-    Returns:
-        The run folder, in rank 0; None in other processes.
-
-    Raises:
-        UserError: A setting, file or model is wrong.
-        EvaluationError: The figures would mean nothing.
+    `UserError` if a setting, file or model is wrong; `EvaluationError` if the figures would mean nothing.
     """
     from experiments.run.evaluate import Recorder, evaluate
 

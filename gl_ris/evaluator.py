@@ -59,16 +59,13 @@ class SceneLike(Protocol):
 
 @dataclass(frozen=True)
 class Choices:
-    """What one method chose for ``E`` expressions.
+    """What one method chose for ``E`` expressions."""
 
-    Attributes:
-        rows: For each expression the chosen proposal, or None.
-        scores: Its score, or None.
-        failures: Why there is no choice, or None if there is one.
-    """
-
+    # for each expression the chosen proposal, or None
     rows: list[int | None]
+    # its score, or None
     scores: list[float | None]
+    # why there is no choice, or None if there is one
     failures: list[str | None]
 
     @classmethod

@@ -26,18 +26,16 @@ from gl_ris.zero_shot import ZeroShotRIS
 class Cell:
     """One point of the grid.
 
-    Attributes:
-        alpha: Share of the global visual feature (Eq. 5).
-        beta: Share of the global text feature (Eq. 8).
-        masked_blocks: ``k``; a ResNet ignores it.
-
     Example:
         >>> Cell(0.85, 0.5, 3).title
         'alpha=0.85 beta=0.5 masked_blocks=3'
     """
 
+    # Share of the global visual feature (Eq. 5).
     alpha: float
+    # Share of the global text feature (Eq. 8).
     beta: float
+    # ``k``; a ResNet ignores it
     masked_blocks: int
 
     @property

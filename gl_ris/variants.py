@@ -34,30 +34,28 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 class Variant:
     """One way of scoring: a method with everything that it is set to.
 
-    Attributes:
-        method: Short name or class path of the method.
-        title: What results call it; the method's own title unless it is given.
-        alpha: Share of the global visual feature, in [0, 1] (Eq. 5).
-        beta: Share of the global text feature, in [0, 1] (Eq. 8).
-        masked_blocks: Blocks of a ViT with masked tokens, counted from the last.
-        recipe: The details.
-        clip: The CLIP model.
-        pretrained: Its weights, for an open_clip name.
-        precision: That its weights are loaded in: fp32, bf16 or fp16. Mixing, similarities and masks stay in
-            float32, figures in integers.
-
     Raises:
         UserError: A share is out of range, or there is no such precision.
     """
 
+    # short name or class path of the method
     method: str
+    # what results call it; the method's own title unless it is given
     title: str
+    # Share of the global visual feature, in [0, 1] (Eq. 5).
     alpha: float
+    # Share of the global text feature, in [0, 1] (Eq. 8).
     beta: float
+    # blocks of a ViT with masked tokens, counted from the last
     masked_blocks: int
+    # the details
     recipe: Recipe
+    # the CLIP model
     clip: str
+    # its weights, for an open_clip name
     pretrained: str | None
+    # That its weights are loaded in: fp32, bf16 or fp16. Mixing, similarities and masks stay in
+    # float32, figures in integers.
     precision: str = "fp32"
 
     def __post_init__(self) -> None:

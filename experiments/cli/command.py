@@ -52,25 +52,21 @@ _MORE = {
 
 @dataclass(frozen=True)
 class Command:
-    """One experiment on the command line.
+    """One experiment on the command line."""
 
-    Attributes:
-        name: Name of the module in `experiments`, of ``configs/<name>.yaml`` and of the folder in ``runs``.
-        summary: What it does, in a sentence or two.
-        examples: Pairs of arguments and what they do.
-        shorthand: Short spellings of options, e.g. ``{"limit": "data.limit"}``.
-        groups: Kinds of ready-made settings that it knows: folders of ``configs``.
-        explained: Options to explain in the help: prefixes, and the classes that take them, as
-            ``module:Class``.
-        spelling: What stands in place of ``name`` on the command line, if anything does.
-    """
-
+    # name of the module in `experiments`, of ``configs/<name>.yaml`` and of the folder in ``runs``
     name: str
+    # what it does, in a sentence or two
     summary: str
+    # pairs of arguments and what they do
     examples: tuple[tuple[str, str], ...]
+    # Short spellings of options, e.g. ``{"limit": "data.limit"}``.
     shorthand: Mapping[str, str] = field(default_factory=dict)
+    # kinds of ready-made settings that it knows: folders of ``configs``
     groups: tuple[str, ...] = ()
+    # options to explain in the help: prefixes, and the classes that take them, as ``module:Class``
     explained: tuple[tuple[str, str], ...] = ()
+    # what stands in place of ``name`` on the command line, if anything does
     spelling: str | None = None
 
     @property

@@ -136,7 +136,7 @@ class Runner:
                     yield cell
 
     def _start(self, cell: Cell, slot: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        from experiments.run.unfinished import FOLDER as UNFINISHED
+        from experiments.run.training import UNFINISHED
 
         if self.overwrite:
             shutil.rmtree(self.folder / cell.name / UNFINISHED, ignore_errors=True)

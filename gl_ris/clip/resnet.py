@@ -12,15 +12,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ResNetState:
-    """What all masks of an image share.
+    """What all masks of an image share."""
 
-    Attributes:
-        feature_map: The last map as the network gives it, ``(1, C, rows, columns)``.
-        projected: Query, key and value projections of the positions of the map (L2-normalised over channels
-            if that was asked for) without bias, ``(3, rows * columns, C)``.
-    """
-
+    # the last map as the network gives it, ``(1, C, rows, columns)``
     feature_map: Tensor
+    # query, key and value projections of the positions of the map (L2-normalised over channels if that
+    # was asked for) without bias, ``(3, rows * columns, C)``
     projected: Tensor
 
 

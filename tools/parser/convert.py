@@ -15,15 +15,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import msgspec
 
 from gl_ris.errors import UserError, in_short
-
-if TYPE_CHECKING:
-    from spacy.tokens import Doc
-    from spacy.vocab import Vocab
 
 RARE_READING = 0.15
 VERB_RULED = frozenset({"nsubj", "nsubjpass", "dobj", "aux", "auxpass"})
@@ -41,11 +37,7 @@ class Tree(TypedDict):
 
 
 def read_trees(path: Path) -> Iterator[Tree]:
-    """Yield the trees of one `.jsonl` or `.jsonl.gz` file in order.
-
-    Raises:
-        UserError: The file is missing, or a line is not a tree (the line number is named).
-    """
+    """Yield the trees of a `.jsonl` or `.jsonl.gz` file; `UserError` if it, or a line of it, is none."""
     if not path.is_file():
         raise UserError(f"No tree file at '{path}'; give the path of a .jsonl or .jsonl.gz file.")
     opener = gzip.open if path.suffix == ".gz" else open
@@ -67,22 +59,14 @@ def _checked(line: str, where: str) -> Tree:
 
 
 def consistent(trees: Iterable[Tree], rare: float = RARE_READING) -> list[Tree]:
-    """Leave out the trees of expressions that cannot be right.
+    """Leave out the trees of a collection of expressions that cannot be right.
 
-    Machine-made trees of telegraphic phrases go wrong in typical ways: "top left gentleman" becomes
-    a sentence (somebody *left* a gentleman), "batter in red" an order (to *batter*), "girl on right
-    pink top" two sentences.  Such a tree shows itself by a reading of a word that is rare for this word
-    in the whole collection, by *left* as a verb, by a subject or object of a word that is no verb, or by
-    several roots.
-
-    Args:
-        trees: Trees of one collection of expressions.
-        rare: A reading (a word and the first letter of its tag: N noun, V verb, J adjective, ...) is rare if
-            less than this share of the word's occurrences have it.
-
-    Returns:
-        The kept trees in their order.
+    A reading (a word and the first letter of its tag) is rare if fewer than this share of the word have it.
     """
+    # Machine-made trees of telegraphic phrases go wrong in typical ways: "top left gentleman" becomes a
+    # sentence (somebody *left* a gentleman), "batter in red" an order (to *batter*), "girl on right pink top"
+    # two sentences. Such a tree shows itself by a reading of a word that is rare for this word in the whole
+    # collection, by *left* as a verb, by a subject or object of a word that is no verb, or by several roots.
     trees = list(trees)
     readings = Counter(reading for tree in trees for reading in _readings(tree))
     words: Counter[str] = Counter()
@@ -115,20 +99,13 @@ def text_of(tree: Tree) -> str:
     return "".join(word + " " * space for word, space in pieces).strip()
 
 
-def to_doc(tree: Tree, vocab: Vocab) -> Doc:
-    """Build the spaCy document of one tree."""
-    from spacy.tokens import Doc
-
-    return Doc(vocab, **tree)
-
-
 def write_docs(trees: Iterable[Tree], path: Path) -> int:
     """Write trees as one `.spacy` file (a DocBin) and return how many there were."""
     import spacy
-    from spacy.tokens import DocBin
+    from spacy.tokens import Doc, DocBin
 
     vocab = spacy.blank("en").vocab
-    docs = DocBin(docs=(to_doc(tree, vocab) for tree in trees))
+    docs = DocBin(docs=(Doc(vocab, **tree) for tree in trees))
     path.parent.mkdir(parents=True, exist_ok=True)
     docs.to_disk(path)
     return len(docs)

@@ -74,11 +74,7 @@ def to_tree(root: Node) -> Tree:
 
 
 class Grammar:
-    """Draws whole expressions: nouns with phrases and clauses around them; every method returns new nodes.
-
-    Args:
-        rng: The source of all choices.
-    """
+    """Draws whole expressions: nouns with phrases and clauses around them; every method returns new nodes."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -92,14 +88,7 @@ class Grammar:
         return Node(self.rng.choice(words), tag, dep)
 
     def noun(self, dep: str, *, article: float = 0.5, rich: float = 0.5, position: float = 0.0) -> Node:
-        """A noun with its left modifiers, and nothing on its right.
-
-        Args:
-            dep: Its label.
-            article: Chance of an article or possessive.
-            rich: Chance of each kind of adjective.
-            position: Chance of a position word ("far left", "2nd from right").
-        """
+        """A noun with left modifiers: chances of an article, of each kind of adjective, of a position."""
         head = self._bare_noun(dep)
         left: list[Node] = []
         plural = head.tag == "NNS"
@@ -250,7 +239,7 @@ class Grammar:
         return [side]
 
     def _activity(self, dep: str, depth: int) -> Node:
-        """A verb in -ing with its object or place."""
+        # a verb in -ing with its object or place
         if self.maybe(0.5):
             return self.word(WORDS["actions"], "VBG", dep).add(self._object("dobj", depth))
         verb = self.word(WORDS["states"], "VBG", dep)
@@ -288,7 +277,7 @@ class Grammar:
         return [verb.add(*self._prepositional(depth))]
 
     def _predicate(self, dep: str, depth: int) -> Node:
-        """A verb phrase with a finite verb: "is riding a bike", "has a hat", "is half full"."""
+        # a verb phrase with a finite verb: "is riding a bike", "has a hat", "is half full"
         draw = self.rng.random()
         if draw < 0.45:
             verb = self._activity(dep, depth)

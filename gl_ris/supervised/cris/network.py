@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.supervised.segmenter import load_strictly
 
+# CLIPs of the published models, and what open_clip calls them with the activation of OpenAI's weights.
 ARCHITECTURES = {"RN50": "RN50-quickgelu", "RN101": "RN101-quickgelu"}
-"""CLIPs of the published models, and what open_clip calls them with the activation of OpenAI's weights."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,11 @@ class CRISSize:
 
 
 class DenseAttentionPool(nn.Module):
-    """CLIP's attention pooling kept dense: every position attends to all, and none is added for the image.
-
-    It takes the parameters of ``pool`` over, that of an open_clip ``ModifiedResNet``.
-    """
+    """CLIP's attention pooling kept dense: every position attends to all, and none is added for the image."""
 
     def __init__(self, pool: Any) -> None:
         super().__init__()
+        # takes the parameters over of an open_clip ModifiedResNet's pooling
         self.num_heads: int = pool.num_heads
         self.positional_embedding = pool.positional_embedding
         self.q_proj, self.k_proj = pool.q_proj, pool.k_proj
@@ -76,7 +74,7 @@ class DenseAttentionPool(nn.Module):
         return F.relu(dense + self.connect(x))
 
     def _position(self, height: int, width: int) -> Tensor:
-        """Return the embedding of positions, without the row of the image, as ``(1, C, height, width)``."""
+        # the first row is that of the whole image
         rows = self.positional_embedding[1:]
         side = round(len(rows) ** 0.5)
         grid = rows.T.unflatten(1, (side, side))[None]
@@ -119,7 +117,7 @@ def convolution(incoming: int, outgoing: int, kernel: int) -> nn.Sequential:
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Double height and width."""
+    """Double height and width, bilinear."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
@@ -140,10 +138,7 @@ class CoordinateConvolution(nn.Module):
 class Neck(nn.Module):
     """CRIS's text-guided pyramid: fuses the sentence into the coarsest map, and the maps with each other.
 
-    Args:
-        incoming: Channels of the maps of strides 8, 16, 32.
-        outgoing: Channels inside, likewise; the middle one is that of the result.
-        sentence: Channels of the sentence.
+    ``incoming`` and ``outgoing`` are channels at strides 8, 16, 32; the middle one is that of the result.
     """
 
     def __init__(self, incoming: Sequence[int], outgoing: Sequence[int], sentence: int) -> None:
@@ -178,10 +173,8 @@ class Neck(nn.Module):
 
 
 def sinusoids(count: int, channels: int, device: torch.device | None = None) -> Tensor:
-    """Encode the positions 0 to ``count - 1``, float32 ``(count, channels)``.
-
-    Sine in even channels, cosine in odd ones; pair ``i`` has the frequency ``10000 ** (-2 i / channels)``.
-    """
+    """Encode the positions 0 to ``count - 1``: float32 ``(count, channels)``, sines in even ones."""
+    # pair i has the frequency 10000 ** (-2 i / channels)
     rates = torch.exp(torch.arange(0, channels, 2, device=device) * (-math.log(10000.0) / channels))
     angles = torch.arange(count, device=device)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
@@ -284,12 +277,6 @@ class Projector(nn.Module):
 class CRIS(nn.Module):
     """A CRIS, untrained but for what its CLIP knows.
 
-    Attributes:
-        backbone: The open_clip model, its attention pooling made dense.
-        neck: Text-guided pyramid.
-        decoder: Vision-language decoder.
-        proj: Text-to-pixel projector.
-
     Args:
         clip: ``"RN50"`` or ``"RN101"`` (random weights), or an open_clip model with a ModifiedResNet and a
             text transformer of its own, which is changed in place.
@@ -344,10 +331,10 @@ class CRIS(nn.Module):
 
 
 def _untrained(name: str) -> nn.Module:
-    if name not in ARCHITECTURES:
-        raise unknown_name("CLIP for CRIS", name, ARCHITECTURES)
     import open_clip
 
+    if name not in ARCHITECTURES:
+        raise unknown_name("CLIP for CRIS", name, ARCHITECTURES)
     return open_clip.create_model(ARCHITECTURES[name], pretrained=None, device=torch.get_default_device())
 
 

@@ -55,13 +55,11 @@ class LAVTSize:
 
 
 class PadFirstBlock(SwinTransformerBlock):
-    """A Swin block that pads to whole windows before the cyclic shift.
+    """A Swin block that pads to whole windows before the cyclic shift."""
 
-    timm shifts first and pads afterwards, and masks for the unpadded map; where a map is no multiple of the
-    window the two differ (by an eighth in stage 4 of Swin-B at 480 pixels), so that weights trained in one
-    order do not fit the other.
-    """
-
+    # timm shifts first and pads afterwards, and masks for the unpadded map; where a map is no multiple of the
+    # window the two differ (by an eighth in stage 4 of Swin-B at 480 pixels), so that weights trained in one
+    # order do not fit the other.
     def _attn(self, x: Tensor) -> Tensor:
         height, width, channels = x.shape[1:]
         rows, columns = (
@@ -87,11 +85,9 @@ class PadFirstBlock(SwinTransformerBlock):
 
 
 def swin(size: LAVTSize) -> Any:
-    """Build an untrained Swin Transformer without head, whose stages are to be run one by one.
+    """Build an untrained Swin Transformer without head: ``patch_embed``, then ``layers`` one by one.
 
-    Returns:
-        The network: ``patch_embed``, then ``layers``; maps are ``(B, H, W, C)``, of any sides that are a
-        multiple of the patch. A stage merges patches when it begins.
+    Maps are ``(B, H, W, C)``, sides any multiple of the patch; a stage begins by merging patches.
     """
     network = SwinTransformer(
         img_size=size.image_size,
@@ -114,13 +110,7 @@ def swin(size: LAVTSize) -> Any:
 
 
 class PixelWordAttention(nn.Module):
-    """LAVT's pixel-word attention: every pixel gathers from the words and is multiplied by what it gets.
-
-    Args:
-        channels: Channels ``C`` of the stage.
-        text_channels: Channels of the text encoder.
-        heads: Attention heads. Scores are scaled by all ``C`` channels, however many heads share them.
-    """
+    """LAVT's pixel-word attention: every pixel gathers from the words and is multiplied by what it gets."""
 
     def __init__(self, channels: int, text_channels: int, heads: int = 1) -> None:
         super().__init__()
@@ -141,6 +131,7 @@ class PixelWordAttention(nn.Module):
         query = F.instance_norm(self.query(pixels))
         key, value = self.key(words) * keep, self.value(words) * keep
         parts = [part.unflatten(1, (self.heads, -1)) for part in (query, key, value)]
+        # scaled by all channels, however many heads share them
         scores = parts[0].transpose(2, 3) @ parts[1] * pixels.shape[1] ** -0.5
         weights = (scores + (1e4 * keep - 1e4)[:, :, None]).softmax(dim=-1)
         gathered = (weights @ parts[2].transpose(2, 3)).transpose(2, 3).flatten(1, 2)
@@ -164,14 +155,6 @@ class LanguageGate(nn.Sequential):
 class LAVT(nn.Module):
     """An untrained LAVT.
 
-    Attributes:
-        visual: The Swin Transformer.
-        pwam: Pixel-word attention of each stage.
-        gate: Language gate of each stage; the last one's output is used by nothing.
-        out_norm: Normalisation of what each stage gives to the decoder.
-        decoder: Makes logits of the four stages.
-        text: The BERT, without pooler.
-
     Args:
         size: Its measures.
         text_dropout: Train BERT with dropout. The published two-part model runs it in evaluation mode even
@@ -189,12 +172,10 @@ class LAVT(nn.Module):
         channels = [self.size.embed_dim * 2**stage for stage in range(len(self.size.depths))]
         words = self.text.config.hidden_size
         self.pwam = nn.ModuleList(PixelWordAttention(c, words, self.size.fusion_heads) for c in channels)
+        # the last one's output is used by nothing
         self.gate = nn.ModuleList(LanguageGate(c) for c in channels)
         self.out_norm = nn.ModuleList(nn.LayerNorm(c) for c in channels)
         self.decoder = LAVTDecoder(channels)
-        self._initialise()
-
-    def _initialise(self) -> None:
         for weight in self.gate.parameters():
             nn.init.trunc_normal_(weight, std=0.02)
         # the text encoder's embeddings and last layers are not trained; gradients pass through the layers
