@@ -24,11 +24,7 @@ class Arguments(argparse.ArgumentParser):
         super().__init__(program, None, description, epilog, formatter_class=layout, allow_abbrev=False)
 
     def read(self, tokens: Sequence[str]) -> argparse.Namespace:
-        """Read the arguments.
-
-        Raises:
-            UserError: If there is an unknown option or a value that cannot be.
-        """
+        """Read the arguments; a `UserError` for an unknown option or a value that cannot be."""
         from gl_ris.errors import unknown_name
 
         written = [f"--{token}" if _OVERRIDE.match(token) else token for token in tokens]
@@ -58,8 +54,7 @@ def show(text: str) -> None:
 def exit_code(main: Callable[[], None]) -> int:
     """Call ``main``, print what goes wrong, and return the exit code of the process.
 
-    Returns:
-        0 when all went well, 2 for what the user can mend, 1 for all other failures, 130 after Ctrl-C.
+    0 when all went well, 2 for what the user can mend, 1 for all other failures, 130 after Ctrl-C.
     """
     try:
         main()

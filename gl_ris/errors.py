@@ -34,11 +34,6 @@ class EvaluationError(RuntimeError):
 def in_short(error: BaseException, length: int = 200, typed: bool = False) -> str:
     r"""Return the heart of another library's error on one line, to stand in brackets behind our own words.
 
-    Args:
-        error: What was raised.
-        length: Most characters of its text; a longer one ends with " ...".
-        typed: Whether the name of its class stands before the text.
-
     Example:
         >>> in_short(KeyError()), in_short(ValueError("bad value\n here"), typed=True)
         ('KeyError', 'ValueError: bad value here')
@@ -49,15 +44,7 @@ def in_short(error: BaseException, length: int = 200, typed: bool = False) -> st
 
 
 def unknown_name(kind: str, name: object, available: Iterable[object]) -> UserError:
-    """Build the error for a name that is not in a known set.
-
-    Args:
-        kind: What the name should have been, e.g. ``"split"``.
-        name: The value that was given.
-        available: Every value that would have been accepted.
-
-    Returns:
-        The error, for the caller to raise; it suggests the nearest name when one is near.
+    """Build the error for a ``name`` that is none of those ``available``, with the nearest one.
 
     Example:
         >>> print(unknown_name("split", "vall", ["val", "testA"]))
@@ -70,16 +57,10 @@ def unknown_name(kind: str, name: object, available: Iterable[object]) -> UserEr
 
 
 def check_ranges(owner: str, values: Mapping[str, Any], ranges: Mapping[str, str]) -> None:
-    """Check settings against ranges that are said in words, which are the words of the message.
+    """Check settings (numbers or None) against ranges -> names that are said in words, as messages are.
 
-    Args:
-        owner: What stands before a name in the message, e.g. ``"SAM: "`` or ``"post."``.
-        values: The settings, numbers or None; NaN is in no range.
-        ranges: Range -> names, separated by blanks. A range has bounds ("at least 1", "above 0 and up to 1",
-            "from 0 to below 1"), and says "or null" where None is fine.
-
-    Raises:
-        UserError: A setting is out of its range.
+    A range has bounds ("at least 1", "above 0 and up to 1", "from 0 to below 1"), and says "or null" where
+    None is fine. ``owner`` stands before a name in the message. NaN is in no range.
 
     Example:
         >>> check_ranges("SAM: ", {"max_iou": 1.5}, {"from 0 to 1": "max_iou"})

@@ -83,16 +83,9 @@ class Records(list[Prediction]):
 
 
 def choose(scores: Tensor) -> Choices:
-    """Choose the proposal of the highest score for each expression (Eq. 1), the first of equals.
-
-    Args:
-        scores: ``(E, N)``, ``N`` at least 1. A row with a NaN in it gives no choice.
-
-    Example:
-        >>> choose(torch.tensor([[0.5, 1.0, 1.0]])).rows
-        [1]
-    """
+    """Choose the best of ``(E, N)`` scores, ``N`` >= 1, for each expression (Eq. 1), the first of equals."""
     best, rows = scores.max(dim=1).values.tolist(), scores.argmax(dim=1).tolist()
+    # argmax would take a NaN for the best
     broken = scores.isnan().any(dim=1).tolist()
     return Choices(
         rows=[None if bad else row for row, bad in zip(rows, broken, strict=True)],
@@ -102,39 +95,20 @@ def choose(scores: Tensor) -> Choices:
 
 
 def best_proposals(intersection: Tensor, union: Tensor) -> Tensor:
-    """Find the proposal of highest IoU for each target: the choice of the upper bound.
-
-    Args:
-        intersection: int64 ``(N, R)`` of `gl_ris.masks.pairwise_areas`; ``N`` at least 1.
-        union: int64 ``(N, R)``.
-
-    Returns:
-        int64 ``(R,)``; the first of equals.
-
-    Example:
-        >>> best_proposals(torch.tensor([[1], [2]]), torch.tensor([[4], [4]]))
-        tensor([1])
-    """
+    """Find for each target of ``(N, R)`` areas the proposal of highest IoU, ``(R,)``; the first of equals."""
     return (intersection.double() / union.clamp(min=1)).argmax(dim=0)
 
 
 def chosen_areas(
     rows: Sequence[int | None], areas: tuple[Tensor, Tensor], scene: SceneLike
 ) -> tuple[Tensor, Tensor]:
-    """Look up the areas of the choices; without a choice, the intersection is 0 and the union the target.
+    """Look up intersection and union, int64 ``(len(rows),)``, of choices among ``(N, R)`` areas.
 
-    Args:
-        rows: The chosen proposal for each of ``E`` expressions, or None; or those of several methods, one
-            method after the other.
-        areas: Intersection and union, int64 ``(N, R)``.
-        scene: Where the expressions are from.
-
-    Returns:
-        Intersection and union, int64 ``(len(rows),)``.
+    ``rows`` are the choices for ``E`` expressions; or those of several methods, one after the other.
     """
     intersection, union = areas
     target = scene.targets.flatten(1).sum(dim=1)[None]
-    # One more row for the expressions without a choice.
+    # one more row for expressions without a choice: they share nothing with their target
     intersection = torch.cat([intersection, torch.zeros_like(target)])
     union = torch.cat([union, target])
     pick = torch.tensor([-1 if row is None else row for row in rows], device=union.device)
@@ -150,16 +124,7 @@ def make_records(
     noun_phrases: Sequence[str | None],
     segmentations: Sequence[dict[str, Any] | None],
 ) -> list[Prediction]:
-    """Write down what a method chose, one record per expression.
-
-    Args:
-        method: Title of the method.
-        scene: The image with its expressions.
-        choices: What was chosen.
-        areas: Intersection and union of the choices, int64 ``(E,)``.
-        noun_phrases: Of each expression, or None.
-        segmentations: RLE of the mask for each expression, or None.
-    """
+    """Write down what a method chose, one record per expression; areas are the choices', int64 ``(E,)``."""
     intersections, unions = (area.tolist() for area in areas)
     subsets = {name: members.tolist() for name, members in subsets_of(scene).items()}
     return [
@@ -188,20 +153,18 @@ class Evaluator(LightningModule):
     """Measures one scene (an image with all its expressions) per ``predict_step``, and adds up in the end.
 
     Shards are by image and every count is an integer, so any number of processes gives the same figures.
-
-    Attributes:
-        bounded: Whether there is a best choice to measure beside the methods.
-        evaluation: The outcome of the last run; None before.
-        tally: What was counted so far in a run.
-        recipe: Says how targets are to be made of polygons, and which subset is called what.
     """
 
+    # says how targets are made of polygons, and which subset is called what
     recipe: Recipe
+    # whether there is a best choice to measure beside the methods
     bounded = True
+    # what was counted so far in a run
     tally: Tally
 
     def __init__(self) -> None:
         super().__init__()
+        # the outcome of the last run
         self.evaluation: Evaluation | None = None
         self._watch = Stopwatch()
         self._logged: set[str] = set()
@@ -224,11 +187,7 @@ class Evaluator(LightningModule):
         return None
 
     def check(self, data: Any, trainer: Trainer) -> None:
-        """Check that every image of ``data``, a data module, would be evaluated by ``trainer``.
-
-        Raises:
-            UserError: Fewer images than processes, or a trainer that leaves images out.
-        """
+        """Raise a `UserError` if ``trainer`` would not evaluate every image of ``data``, a data module."""
         data.check_world_size(trainer.world_size)
         share = trainer.limit_predict_batches
         if share not in (None, 1.0) or isinstance(share, int):
@@ -253,11 +212,7 @@ class Evaluator(LightningModule):
         self._watch.mark()
 
     def on_predict_epoch_end(self) -> None:
-        """Add up all processes.
-
-        Raises:
-            EvaluationError: Not one expression could be evaluated, or the counts are not those of the split.
-        """
+        """Add up all processes; EvaluationError if nothing, or not all of the split, was evaluated."""
         evaluation = self.tally.compute(self._watch.stop())
         data = self.data()
         if data is not None:
@@ -267,21 +222,16 @@ class Evaluator(LightningModule):
     def attempt(
         self, what: str, scene: SceneLike, work: Callable[[], _T], otherwise: _T
     ) -> tuple[_T, str | None]:
-        """Do some work on a scene; an error becomes the reason of a failure, and is logged when new.
-
-        Returns:
-            What the work gave and None; or ``otherwise`` and the reason.
-
-        Raises:
-            UserError: From the work: something is wrong that is no matter of this scene.
-        """
+        """Do some work on a scene; give what came of it and None, or ``otherwise`` and why it failed."""
         try:
             return work(), None
         except UserError:
+            # something is wrong that is no matter of this scene
             raise
         except Exception as error:
             reason = f"{what}: {type(error).__name__}: {str(error)[:120].partition(chr(10))[0]}"
             if reason not in self._logged:
+                # once each: a broken data set would fill the log with one sentence
                 self._logged.add(reason)
                 log.warning("Image %s counts as failed (%s).", scene.image_id, reason, exc_info=error)
             return otherwise, reason

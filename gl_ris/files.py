@@ -25,11 +25,7 @@ def cache_folder() -> Path:
 
 
 def file_hash(path: Path | str) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal.
-
-    Raises:
-        OSError: It cannot be read.
-    """
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -52,9 +48,7 @@ def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
 
 
 def to_json(value: Any, indent: int | None = None) -> bytes:
-    """Write a value as strict JSON in UTF-8: readable text, no NaN.
-
-    See `plain` for what becomes of objects that JSON does not know. The bytes depend on the value alone.
+    """Write a value as strict JSON in UTF-8: readable text, no NaN; `plain` makes it of what is no JSON.
 
     Example:
         >>> to_json({"mIoU": float("nan"), "size": (2, 3)})
@@ -66,15 +60,7 @@ def to_json(value: Any, indent: int | None = None) -> bytes:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write ``value`` to ``path`` as indented, strict JSON, atomically; missing folders are made.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "results.json"
-        >>> write_json(path, {"oIoU": float("nan")})
-        >>> json.loads(path.read_text())
-        {'oIoU': None}
-    """
+    """Write ``value`` to ``path`` as indented, strict JSON, atomically; missing folders are made."""
     with atomic_file(path) as file:
         file.write(to_json(value, indent=2) + b"\n")
 
@@ -82,17 +68,8 @@ def write_json(path: Path | str, value: Any) -> None:
 def decode(path: Path | str, kind: type[_T], what: str = "file", fix: str = "Fetch the file anew.") -> _T:
     """Read a JSON file as a value of a given type; nothing that is not of that type comes through.
 
-    The file is mapped, not copied, and `msgspec.Raw` values in ``kind`` are views of it.
-
-    Args:
-        path: The file, UTF-8.
-        kind: What msgspec is to make of it: a ``msgspec.Struct``, ``list[...]``, ``dict[str, ...]``.
-        what: What the file should be, for messages.
-        fix: What to do about a damaged one: a sentence.
-
-    Raises:
-        UserError: The file is missing, breaks off, is damaged, or holds a value of another type; the message
-            says where in it, e.g. "Expected `int`, got `bool` - at `$[0].image_id`".
+    A `UserError` that says where it is damaged, with ``fix``, a sentence. The file is mapped, not copied, and
+    `msgspec.Raw` values in ``kind`` are views of it.
     """
     import msgspec
 
@@ -112,10 +89,6 @@ def plain(value: Any) -> Any:
 
     NaN and infinities become None; numpy and torch scalars and arrays, numbers and lists; tuples and sets,
     lists; keys and everything unknown (paths, devices, dtypes), text.
-
-    Example:
-        >>> plain({1: Path("a/b"), "x": (float("inf"), True)})
-        {'1': 'a/b', 'x': [None, True]}
     """
     if value is None or isinstance(value, bool | int | str):
         return value

@@ -60,22 +60,6 @@ class PredictionWriter:
     """Writes one process's records to ``predictions_rank{rank}.jsonl``, on disk after every `append`.
 
     A file of that name from an earlier run is replaced. Usable as a context manager.
-
-    Args:
-        run_dir: The run folder; made if missing.
-        rank: Rank of the process.
-
-    Example:
-        >>> import tempfile
-        >>> record = Prediction(
-        ...     image_id=1, ref_id=2, sent_id=3, expression="left star", noun_phrase=None, method="Random",
-        ...     choice=0, score=0.5, iou=0.25, intersection=1, union=4, segmentation=None,
-        ... )
-        >>> folder = tempfile.mkdtemp()
-        >>> with PredictionWriter(folder) as writer:
-        ...     writer.append([record])
-        >>> read_predictions(merge_predictions(folder, world_size=1)) == [record]
-        True
     """
 
     def __init__(self, run_dir: Path | str, rank: int = 0) -> None:
@@ -100,26 +84,16 @@ class PredictionWriter:
 
 
 def merge_predictions(run_dir: Path | str, world_size: int | None = None) -> Path:
-    """Merge the files of all processes into ``predictions.jsonl`` and remove them.
+    """Merge the files of all processes into ``predictions.jsonl``, remove them, and return its path.
 
     Lines are ordered by ``index``, and within an image as they were appended, so the file has the same bytes
-    for any number of processes. Call it in one process, after every writer is closed.
-
-    Args:
-        run_dir: The run folder.
-        world_size: Number of processes. If given, exactly the files of ranks 0 to ``world_size - 1`` are
-            merged; those of higher ranks, left by an earlier run, are removed. None merges all there are.
-
-    Returns:
-        Path of the merged file.
-
-    Raises:
-        UserError: If a file is missing or damaged, or two processes wrote the same image; no file is
-            changed then.
+    for any number of processes. Call it in one process, after every writer is closed. A `UserError`, and no
+    file changed, if a file is missing or damaged, or two processes wrote the same image.
     """
     run_dir = Path(run_dir)
     present = sorted(run_dir.glob("predictions_rank*.jsonl"), key=lambda path: (len(path.name), path.name))
     wanted = present if world_size is None else [_rank_path(run_dir, rank) for rank in range(world_size)]
+    # given the number of processes, files of higher ranks are left from an earlier run, and only removed
     missing = [path.name for path in wanted if not path.is_file()]
     if missing or not wanted:
         raise UserError(f"No predictions to merge in {run_dir}: {', '.join(missing) or 'no file'} there.")
@@ -145,14 +119,9 @@ def _in_order(paths: list[Path]) -> list[bytes]:
 
 
 def read_predictions(path: Path | str) -> list[Prediction]:
-    """Read a ``predictions.jsonl`` in the order of its lines.
+    """Read a ``predictions.jsonl`` in the order of its lines; a `UserError` names file and damaged line.
 
-    Args:
-        path: The file. Its lines may lack ``failure``, ``index`` and ``subsets``; other keys than ours are
-            ignored.
-
-    Raises:
-        UserError: If the file is missing or a line is damaged; the sentence names the file and the line.
+    Lines may lack ``failure``, ``index`` and ``subsets``; other keys than ours are ignored.
     """
     path = Path(path)
     if not path.is_file():
@@ -174,7 +143,7 @@ def _records(path: Path) -> Iterator[tuple[Prediction, bytes]]:
 
 
 def _parse(line: bytes) -> Prediction:
-    """Read one line; any fault is a ValueError (as are those of JSON, UTF-8 and msgspec)."""
+    # any fault is a ValueError, as are those of JSON, UTF-8 and msgspec
     if not line.endswith(b"\n"):
         raise ValueError("the line is cut off.")
     # json, because msgspec's own decoder knows no lone surrogates, which expressions can have

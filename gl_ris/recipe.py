@@ -21,20 +21,17 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Mixing:
-    """How one kind of tower mixes and compares its features.
+    """How one kind of tower mixes and compares its features; fields of `Recipe` for that tower."""
 
-    Attributes:
-        unit_map: L2-normalise the feature map over channels, position by position, before it is masked.
-        unit_global: L2-normalise the global visual feature (Eq. 3) before mixing (Eq. 5).
-        unit_local: L2-normalise the local visual feature (Eq. 4) before mixing.
-        unit_text: L2-normalise both text features (Eqs. 6, 7) before mixing (Eq. 8).
-        cosine: Compare by cosine; a plain dot product if False.
-    """
-
+    # L2-normalise the feature map over channels, position by position, before it is masked
     unit_map: bool
+    # L2-normalise the global visual feature (Eq. 3) before mixing (Eq. 5)
     unit_global: bool
+    # L2-normalise the local visual feature (Eq. 4) before mixing
     unit_local: bool
+    # L2-normalise both text features (Eqs. 6, 7) before mixing (Eq. 8)
     unit_text: bool
+    # compare by cosine; a plain dot product if False
     cosine: bool
 
 
@@ -98,11 +95,7 @@ class Recipe:
     unseen: Literal["synonyms", "names"] = "synonyms"
 
     def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises:
-            UserError: A value is not one of those allowed; the message names the field.
-        """
+        """Check every value."""
         for field, kind in get_type_hints(type(self)).items():
             value, allowed = getattr(self, field), get_args(kind)
             if isinstance(allowed[0] if allowed else None, str) and value not in allowed:

@@ -166,14 +166,9 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def new(cls, **content: Any) -> Results:
-        """Build the document of a run that has just ended.
+        """Build the document of a run that has just ended, from all that is not about program and time.
 
-        Args:
-            **content: All attributes that are not about program and time; NaN becomes None, of an upper
-                bound only oIoU and mIoU stay, and what JSON does not know becomes text.
-
-        Raises:
-            ValueError: Something is missing, of another type, or cannot be.
+        NaN becomes None, and what JSON does not know text. ValueError: something is missing, or cannot be.
         """
         seconds = {stage: round(float(value), 3) for stage, value in content["seconds"].items()}
         made = {
@@ -186,11 +181,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, path: Path | str) -> Results:
-        """Read a ``results.json``, which may have been damaged or edited since; unknown keys are ignored.
-
-        Raises:
-            UserError: It is missing or damaged; the message names the file, what is wrong, and the fix.
-        """
+        """Read a ``results.json``, whatever its unknown keys; a `UserError` if it is missing or damaged."""
         return decode(path, cls, "result document", "Delete it to run it again.")
 
     def document(self) -> dict[str, Any]:
@@ -214,9 +205,7 @@ def _check_figures(methods: Mapping[str, Figures]) -> None:
 def format_table(results: Results) -> str:
     """Lay out a result document as a plain text table, with counts and times under it.
 
-    Returns:
-        Lines without a final newline. Figures in percent with two decimals; "-" where there is none. Subsets
-        have a block each under that of all expressions; one without an expression is said to have none.
+    Figures in percent with two decimals; "-" where there is none. Each subset has a block of its own.
     """
     subsets = results.subsets.values()
     lines = ["", *([f"All: {_evaluated(results)}"] if subsets else []), *_block(results, results)]
@@ -227,7 +216,6 @@ def format_table(results: Results) -> str:
 
 
 def _block(part: Results | Subset, whole: Results) -> list[str]:
-    """Lay out the figures of the document, or of a subset of it."""
     columns, rows = _table(part, whole)
     cells = [["Method", *columns]]
     cells += [[name, *("-" if value is None else f"{value:.2f}" for value in row)] for name, row in rows]
@@ -262,6 +250,7 @@ def write_table_csv(path: Path | str, results: Results) -> None:
     """
     parts: list[tuple[str, Results | Subset]] = [("All", results)]
     parts += [(part.label, part) for part in results.subsets.values()]
+    # every row says what it was measured on, so that files of several runs can be joined
     setting = ("experiment", "dataset", "split", "partition", "proposals")
     extra = ["subset"] if results.subsets else []
     text = io.StringIO()
@@ -277,7 +266,6 @@ def write_table_csv(path: Path | str, results: Results) -> None:
 
 
 def _evaluated(part: Results | Subset) -> str:
-    """Say how many expressions a block is about."""
     if not part.n_expressions_expected:
         return "no expression of the split is in it"
     failed = sum(part.failures.values())
@@ -318,15 +306,7 @@ def versions() -> dict[str, str | None]:
 
 
 def git_commit(folder: Path | None = None) -> str | None:
-    """Find the commit of the checkout that a package is run from.
-
-    Args:
-        folder: A folder of the checkout; by default the one of this package.
-
-    Returns:
-        The full hash, or None if this file's folder is not under version control (an installed package, even
-        one inside some other checkout) or git is not there. Never raises.
-    """
+    """Find the hash of the commit of the checkout that ``folder`` (ours) is in, or None; never raises."""
     folder = folder or Path(__file__).resolve().parent
     # "." is known to git only if a file in it is tracked: not so for site-packages inside another project
     if not _git(folder, "ls-files", "--", "."):

@@ -24,12 +24,7 @@ from gl_ris.zero_shot import ZeroShotRIS
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid.
-
-    Example:
-        >>> Cell(0.85, 0.5, 3).title
-        'alpha=0.85 beta=0.5 masked_blocks=3'
-    """
+    """One point of the grid."""
 
     # Share of the global visual feature (Eq. 5).
     alpha: float
@@ -49,8 +44,6 @@ class GlobalLocalGrid(GlobalLocal):
 
     Called like a scorer, it gives ``(len(alphas) * len(betas) * E, N)``: pair by pair, beta running faster,
     and within a pair expression by expression.
-
-    Arguments are those of a scorer, but for several ``alphas`` and ``betas``.
     """
 
     def __init__(
@@ -153,19 +146,7 @@ class Sweep(ZeroShotRIS):
 
 
 def axis(name: str, values: Sequence[float] | int) -> list[float]:
-    """Return the values of an axis of shares, in order.
-
-    Args:
-        name: Of the option, for messages.
-        values: The values, or how many evenly spaced ones from 0 to 1.
-
-    Raises:
-        UserError: There is no value, one twice or one out of range.
-
-    Example:
-        >>> axis("alphas", 5)
-        [0.0, 0.25, 0.5, 0.75, 1.0]
-    """
+    """Return an axis of shares in order, of values or a number of steps; a `UserError` for one twice."""
     if isinstance(values, int):
         if values < 2:
             raise UserError(f"{name}={values} is no number of steps from 0 to 1: give 2 or more, or a list.")
@@ -179,15 +160,8 @@ def axis(name: str, values: Sequence[float] | int) -> list[float]:
 
 
 def blocks_axis(values: Sequence[int] | int) -> list[int]:
-    """Return the numbers of masked blocks, in order; whether they fit the tower shows when it is loaded.
-
-    Raises:
-        UserError: There is no value, or one twice.
-
-    Example:
-        >>> blocks_axis(3)
-        [3]
-    """
+    """Return the numbers of masked blocks in order; a `UserError` for one twice or none."""
+    # whether they fit the tower shows when it is loaded
     found = [values] if isinstance(values, int) else sorted(values)
     if not found or len(set(found)) < len(found):
         raise UserError(f"masked_blocks={values} must hold one number or more, each once.")

@@ -61,19 +61,12 @@ def in_order(names: Iterable[str], recipe: Any) -> list[str]:
 
 
 def subsets_of(scene: Any) -> dict[str, Tensor]:
-    """Return the subsets of a scene: for each name, bool ``(E,)``, which of its expressions are in it.
-
-    Empty for a scene without the attribute, as those of most data sets are.
-    """
+    """Return the subsets of a scene, if it has any: by name, bool ``(E,)``, which expressions are in it."""
     return dict(getattr(scene, "subsets", {}))
 
 
 class Stopwatch:
-    """Seconds per stage of a run.
-
-    Args:
-        device: Work queued on it counts for the stage that queued it.
-    """
+    """Seconds per stage of a run; work queued on ``device`` counts for the stage that queued it."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
@@ -156,12 +149,7 @@ class _Count:
 
 
 class Tally:
-    """What one process has counted so far.
-
-    Args:
-        methods: Titles of the methods.
-        bounded: Whether areas of a best choice come after those of the methods.
-    """
+    """What one process has counted so far; if ``bounded``, areas of a best choice come after the methods'."""
 
     def __init__(self, methods: Sequence[str], bounded: bool = True) -> None:
         self.methods, self.bounded = list(methods), bounded
@@ -180,17 +168,10 @@ class Tally:
         *,
         skipped: bool = False,
     ) -> None:
-        """Add one image with ``E`` expressions.
+        """Add one image with ``E`` expressions; those that are ``skipped`` are left out of the figures.
 
-        Args:
-            intersection: int64 ``(rows, E)``: per method, then for the best choice if there is one.
-            union: int64 ``(rows, E)``.
-            failures: Per method and expression why there is no choice, or None.
-            subsets: By name, bool ``(E,)``: the expressions of the subset.
-            skipped: Whether the expressions are left out of the figures.
-
-        Raises:
-            ValueError: There are more or fewer rows than that, or a subset has another name than it may.
+        Areas are int64 ``(rows, E)``: per method, then for the best choice if there is one. Subsets are bool
+        ``(E,)``; failures say why there is no choice, per method and expression, or None.
         """
         rows = len(self.methods) + self.bounded
         if intersection.ndim != 2 or len(intersection) != rows:
@@ -206,14 +187,7 @@ class Tally:
                 self._counts[name] = _add(count, (intersection[:, members], union[:, members]), own, skipped)
 
     def compute(self, seconds: dict[str, float]) -> Evaluation:
-        """Add up all processes; each of them must call this.
-
-        Args:
-            seconds: Of this process, see `Stopwatch.stop`.
-
-        Raises:
-            EvaluationError: There were expressions but not one choice.
-        """
+        """Add up all processes, each of which must call this; EvaluationError if there is not one choice."""
         parts = gather_objects((seconds, {name: count.on_cpu() for name, count in self._counts.items()}))
         names = dict.fromkeys(name for _, counts in parts for name in counts)
         total = {name: self._none() for name in names}
@@ -247,7 +221,6 @@ class Tally:
 def _add(
     count: _Count, areas: tuple[Tensor, Tensor], failures: Sequence[Sequence[str | None]], skipped: bool
 ) -> _Count:
-    """Add the expressions of one image to a count."""
     expressions = areas[0].shape[1]
     sums = count.sums
     if not skipped:

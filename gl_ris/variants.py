@@ -32,11 +32,7 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of scoring: a method with everything that it is set to.
-
-    Raises:
-        UserError: A share is out of range, or there is no such precision.
-    """
+    """One way of scoring: a method with everything that it is set to, checked."""
 
     # short name or class path of the method
     method: str
@@ -71,25 +67,13 @@ class Variant:
         return self.clip, self.pretrained, self.precision
 
     def load(self) -> Any:
-        """Load the CLIP model.
-
-        Raises:
-            UserError: See `gl_ris.load_clip`.
-        """
+        """Load the CLIP model, by `gl_ris.load_clip`."""
         from gl_ris.clip import load_clip
 
         return load_clip(self.clip, self.pretrained, dtype=PRECISIONS[self.precision])
 
     def make(self, clip: Any, parser: Any = None) -> Scorer:
-        """Make the scorer.
-
-        Args:
-            clip: What `load` gave for this or another variant of the same `model`.
-            parser: For noun phrases, see `gl_ris.text.noun_phrases`.
-
-        Raises:
-            UserError: The settings do not fit the model.
-        """
+        """Make the scorer of what `load` gave for this `model`; a `UserError` if the settings do not fit."""
         settings = (self.alpha, self.beta, self.masked_blocks, self.recipe, parser)
         scorer = load_scorer(self.method)(clip, *settings)
         scorer.title = self.title
@@ -99,15 +83,9 @@ class Variant:
 def resolve_variants(methods: Methods, defaults: Mapping[str, Any]) -> list[Variant]:
     """Turn what a run names into variants.
 
-    Args:
-        methods: One or a list of: a name, or a mapping of `Variant` fields with at least ``method``. A
-            mapping as ``recipe`` changes fields of its ``base``, else of the default recipe. A ``clip`` of
-            its own does not take over the default ``pretrained``, which belongs to the default clip.
-        defaults: Values of all fields but ``method`` and ``title``, for those that a mapping leaves out.
-
-    Raises:
-        UserError: No method, an unknown field or method, a wrong value, two variants of one title, or a
-            recipe that differs in a field of the whole run.
+    An entry is a name, or a mapping of `Variant` fields with at least ``method``; ``defaults`` has the other
+    fields but ``title``. A `UserError` for no method, an unknown field or method, a wrong value, two variants
+    of one title, or a recipe that differs in a field of the whole run.
 
     Example:
         >>> defaults = {"alpha": 0.5, "beta": 0.5, "masked_blocks": 3, "recipe": Recipe()}
@@ -133,6 +111,7 @@ def resolve_variants(methods: Methods, defaults: Mapping[str, Any]) -> list[Vari
 def _resolve(entry: str | Mapping[str, Any], defaults: Mapping[str, Any]) -> Variant:
     given = _checked({"method": entry} if isinstance(entry, str) else entry)
     title = given.setdefault("title", load_scorer(given["method"]).title)
+    # the default weights belong to the default model
     if "clip" in given:
         given.setdefault("pretrained", None)
     recipe = _recipe(title, given.pop("recipe", defaults["recipe"]), defaults["recipe"])
@@ -141,7 +120,6 @@ def _resolve(entry: str | Mapping[str, Any], defaults: Mapping[str, Any]) -> Var
 
 
 def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a mapping whose keys and kinds of values are right."""
     if not isinstance(entry, Mapping):
         raise UserError(f"A method is a name or a mapping such as {{method: global_local}}, not {entry!r}.")
     names = [field.name for field in fields(Variant)]
@@ -152,12 +130,14 @@ def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"{dict(entry)} in methods lacks the method, e.g. {{method: global_local, ...}}.")
     for name, value in entry.items():
         kind, words = _KINDS[name]
+        # Python's bool is an int
         if not isinstance(value, kind) or isinstance(value, bool) or value == "":
             raise UserError(f"'{name}' of method '{entry['method']}' must be {words}, not {value!r}.")
     return dict(entry)
 
 
 def _recipe(title: str, recipe: str | Mapping[str, Any] | Recipe, default: Recipe) -> Recipe:
+    # fields without a base change the run's own recipe, not the clean one
     if isinstance(recipe, Mapping) and "base" not in recipe:
         found = default.replace(**recipe)
     else:

@@ -108,16 +108,13 @@ class ZeroShotRIS(Evaluator):
         return [variant.title for variant in self.variants]
 
     def configure_model(self) -> None:
-        """Load the CLIP models and the parser, and make the scorers; harmless when repeated.
-
-        Raises:
-            UserError: One of them cannot be loaded or does not fit the settings.
-        """
+        """Load the CLIP models and the parser, and make the scorers; harmless when repeated."""
         if len(self.scorers):
             return
         from gl_ris.text import load_parser
 
         load_parser(self.parser)
+        # variants of one model share it, and with it the work on an image
         loaders = {variant.model: variant.load for variant in self.variants}
         clips = {model: load() for model, load in loaders.items()}
         self.clips.extend(clips.values())
@@ -128,12 +125,7 @@ class ZeroShotRIS(Evaluator):
         return [variant.make(clips[variant.model], self.parser) for variant in self.variants]
 
     def setup(self, stage: str) -> None:
-        """Check that data, trainer and settings fit together, and open the store of proposals.
-
-        Raises:
-            UserError: Fewer images than processes, a trainer that leaves images out, no proposals, or a
-                generator that cannot serve these images, or a damaged store.
-        """
+        """Raise a `UserError` unless data, trainer and settings fit; open the store of proposals."""
         data = self.data()
         if data is not None:
             self.check(data, self.trainer)
@@ -160,18 +152,13 @@ class ZeroShotRIS(Evaluator):
         return open_source(self.proposals, self.store, data)
 
     def proposals_name(self, data: Any) -> str:
-        """Name the proposals, and after it what is done to them, e.g. "slic (nms=0.5)"."""
+        """Name the proposals and what is done to them, e.g. "slic (nms=0.5)"."""
         name = data.proposals_name or cast("ProposalGenerator", self.proposals).name
         done = str(self.post)
         return f"{name} ({done})" if done else name
 
     def stored(self) -> dict[str, Any] | None:
-        """Say how a finished run came by its proposals; None if the data brought them.
-
-        Returns:
-            ``store`` (data set, split, generator and hash of its settings; None if nothing is stored),
-            ``folder``, and the numbers of images ``read``, ``generated`` and ``failed``.
-        """
+        """Say how a finished run came by its proposals: store and numbers; None if the data brought them."""
         if self.source is None:
             return None
         store = self.source.store
@@ -187,14 +174,12 @@ class ZeroShotRIS(Evaluator):
                 self._prepare_texts(data.expressions())
 
     def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> Records:
-        """Choose a proposal for every expression of a scene, by every method.
+        """Choose a proposal for every expression of a scene, by every method, and measure the choices.
 
         An expression without a usable proposal, or in a scene that cannot be used or scored, is a miss: it
         counts with intersection 0 and the target's area as union, and its record says why. (A recipe can
-        leave images without proposals out of the figures, as the published evaluation does.)
-
-        Returns:
-            The records, expression by expression, each in the order of the methods.
+        leave images without proposals out of the figures, as the published evaluation does.) Records are by
+        expression, each in the order of the methods.
         """
         proposals, failure = self._propose(scene)
         chosen: list[Choices] = []
@@ -210,7 +195,6 @@ class ZeroShotRIS(Evaluator):
         super().on_predict_epoch_end()
 
     def _propose(self, scene: SceneLike) -> tuple[Proposals, str | None]:
-        """Return the proposals of a scene; if there is no usable one, none and the reason."""
         proposals, failure = Proposals.from_masks(torch.zeros_like(scene.targets[:0])), scene.error
         if failure is None:
             with self._watch("proposals"):
@@ -235,8 +219,8 @@ class ZeroShotRIS(Evaluator):
     def _choose(
         self, scorer: Scorer, scene: SceneLike, proposals: Proposals, failure: str | None
     ) -> list[Choices]:
-        """Choose by a scorer: once, or once for each of the methods that its scores are of."""
         methods, count = len(self.methods) // len(self.scorers), len(scene.expressions)
+        # a sweep's scorer gives the scores of several methods, one after the other
         chosen: list[Choices] = []
         if failure is None:
             chosen, failure = self.attempt(
@@ -257,8 +241,8 @@ class ZeroShotRIS(Evaluator):
     def _judge(
         self, scene: SceneLike, proposals: Proposals, chosen: list[Choices], failure: str | None
     ) -> Records:
-        """Measure the choices and the best ones possible, count them, and write them down."""
         found = self._count(scene, proposals, chosen, failure, subsets_of(scene))
+        # methods often choose the same proposal
         encode = functools.cache(lambda row: None if row is None else encode_rle(proposals.masks[row]))
         columns = []
         for variant, choices, *areas in zip(self.variants, chosen, *found, strict=False):
@@ -275,7 +259,7 @@ class ZeroShotRIS(Evaluator):
         failure: str | None,
         subsets: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Measure the choices and the best ones possible, and count them; give ``(methods + 1, E)`` areas."""
+        """Count the choices and the best ones possible; return their areas, ``(methods + 1, E)``."""
         count = len(scene.expressions)
         areas = pairwise_areas(proposals.masks, scene.targets)
         best = [None] * count if failure else best_proposals(*areas)[scene.referents].tolist()
@@ -289,6 +273,7 @@ class ZeroShotRIS(Evaluator):
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:
         rank, world_size = self.global_rank, self.trainer.world_size
+        # sorted, so that every process takes its own share
         distinct = sorted(set(expressions))
         own = distinct[rank::world_size]
         for rule in dict.fromkeys(variant.recipe.text for variant in self.variants):
@@ -305,9 +290,9 @@ class ZeroShotRIS(Evaluator):
             cast("Any", clip).prepare_texts(texts, rank, world_size, gather_objects)
 
     def _phrases(self, expressions: Sequence[str], rule: str) -> list[str]:
-        """Return noun phrases by a recipe's rule for ``text``; those of a split are known from the start."""
         from gl_ris.text import noun_phrases
 
+        # those of a whole split are known from the start
         known = self._noun_phrases[rule]
         new = [text for text in expressions if text not in known]
         if new:

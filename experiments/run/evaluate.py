@@ -30,17 +30,9 @@ Before = Callable[[Path | None], None]
 def evaluate(
     cli: ExperimentCLI, recorder: Recorder | None = None, before: Before | None = None
 ) -> Path | None:
-    """Evaluate, and leave everything in the run folder; arguments and errors are those of `carry_out`.
+    """Evaluate and leave everything in the run folder, whose path is returned in rank 0; see `carry_out`.
 
     When the evaluation is written, it is finished: pictures and wandb follow, and cannot undo it.
-
-    Args:
-        cli: The parts.
-        recorder: By default a plain one.
-        before: What comes before the evaluation.
-
-    Returns:
-        The run folder, in rank 0; None in other processes.
     """
     writes = recorder or Recorder(cli.command.name, cli.settings())
 
@@ -55,24 +47,10 @@ def evaluate(
 def carry_out(
     cli: ExperimentCLI, recorder: Any, report: Callable[[Path], None], before: Before | None = None
 ) -> Path | None:
-    """Run a module that measures over its data, report, and hand the run over to wandb.
+    """Run an `Evaluator` over its data, report, and hand the run over to wandb; the run folder in rank 0.
 
-    All checks come before any work, and the run folder comes after the checks.
-
-    Args:
-        cli: The parts, the module a `gl_ris.evaluator.Evaluator`.
-        recorder: The callback that writes into the run folder, its ``path`` (None but in rank 0); None for a
-            module whose outcome is written by ``report``.
-        report: Prints what the run folder holds, and adds what is made of it, in rank 0.
-        before: What is to be done in every process before the evaluation, when the checks have passed; it is
-            given the run folder (None but in rank 0).
-
-    Returns:
-        The run folder, in rank 0; None in other processes.
-
-    Raises:
-        UserError: A setting, file or model is wrong.
-        EvaluationError: The figures would mean nothing.
+    All checks come before any work, and the run folder comes after the checks; then ``before``, in every
+    process. ``recorder`` is a callback that writes into the folder; None where ``report`` writes.
     """
     path = _predict(cli, recorder, before)
     if path is not None:
@@ -101,12 +79,7 @@ def _predict(cli: ExperimentCLI, recorder: Any, before: Before | None) -> Path |
 
 
 def check(cli: ExperimentCLI, *, models: bool = True) -> None:
-    """Check all that can be checked before any work, and raise a `UserError` for what does not fit.
-
-    Args:
-        cli: The parts of a run.
-        models: False leaves out the models, for runs of which one with the same models was checked.
-    """
+    """Check all that can be checked before any work; ``models=False`` where one with the same models was."""
     model = cast("Any", cli.model)
     cast("Any", cli.datamodule).require_files()  # before weights are fetched for nothing
     cli.check()
@@ -129,15 +102,8 @@ def announce(cli: ExperimentCLI) -> None:
 
 
 def check_targets(wanted: str, data: Any) -> None:
-    """Check that ``data`` make targets of polygons in the way that the recipe wants.
-
-    Args:
-        wanted: ``target_overlap`` of the recipe.
-        data: A data module; one without an option ``overlap`` has no targets for which it matters.
-
-    Raises:
-        UserError: They do not.
-    """
+    """Raise a `UserError` unless ``data`` make targets of polygons in the way that the recipe wants."""
+    # where there is no such option, there are no polygons for which it matters
     if "overlap" in inspect.signature(type(data)).parameters and data.rule != wanted:
         raise UserError(
             f"The recipe's target_overlap is '{wanted}', but the data make targets by '{data.rule}'; "
@@ -147,7 +113,7 @@ def check_targets(wanted: str, data: Any) -> None:
 
 @contextmanager
 def _cleaned_up(trainer: Trainer, folder: RunFolder | None) -> Iterator[None]:
-    """If the work inside fails, end the processes that were started for it, and leave no empty run folder."""
+    """If the work inside fails, end the processes started for it, and leave no empty run folder."""
     try:
         yield
     except BaseException:
@@ -164,16 +130,6 @@ class Recorder(Callback):
 
     Each process appends its records to a file of its own; in the end rank 0 merges them and writes
     ``table.csv``, ``table.txt`` and, last, ``results.json``: a folder with that file is a finished run.
-
-    Args:
-        experiment: Name of the experiment.
-        settings: The resolved configuration.
-        training: What is known of the model's training when the run ends, as `gl_ris.results.Training`; None
-            if it was not trained, UNSET where there is nothing to train.
-
-    Attributes:
-        path: The run folder; to be set in rank 0 before the run.
-        results: The document, in rank 0, after the run.
     """
 
     def __init__(
@@ -182,8 +138,11 @@ class Recorder(Callback):
         settings: dict[str, Any],
         training: Mapping[str, Any] | UnsetType | None = UNSET,
     ) -> None:
+        # training is None for a model that was not trained, UNSET where there is nothing to train
         self.experiment, self.settings, self.training = experiment, settings, training
+        # the run folder; to be set in rank 0 before the run
         self.path: Path | None = None
+        # the document, in rank 0, after the run
         self.results: Results | None = None
         self._writer: PredictionWriter | None = None
 
@@ -234,15 +193,7 @@ class Recorder(Callback):
 
 
 def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any], **more: Any) -> Results:
-    """Build the result document of a finished run.
-
-    Args:
-        module: A `gl_ris.evaluator.Evaluator` after its run on ``data``.
-        data: The data module.
-        experiment: Name of the experiment, with its ``settings``.
-        settings: The resolved configuration.
-        **more: Further attributes of `Results`.
-    """
+    """Build the result document of an `Evaluator` after its run on ``data``; ``more`` of `Results`."""
     evaluation: Evaluation = module.evaluation
     # those with a plain label under the run's recipe come first
     names = in_order(evaluation.subsets, module.recipe)
