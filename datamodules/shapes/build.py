@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -33,26 +33,24 @@ def build_refer(root: Path, sizes: dict[str, int], seed: int, first: int = 1) ->
         first: Id of the first image.
     """
     (root / "images").mkdir()
-    jobs = [(split, index) for split, size in sizes.items() for index in range(size)]
-    files = [f"refshapes_{number:06d}.png" for number in range(first, first + len(jobs))]
+    places = [(split, index) for split, size in sizes.items() for index in range(size)]
+    jobs = [(*place, f"refshapes_{number:06d}.png") for number, place in enumerate(places, start=first)]
     work = functools.partial(_picture, seed, root / "images")
-    pictures = _in_parallel(
-        work, [(*job, file) for job, file in zip(jobs, files, strict=True)], "Drawing RefShapes"
-    )
-    splits = [split for split, _ in jobs]
+    pictures = _in_parallel(work, jobs, "Drawing RefShapes")
     annotations, ids = _annotate([(picture.scene, picture.masks) for picture in pictures], first)
+    rows = [
+        _Row(number, split, file, picture, numbers)
+        for number, ((split, _, file), picture, numbers) in enumerate(
+            zip(jobs, pictures, ids, strict=True), start=first
+        )
+    ]
     instances = {
-        "images": [
-            {"id": number, "file_name": file, "width": picture.scene.width, "height": picture.scene.height}
-            for number, (file, picture) in enumerate(zip(files, pictures, strict=True), start=first)
-        ],
+        "images": [{"id": r.number, "file_name": r.file, **_size(r.picture.scene)} for r in rows],
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for number, name in enumerate(SEEN_CATEGORIES, start=1)],
     }
     for register in pictures[0].utterances:
-        write_refer(
-            root / register, PARTITION, _refs(register, pictures, splits, files, ids, first), instances
-        )
+        write_refer(root / register, PARTITION, _refs(register, rows), instances)
 
 
 def build_phrasecut(root: Path, sizes: dict[str, int], seed: int) -> None:
@@ -71,20 +69,22 @@ def build_phrasecut(root: Path, sizes: dict[str, int], seed: int) -> None:
     )
     _, ids = _annotate([(scene, masks) for scene, masks, _ in made], 1)
     images: list[dict[str, Any]] = [
-        {"image_id": k, "width": scene.width, "height": scene.height, "url": f"{k}.jpg", "split": split}
+        {"image_id": k, **_size(scene), "url": f"{k}.jpg", "split": split}
         for k, ((split, _), (scene, _, _)) in enumerate(zip(jobs, made, strict=True), start=1)
     ]
     tasks: dict[str, list[dict[str, Any]]] = {split: [] for split in sizes}
     for image, (scene, masks, phrases), numbers in zip(images, made, ids, strict=True):
-        rows = [
-            _task(image["image_id"], k, scene, masks, phrase, numbers) for k, phrase in enumerate(phrases)
-        ]
-        tasks[image["split"]] += rows
+        for k, phrase in enumerate(phrases):
+            tasks[image["split"]].append(_task(image["image_id"], k, scene, masks, phrase, numbers))
     for split in sizes:
         write_phrasecut(root, split, tasks[split], [image for image in images if image["split"] == split])
     first = {image["image_id"] for image in images if image["split"] == "val"}
     mini = set(sorted(first)[: max(1, len(first) // 10)])
     write_phrasecut(root, "miniv", [task for task in tasks["val"] if task["image_id"] in mini], images)
+
+
+def _size(scene: ShapeScene) -> dict[str, int]:
+    return {"width": scene.width, "height": scene.height}
 
 
 def _picture(seed: int, folder: Path, job: tuple[str, int, str]) -> Picture:
@@ -126,20 +126,19 @@ def _annotate(
     return annotations, ids
 
 
-def _refs(
-    register: str,
-    pictures: list[Picture],
-    splits: list[str],
-    files: list[str],
-    ids: list[list[int]],
-    first: int,
-) -> list[dict[str, Any]]:
+class _Row(NamedTuple):
+    number: int  # id of the image
+    split: str
+    file: str
+    picture: Picture
+    ids: list[int]  # of the annotations of its objects
+
+
+def _refs(register: str, rows: list[_Row]) -> list[dict[str, Any]]:
     refs: list[dict[str, Any]] = []
     spoken = 1
-    for image_id, (picture, split, file, numbers) in enumerate(
-        zip(pictures, splits, files, ids, strict=True), start=first
-    ):
-        for index, utterances in picture.utterances[register].items():
+    for row in rows:
+        for index, utterances in row.picture.utterances[register].items():
             if not utterances:
                 continue  # no true expression of this register singles the object out: it is not a ref
             said = sentences(utterances, spoken)
@@ -147,11 +146,11 @@ def _refs(
             refs.append(
                 {
                     "ref_id": len(refs) + 1,
-                    "ann_id": numbers[index],
-                    "image_id": image_id,
-                    "category_id": CATEGORIES.index(picture.scene.things[index].category) + 1,
-                    "split": split,
-                    "file_name": file,
+                    "ann_id": row.ids[index],
+                    "image_id": row.number,
+                    "category_id": CATEGORIES.index(row.picture.scene.things[index].category) + 1,
+                    "split": row.split,
+                    "file_name": row.file,
                     "sent_ids": [sentence["sent_id"] for sentence in said],
                     "sentences": said,
                 }

@@ -100,19 +100,17 @@ def sentence(rng: Random, expression: Expression, article: str = "the") -> str:
     if expression.place:
         text = f"{text} {rng.choice(_PLACES_AFTER[expression.place])}"
     for number, relation in enumerate(expression.relations):
-        if number == 0:
-            link = rng.choice(("that is ", "which is ", "", "", "", "sitting ", "located "))
-        else:
-            link = rng.choice(("and ", "and "))
-        text = f"{text} {link}{clause(rng, relation)}"
+        links = (
+            ("that is ", "which is ", "", "", "", "sitting ", "located ") if number == 0 else ("and ", "and ")
+        )
+        text = f"{text} {rng.choice(links)}{clause(rng, relation)}"
     return text
 
 
 def clause(rng: Random, relation: Relation) -> str:
     """Word a relation, e.g. ``"next to a star that is above a circle"``."""
-    text = (
-        f"{rng.choice(_RELATIONS[relation.kind])} {kind(rng, relation.anchor, rng.choice(('a', 'a', 'the')))}"
-    )
+    words = rng.choice(_RELATIONS[relation.kind])
+    text = f"{words} {kind(rng, relation.anchor, rng.choice(('a', 'a', 'the')))}"
     if relation.then is not None:
         text = f"{text} {rng.choice(('that is', 'which is', 'that is'))} {clause(rng, relation.then)}"
     return text
@@ -127,12 +125,8 @@ def statement(rng: Random, expression: Expression) -> str:
 
 def _ranked(rng: Random, name: str, axis: str, number: int) -> str:
     if number == 1:
-        return rng.choice(
-            (
-                f"{_FIRST[axis]} {name}",
-                f"{name} farthest to the {axis}" if axis in ("left", "right") else f"{_FIRST[axis]} {name}",
-            )
-        )
+        first = f"{_FIRST[axis]} {name}"
+        return rng.choice((first, f"{name} farthest to the {axis}" if axis in ("left", "right") else first))
     ordinal = rng.choice(_ORDINALS[number])
     return rng.choice((f"{ordinal} {name} from the {axis}", f"{ordinal} {name} from {axis}"))
 

@@ -26,15 +26,7 @@ class Noun:
 
     def fits(self, thing: Thing) -> bool:
         """Tell whether the object is of this kind."""
-        return all(
-            wanted is None or wanted == got
-            for wanted, got in (
-                (self.category, thing.category),
-                (self.color, thing.color),
-                (self.fill, thing.fill),
-                (self.size, thing.size),
-            )
-        )
+        return all(wanted in (None, getattr(thing, name)) for name, wanted in vars(self).items())
 
 
 @dataclass(frozen=True)
@@ -67,26 +59,18 @@ def _gap(a: Thing, b: Thing) -> float:
     return math.hypot(a.x - b.x, a.y - b.y) - a.radius - b.radius
 
 
-def _is_above(a: Thing, b: Thing, strict: bool) -> bool:
+def _beyond(ahead: float, aside: float, strict: bool) -> bool:
+    """Tell whether so many pixels ahead and aside are in a direction: far enough, and in its cone."""
     lean, least = (0.75, 18.0) if strict else (1.35, 6.0)
-    return b.y - a.y > least and abs(a.x - b.x) < lean * (b.y - a.y)
-
-
-def _is_left(a: Thing, b: Thing, strict: bool) -> bool:
-    lean, least = (0.75, 18.0) if strict else (1.35, 6.0)
-    return b.x - a.x > least and abs(a.y - b.y) < lean * (b.x - a.x)
-
-
-def _is_next_to(a: Thing, b: Thing, strict: bool) -> bool:
-    return _gap(a, b) < (14.0 if strict else 30.0)
+    return ahead > least and abs(aside) < lean * ahead
 
 
 RELATIONS: dict[str, Callable[[Thing, Thing, bool], bool]] = {
-    "above": _is_above,
-    "below": lambda a, b, strict: _is_above(b, a, strict),
-    "left of": _is_left,
-    "right of": lambda a, b, strict: _is_left(b, a, strict),
-    "next to": _is_next_to,
+    "above": lambda a, b, strict: _beyond(b.y - a.y, a.x - b.x, strict),
+    "below": lambda a, b, strict: _beyond(a.y - b.y, b.x - a.x, strict),
+    "left of": lambda a, b, strict: _beyond(b.x - a.x, a.y - b.y, strict),
+    "right of": lambda a, b, strict: _beyond(a.x - b.x, b.y - a.y, strict),
+    "next to": lambda a, b, strict: _gap(a, b) < (14.0 if strict else 30.0),
 }
 """Relation -> whether it holds of two objects, strictly or loosely."""
 
@@ -126,7 +110,7 @@ def holds(expression: Expression, scene: ShapeScene, index: int, strict: bool) -
     return (
         expression.noun.fits(thing)
         and _in_place(expression.place, scene, thing, strict)
-        and _in_rank(expression, scene, index, strict)
+        and _in_rank(expression, scene, index)
         and all(_related(relation, scene, index, strict) for relation in expression.relations)
     )
 
@@ -145,7 +129,7 @@ def _in_place(place: str | None, scene: ShapeScene, thing: Thing, strict: bool) 
     return depth > (0.08 if strict else -0.04)
 
 
-def _in_rank(expression: Expression, scene: ShapeScene, index: int, strict: bool) -> bool:
+def _in_rank(expression: Expression, scene: ShapeScene, index: int) -> bool:
     if expression.rank is None:
         return True
     axis, number = expression.rank

@@ -20,24 +20,15 @@ def _regular(corners: int, turn: float = 0.0) -> Polygon:
 
 
 def _star() -> Polygon:
-    return [
-        (
-            (1.0 if i % 2 == 0 else 0.42) * math.sin(i * math.pi / 5),
-            -(1.0 if i % 2 == 0 else 0.42) * math.cos(i * math.pi / 5),
-        )
-        for i in range(10)
-    ]
+    turns = [(1.0 if i % 2 == 0 else 0.42, i * math.pi / 5) for i in range(10)]
+    return [(radius * math.sin(t), -radius * math.cos(t)) for radius, t in turns]
 
 
 def _heart() -> Polygon:
-    turns = [2 * math.pi * i / 72 for i in range(72)]
-    return [
-        (
-            math.sin(t) ** 3,
-            -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 15.5,
-        )
-        for t in turns
-    ]
+    def height(t: float) -> float:
+        return -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 15.5
+
+    return [(math.sin(t) ** 3, height(t)) for t in (2 * math.pi * i / 72 for i in range(72))]
 
 
 def _moon() -> Polygon:
@@ -47,11 +38,8 @@ def _moon() -> Polygon:
 
 
 def _drop() -> Polygon:
-    bowl = [
-        (0.68 * math.sin(t), 0.32 - 0.68 * math.cos(t))
-        for t in (math.radians(62 + i * 236 / 40) for i in range(41))
-    ]
-    return [(0.0, -1.0), *bowl]
+    turns = [math.radians(62 + i * 236 / 40) for i in range(41)]
+    return [(0.0, -1.0), *((0.68 * math.sin(t), 0.32 - 0.68 * math.cos(t)) for t in turns)]
 
 
 def _semicircle() -> Polygon:
@@ -59,10 +47,8 @@ def _semicircle() -> Polygon:
 
 
 def _fish() -> Polygon:
-    body = [
-        (-0.25 + 0.75 * math.cos(t), 0.5 * math.sin(t))
-        for t in (math.radians(28 + i * 304 / 40) for i in range(41))
-    ]
+    turns = [math.radians(28 + i * 304 / 40) for i in range(41)]
+    body = [(-0.25 + 0.75 * math.cos(t), 0.5 * math.sin(t)) for t in turns]
     return [*body, (1.0, -0.6), (0.82, 0.0), (1.0, 0.6)]
 
 

@@ -14,18 +14,9 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from datamodules.shapes.captions import subject_caption, telling_caption
 from datamodules.shapes.draw import draw_scene, paint_thing
-from datamodules.shapes.world import (
-    CANVASES,
-    COLORS,
-    EVERYTHING,
-    FILLS,
-    RADIUS,
-    ShapeScene,
-    Thing,
-    sample_scene,
-)
+from datamodules.shapes.speakers import subject_caption, telling_caption
+from datamodules.shapes.world import CANVASES, COLORS, EVERYTHING, FILLS, RADIUS, ShapeScene, sample_scene
 
 Shot = tuple[Image.Image, Callable[[], str]]
 """A picture, and someone who captions it."""
@@ -104,20 +95,17 @@ def _views(rng: Random, count: int) -> list[Shot]:
 
 
 def _four_of_one_scene(rng: Random) -> tuple[ShapeScene, list[int]]:
-    scene = sample_scene(rng, rng.choice((4, 5, 6)), EVERYTHING)
-    while len(scene.things) < FAMILY:
+    while True:
         scene = sample_scene(rng, rng.choice((4, 5, 6)), EVERYTHING)
-    return scene, rng.sample(range(len(scene.things)), FAMILY)
+        if len(scene.things) >= FAMILY:
+            return scene, rng.sample(range(len(scene.things)), FAMILY)
 
 
 def _relatives(rng: Random, scene: ShapeScene) -> Iterator[ShapeScene]:
+    alone = len(scene.things) == 1  # nothing to be mirrored or handed round
     yield scene
-    yield _changed(rng, scene) if len(scene.things) == 1 else _mirrored(rng, scene)
-    yield (
-        _changed(rng, scene)
-        if len(scene.things) == 1
-        else _exchanged(rng, scene, ("category", "color", "fill"))
-    )
+    yield _changed(rng, scene) if alone else _mirrored(rng, scene)
+    yield _changed(rng, scene) if alone else _exchanged(rng, scene, ("category", "color", "fill"))
     yield _exchanged(rng, _changed(rng, scene), (rng.choice(("category", "color", "fill")),))
 
 
@@ -132,12 +120,11 @@ def _mirrored(rng: Random, scene: ShapeScene) -> ShapeScene:
 
 def _exchanged(rng: Random, scene: ShapeScene, attributes: tuple[str, ...]) -> ShapeScene:
     """Hand the given attributes round among the objects."""
-    order = list(range(len(scene.things)))
-    turn = rng.randrange(1, max(2, len(order)))
-    order = order[turn:] + order[:turn]
+    turn = rng.randrange(1, max(2, len(scene.things)))
+    others = scene.things[turn:] + scene.things[:turn]
     things = tuple(
-        replace(thing, **{name: getattr(scene.things[other], name) for name in attributes})
-        for thing, other in zip(scene.things, order, strict=True)
+        replace(thing, **{name: getattr(other, name) for name in attributes})
+        for thing, other in zip(scene.things, others, strict=True)
     )
     return replace(scene, things=things, background=rng.getrandbits(32))
 
@@ -178,17 +165,12 @@ def _portrait(rng: Random, scene: ShapeScene, index: int) -> Shot:
 
 def _close_up(rng: Random, scene: ShapeScene, index: int) -> Shot:
     """Take an object alone on a plain ground, filling the frame, as in a product photo."""
-    return _draw_alone(rng, scene.things[index]), lambda: subject_caption(rng, scene, index)
-
-
-def _draw_alone(rng: Random, thing: Thing) -> Image.Image:
     width, height = rng.choice(CANVASES)
     ground = _GREY if rng.random() < 0.75 else tuple(rng.randint(100, 215) for _ in range(3))
-    patch, alpha = paint_thing(replace(thing, x=width / 2, y=height / 2))
+    patch, alpha = paint_thing(replace(scene.things[index], x=width / 2, y=height / 2))
     picture = Image.new("RGB", (patch.width + 8, patch.height + 8), ground)
     picture.paste(patch, (4, 4), alpha)
     left, top, right, bottom = alpha.getbbox() or (0, 0, *patch.size)
     margins = [rng.choice((0, 0, 0, 1, 2, 4)) for _ in range(4)]
-    return picture.crop(
-        (left + 4 - margins[0], top + 4 - margins[1], right + 4 + margins[2], bottom + 4 + margins[3])
-    )
+    frame = (left + 4 - margins[0], top + 4 - margins[1], right + 4 + margins[2], bottom + 4 + margins[3])
+    return picture.crop(frame), lambda: subject_caption(rng, scene, index)

@@ -110,9 +110,10 @@ def make_phrases(seed: str, file: Path) -> tuple[ShapeScene, np.ndarray, list[Ph
         The scene, its visible masks, and two to four phrases; at least one names an unseen category or fill.
     """
     rng = Random(seed)
-    scene = sample_scene(rng, rng.randint(3, 7), EVERYTHING)
-    while len(scene.things) < 3 or not any(_is_unseen(thing) for thing in scene.things):
+    while True:
         scene = sample_scene(rng, rng.randint(3, 7), EVERYTHING)
+        if len(scene.things) >= 3 and any(map(_is_unseen, scene.things)):
+            break
     image, masks = draw_scene(scene)
     image.save(file, quality=95, subsampling=0)
     phrases: dict[Noun, Phrase] = {}

@@ -6,8 +6,7 @@ from random import Random
 
 import pytest
 
-from datamodules.shapes.captions import caption, is_true, subject_caption
-from datamodules.shapes.speakers import REGISTERS, Utterance, refer
+from datamodules.shapes.speakers import REGISTERS, Utterance, caption, is_true, refer, subject_caption
 from datamodules.shapes.world import (
     CATEGORIES,
     COLORS,
