@@ -2,7 +2,6 @@
 
 Fills a store with synthetic proposals (wavy blobs of many sizes, as generators give on photographs) and
 prints bytes per image, the time to pack, write, open and read at random, and the memory of an open store.
-Only some images are packed anew; the rest repeat their bytes, which changes none of the figures.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from gl_ris.proposals import Proposals
 from gl_ris.proposals.store import Entry, ImageKey, ProposalStore, ShardWriter, StoreKey, pack, unpack
 
 KEY = StoreKey("synthetic", None, "train", "blobs", "benchmarks.Blobs", 1, {}, None)
+# Only so many images are packed anew; the rest repeat their bytes, which changes none of the figures.
 DISTINCT = 20
 
 

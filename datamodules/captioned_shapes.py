@@ -20,8 +20,8 @@ from datamodules.files import written_whole
 from datamodules.shapes.pairs import FAMILY, family
 from gl_ris.files import cache_folder
 
+# Part of the cache folder's name: raise it whenever the images or captions change.
 VERSION = 4
-"""Part of the cache folder's name: raise it whenever the images or captions change."""
 
 
 class CaptionedShapes(LightningDataModule):

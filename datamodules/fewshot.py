@@ -24,59 +24,43 @@ Shots = int | Literal["all"]
 
 @dataclass(frozen=True, slots=True)
 class RefKey:
-    """What is asked of a ref to choose it.
-
-    Attributes:
-        ref_id: Its id.
-        ann_id: Id of the annotation that it refers to; two refs of one annotation are one instance.
-        category: Its class.
-        image_id: Its image.
-        sentences: How many sentences it has.
-    """
+    """What is asked of a ref to choose it; two refs of one annotation are one instance."""
 
     ref_id: Key
     ann_id: Key
     category: Key
     image_id: Key
+    # How many it has.
     sentences: int
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """All that tells a subset from others; ``manifest.json`` of a run.
+    """All that tells a subset from others; ``manifest.json`` of a run."""
 
-    Attributes:
-        dataset, split_by, split: Of the universe of refs.
-        seed, k: What was asked for.
-        n_refs, n_sentences, n_images: What was chosen.
-        share: Of the refs of the universe.
-        per_class: For each class, how many instances there are and how many were taken.
-        ref_ids: Those chosen, by class and rank.
-        ref_ids_sha256, universe_sha256: `digest` of them, and of all refs in the order of their ids.
-    """
-
+    # the universe of refs
     dataset: str
     split_by: str
     split: str
+    # what was asked for
     seed: int
     k: Shots
+    # what was chosen, and its share of the refs of the universe
     n_refs: int
     n_sentences: int
     n_images: int
     share: float
+    # of each class, how many instances there are and how many were taken
     per_class: dict[str, tuple[int, int]]
+    # those chosen, by class and rank
     ref_ids: list[Key]
+    # `digest` of them, and of all refs in the order of their ids
     ref_ids_sha256: str
     universe_sha256: str
 
 
 @dataclass(frozen=True)
 class Subset:
-    """k refs of each class.
-
-    Attributes:
-        refs: Those chosen, by class and rank.
-        manifest: What describes them.
-    """
+    """k refs of each class, by class and rank, and what describes them."""
 
     refs: tuple[RefKey, ...]
     manifest: Manifest
@@ -92,19 +76,9 @@ class Subset:
 def universe(
     records: Sequence[ImageRecord], where: str, classes: bool = True
 ) -> tuple[list[RefKey], dict[Key, list[tuple[int, int]]]]:
-    """List the refs of a split, and where those of each annotation are.
+    """List a key per ref, and the places (image, row) of the refs of each annotation.
 
-    Args:
-        records: The split.
-        where: Its name, for messages.
-        classes: Whether the class of each is needed.
-
-    Returns:
-        A key per ref; and for each annotation (by the ref, where the data do not name it) the places of its
-        refs, as pairs of image and row.
-
-    Raises:
-        UserError: The data do not say of which class a ref is.
+    `UserError` if the data, called ``where``, lack the class of a ref, and ``classes`` are asked for.
     """
     keys: list[RefKey] = []
     places: dict[Key, list[tuple[int, int]]] = defaultdict(list)
@@ -115,6 +89,7 @@ def universe(
                     f"{where} does not tell the class of ref {ref.ref_id!r}, so there are no k refs of each "
                     "class to choose; use k=all, or the REFER files (data=refcoco, refcoco+, refcocog)."
                 )
+            # data that do not name annotations have one per ref
             ann = ref.ref_id if ref.ann_id is None else ref.ann_id
             category = ref.category or "unknown"
             keys.append(RefKey(ref.ref_id, ann, category, record.image_id, len(ref.sentences)))
@@ -132,21 +107,10 @@ def choose_refs(
     split: str,
     categories: Iterable[Key] = (),
 ) -> Subset:
-    """Choose k instances of each class.
+    """Choose k instances of each class from refs in any order; ``categories`` may name classes without refs.
 
     A class with fewer gives all it has; nothing is drawn twice or from another class instead.
-
-    Args:
-        refs: The universe, in any order.
-        k: Instances of each class, at least 1, or ``"all"``.
-        seed: Of the order within the classes.
-        dataset: Name of the data set, part of what is hashed.
-        split_by: Partition, likewise.
-        split: Split of the universe, for the manifest.
-        categories: All classes, so that those without refs are recorded too.
-
-    Raises:
-        UserError: ``k`` is not a count, or there are no refs.
+    `UserError` if ``k`` is not a count, or there are no refs.
     """
     if k != "all" and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
         raise UserError(f"k={k!r} is not a number of refs; give a whole number from 1 on, or all.")
@@ -194,12 +158,7 @@ def _instances(refs: Sequence[RefKey], rank: Callable[[RefKey], str]) -> list[Re
 
 
 def digest(ids: Sequence[Key]) -> str:
-    """Return the SHA-256 of ids joined by commas.
-
-    Example:
-        >>> digest([1, 2])[:8]
-        '17f8af97'
-    """
+    """Return the SHA-256 of ids joined by commas."""
     return hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()
 
 
@@ -209,15 +168,7 @@ def write_manifest(path: Path, subset: Subset) -> None:
 
 
 def read_manifest(path: Path, refs: Iterable[RefKey]) -> Subset:
-    """Bring an earlier subset back.
-
-    Args:
-        path: What `write_manifest` wrote.
-        refs: The universe.
-
-    Raises:
-        UserError: The file is missing or damaged, or was made from another universe of refs.
-    """
+    """Bring an earlier subset of the universe ``refs`` back; `UserError` if the file is not of it."""
     manifest = decode(path, Manifest, "manifest", "Take that of another run, or leave it out.")
     present = {ref.ref_id: ref for ref in refs}
     if digest(sorted(present, key=sort_key)) != manifest.universe_sha256:

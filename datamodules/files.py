@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import json
+import pickle
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -18,7 +21,7 @@ from gl_ris.files import atomic_file, decode
 
 T = TypeVar("T")
 
-ANEW = "Fetch the file anew."
+FETCH_AGAIN = "Fetch the file anew."
 
 MAX_SIDE = 65_535
 """Images wider or higher than this (the limit of JPEG) are taken for damage in the annotations."""
@@ -46,7 +49,7 @@ class Sized(msgspec.Struct):
 
 def read_annotations(path: Path, kind: type[T]) -> T:
     """Read a JSON file of annotations as a value of a given type; see `gl_ris.files.decode`."""
-    return decode(path, kind, "annotation file", ANEW)
+    return decode(path, kind, "annotation file", FETCH_AGAIN)
 
 
 def convert(value: Any, kind: type[T], where: str) -> T:
@@ -67,7 +70,7 @@ def convert(value: Any, kind: type[T], where: str) -> T:
     try:
         return msgspec.convert(value, kind)
     except ValueError as error:
-        raise UserError(f"{where} is damaged: {clean_text(in_short(error))}. {ANEW}") from error
+        raise UserError(f"{where} is damaged: {clean_text(in_short(error))}. {FETCH_AGAIN}") from error
 
 
 def clean_text(text: str) -> str:
@@ -141,3 +144,42 @@ def written_whole(folder: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+MAX_PICKLE = 1 << 30
+"""Files of more bytes are not opened; the largest refs have less than a tenth of it."""
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    # what a pickle calls it has to name first: without names it can make numbers, text and containers alone
+    def find_class(self, module_name: str, global_name: str) -> NoReturn:
+        raise UserError(f"it asks for '{module_name:.60}.{global_name:.60}', and annotations need no code")
+
+
+def read_plain_pickle(path: Path) -> Any:
+    """Read a pickle that holds plain values only, Python 2 era files included.
+
+    No global is admitted at all, so that no pickle can run anything. Python 2 byte strings are read as UTF-8;
+    those that are not UTF-8 keep their bytes as surrogate escapes, which `clean_text` reads as Latin-1.
+
+    Raises:
+        UserError: The file is missing, larger than any refs, damaged, truncated, or asks for any global.
+    """
+    if not path.is_file():
+        raise UserError(f"No annotation file at '{path}'.")
+    if (size := path.stat().st_size) > MAX_PICKLE:
+        raise UserError(f"'{path}' is a file of {size:,} bytes, more than refs can have. {FETCH_AGAIN}")
+    collecting = gc.isenabled()
+    gc.disable()  # a million values that all stay: to look through them again and again takes 3 times as long
+    try:
+        content = io.BytesIO(path.read_bytes())
+        return _PlainUnpickler(content, encoding="utf-8", errors="surrogateescape").load()
+    except UserError as error:
+        reason = clean_text(in_short(error))
+        raise UserError(f"'{path}' was refused: {reason}. Fetch the file from a source you trust.") from error
+    except Exception as error:  # the unpickler answers to damage with nearly every exception there is
+        reason = clean_text(in_short(error))
+        raise UserError(f"'{path}' is not a readable pickle ({reason}). {FETCH_AGAIN}") from error
+    finally:
+        if collecting:
+            gc.enable()

@@ -18,28 +18,23 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from datamodules.base import RISDataModule
 from datamodules.fewshot import Shots, choose_refs, read_manifest, universe
-from datamodules.records import ImageRecord, MaskRule, Referent
+from datamodules.records import ImageRecord, MaskRule
 from datamodules.scene import ImageReader
 from gl_ris.errors import UserError
 from gl_ris.supervised.segmenter import Example, Segmenter
 
+# Which sample, and in which epoch.
 Visit = tuple[int, int]
-"""Which sample, and in which epoch."""
 
+# Bytes of images and masks, as the model reads them, that a process keeps: small subsets are read once.
 KEPT = 512 << 20
-"""Bytes of images and masks, as the model reads them, that a process keeps: small subsets are read once."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is visited once an epoch.
-
-    Attributes:
-        record: Place of the image among the records.
-        rows: Places of the image's refs that are learnt from: those of one annotation, or of one image.
-    """
+    """What is visited once an epoch: an image by its place among the records, and some of its refs by row."""
 
     record: int
     rows: tuple[int, ...]
@@ -63,16 +58,8 @@ def samples(places: Sequence[Sequence[Visit]], by_image: bool) -> list[Sample]:
 class LearningSet(Dataset[Example]):
     """Gives the visits of a training set; the same visit is the same in any process.
 
-    A sample whose image or mask cannot be used is logged once and counted, and the next one stands in for it.
-
-    Args:
-        records: The images.
-        chosen: What is visited.
-        read: Reads the image of a record.
-        model: Turns images and masks into what it reads, and says whether a visit is a ref with one of its
-            sentences, or an image with all of them in random order and no mask.
-        rule: How polygons become masks.
-        seed: Of the random choices.
+    A visit is a ref with one of its sentences, or, for a model that learns by image, an image with all of
+    them in random order and no mask.
     """
 
     def __init__(
@@ -99,12 +86,8 @@ class LearningSet(Dataset[Example]):
         return len(self.chosen)
 
     def __getitem__(self, visit: Visit) -> Example:
-        """Return a visit.
-
-        Raises:
-            UserError: Not one sample can be used.
-        """
         index, epoch = visit
+        # a sample that cannot be used is logged once and counted, and the next one stands in for it
         for step in range(len(self.chosen)):
             place = (index + step) % len(self.chosen)
             try:
@@ -122,11 +105,11 @@ class LearningSet(Dataset[Example]):
         pixels = self._remember(sample.record, lambda: self.model.read_image(self.read(record)))
         if self.model.by_image:
             return Example(pixels, tuple(chance.sample(texts, len(texts))))
-        target = self._remember(sample, lambda: self._target(record, refs[0]))
-        return Example(pixels, (chance.choice(texts),), target)
 
-    def _target(self, record: ImageRecord, ref: Referent) -> Tensor:
-        return self.model.read_target(ref.mask(record.height, record.width, self.rule))
+        def read() -> Tensor:
+            return self.model.read_target(refs[0].mask(record.height, record.width, self.rule))
+
+        return Example(pixels, (chance.choice(texts),), self._remember(sample, read))
 
     def _remember(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
         if key in self._kept:
@@ -150,18 +133,9 @@ class LearningSet(Dataset[Example]):
 
 
 class Visits(DistributedSampler[Visit]):
-    """Visits every sample once an epoch in an order of its own.
+    """Visits every sample once an epoch in an order of its own; the processes share an epoch out."""
 
-    Processes share an epoch out; what does not go into whole shares is left to another epoch. Lightning sets
-    the epoch and, seeing its class, does not put a sampler of its own in its place.
-
-    Args:
-        data: The training set.
-        seed: Of the orders.
-        rank: Of the process.
-        processes: How many there are.
-    """
-
+    # Lightning sets the epoch and, seeing the class, does not put a sampler of its own in its place.
     def __init__(self, data: LearningSet, seed: int, rank: int = 0, processes: int = 1) -> None:
         super().__init__(data, processes, rank, shuffle=True, seed=seed, drop_last=True)
 
@@ -170,6 +144,7 @@ class Visits(DistributedSampler[Visit]):
             len(self.dataset),  # type: ignore[arg-type]
             generator=torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch),
         ).tolist()
+        # what does not go into whole shares is left to another epoch
         share = len(order) // self.num_replicas
         own = order[self.rank : share * self.num_replicas : self.num_replicas]
         return iter([(index, self.epoch) for index in own])
@@ -179,23 +154,10 @@ class Visits(DistributedSampler[Visit]):
 
 
 class FewShotTraining(LightningDataModule):
-    """Refs of a split to learn from, chosen as `datamodules.fewshot` says.
+    """Refs of a split to learn from, ``k`` of each class or those of an earlier run's ``manifest.json``.
 
-    Args:
-        source: The split; its `limit` leaves images out before refs are chosen.
-        model: What learns.
-        k: Refs of each class, or ``"all"``.
-        seed: Of the subset, and of the order and the sentences of the visits.
-        batch_size: Of an optimiser step over all processes; a smaller subset makes smaller ones.
-        accumulate: Batches of a process that make one step.
-        manifest: Take the refs of an earlier run instead, from its ``manifest.json``.
-
-    Attributes:
-        subset: The chosen refs.
-        data: What is visited.
-
-    Raises:
-        UserError: k is no number, a manifest does not belong to these data, or the data have no classes.
+    ``batch_size`` is that of an optimiser step over all processes, made of ``accumulate`` batches of each.
+    `UserError` if k is no number, a manifest does not belong to these data, or the data have no classes.
     """
 
     def __init__(
@@ -218,15 +180,12 @@ class FewShotTraining(LightningDataModule):
         else:
             self.subset = choose_refs(keys, k, seed, **split)
         chosen = samples([places[ref.ann_id] for ref in self.subset.refs], model.by_image)
+        # a small subset makes smaller steps
         self.batch_size = min(batch_size, len(chosen))
         self.data = LearningSet(source.records, chosen, source.image_reader(), model, source.rule, seed)
 
     def steps_per_epoch(self, processes: int) -> int:
-        """Return the optimiser steps of an epoch.
-
-        Raises:
-            UserError: There are too few refs for so many processes.
-        """
+        """Return the optimiser steps of an epoch; `UserError` if there are too few refs for the processes."""
         batches = len(self.data) // processes // self._own_batch(processes)
         return -(-batches // self.accumulate)
 

@@ -15,7 +15,7 @@ import msgspec
 
 from datamodules.base import RISDataModule
 from datamodules.coco_names import coco_class, coco_names
-from datamodules.files import ANEW, Id, Sized, clean_text, compact_json, read_annotations, write_bytes
+from datamodules.files import FETCH_AGAIN, Id, Sized, clean_text, compact_json, read_annotations, write_bytes
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
 from gl_ris.errors import UserError, unknown_name
 
@@ -119,7 +119,7 @@ def read_images(folder: Path) -> dict[Key, Image]:
     found: dict[Key, Image] = {}
     for image in read_annotations(path, list[Image]):
         if found.setdefault(image.image_id, image) != image:
-            raise UserError(f"'{path}' gives image {image.image_id!r:.60} two sizes. {ANEW}")
+            raise UserError(f"'{path}' gives image {image.image_id!r:.60} two sizes. {FETCH_AGAIN}")
     return found
 
 
@@ -170,7 +170,7 @@ def _joined(folder: Path, split: str) -> list[Task]:
     for part in [split] if tasks_path(folder, split).is_file() else split.split("_"):
         found, path = read_tasks(folder, part), tasks_path(folder, part)
         if not found:
-            raise UserError(f"'{path}' has no phrase. {ANEW}")
+            raise UserError(f"'{path}' has no phrase. {FETCH_AGAIN}")
         ids = {task.task_id for task in found}
         if repeated := len(found) - len(ids):
             log.warning(

@@ -31,20 +31,17 @@ _LAYERS = 4 << 30  # pixels of all layers; each image has one at least, see `dat
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """One instance's outline as the file gives it: polygons, a run-length code, or something that is neither.
+    """One instance's outline as the file gives it: polygons, a run-length code, or neither."""
 
-    Attributes:
-        polygons: Per polygon a float64 array ``(2 * points,)`` of x, y, x, y, ... in pixels.
-        rle: A COCO run-length code (compressed or not), or None.
-        fault: Why there is no mask in it, or None.
-        json: The JSON of it, not yet read, in place of the others.
-        points: Whether that JSON is of PhraseCut's form, see `from_points`.
-    """
-
+    # per polygon a float64 array ``(2 * points,)`` of x, y, x, y, ... in pixels
     polygons: tuple[np.ndarray, ...] = ()
+    # a COCO run-length code (compressed or not), or None
     rle: dict[str, Any] | None = None
+    # why there is no mask in it, or None
     fault: str | None = None
+    # the JSON of it, not yet read, in place of the others
     json: msgspec.Raw | None = None
+    # whether that JSON is of PhraseCut's form, see `from_points`
     points: bool = False
 
     @classmethod
@@ -141,26 +138,23 @@ def _draw(polygons: list[list[float]], height: int, width: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Referent:
-    """What one or more sentences refer to.
+    """What one or more sentences refer to."""
 
-    Attributes:
-        ref_id: The data set's own id of the ref (PhraseCut: of the task).
-        segmentations: Its instances; the target is their union.
-        sentences: The expressions, as the file has them.
-        sent_ids: One id per sentence.
-        category: Name of the category, where the file gives one.
-        subsets: Names of the data set's subsets that its expressions are in.
-        ann_id: Id of the annotation that is meant, where the file gives one.
-        raw: The sentences as they were typed, before the data set cleaned them; empty where not known.
-    """
-
+    # the data set's own id of the ref (PhraseCut: of the task)
     ref_id: Key
+    # its instances; the target is their union
     segmentations: tuple[Segmentation, ...]
+    # the expressions, as the file has them
     sentences: tuple[str, ...]
+    # one id per sentence
     sent_ids: tuple[Key, ...]
+    # name of the category, where the file gives one
     category: str | None = None
+    # names of the data set's subsets that its expressions are in
     subsets: tuple[str, ...] = ()
+    # id of the annotation that is meant, where the file gives one
     ann_id: Key | None = None
+    # the sentences as they were typed, before the data set cleaned them; empty where not known
     raw: tuple[str, ...] = ()
 
     def mask(self, height: int, width: int, rule: MaskRule) -> Tensor:
@@ -173,22 +167,19 @@ class Referent:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image of a split with all that is asked about it.
+    """One image of a split with all that is asked about it."""
 
-    Attributes:
-        image_id: The data set's own id.
-        file_name: Name of the image file inside the image folder.
-        height: Rows of pixels as annotated.
-        width: Columns of pixels as annotated.
-        referents: What its expressions refer to, ordered by id.
-        instances: Outlines of every instance of the image, read only when they are to serve as proposals.
-    """
-
+    # the data set's own id
     image_id: Key
+    # name of the image file inside the image folder
     file_name: str
+    # rows of pixels as annotated
     height: int
+    # columns of pixels as annotated
     width: int
+    # what its expressions refer to, ordered by id
     referents: tuple[Referent, ...]
+    # outlines of every instance of the image, read only when they are to serve as proposals
     instances: tuple[Segmentation, ...] = ()
 
 

@@ -18,16 +18,16 @@ import msgspec
 from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.files import (
-    ANEW,
+    FETCH_AGAIN,
     Id,
     Sized,
     clean_text,
     compact_json,
     convert,
     read_annotations,
+    read_plain_pickle,
     write_bytes,
 )
-from datamodules.pickles import read_plain_pickle
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import atomic_file
@@ -124,14 +124,14 @@ def load_refs(path: Path) -> list[Ref]:
     """Read a file of refs; ids may be there twice.
 
     Raises:
-        UserError: If it is missing or damaged; see `datamodules.pickles.read_plain_pickle`.
+        UserError: If it is missing or damaged; see `datamodules.files.read_plain_pickle`.
     """
     plain = read_plain_pickle(path)
     # a pickle may name one list again and again, so that a small file stands for billions of sentences
     dicts = [ref for ref in plain if isinstance(ref, dict)] if isinstance(plain, list) else []
     lists = [ref["sentences"] for ref in dicts if isinstance(ref.get("sentences"), Collection)]
     if sum(map(len, lists)) > path.stat().st_size:
-        raise UserError(f"'{path}': there are more sentences than fit into the file. {ANEW}")
+        raise UserError(f"'{path}': there are more sentences than fit into the file. {FETCH_AGAIN}")
     return convert(plain, list[Ref], f"'{path}'")
 
 
@@ -244,7 +244,7 @@ def _by_id(records: Iterable[_Record], what: str) -> dict[Key, _Record]:
     known: dict[Key, _Record] = {}
     for record in records:
         if known.setdefault(record.id, record) != record:
-            raise UserError(f"{what} {record.id!r:.60} is there twice, and not alike. {ANEW}")
+            raise UserError(f"{what} {record.id!r:.60} is there twice, and not alike. {FETCH_AGAIN}")
     return known
 
 

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from experiments.cli.command import Command, run
 from experiments.grid.cells import Cell, Results
-from experiments.grid.settings import Comparison, parse_grid
+from experiments.grid.settings import Comparison
 from gl_ris.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,25 +35,11 @@ COMMAND = Command(
         ("data=refcocog k=64", "on RefCOCOg, with the models of the paper, once data and weights are there"),
         ("k=[1,4,16,64] jobs=4", "four cells side by side, on four GPUs or cores"),
     ),
-    explained=(
-        ("", "experiments/fewshot.py", "FewShotSettings"),
-        ("", "experiments/grid/settings.py", "Comparison"),
-    ),
+    explained=(("", "experiments.fewshot:FewShotSettings"),),
 )
 
 FEW = 16
 _TRAINED = "experiments.unseen_domain or experiments.supervised, since here every model is trained"
-# Options of a cell that the comparison sets itself, and what to use in their place.
-_RESERVED = {
-    **dict.fromkeys(("baseline", "model.baseline"), "baselines=[...]"),
-    "data": "data=NAME",
-    "data.split": "split=NAME",
-    "model.methods": "methods=[...]",
-    **dict.fromkeys(("manifest", "training.manifest"), "k and seeds, which choose the refs"),
-    **dict.fromkeys(("weights", "model.weights"), _TRAINED),
-    **dict.fromkeys(("seed", "seed_everything", "training.seed"), "seeds=[...]"),
-    "training.k": "k=[...]",
-}
 
 
 @dataclass
@@ -66,6 +52,17 @@ class FewShotSettings(Comparison):
             stands for the others. Null takes 0, 1 and 2 for every k up to 16 of a curve (few refs make a
             matter of luck of which they are), and 0 for larger ones or a single k.
     """
+
+    reserved: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("baseline", "model.baseline"), "baselines=[...]"),
+        "data": "data=NAME",
+        "data.split": "split=NAME",
+        "model.methods": "methods=[...]",
+        **dict.fromkeys(("manifest", "training.manifest"), "k and seeds, which choose the refs"),
+        **dict.fromkeys(("weights", "model.weights"), _TRAINED),
+        **dict.fromkeys(("seed", "seed_everything", "training.seed"), "seeds=[...]"),
+        "training.k": "k=[...]",
+    }
 
     k: list[int | str] | int | str = 4
     seeds: dict[str, list[int]] | list[int] | int | None = None
@@ -91,17 +88,13 @@ class FewShotSettings(Comparison):
         """
         from experiments.reporting.frame import ZERO_SHOT_CELL
 
-        self.check(_RESERVED)
+        self.check()
         place = self.data, self.split
-        return [
-            self.zero_shot_cell(ZERO_SHOT_CELL, ZERO_SHOT_CELL, *place),
-            *(
-                self.supervised_cell(
-                    shot.name, shot.label, shot.baseline, place, [f"k={shot.k}", f"seed={shot.seed}"]
-                )
-                for shot in self.shots()
-            ),
-        ]
+        cells = [self.zero_shot_cell(ZERO_SHOT_CELL, ZERO_SHOT_CELL, place)]
+        for shot in self.shots():
+            own = [f"k={shot.k}", f"seed={shot.seed}"]
+            cells.append(self.supervised_cell(shot.name, shot.label, shot.baseline, place, own))
+        return cells
 
     def write(self, folder: Path, results: Mapping[str, Results]) -> str:
         """Write document, CSV and figure, and return the table with the sentences about crossings."""
@@ -146,7 +139,7 @@ def seeds_of(
     Args:
         k: The k.
         seeds: As in `FewShotSettings`.
-        wanted: All that is asked for.
+        wanted: Every k.
 
     Raises:
         UserError: There are none.
@@ -173,7 +166,7 @@ def main() -> None:
     """Make the comparison that the command line describes."""
     from experiments.grid.runner import carry_out
 
-    carry_out(COMMAND, *parse_grid(COMMAND, FewShotSettings, sys.argv[1:]))
+    carry_out(COMMAND, *FewShotSettings.parse(COMMAND, sys.argv[1:]))
 
 
 if __name__ == "__main__":

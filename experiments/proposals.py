@@ -39,10 +39,9 @@ COMMAND = Command(
     },
     groups=("data", "proposals"),
     explained=(
-        ("model", "experiments/run/proposal_jobs.py", "StoreFiller"),
-        ("model.proposals", "gl_ris/proposals/superpixels.py", "SLIC"),
-        ("model.proposals", "gl_ris/proposals/superpixels.py", "RegionMerging"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "experiments.run.proposal_jobs:StoreFiller"),
+        ("model.proposals", "gl_ris.proposals:SLIC"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 
@@ -65,19 +64,15 @@ REPORT = Command(
     shorthand={"limit": "data.limit", "post": "model.post", "split": "data.split", "store": "model.store"},
     groups=("data",),
     explained=(
-        ("model", "experiments/run/proposal_jobs.py", "ProposalReport"),
-        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "experiments.run.proposal_jobs:ProposalReport"),
+        ("model.post", "gl_ris.proposals.post:PostProcessing"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 
 
 def fill(cli: ExperimentCLI) -> Path | None:
-    """Fill the store, and say what is in it, also in the run folder, which rank 0 returns.
-
-    Raises:
-        UserError: A setting or file is wrong, or the store cannot be written.
-    """
+    """Fill the store, and say what is in it, also in the run folder, which rank 0 returns."""
     from experiments.run.evaluate import carry_out
     from gl_ris.files import write_json
 
@@ -90,20 +85,12 @@ def fill(cli: ExperimentCLI) -> Path | None:
 
 
 def describe(module: StoreFiller, data: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """Say what is stored for a split, and how much of it a run has made.
-
-    Args:
-        module: After its run.
-        data: The data module.
-        settings: The resolved configuration.
-    """
+    """Say what is stored for a split of ``data``, and how much of it ``module`` has made in its run."""
     from collections import Counter
 
     from gl_ris.results import git_commit, versions
 
-    assert module.source is not None
-    assert module.source.store is not None
-    store, wanted = module.source.store, set(data.image_ids())
+    store, wanted = module.kept, set(data.image_ids())
     entries = [entry for entry in store.entries if entry.image.image_id in wanted]
     failures = Counter(why for image, why in store.failures.items() if image.image_id in wanted)
     count, made = max(1, len(entries)), sum(entry.count for entry in entries)
@@ -146,12 +133,7 @@ def summary(document: dict[str, Any]) -> str:
 
 
 def report(cli: ExperimentCLI) -> Path | None:
-    """Measure what is stored, and leave table and curves in the run folder, which rank 0 returns.
-
-    Raises:
-        UserError: A setting or file is wrong, or nothing is stored.
-        EvaluationError: What is stored belongs to other images.
-    """
+    """Measure what is stored, and leave table and curves in the run folder, which rank 0 returns."""
     from experiments.reporting.proposal_report import write_report
     from experiments.run.evaluate import carry_out
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from experiments.cli.command import SHORTHAND, Command, run
-
-if TYPE_CHECKING:
-    from experiments.cli.parts import ExperimentCLI
 
 COMMAND = Command(
     name="recipe_effects",
@@ -33,31 +30,22 @@ COMMAND = Command(
     shorthand={**SHORTHAND, "method": "model.method", "precisions": "model.precisions"},
     groups=("data", "proposals"),
     explained=(
-        ("model", "experiments/run/effects.py", "RecipeEffects"),
-        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "experiments.run.effects:RecipeEffects"),
+        ("model.post", "gl_ris.proposals.post:PostProcessing"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 
 
-def measure(cli: ExperimentCLI) -> Path | None:
-    """Run all recipes, and leave the table in the run folder beside what any evaluation leaves.
-
-    Args:
-        cli: The parts, the module a `experiments.run.effects.RecipeEffects`.
-
-    Returns:
-        The run folder, in rank 0; None in other processes.
-
-    Raises:
-        UserError: A setting, file or model is wrong.
-        EvaluationError: The figures would mean nothing.
-    """
+def main() -> None:
+    """Run all recipes, and leave the table in the run folder beside what any evaluation leaves."""
+    from experiments.cli.parts import parts_of
     from experiments.reporting.effects_report import EffectsTable, write_effects
-    from experiments.run.evaluate import carry_out
-    from experiments.run.recorder import Recorder
+    from experiments.run.effects import RecipeEffects
+    from experiments.run.evaluate import Recorder, carry_out
     from gl_ris.results import read_predictions
 
+    cli = parts_of(COMMAND, RecipeEffects)
     recorder = Recorder(COMMAND.name, cli.settings())
 
     def report(folder: Path) -> None:
@@ -67,15 +55,7 @@ def measure(cli: ExperimentCLI) -> Path | None:
         rows = EffectsTable(cast("Any", cli.model), cli.datamodule, records).rows()
         print(f"\n{write_effects(folder, rows, document)}\n\nRun folder   {folder}")
 
-    return carry_out(cli, recorder, report)
-
-
-def main() -> None:
-    """Measure what the command line describes."""
-    from experiments.cli.parts import parts_of
-    from experiments.run.effects import RecipeEffects
-
-    measure(parts_of(COMMAND, RecipeEffects))
+    carry_out(cli, recorder, report)
 
 
 if __name__ == "__main__":

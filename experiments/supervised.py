@@ -42,29 +42,20 @@ COMMAND = Command(
     },
     groups=("data", "baseline"),
     explained=(
-        ("training", "experiments/run/training.py", "TrainingSettings"),
-        ("model", "gl_ris/supervised/module.py", "SupervisedRIS"),
-        ("model.baseline", "gl_ris/supervised/cris/recipe.py", "CRISBaseline"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("training", "experiments.run.training:TrainingSettings"),
+        ("model", "gl_ris.supervised.module:SupervisedRIS"),
+        ("model.baseline", "gl_ris.supervised:CRISBaseline"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 
 
 def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
-    """Train unless there are weights, evaluate, and leave everything in the run folder.
+    """Train unless there are weights, and evaluate; return the run folder in rank 0.
 
-    Args:
-        cli: The parts.
-
-    Returns:
-        The run folder, in rank 0; None in other processes.
-
-    Raises:
-        UserError: A setting, file or model is wrong.
-        EvaluationError: The figures would mean nothing.
+    `UserError` if a setting, file or model is wrong; `EvaluationError` if the figures would mean nothing.
     """
-    from experiments.run.evaluate import evaluate
-    from experiments.run.recorder import Recorder
+    from experiments.run.evaluate import Recorder, evaluate
 
     def before(folder: Path | None) -> None:
         if cli.training is None:
@@ -78,11 +69,16 @@ def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
     return evaluate(cli, Recorder(COMMAND.name, cli.settings(), record), before)
 
 
-def main() -> None:
-    """Run the experiment that the command line describes."""
+def parts(arguments: list[str] | None = None) -> SupervisedCLI:
+    """Make the parts that a command line describes, by default that of the process."""
     from experiments.run.training import supervised_parts
 
-    train_and_evaluate(supervised_parts(COMMAND))
+    return supervised_parts(COMMAND, arguments)
+
+
+def main() -> None:
+    """Run the experiment that the command line describes."""
+    train_and_evaluate(parts())
 
 
 if __name__ == "__main__":

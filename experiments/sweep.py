@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from experiments.cli.command import SHORTHAND, Command, run
-
-if TYPE_CHECKING:
-    from experiments.cli.parts import ExperimentCLI
 
 COMMAND = Command(
     name="sweep",
@@ -36,32 +33,24 @@ COMMAND = Command(
     },
     groups=("data", "proposals"),
     explained=(
-        ("model", "gl_ris/sweep.py", "Sweep"),
-        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "gl_ris.sweep:Sweep"),
+        ("model.post", "gl_ris.proposals.post:PostProcessing"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 
 
-def sweep(cli: ExperimentCLI) -> Path | None:
-    """Sweep, and leave table, document and heat maps in the run folder.
-
-    Args:
-        cli: The parts, the module a `gl_ris.sweep.Sweep`.
-
-    Returns:
-        The run folder, in rank 0; None in other processes.
-
-    Raises:
-        UserError: A setting, file or model is wrong.
-        EvaluationError: The figures would mean nothing.
-    """
+def main() -> None:
+    """Sweep, and leave table, document and heat maps in the run folder."""
     import msgspec
 
+    from experiments.cli.parts import parts_of
     from experiments.reporting.sweep_report import remarks, write_sweep
-    from experiments.run.evaluate import carry_out
-    from experiments.run.recorder import describe
+    from experiments.run.evaluate import carry_out, describe
     from gl_ris.results import Results, format_table
+    from gl_ris.sweep import Sweep
+
+    cli = parts_of(COMMAND, Sweep)
 
     def report(folder: Path) -> None:
         model = cast("Any", cli.model)
@@ -70,15 +59,7 @@ def sweep(cli: ExperimentCLI) -> Path | None:
         print(f"\n{format_table(msgspec.convert(document, Results))}\n{remarks(document)}\n")
         print(f"Heat maps    {', '.join(map(str, pictures))}\nRun folder   {folder}")
 
-    return carry_out(cli, None, report)
-
-
-def main() -> None:
-    """Run the sweep that the command line describes."""
-    from experiments.cli.parts import parts_of
-    from gl_ris.sweep import Sweep
-
-    sweep(parts_of(COMMAND, Sweep))
+    carry_out(cli, None, report)
 
 
 if __name__ == "__main__":

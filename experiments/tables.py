@@ -6,13 +6,14 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from experiments.cli.command import CONFIGS, Command, run
 from experiments.cli.overrides import normalise
 from experiments.grid.cells import SUPERVISED, Cell, Results
-from experiments.grid.settings import check_reserved, name_of_data, option_name, parse_grid, written
+from experiments.grid.settings import Grid, name_of_data, option_name, written
 from experiments.zero_shot import COMMAND as ZERO_SHOT
 from gl_ris.errors import UserError, unknown_name
 
@@ -45,25 +46,17 @@ COMMAND = Command(
             "rows of one's own, as in configs/tables/1.yaml; two processes",
         ),
     ),
-    explained=(("", "experiments/tables.py", "TableSettings"),),
+    explained=(("", "experiments.tables:TableSettings"),),
 )
 
 _VARIANT_FIELDS = ("alpha", "beta", "masked_blocks", "recipe")
 _ROW_FIELDS = ("method", "encoder", "label", "context", "title", "paper", *_VARIANT_FIELDS)
-# Options of a run that a table sets itself, and what to use in their place.
-_RESERVED = {
-    **dict.fromkeys(("data", "data.class_path"), "data=[...]"),
-    **dict.fromkeys(("data.split", "data.init_args.split"), "splits=[...]"),
-    "model.clip": "encoders={...}",
-    "model.pretrained": "encoders={rn: NAME/WEIGHTS}",
-    "model.methods": "rows=[...]",
-}
 # Options that a supervised model takes of those for all runs.
 _SUPERVISED = ("limit", "recipe", "trainer", "data", "wandb", "training")
 
 
 @dataclass
-class TableSettings:
+class TableSettings(Grid):
     """A table: methods by data sets and splits.
 
     Args:
@@ -95,9 +88,21 @@ class TableSettings:
     alphas: dict[str, float] | None = None
     options: list[str] | None = None
 
-    # Only the cells are logged, by an option of theirs.
-    jobs: ClassVar[int] = 1
-    wandb: ClassVar[None] = None
+    reserved: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("data", "data.class_path"), "data=[...]"),
+        **dict.fromkeys(("data.split", "data.init_args.split"), "splits=[...]"),
+        "model.clip": "encoders={...}",
+        "model.pretrained": "encoders={rn: NAME/WEIGHTS}",
+        "model.methods": "rows=[...]",
+    }
+    shorthand = ZERO_SHOT.shorthand
+    # One after the other; only they are logged, by an option of theirs.
+    jobs, wandb = 1, None
+
+    @classmethod
+    def sort_out(cls, arguments: Sequence[str]) -> list[str]:
+        """Read ``table=NAME`` as the settings in a file, and sort out the rest as ever."""
+        return super().sort_out([_chosen_table(token) for token in normalise(arguments, {}, {}, CONFIGS)])
 
     def cells(self) -> list[Cell]:
         """Return all cells, the zero-shot ones first.
@@ -148,26 +153,20 @@ class TableSettings:
             UserError: A setting is wrong or out of place.
         """
         options = self.options or []
-        check_reserved(options, _RESERVED, ZERO_SHOT.shorthand)
+        self.check_options(options)
         variants = [entry.variant for entry in self.entries() if entry.variant]
         # Methods without an encoder look at the image through whichever model is there.
         own: dict[str, Any] = next((variant for variant in variants if "clip" in variant), {})
         model = [f"model.{key}={own[key] or 'null'}" for key in ("clip", "pretrained") if own]
         common = [option for option in options if _group(option) != "training"]
         common.append(f"model.methods={json.dumps(variants)}")
-        alphas = self.alphas or {}
-        return [
-            Cell(
-                f"{name} {split}",
-                [
-                    *(f"data={data}", f"data.split={split}", *model),
-                    *([f"model.alpha={alphas[name]}"] if name in alphas else []),
-                    *common,
-                ],
-            )
-            for name, data in self._data_sets()
-            for split in self._splits_of(name)
-        ]
+        cells = []
+        for name, data in self._data_sets():
+            alpha = [f"model.alpha={share}" for key, share in (self.alphas or {}).items() if key == name]
+            for split in self._splits_of(name):
+                arguments = [f"data={data}", f"data.split={split}", *model, *alpha, *common]
+                cells.append(Cell(f"{name} {split}", arguments))
+        return cells
 
     def supervised_cells(self) -> list[Cell]:
         """Return the cells of supervised models: trained on the first split, evaluated on the others."""
@@ -265,19 +264,18 @@ def supervised_entries(trained: Iterable[Results]) -> list[Entry]:
 
 def joined(document: Results, trained: Iterable[Results]) -> Results:
     """Put the figures of supervised models beside those of zero-shot methods on the same data and split."""
-    for own in trained:
-        if all(own[key] == document[key] for key in ("dataset", "partition", "split")):
-            subsets = {
-                name: _beside(part, own["subsets"][name], own)
-                for name, part in document.get("subsets", {}).items()
-            }
-            document = _beside(document, own, own) | ({"subsets": subsets} if subsets else {})
-    return document
+    place = itemgetter("dataset", "partition", "split")
+    models = [own for own in trained if place(own) == place(document)]
 
+    def beside(part: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        figures = [next(iter(own["methods"].values())) for own in parts]
+        return {**part, "methods": part["methods"] | dict(zip(map(_title, models), figures, strict=True))}
 
-def _beside(part: Mapping[str, Any], own: Mapping[str, Any], document: Results) -> dict[str, Any]:
-    (figures,) = own["methods"].values()
-    return {**part, "methods": {**part["methods"], _title(document): figures}}
+    subsets = {
+        name: beside(part, [own["subsets"][name] for own in models])
+        for name, part in document.get("subsets", {}).items()
+    }
+    return beside(document, models) | ({"subsets": subsets} if subsets else {})
 
 
 def _title(document: Results) -> str:
@@ -290,13 +288,7 @@ def main() -> None:
     """Make the table that the command line describes."""
     from experiments.grid.runner import carry_out
 
-    carry_out(COMMAND, *parse(sys.argv[1:]))
-
-
-def parse(arguments: Sequence[str]) -> tuple[TableSettings, str | None, bool]:
-    """Read a command line; see `experiments.grid.settings.parse_grid`."""
-    tokens = [_chosen_table(token) for token in normalise(arguments, {}, {}, CONFIGS)]
-    return parse_grid(COMMAND, TableSettings, tokens, lambda _: "options")
+    carry_out(COMMAND, *TableSettings.parse(COMMAND, sys.argv[1:]))
 
 
 def _chosen_table(token: str) -> str:

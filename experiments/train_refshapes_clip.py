@@ -28,22 +28,18 @@ COMMAND = Command(
     ),
     groups=("tower",),
     explained=(
-        ("model", "experiments/run/contrastive.py", "ContrastiveCLIP"),
-        ("data", "datamodules/captioned_shapes.py", "CaptionedShapes"),
+        ("model", "experiments.run.contrastive:ContrastiveCLIP"),
+        ("data", "datamodules.captioned_shapes:CaptionedShapes"),
     ),
 )
 EVERY_STEPS = 100
 
 
 def train(cli: ExperimentCLI) -> Path:
-    """Train and export.
-
-    Returns:
-        The folder of the model, in open_clip's ``local-dir:`` form, with the curve beside it.
-    """
+    """Train, and return the model's folder in open_clip's ``local-dir:`` form, with the curve beside it."""
     from experiments.run.contrastive import train_tokenizer
+    from experiments.run.evaluate import write_config
     from experiments.run.folder import RunFolder
-    from experiments.run.recorder import write_config
 
     model, data, trainer = cast("Any", cli.model), cast("Any", cli.datamodule), cli.trainer
     last = Path(cli.config.run_dir or "") / "checkpoints" / "last.ckpt"
@@ -80,13 +76,13 @@ def _set_up_logs(trainer: Any, folder: Path) -> None:
 
 
 def _keep_curve(folder: Path) -> None:
-    """Put the curve so far where the logger of a resumed run does not write over it."""
+    # the logger of a resumed run would write over it
     if (folder / "metrics.csv").is_file():
         (folder / "metrics.csv").rename(folder / f"curve-{len(list(folder.glob('curve-*.csv'))):03d}.csv")
 
 
 def _join_curves(parts: list[Path], path: Path) -> None:
-    """Write the curves of a run and its resumptions as one; of two rows for a step the later counts."""
+    # of two rows for a step the later, of a resumption, counts
     rows: dict[tuple[str, bool], dict[str, str]] = {}
     for part in parts:
         with part.open(newline="") as file:

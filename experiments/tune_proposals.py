@@ -1,11 +1,15 @@
-"""Measure what settings of an unsupervised generator make possible on RefShapes."""
+"""What settings of an unsupervised generator make possible: ``python -m experiments.tune_proposals``."""
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from gl_ris.command_line import exit_code
 
 if TYPE_CHECKING:
     from datamodules import Scene
@@ -31,10 +35,7 @@ GRIDS: dict[str, dict[str, list[float]]] = {
 def measure(generator: ProposalGenerator, scenes: Sequence[Scene]) -> dict[str, float]:
     """Measure a generator on scenes whose own proposals are the ground truth.
 
-    Returns:
-        oIoU and mIoU of the best proposal for each expression, in percent, where an image without proposals
-        counts with intersection 0, like any miss; proposals per image; the percentage of the proposals that
-        have an IoU of 0.5 or more with some object; processor seconds per image.
+    "objects %" is the percentage of the proposals that have an IoU of 0.5 or more with some object.
     """
     from gl_ris.masks import pairwise_areas
     from gl_ris.metrics import sample_iou
@@ -96,7 +97,22 @@ def tune(
     print(tabulate(rows, "keys", floatfmt=("g",) * len(axes) + (".2f", ".2f", ".2f", ".1f", ".3f")))
 
 
-if __name__ == "__main__":
-    from jsonargparse import CLI
+def main() -> None:
+    """Tune what the command line names."""
+    import yaml
 
-    CLI(tune, as_positional=False)
+    parser = argparse.ArgumentParser(
+        description="The upper bound of every combination of settings on RefShapes."
+    )
+    parser.add_argument("--generator", default="slic", help="slic or felzenszwalb")
+    parser.add_argument("--split", default="train", help="split of refshapesg to measure on")
+    parser.add_argument("--images", type=int, default=100, help="number of images, a sample of the split")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument(
+        "--grid", type=yaml.safe_load, help="settings and values to try, {scale: [500, 1000]}"
+    )
+    tune(**vars(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

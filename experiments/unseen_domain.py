@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from experiments.cli.command import Command, run
 from experiments.grid.cells import Cell, Results
-from experiments.grid.settings import Comparison, name_of_data, parse_grid
+from experiments.grid.settings import Comparison, Place, name_of_data
 from gl_ris.errors import UserError, unknown_name
 
 COMMAND = Command(
@@ -38,24 +38,11 @@ COMMAND = Command(
             "on RefCOCO and PhraseCut with published checkpoints, once the files are there",
         ),
     ),
-    explained=(
-        ("", "experiments/unseen_domain.py", "UnseenSettings"),
-        ("", "experiments/grid/settings.py", "Comparison"),
-    ),
+    explained=(("", "experiments.unseen_domain:UnseenSettings"),),
 )
 
 
 _FEW_SHOT = "experiments.fewshot, since here models learn from all refs"
-# Options of a cell that the comparison sets itself, and what to use in their place.
-_RESERVED = {
-    **dict.fromkeys(("baseline", "model.baseline"), "baselines=[...]"),
-    "data": "data=NAME and unseen=NAME",
-    "data.split": "split=NAME and unseen_split=NAME",
-    **dict.fromkeys(("methods", "model.methods"), "methods=[...]"),
-    **dict.fromkeys(("k", "training.k", "manifest"), _FEW_SHOT),
-    "training.seed": "seed=N",
-    "model.weights": "weights={BASELINE: FILE}",
-}
 
 
 @dataclass
@@ -69,6 +56,16 @@ class UnseenSettings(Comparison):
         seed: Of the training.
         weights: For baselines that are trained already, the file with their weights.
     """
+
+    reserved: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("baseline", "model.baseline"), "baselines=[...]"),
+        "data": "data=NAME and unseen=NAME",
+        "data.split": "split=NAME and unseen_split=NAME",
+        **dict.fromkeys(("methods", "model.methods"), "methods=[...]"),
+        **dict.fromkeys(("k", "training.k", "manifest"), _FEW_SHOT),
+        "training.seed": "seed=N",
+        "model.weights": "weights={BASELINE: FILE}",
+    }
 
     data: dict[str, Any] | str = "refshapes"
     unseen: dict[str, Any] | str | None = None
@@ -98,17 +95,14 @@ class UnseenSettings(Comparison):
         from experiments.reporting.frame import ZERO_SHOT_CELL
         from experiments.reporting.unseen_report import SEEN, UNSEEN, cell_name
 
-        self.check(_RESERVED)
+        self.check()
         places = {SEEN: (self.data, self.split), UNSEEN: (self._unseen(), self.unseen_split)}
         cells = [
-            self.zero_shot_cell(
-                cell_name(ZERO_SHOT_CELL, where), f"zero-shot on {name_of_data(data)} {split}", data, split
-            )
-            for where, (data, split) in places.items()
+            self.zero_shot_cell(cell_name(ZERO_SHOT_CELL, where), f"zero-shot on {_words(place)}", place)
+            for where, place in places.items()
         ]
-        for name in self.names():
-            cells += [self._model_cell(name, where, place) for where, place in places.items()]
-        return cells
+        models = [(name, where) for name in self.names() for where in places]
+        return cells + [self._model_cell(name, where, places[where]) for name, where in models]
 
     def _unseen(self) -> dict[str, Any] | str:
         if self.unseen is not None:
@@ -119,7 +113,7 @@ class UnseenSettings(Comparison):
             raise UserError(f"pairs has no data set with unseen concepts for {name}; name it by unseen=NAME.")
         return found[0]
 
-    def _model_cell(self, baseline: str, where: str, place: tuple[dict[str, Any] | str, str]) -> Cell:
+    def _model_cell(self, baseline: str, where: str, place: Place) -> Cell:
         """Return a cell of a model, which is trained in its cell on the seen set unless it brings weights."""
         from experiments.reporting.unseen_report import SEEN, UNSEEN, cell_name
 
@@ -128,7 +122,7 @@ class UnseenSettings(Comparison):
             own = [f"weights={Path((self.weights or {})[baseline]).expanduser().absolute()}"]
         elif where == UNSEEN:
             own, after = [], cell_name(baseline, SEEN)
-        label = f"{baseline} on {name_of_data(place[0])} {place[1]}"
+        label = f"{baseline} on {_words(place)}"
         return self.supervised_cell(cell_name(baseline, where), label, baseline, place, own, after)
 
     def write(self, folder: Path, results: Mapping[str, Results]) -> str:
@@ -138,11 +132,15 @@ class UnseenSettings(Comparison):
         return report(write_all(folder, UnseenCells(self.names(), results), asdict(self)))
 
 
+def _words(place: Place) -> str:
+    return f"{name_of_data(place[0])} {place[1]}"
+
+
 def main() -> None:
     """Make the comparison that the command line describes."""
     from experiments.grid.runner import carry_out
 
-    carry_out(COMMAND, *parse_grid(COMMAND, UnseenSettings, sys.argv[1:]))
+    carry_out(COMMAND, *UnseenSettings.parse(COMMAND, sys.argv[1:]))
 
 
 if __name__ == "__main__":

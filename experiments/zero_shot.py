@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from experiments.cli.command import SHORTHAND, Command, run
+
+if TYPE_CHECKING:
+    from experiments.cli.parts import ExperimentCLI
 
 COMMAND = Command(
     name="zero_shot",
@@ -34,20 +39,26 @@ COMMAND = Command(
     shorthand={**SHORTHAND, "methods": "model.methods", "precision": "model.precision"},
     groups=("data", "proposals", "row"),
     explained=(
-        ("model", "gl_ris/zero_shot.py", "ZeroShotRIS"),
-        ("model.post", "gl_ris/proposals/post.py", "PostProcessing"),
-        ("data", "datamodules/refshapes.py", "RefShapes"),
+        ("model", "gl_ris:ZeroShotRIS"),
+        ("model.post", "gl_ris.proposals.post:PostProcessing"),
+        ("data", "datamodules:RefShapes"),
     ),
 )
 
 
-def main() -> None:
-    """Run the experiment that the command line describes."""
+def parts(arguments: list[str] | None = None) -> ExperimentCLI:
+    """Make the parts that a command line describes, by default that of the process."""
     from experiments.cli.parts import parts_of
-    from experiments.run.evaluate import evaluate
     from gl_ris.zero_shot import ZeroShotRIS
 
-    evaluate(parts_of(COMMAND, ZeroShotRIS))
+    return parts_of(COMMAND, ZeroShotRIS, arguments)
+
+
+def main() -> None:
+    """Run the experiment that the command line describes."""
+    from experiments.run.evaluate import evaluate
+
+    evaluate(parts())
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+# ruff: noqa: F401  names are exported by the table below, so that each stands in one place
 """Zero-shot referring image segmentation with CLIP, after the paper's Global-Local method.
 
 The names below are imported on first use, so that ``import gl_ris`` costs nothing.
@@ -13,57 +14,33 @@ if TYPE_CHECKING:
     from gl_ris.errors import UserError
     from gl_ris.recipe import Recipe
     from gl_ris.scorers import Scorer, load_scorer
-    from gl_ris.scorers.cropping import Cropping
-    from gl_ris.scorers.global_local import GlobalLocal
+    from gl_ris.scorers.floors import LargestProposal, RandomProposal
+    from gl_ris.scorers.global_local import Cropping, GlobalLocal
     from gl_ris.scorers.grad_cam import GradCAM
-    from gl_ris.scorers.largest import LargestProposal
-    from gl_ris.scorers.random_proposal import RandomProposal
     from gl_ris.scorers.region_token import RegionToken
     from gl_ris.scorers.score_map import ScoreMap
     from gl_ris.segmentation import Segmentation, segment
     from gl_ris.text import noun_phrases
     from gl_ris.zero_shot import ZeroShotRIS
 
-__all__ = [
-    "Cropping",
-    "GlobalLocal",
-    "GradCAM",
-    "LargestProposal",
-    "RandomProposal",
-    "Recipe",
-    "RegionCLIP",
-    "RegionToken",
-    "ScoreMap",
-    "Scorer",
-    "Segmentation",
-    "UserError",
-    "ZeroShotRIS",
-    "load_clip",
-    "load_scorer",
-    "noun_phrases",
-    "segment",
-]
-
-_HOMES = {
-    "Cropping": "gl_ris.scorers.cropping",
-    "GlobalLocal": "gl_ris.scorers.global_local",
-    "GradCAM": "gl_ris.scorers.grad_cam",
-    "LargestProposal": "gl_ris.scorers.largest",
-    "RandomProposal": "gl_ris.scorers.random_proposal",
-    "Recipe": "gl_ris.recipe",
-    "RegionCLIP": "gl_ris.clip",
-    "RegionToken": "gl_ris.scorers.region_token",
-    "ScoreMap": "gl_ris.scorers.score_map",
-    "Scorer": "gl_ris.scorers",
-    "Segmentation": "gl_ris.segmentation",
-    "UserError": "gl_ris.errors",
-    "ZeroShotRIS": "gl_ris.zero_shot",
-    "load_clip": "gl_ris.clip",
-    "load_scorer": "gl_ris.scorers",
-    "noun_phrases": "gl_ris.text",
-    "segment": "gl_ris.segmentation",
+_NAMES = {
+    "clip": "RegionCLIP load_clip",
+    "errors": "UserError",
+    "recipe": "Recipe",
+    "scorers": "Scorer load_scorer",
+    "scorers.floors": "LargestProposal RandomProposal",
+    "scorers.global_local": "Cropping GlobalLocal",
+    "scorers.grad_cam": "GradCAM",
+    "scorers.region_token": "RegionToken",
+    "scorers.score_map": "ScoreMap",
+    "segmentation": "Segmentation segment",
+    "text": "noun_phrases",
+    "zero_shot": "ZeroShotRIS",
 }
+_HOMES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names.split()}
 _PACKAGES = ("clip", "metrics", "proposals", "scorers")
+
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,3 +1,4 @@
+# ruff: noqa: D102  the members of SceneLike are explained where scenes are made
 """From the choices for one scene to areas and records, and what all modules that measure have in common."""
 
 from __future__ import annotations
@@ -29,64 +30,42 @@ log = logging.getLogger(__name__)
 
 
 class SceneLike(Protocol):
-    """What is asked of one image; `datamodules.Scene` is one.
+    """What is asked of one image with ``E`` expressions; `datamodules.Scene` is one and says what is in it.
 
     A scene may also have ``subsets``, see `gl_ris.tally.subsets_of`.
     """
 
     @property
-    def image(self) -> Tensor:
-        """The pixels, uint8 ``(3, H, W)`` RGB."""
-
+    def image(self) -> Tensor: ...
     @property
-    def expressions(self) -> list[str]:
-        """The ``E`` expressions."""
-
+    def expressions(self) -> list[str]: ...
     @property
-    def targets(self) -> Tensor:
-        """The masks, bool ``(R, H, W)``."""
-
+    def targets(self) -> Tensor: ...
     @property
-    def referents(self) -> Tensor:
-        """The row of ``targets`` for each expression, int64 ``(E,)``."""
-
+    def referents(self) -> Tensor: ...
     @property
-    def image_id(self) -> int | str:
-        """Id of the image."""
-
+    def image_id(self) -> int | str: ...
     @property
-    def ref_ids(self) -> Sequence[int | str]:
-        """Id of the ref of each expression."""
-
+    def ref_ids(self) -> Sequence[int | str]: ...
     @property
-    def sent_ids(self) -> Sequence[int | str]:
-        """Id of each expression."""
-
+    def sent_ids(self) -> Sequence[int | str]: ...
     @property
-    def index(self) -> int:
-        """Position of the image in the split."""
-
+    def index(self) -> int: ...
     @property
-    def proposals(self) -> Proposals | None:
-        """Masks to choose from, or None to have them made."""
-
+    def proposals(self) -> Proposals | None: ...
     @property
-    def error(self) -> str | None:
-        """Why the image cannot be used, or None."""
+    def error(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What one method chose for ``E`` expressions.
+    """What one method chose for ``E`` expressions."""
 
-    Attributes:
-        rows: For each expression the chosen proposal, or None.
-        scores: Its score, or None.
-        failures: Why there is no choice, or None if there is one.
-    """
-
+    # for each expression the chosen proposal, or None
     rows: list[int | None]
+    # its score, or None
     scores: list[float | None]
+    # why there is no choice, or None if there is one
     failures: list[str | None]
 
     @classmethod
@@ -265,11 +244,11 @@ class Evaluator(LightningModule):
         """Begin to wait for the first scene."""
         self._watch.mark()
 
-    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def on_predict_batch_start(self, *_: Any) -> None:
         """Note how long the scene took to come."""
         self._watch.waited("data")
 
-    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def on_predict_batch_end(self, *_: Any) -> None:
         """Begin to wait for the next scene."""
         self._watch.mark()
 

@@ -231,15 +231,7 @@ def _float64(whole: Tensor) -> Tensor:
 
 
 class _AreaMetric(Metric):
-    """A metric over (intersection, union) pairs whose states are `AreaSums`.
-
-    Args:
-        thresholds: Of precision, each in (0, 1] with at most nine decimals.
-        **kwargs: Those of `torchmetrics.Metric`.
-
-    Raises:
-        ValueError: A threshold is out of range.
-    """
+    """A metric over (intersection, union) pairs whose states are `AreaSums`, here with all thresholds."""
 
     is_differentiable = False
     higher_is_better = True
@@ -299,12 +291,6 @@ class MeanIoU(_AreaMetric):
     """Mean IoU over samples in [0, 1] as a float64 scalar, to 2**-33; the stateful `mean_iou`.
 
     Unlike `torchmetrics.segmentation.MeanIoU`, a sample with an empty union counts, with IoU 0.
-
-    Example:
-        >>> metric = MeanIoU()
-        >>> metric.update_areas(torch.tensor([1, 3]), torch.tensor([4, 4]))
-        >>> metric.compute()
-        tensor(0.5000, dtype=torch.float64)
     """
 
     def compute(self) -> Tensor:
@@ -318,12 +304,6 @@ class PrecisionAtIoU(_AreaMetric):
     Args:
         threshold: In (0, 1], at most nine decimals; a sample exactly on it is a hit.
         **kwargs: Those of `torchmetrics.Metric`.
-
-    Example:
-        >>> metric = PrecisionAtIoU(0.7)
-        >>> metric.update_areas(torch.tensor([7, 6]), torch.tensor([10, 10]))
-        >>> metric.compute()
-        tensor(0.5000, dtype=torch.float64)
     """
 
     def __init__(self, threshold: float = 0.5, **kwargs: Any) -> None:

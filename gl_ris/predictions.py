@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -17,41 +16,36 @@ _NAME = "predictions.jsonl"
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """What one method chose for one expression: a line of ``predictions.jsonl``.
+    """What one method chose for one expression: a line of ``predictions.jsonl``."""
 
-    Attributes:
-        image_id: The data set's own id of the image.
-        ref_id: The data set's own id of the referent.
-        sent_id: The data set's own id of the expression.
-        expression: The expression as the data set has it.
-        noun_phrase: Its target noun phrase, or None where no method asked for it.
-        method: The method's name, e.g. "Global-Local".
-        choice: Index of the chosen proposal, or None if there was nothing to choose from.
-        score: The method's score of the choice, or None; NaN is written as null.
-        iou: Intersection over union in [0, 1]; 0 where the union is empty.
-        intersection: Pixels that the choice and the target share.
-        union: Pixels that they cover together.
-        segmentation: The chosen mask as compressed COCO RLE (`gl_ris.masks.encode_rle`), or None.
-        failure: Why the expression counts as a miss without a choice (e.g. "no proposals"), or None.
-        index: Position of the image in the split: the order of the lines.
-        subsets: The data set's subsets that the expression is in; None, and no key in the line, where the
-            data set has no subsets.
-    """
-
+    # the data set's own id of the image; ``ref_id`` and ``sent_id``, of referent and expression
     image_id: int | str
     ref_id: int | str
     sent_id: int | str
+    # the expression as the data set has it
     expression: str
+    # its target noun phrase, or None where no method asked for it
     noun_phrase: str | None
+    # The method's name, e.g. "Global-Local".
     method: str
+    # index of the chosen proposal, or None if there was nothing to choose from
     choice: int | None
+    # the method's score of the choice, or None; NaN is written as null
     score: float | None
+    # intersection over union in [0, 1]; 0 where the union is empty
     iou: float
+    # pixels that the choice and the target share
     intersection: int
+    # pixels that they cover together
     union: int
+    # the chosen mask as compressed COCO RLE (`gl_ris.masks.encode_rle`), or None
     segmentation: dict[str, Any] | None
+    # Why the expression counts as a miss without a choice (e.g. "no proposals"), or None.
     failure: str | None = None
+    # position of the image in the split: the order of the lines
     index: int = 0
+    # the data set's subsets that the expression is in; None, and no key in the line, where the data set
+    # has no subsets
     subsets: tuple[str, ...] | None = None
 
     def line(self) -> bytes:
@@ -101,9 +95,7 @@ class PredictionWriter:
     def __enter__(self) -> PredictionWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -9,10 +9,11 @@ that it stands for.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
-from gl_ris.errors import UserError, unknown_name
+from gl_ris.errors import UserError, in_short, unknown_name
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -137,13 +138,34 @@ class Recipe:
         return _NAMED[name].replace(**changes)
 
     @classmethod
-    def resolve(cls, recipe: str | Recipe) -> Recipe:
-        """Return a recipe for a name or a recipe.
+    def resolve(cls, recipe: str | Recipe | Mapping[str, Any]) -> Recipe:
+        """Return a recipe for a name, a recipe, or fields with the ``base`` whose others they leave.
+
+        Args:
+            recipe: Fields may also be given as YAML; without a ``base`` they change the clean recipe.
 
         Raises:
-            UserError: No recipe has that name.
+            UserError: No recipe has that name, or it has a field or value that is none.
+
+        Example:
+            >>> Recipe.resolve({"base": "published", "antialias": True}).normalization
+            'imagenet'
         """
-        return recipe if isinstance(recipe, Recipe) else cls.named(recipe)
+        import yaml
+
+        if isinstance(recipe, Recipe):
+            return recipe
+        try:
+            # the command line hands over as text what it cannot read as a recipe
+            given = yaml.safe_load(recipe) if isinstance(recipe, str) and "{" in recipe else recipe
+            known = given if isinstance(given, Mapping) else {"base": given}
+            fields = {str(name): value for name, value in known.items()}
+            return cls.named(fields.pop("base", "clean"), **fields)
+        except (TypeError, yaml.YAMLError) as error:
+            raise UserError(
+                f"recipe cannot be '{recipe}' ({in_short(error)}); give a name, or fields such as "
+                "{base: published, antialias: true}."
+            ) from error
 
     def replace(self, **changes: Any) -> Recipe:
         """Return the recipe with some fields changed.

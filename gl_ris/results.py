@@ -45,18 +45,8 @@ __all__ = [
 SCHEMA = 1
 STAGES = ("data", "proposals", "image", "text", "score", "metrics", "total")
 _LIBRARIES = (
-    "gl-ris",
-    "torch",
-    "torchvision",
-    "lightning",
-    "torchmetrics",
-    "open_clip_torch",
-    "transformers",
-    "spacy",
-    "scikit-image",
-    "pycocotools",
-    "numpy",
-    "pillow",
+    *("gl-ris", "torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch"),
+    *("transformers", "spacy", "scikit-image", "pycocotools", "numpy", "pillow"),
 )
 
 Count = Annotated[int, Meta(ge=0)]
@@ -73,15 +63,12 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Subset(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures of some of the expressions; see `Results` for what is not said here.
+    """The figures of some of the expressions; see `Results` for what is not said here."""
 
-    Attributes:
-        label: What tables call the subset.
-        n_expressions_expected: Expressions of the split that are in it.
-    """
-
+    # what tables call the subset
     label: str
     n_images: Count
+    # expressions of the split that are in it
     n_expressions_expected: Count
     n_expressions_evaluated: Count
     failures: dict[str, int] = {}
@@ -93,92 +80,74 @@ class Subset(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
-    """What a supervised model has learnt from, and for how long.
-
-    Attributes:
-        model: Its name.
-        dataset: Name of the data set, with ``split_by`` and ``split``.
-        k: Refs of each class, or ``"all"``.
-        seed: Of the choice of refs.
-        n_refs: Refs in all, with ``n_sentences`` and ``n_images``.
-        share: Of the refs of the split, in [0, 1].
-        shortfall: By class, how many refs it has fewer than k.
-        steps: Optimiser steps.
-        schedule: How the length was found.
-        weights: The file that training began with, or None.
-        parameters: Numbers in the model; ``trained_parameters`` of them were trained.
-        seconds: Wall time.
-        unusable_visits: How often a ref was to be learnt from that could not be read.
-    """
+    """What a supervised model has learnt from, and for how long."""
 
     model: str
     dataset: str
     split_by: str | None
     split: str
+    # refs of each class, or ``"all"``; ``seed`` is that of their choice
     k: int | str
     seed: int
     n_refs: Count
     n_sentences: Count
     n_images: Count
+    # of the refs of the split, in [0, 1]
     share: float
+    # by class, how many refs it has fewer than k
     shortfall: dict[str, int]
     epochs: int
+    # of the optimiser; ``schedule`` says how their number was found
     steps: int
     batch_size: int
     schedule: str
+    # the file that training began with, or None
     weights: str | None
     parameters: int
     trained_parameters: int
     seconds: float
+    # how often a ref was to be learnt from that could not be read
     unusable_visits: int
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of ``results.json``.
-
-    Attributes:
-        schema: Of the document.
-        experiment: Name of the experiment, e.g. "zero_shot".
-        dataset: Name of the data set.
-        split: Name of the split.
-        partition: Who split the data set ("unc", "umd", "google"), or None.
-        proposals: Name of the proposals.
-        proposal_store: How proposals were come by: the store's name and of how many images they were read,
-            generated, and failed; None if the data brought them.
-        n_images: Images of the split that were evaluated.
-        n_expressions_expected: Expressions in the split.
-        n_expressions_evaluated: Expressions behind the figures, misses for want of a proposal included.
-        failures: How many expressions count as misses without a choice, by reason.
-        methods: For each method its figures in percent (`gl_ris.metrics.RISMetrics.compute`).
-        upper_bound: The figures of the best choices.
-        subsets: The figures of parts of the expressions, by name (see `gl_ris.tally`).
-        seconds: Wall time of exactly the `STAGES`.
-        config: The resolved configuration.
-        versions: Of Python and of the libraries that can change a figure.
-        git_commit: Of the checkout; None if there is none.
-        created: When, in ISO format.
-        training: Of a supervised model; None if it was not trained, `msgspec.UNSET` in other experiments.
-    """
+    """The content of ``results.json``."""
 
     schema: Literal[1]
+    # Name of the experiment, e.g. "zero_shot".
     experiment: str
     dataset: str
     split: str
+    # who split the data set ("unc", "umd", "google"), or None
     partition: str | None
     proposals: str
+    # how proposals were come by: the store's name and of how many images they were read, generated, and
+    # failed; None if the data brought them
     proposal_store: dict[str, Any] | None = None
+    # images of the split that were evaluated
     n_images: Count
+    # expressions in the split
     n_expressions_expected: Count
+    # expressions behind the figures, misses for want of a proposal included
     n_expressions_evaluated: Count
+    # how many expressions count as misses without a choice, by reason
     failures: dict[str, int] = {}
+    # for each method its figures in percent (`gl_ris.metrics.RISMetrics.compute`)
     methods: dict[str, Figures]
+    # the figures of the best choices
     upper_bound: Bound
+    # the figures of parts of the expressions, by name (see `gl_ris.tally`)
     subsets: dict[str, Subset] = {}
+    # wall time of exactly the `STAGES`
     seconds: dict[str, float]
+    # the resolved configuration
     config: dict[str, Any]
+    # see `versions`; ``git_commit``, see `git_commit`
     versions: dict[str, str | None]
     git_commit: str | None
+    # when, in ISO format
     created: str
+    # of a supervised model; None if it was not trained, `msgspec.UNSET` in other experiments
     training: Training | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:

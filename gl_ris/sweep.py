@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gl_ris.clip.context import ImageContext
+from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.errors import UserError
 from gl_ris.evaluator import Choices, Records, SceneLike
 from gl_ris.proposals.base import Proposals
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
+from gl_ris.scorers.base import check_shares
 from gl_ris.scorers.global_local import GlobalLocal
 from gl_ris.zero_shot import ZeroShotRIS
 
@@ -25,18 +26,16 @@ from gl_ris.zero_shot import ZeroShotRIS
 class Cell:
     """One point of the grid.
 
-    Attributes:
-        alpha: Share of the global visual feature (Eq. 5).
-        beta: Share of the global text feature (Eq. 8).
-        masked_blocks: ``k``; a ResNet ignores it.
-
     Example:
         >>> Cell(0.85, 0.5, 3).title
         'alpha=0.85 beta=0.5 masked_blocks=3'
     """
 
+    # Share of the global visual feature (Eq. 5).
     alpha: float
+    # Share of the global text feature (Eq. 8).
     beta: float
+    # ``k``; a ResNet ignores it
     masked_blocks: int
 
     @property
@@ -51,13 +50,7 @@ class GlobalLocalGrid(GlobalLocal):
     Called like a scorer, it gives ``(len(alphas) * len(betas) * E, N)``: pair by pair, beta running faster,
     and within a pair expression by expression.
 
-    Args:
-        clip: The model.
-        alphas: Shares of the global visual feature, in [0, 1].
-        betas: Shares of the global text feature, in [0, 1].
-        masked_blocks: ``k``, the same for all.
-        recipe: Likewise.
-        parser: See `gl_ris.text.noun_phrases`.
+    Arguments are those of a scorer, but for several ``alphas`` and ``betas``.
     """
 
     def __init__(
@@ -134,11 +127,7 @@ class Sweep(ZeroShotRIS):
         return [cell.title for cell in self.cells]
 
     def make_scorers(self, clips: Mapping[Any, Any]) -> list[Scorer]:
-        """Make a grid for each number of masked blocks.
-
-        Raises:
-            UserError: There are several numbers and a tower without blocks.
-        """
+        """Make a grid for each number of masked blocks; a `UserError` for several and a ResNet."""
         (variant,) = self.variants
         clip = clips[variant.model]
         if clip.tower.kind == "resnet" and len(self.blocks) > 1:
@@ -185,8 +174,7 @@ def axis(name: str, values: Sequence[float] | int) -> list[float]:
     if not found or len(set(found)) < len(found):
         raise UserError(f"{name}={list(values)} must hold one value or more, each once.")
     for value in found:
-        if not 0 <= value <= 1:
-            raise UserError(f"{name}={list(values)}: {value:g} is out of range, it is a share from 0 to 1.")
+        check_shares(**{name: value})
     return found
 
 

@@ -41,11 +41,7 @@ def gather_objects(value: _T) -> list[_T]:
 
 
 def subset_label(name: str, recipe: Any) -> str:
-    """Return what a table calls a subset.
-
-    Args:
-        name: Of the subset.
-        recipe: A `gl_ris.recipe.Recipe`.
+    """Return what a table calls a subset under a `gl_ris.recipe.Recipe`.
 
     Example:
         >>> from gl_ris.recipe import Recipe
@@ -110,36 +106,29 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of all methods on one set of expressions, over all processes.
+    """The figures of all methods on one set of expressions, over all processes."""
 
-    Attributes:
-        methods: For each method its figures in percent, see `gl_ris.metrics.RISMetrics`; nan without an
-            expression.
-        upper_bound: The same of choosing the best proposal each time; nan where there is nothing to choose.
-        n_images: Images with one of the expressions.
-        n_evaluated: Expressions behind the figures.
-        n_skipped: Expressions left out because the recipe says so.
-        failures: How many expressions have no choice, by reason.
-    """
-
+    # for each method its figures in percent, see `gl_ris.metrics.RISMetrics`; nan without an expression
     methods: dict[str, dict[str, float]]
+    # the same of choosing the best proposal each time; nan where there is nothing to choose
     upper_bound: dict[str, float]
+    # images with one of the expressions
     n_images: int
+    # expressions behind the figures
     n_evaluated: int
+    # expressions left out because the recipe says so
     n_skipped: int
+    # how many expressions have no choice, by reason
     failures: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Evaluation(Figures):
-    """The outcome of a run over all processes: the figures of all expressions, and of subsets of them.
+    """The outcome of a run over all processes: the figures of all expressions, and of subsets of them."""
 
-    Attributes:
-        seconds: Per stage, the mean over processes. What belongs to no stage is in ``total`` alone.
-        subsets: Figures by name of the subset; empty where the data have none.
-    """
-
+    # Per stage, the mean over processes. What belongs to no stage is in ``total`` alone.
     seconds: dict[str, float]
+    # figures by name of the subset; empty where the data have none
     subsets: dict[str, Figures] = field(default_factory=dict)
 
 

@@ -10,6 +10,7 @@ from gl_ris.clip.loading import PRECISIONS
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer, load_scorer
+from gl_ris.scorers.base import check_shares
 
 Methods = Sequence[str | Mapping[str, Any]] | Mapping[str, Any] | str
 
@@ -33,39 +34,36 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 class Variant:
     """One way of scoring: a method with everything that it is set to.
 
-    Attributes:
-        method: Short name or class path of the method.
-        title: What results call it; the method's own title unless it is given.
-        alpha: Share of the global visual feature, in [0, 1] (Eq. 5).
-        beta: Share of the global text feature, in [0, 1] (Eq. 8).
-        masked_blocks: Blocks of a ViT with masked tokens, counted from the last.
-        recipe: The details.
-        clip: The CLIP model.
-        pretrained: Its weights, for an open_clip name.
-        precision: That its weights are loaded in: fp32, bf16 or fp16. Mixing, similarities and masks stay in
-            float32, figures in integers.
-
     Raises:
         UserError: A share is out of range, or there is no such precision.
     """
 
+    # short name or class path of the method
     method: str
+    # what results call it; the method's own title unless it is given
     title: str
+    # Share of the global visual feature, in [0, 1] (Eq. 5).
     alpha: float
+    # Share of the global text feature, in [0, 1] (Eq. 8).
     beta: float
+    # blocks of a ViT with masked tokens, counted from the last
     masked_blocks: int
+    # the details
     recipe: Recipe
+    # the CLIP model
     clip: str
+    # its weights, for an open_clip name
     pretrained: str | None
+    # That its weights are loaded in: fp32, bf16 or fp16. Mixing, similarities and masks stay in
+    # float32, figures in integers.
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
         """Check the values."""
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
-        for key in ("alpha", "beta"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise UserError(f"{key}={getattr(self, key)} is out of range: it is a share from 0 to 1.")
+        # here, too, so that it is said before models are loaded
+        check_shares(alpha=self.alpha, beta=self.beta)
 
     @property
     def model(self) -> tuple[str, str | None, str]:
@@ -103,8 +101,8 @@ def resolve_variants(methods: Methods, defaults: Mapping[str, Any]) -> list[Vari
 
     Args:
         methods: One or a list of: a name, or a mapping of `Variant` fields with at least ``method``. A
-            mapping as ``recipe`` changes fields of the default recipe. A ``clip`` of its own does not take
-            over the default ``pretrained``, which belongs to the default clip.
+            mapping as ``recipe`` changes fields of its ``base``, else of the default recipe. A ``clip`` of
+            its own does not take over the default ``pretrained``, which belongs to the default clip.
         defaults: Values of all fields but ``method`` and ``title``, for those that a mapping leaves out.
 
     Raises:
@@ -160,7 +158,10 @@ def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _recipe(title: str, recipe: str | Mapping[str, Any] | Recipe, default: Recipe) -> Recipe:
-    found = default.replace(**recipe) if isinstance(recipe, Mapping) else Recipe.resolve(recipe)
+    if isinstance(recipe, Mapping) and "base" not in recipe:
+        found = default.replace(**recipe)
+    else:
+        found = Recipe.resolve(recipe)
     for name in WHOLE_RUN:
         own, whole = getattr(found, name), getattr(default, name)
         if own != whole:

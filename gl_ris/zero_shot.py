@@ -124,11 +124,7 @@ class ZeroShotRIS(Evaluator):
         self.scorers.extend(self.make_scorers(clips))
 
     def make_scorers(self, clips: Mapping[Any, Any]) -> list[Scorer]:
-        """Make the scorers, in the order of `methods`.
-
-        Args:
-            clips: The loaded models, by `gl_ris.variants.Variant.model`.
-        """
+        """Make the scorers, in the order of `methods`, of the loaded models by `Variant.model`."""
         return [variant.make(clips[variant.model], self.parser) for variant in self.variants]
 
     def setup(self, stage: str) -> None:
@@ -144,11 +140,7 @@ class ZeroShotRIS(Evaluator):
         self.source = self.open_source(data)
 
     def check(self, data: Any, trainer: Trainer) -> None:
-        """Check that ``data``, a data module, can be evaluated by ``trainer`` with these settings.
-
-        Raises:
-            UserError: See `setup`.
-        """
+        """Check that ``data``, a data module, can be evaluated by ``trainer``; raises as `setup` does."""
         super().check(data, trainer)
         if data.proposals_name is not None:
             return
@@ -157,11 +149,7 @@ class ZeroShotRIS(Evaluator):
         self.proposals.prepare(data.image_ids())
 
     def open_source(self, data: Any) -> ProposalSource | None:
-        """Open what proposals are taken from, for the images of ``data``, a data module or None.
-
-        Raises:
-            UserError: The store is damaged.
-        """
+        """Open what proposals are taken from; a `UserError` if the store is damaged."""
         own = getattr(data, "proposals", None)
         if isinstance(own, ProposalGenerator):
             source = open_source(own, self.store, data)
@@ -216,17 +204,10 @@ class ZeroShotRIS(Evaluator):
             return self._judge(scene, proposals, chosen, failure)
 
     def on_predict_epoch_end(self) -> None:
-        """Add up all processes.
-
-        Raises:
-            EvaluationError: Not one expression could be evaluated, or the counts are not those of the split.
-        """
-        self.proposal_counts = self._total_counts()
-        super().on_predict_epoch_end()
-
-    def _total_counts(self) -> dict[str, int]:
+        """Add up all processes, also how each came by its proposals."""
         parts = gather_objects({} if self.source is None else self.source.counts)
-        return {what: sum(part[what] for part in parts) for what in parts[0]}
+        self.proposal_counts = {what: sum(part[what] for part in parts) for what in parts[0]}
+        super().on_predict_epoch_end()
 
     def _propose(self, scene: SceneLike) -> tuple[Proposals, str | None]:
         """Return the proposals of a scene; if there is no usable one, none and the reason."""
@@ -324,12 +305,7 @@ class ZeroShotRIS(Evaluator):
             cast("Any", clip).prepare_texts(texts, rank, world_size, gather_objects)
 
     def _phrases(self, expressions: Sequence[str], rule: str) -> list[str]:
-        """Return the noun phrases of expressions; those of a split are known from `on_predict_start`.
-
-        Args:
-            expressions: Any number.
-            rule: ``text`` of the recipe.
-        """
+        """Return noun phrases by a recipe's rule for ``text``; those of a split are known from the start."""
         from gl_ris.text import noun_phrases
 
         known = self._noun_phrases[rule]

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from experiments.grid import cells, settings
-from experiments.grid.cells import Cell, Program
+from experiments.grid import cells
+from experiments.grid.cells import Cell
 from gl_ris.results import STAGES, Results, write_json
 
 AVAILABLE = {"1": 30, "2": 10, "3": 0}
@@ -129,14 +129,9 @@ class Workshop:
         if "training" in results:
             write_json(self.store / name / "manifest.json", {"per_class": per_class})
 
-    def program(self, module: str) -> Program:
-        """Make the program that stands in for a command."""
-        return Program(module, Parts, {"wandb": None}, trains=module == "experiments.supervised")
-
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let cells be put into place in place of being run."""
-        monkeypatch.setattr(settings, "ZERO_SHOT", self.program("experiments.zero_shot"))
-        monkeypatch.setattr(settings, "SUPERVISED", self.program("experiments.supervised"))
+        monkeypatch.setattr(cells, "parts_of", lambda cell: Parts(cell.arguments))
         monkeypatch.setattr(
             cells, "check_parts", lambda _, parts, models: self.checked.append((parts.arguments, models))
         )

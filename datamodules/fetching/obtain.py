@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from gl_ris.files import write_json
 
 DOWNLOADS = "downloads"
 """Folder below the root for archives, unfinished parts and receipts."""
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 class FetchFailed(RuntimeError):
@@ -271,7 +274,7 @@ def _disk_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.strerror is None:  # no error of the system
+        if error.errno not in _OF_THE_DISK:
             raise
         where = error.filename or root
         raise UserError(

@@ -40,18 +40,15 @@ class Relation:
 
 @dataclass(frozen=True)
 class Expression:
-    """A referring expression's meaning: a kind, where it is in the picture, what it stands next to.
+    """A referring expression's meaning: a kind, where it is in the picture, what it stands next to."""
 
-    Attributes:
-        noun: The kind.
-        place: A key of `PLACES`, or None.
-        rank: ``(axis, number)``, e.g. ``("left", 2)``: the second of its kind from the left; or None.
-        relations: All of them hold.
-    """
-
+    # the kind
     noun: Noun
+    # a key of `PLACES`, or None
     place: str | None = None
+    # ``(axis, number)``, e.g. ``("left", 2)``: the second of its kind from the left; or None.
     rank: tuple[str, int] | None = None
+    # all of them hold
     relations: tuple[Relation, ...] = ()
 
 

@@ -31,16 +31,13 @@ _SENTENCES = {"refshapes": (2, 3), "refshapes+": (2, 3), "refshapesg": (1, 2)}
 
 @dataclass(frozen=True)
 class Picture:
-    """A scene, its objects' visible masks, and what was said of them.
+    """A scene, its objects' visible masks, and what was said of them."""
 
-    Attributes:
-        scene: The scene.
-        masks: bool ``(objects, height, width)``.
-        utterances: Register -> object -> what was said of it.
-    """
-
+    # the scene
     scene: ShapeScene
+    # bool ``(objects, height, width)``
     masks: np.ndarray
+    # register -> object -> what was said of it
     utterances: dict[str, dict[int, list[Utterance]]]
 
 

@@ -59,43 +59,37 @@ CANVASES = ((240, 192), (216, 216), (192, 240))
 
 @dataclass(frozen=True)
 class Thing:
-    """One object of a scene.
+    """One object of a scene."""
 
-    Attributes:
-        category: One of `CATEGORIES`.
-        color: One of `COLORS`.
-        fill: One of `FILLS`.
-        size: The class that `radius` lies in.
-        x: Centre, in pixels from the left edge of the image.
-        y: Centre, in pixels from the top edge of the image.
-        radius: Half the extent of the object, in pixels.
-        angle: Rotation in degrees, small enough that no category turns into another.
-    """
-
+    # one of `CATEGORIES`
     category: str
+    # one of `COLORS`
     color: str
+    # one of `FILLS`
     fill: str
+    # the class that `radius` lies in
     size: Size
+    # centre, in pixels from the left edge of the image
     x: float
+    # centre, in pixels from the top edge of the image
     y: float
+    # half the extent of the object, in pixels
     radius: float
+    # rotation in degrees, small enough that no category turns into another
     angle: float
 
 
 @dataclass(frozen=True)
 class ShapeScene:
-    """A scene: its objects in the order they are painted, later ones over earlier ones.
+    """A scene: its objects in the order they are painted, later ones over earlier ones."""
 
-    Attributes:
-        width: Of the image, in pixels.
-        height: Of the image, in pixels.
-        things: The objects.
-        background: Seed of the background's look.
-    """
-
+    # of the image, in pixels
     width: int
+    # of the image, in pixels
     height: int
+    # the objects
     things: tuple[Thing, ...]
+    # seed of the background's look
     background: int
 
 

@@ -4,52 +4,69 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from experiments.cli.help import ROOT, WIDTH, class_options, configured, option_lines
 from gl_ris.command_line import exit_code, show
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 ENV_PREFIX = "GL_RIS"
 
 # Short spellings of options that several commands have.
 SHORTHAND = {
-    "alpha": "model.alpha",
-    "beta": "model.beta",
-    "clip": "model.clip",
-    "limit": "data.limit",
-    "post": "model.post",
-    "proposals": "model.proposals",
-    "recipe": "model.recipe",
-    "split": "data.split",
-    "store": "model.store",
+    **{name: f"data.{name}" for name in ("limit", "split")},
+    **{name: f"model.{name}" for name in ("alpha", "beta", "clip", "post", "proposals", "recipe", "store")},
+}
+# Options that every command has: name, default, explanation.
+COMMON = (
+    ("run_dir", None, "Folder for everything the run writes; by default runs/<experiment>/<time>."),
+    ("overwrite", False, "Replace an earlier run in run_dir."),
+    (
+        "wandb",
+        "auto",
+        "Log to wandb: online, offline, disabled, or auto (online if there is a key, else offline).",
+    ),
+)
+_TRAINER = (
+    ("trainer.devices", "auto", "How many processes or GPUs share the work."),
+    ("trainer.accelerator", "auto", "cpu, gpu, mps or auto."),
+    ("trainer.precision", None, "For example bf16-mixed."),
+    ("trainer.enable_progress_bar", None, "false for log files."),
+)
+_SPELLINGS = (
+    "model.alpha=0.5 and --model.alpha=0.5 mean the same, for every option. What comes later wins: "
+    f"defaults, configs/{{config}}, environment ({ENV_PREFIX}_MODEL__ALPHA=0.5), then the command line from "
+    "left to right."
+)
+_MORE = {
+    "--config FILE": "settings from a YAML file, for example the config.yaml of an earlier run",
+    "--print_config": "print all settings as YAML and exit; feed it back with --config",
+    "--help_all": "every option, with those of Lightning's Trainer (takes longer)",
+    "--data.help=CLASS": "the options of one data module, for example RefCOCO",
 }
 
 
 @dataclass(frozen=True)
 class Command:
-    """One experiment on the command line.
+    """One experiment on the command line."""
 
-    Attributes:
-        name: Name of the module in `experiments`, of ``configs/<name>.yaml`` and of the folder in ``runs``.
-        summary: What it does, in a sentence or two.
-        examples: Pairs of arguments and what they do.
-        shorthand: Short spellings of options, e.g. ``{"limit": "data.limit"}``.
-        groups: Kinds of ready-made settings that it knows: folders of ``configs``.
-        explained: Options to explain in the help: for each prefix, the source file (relative to the project)
-            and the class whose ``__init__`` takes them.
-        spelling: What stands in place of ``name`` on the command line, if anything does.
-    """
-
+    # name of the module in `experiments`, of ``configs/<name>.yaml`` and of the folder in ``runs``
     name: str
+    # what it does, in a sentence or two
     summary: str
+    # pairs of arguments and what they do
     examples: tuple[tuple[str, str], ...]
+    # Short spellings of options, e.g. ``{"limit": "data.limit"}``.
     shorthand: Mapping[str, str] = field(default_factory=dict)
+    # kinds of ready-made settings that it knows: folders of ``configs``
     groups: tuple[str, ...] = ()
-    explained: tuple[tuple[str, str, str], ...] = ()
+    # options to explain in the help: prefixes, and the classes that take them, as ``module:Class``
+    explained: tuple[tuple[str, str], ...] = ()
+    # what stands in place of ``name`` on the command line, if anything does
     spelling: str | None = None
 
     @property
@@ -66,6 +83,54 @@ class Command:
         """Return the names of the ready-made settings of each kind."""
         return {kind: sorted(file.stem for file in (CONFIGS / kind).glob("*.yaml")) for kind in self.groups}
 
+    def help(self) -> str:
+        """Return the help: spellings, examples, ready-made settings, the options that matter."""
+        return "\n".join(
+            [
+                f"usage: {self.program} [NAME=VALUE | --NAME=VALUE | --NAME VALUE] ...",
+                "",
+                _paragraph(self.summary),
+                "",
+                _paragraph(_SPELLINGS.format(config=self.config.name)),
+                "",
+                "examples:",
+                *(f"  {self.program} {words}".rstrip() + f"\n      {what}" for words, what in self.examples),
+                "",
+                *self._ready_made(),
+                *self._explained(),
+                "",
+                "every command:",
+                *(line for option in (*COMMON, *_TRAINER) for line in option_lines(*option)),
+                "",
+                "more:",
+                *(f"  {name}".ljust(22) + what for name, what in _MORE.items()),
+            ]
+        )
+
+    def _ready_made(self) -> Iterator[str]:
+        if self.groups:
+            yield "ready-made settings (files in configs/, which every other option can change):"
+        for kind, names in self.settings().items():
+            yield _paragraph(", ".join(names), f"  {kind}=NAME".ljust(22))
+        if self.shorthand:
+            yield "\nshort spellings:"
+            yield _paragraph(
+                ", ".join(f"{name}={full}" for name, full in sorted(self.shorthand.items())), "  "
+            )
+
+    def _explained(self) -> Iterator[str]:
+        for prefix, where in self.explained:
+            yield f"\n{prefix} ({where.partition(':')[2]}):" if prefix else "\noptions:"
+            own = configured(self.config, prefix)
+            for name, option in class_options(where).items():
+                full = f"{prefix}.{name}".lstrip(".")
+                yield from option_lines(full, own.get(name, option.default), option.text)
+
+
+def _paragraph(text: str, first: str = "") -> str:
+    rest = " " * len(first)
+    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+
 
 def run(command: Command, main: Callable[[], None]) -> NoReturn:
     """Run a command and leave the process: code 0, 2 for what the user can mend, 1 for all other failures.
@@ -76,8 +141,6 @@ def run(command: Command, main: Callable[[], None]) -> NoReturn:
     """
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     if {"-h", "--help"} & set(sys.argv[1:]):
-        from experiments.cli.help import help_text
-
-        show(help_text(command))
+        show(command.help())
         sys.exit(0)
     sys.exit(exit_code(main))

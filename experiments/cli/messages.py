@@ -6,17 +6,20 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
-_NO_VALUE = re.compile(r"argument (?:-\w/)?--(?P<name>[\w.]+)\S*: expected one argument")
 _KEY = re.compile(r'Parser key "([^"]+)"')
+# Messages that need nothing but other words.
+_SENTENCES = {
+    r"argument (?:-\w/)?--(?P<name>[\w.]+)\S*: expected one argument": "{name} needs a value: {name}=VALUE.",
+    r"Unable to load config '(?P<value>[^']*)'": (
+        "{key} cannot be '{value}'; give {key}.NAME=VALUE, or a YAML file with options."
+    ),
+}
 _UNKNOWN = re.compile(r"(?:Group '(?P<group>[^']+)' does not accept option|(?<!\w)Option) '(?P<name>[^']+)'")
-_NO_FILE = re.compile(r"Unable to load config '(?P<value>[^']*)'")
-_EMPTY = re.compile(r"Unexpected config: (?P<name>[\w.]+):")
 _ARGUMENTS = re.compile(r"unrecognized arguments: (.*)", re.DOTALL)
 _REQUIRED = re.compile(r"the following arguments are required: (.*)")
 _CHOICE = re.compile(r"Expected a typing\.Literal\[(?P<allowed>.*?)\]\. Got value: (?P<value>.*)")
 _TYPE = re.compile(r"Expected an? <class '(?P<type>[^']+)'>\. Got value: (?P<value>.*)")
 _UNION = re.compile(r"Subtypes: \[(?P<types>[^\n]*)\]")
-_VALUE = re.compile(r"Given value: (.*)")
 _CLASS = re.compile(
     r"Expected a dot import path string: (?P<short>\S+)|has no attribute '(?P<attribute>[^']+)'"
     r"|No module named '(?P<module>[^']+)'|Problem with given class_path '(?P<path>[^']+)'"
@@ -47,15 +50,11 @@ def explain(message: str, options: Iterable[str], classes: Sequence[str] = ()) -
         >>> explain("unrecognized arguments: --model.alhpa=1", ["model.alpha", "model.beta"])
         "Unknown option 'model.alhpa'. Did you mean 'model.alpha'?"
     """
+    # Keys are nested where the options of a class are: the innermost comes last.
     key = ".".join(dict.fromkeys(_KEY.findall(message)))
-    if found := _NO_VALUE.search(message):
-        return f"{found['name']} needs a value: {found['name']}=VALUE."
-    if found := _NO_FILE.search(message):
-        return f"{key} cannot be '{found['value']}'; give {key}.NAME=VALUE, or a YAML file with options."
-    if found := _EMPTY.search(message):
-        return (
-            f"{found['name']} holds options, but is empty; leave it out, or give {found['name']}.NAME=VALUE."
-        )
+    for pattern, sentence in _SENTENCES.items():
+        if found := re.search(pattern, message):
+            return sentence.format(key=key, **found.groupdict())
     if found := _ARGUMENTS.search(message):
         return _unexpected(found[1].split(), options)
     if found := _UNKNOWN.search(message):
@@ -64,7 +63,8 @@ def explain(message: str, options: Iterable[str], classes: Sequence[str] = ()) -
         names = [f"{key}.{name}".lstrip(".") for name in found[1].split(", ")]
         return f"{' and '.join(names)} must be given, e.g. {names[0]}=VALUE."
     if found := _CHOICE.search(message):
-        return _wrong_choice(key, found["value"], re.findall(r"'([^']*)'", found["allowed"]))
+        allowed = re.findall(r"'([^']*)'", found["allowed"])
+        return f"{key} cannot be '{found['value']}'.{_choices(found['value'], allowed)}"
     if found := _TYPE.search(message):
         return f"{key} must be {_type_name(found['type'])}, not '{found['value']}'."
     if key and (unions := list(_UNION.finditer(message))):
@@ -80,9 +80,8 @@ def unknown_option(name: str, options: Iterable[str]) -> str:
         choice = name.rpartition(".")[0]
         return f"What is chosen for {choice} has no option '{name}'; choose one that has it."
     near = nearest(name, known)
-    return f"Unknown option '{name}'." + (
-        f" Did you mean '{near}'?" if near else " --help lists the options."
-    )
+    hint = f"Did you mean '{near}'?" if near else "--help lists the options."
+    return f"Unknown option '{name}'. {hint}"
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
@@ -104,21 +103,20 @@ def _unexpected(tokens: Sequence[str], options: Iterable[str]) -> str:
     return f"What is '{tokens[0]}'? Options are written name=value or --name=value; --help lists them."
 
 
-def _wrong_choice(key: str, value: str, allowed: Sequence[str]) -> str:
-    near = difflib.get_close_matches(value, allowed, n=1)
+def _choices(given: str, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(given, allowed, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"{key} cannot be '{value}'.{hint} Available: {', '.join(allowed)}."
+    return f"{hint} Available: {', '.join(allowed) or 'none'}."
 
 
 def _wrong_type(key: str, detail: str, types: str, classes: Sequence[str]) -> str:
     """Say which of several types, or which class, was expected."""
-    given = _VALUE.search(detail)
+    given = re.search(r"Given value: (.*)", detail)
     value = given[1].strip() if given else "?"
     if found := _CLASS.search(detail):
         name = found["short"] or found["path"] or value
-        near = difflib.get_close_matches(name.rpartition(".")[2], classes, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        return f"{key}: there is no class '{name}'.{hint} Available: {', '.join(classes) or 'none'}."
+        near = _choices(name.rpartition(".")[2], classes)
+        return f"{key}: there is no class '{name}'.{near}"
     names = [_type_name(name) for name in re.findall(r"<class '([^']+)'>", types)]
     choices = re.findall(r"'([^']*)'", "".join(re.findall(r"Literal\[(.*?)\]", types)))
     return f"{key} must be {' or '.join([*choices, *names])}, not '{value}'."

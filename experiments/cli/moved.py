@@ -1,28 +1,26 @@
-"""Classes that have moved and options that are gone, so that the settings of old runs still load."""
+"""Classes that have moved, so that the settings of old runs still load."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from typing import Any
 
-import yaml
-
 MOVED: dict[str, str] = {
+    "datamodules.hf.benchmark.RefCOCOBenchmark": "datamodules.RefCOCOBenchmark",
+    "datamodules.hf.ref_rows.RefCOCORows": "datamodules.RefCOCORows",
+    "datamodules.hf.refcoco_m.RefCOCOM": "datamodules.RefCOCOM",
     "gl_ris.proposals.cutler.CutLER": "gl_ris.proposals.CutLER",
     "gl_ris.proposals.felzenszwalb.Felzenszwalb": "gl_ris.proposals.Felzenszwalb",
     "gl_ris.proposals.freesolo.generator.FreeSOLO": "gl_ris.proposals.FreeSOLO",
     "gl_ris.proposals.slic.SLIC": "gl_ris.proposals.SLIC",
+    "gl_ris.scorers.cropping.Cropping": "gl_ris.scorers.global_local.Cropping",
+    "gl_ris.scorers.largest.LargestProposal": "gl_ris.scorers.floors.LargestProposal",
+    "gl_ris.scorers.random_proposal.RandomProposal": "gl_ris.scorers.floors.RandomProposal",
     "gl_ris.supervised.baselines.CRISBaseline": "gl_ris.supervised.CRISBaseline",
     "gl_ris.supervised.baselines.LAVTBaseline": "gl_ris.supervised.LAVTBaseline",
     "gl_ris.supervised.baselines.TSEGBaseline": "gl_ris.supervised.TSEGBaseline",
 }
 """The full path of a class as it was, and as it is now."""
-
-# Options of ``model`` that every module took, since ready-made settings of data sets named them, and that
-# some did not use; the config.yaml of a run of then has them all.
-_TAKEN = {"clip", "pretrained", "alpha"}
-_UNUSED = _TAKEN | {"recipe", "proposals"}
 
 # A dotted name that is no part of a longer one, nor of the path of a file.
 _NAME = re.compile(r"(?<![\w./-])[A-Za-z_]\w*(?:\.\w+)+(?![\w./-])")
@@ -32,8 +30,7 @@ def current_paths(value: Any) -> Any:
     """Write the present paths of classes for those of before.
 
     Args:
-        value: Text, such as a word of a command line or a whole configuration file, or a list or dictionary
-            of values; all else stays as it is.
+        value: Text such as a word of a command line, or a list or dictionary of values; others stay the same.
 
     Example:
         >>> MOVED["old.place.Mine"] = "new.Mine"
@@ -48,23 +45,3 @@ def current_paths(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: current_paths(item) for name, item in value.items()}
     return value
-
-
-def without_unused(text: str, options: Collection[str]) -> str:
-    """Leave out of the ``config.yaml`` of an old run the options that its module took without using them.
-
-    Args:
-        text: The file; anything but such a file is returned as it is.
-        options: Full names of all options that the command has today.
-
-    Example:
-        >>> without_unused("model: {clip: null, pretrained: null, alpha: 0.5}", []).strip()
-        'model: {}'
-    """
-    content = yaml.safe_load(text)
-    model = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(model, dict) or not set(model) >= _TAKEN or "model.clip" in options:
-        return text
-    gone = [name for name in _UNUSED if f"model.{name}" not in options]
-    left = {name: value for name, value in model.items() if name not in gone}
-    return yaml.safe_dump(content | {"model": left}, sort_keys=False)

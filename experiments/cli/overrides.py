@@ -17,10 +17,9 @@ _NAME = re.compile(r"--(?P<name>[\w.-]+?)(?P<rest>\+?=.*|)", re.DOTALL)
 # What cannot be the name of a ready-made setting: class paths, files, YAML values.
 _NATIVE = re.compile(r".*[./{\[:]|null$|None$", re.DOTALL)
 # jsonargparse hands settings of the same name on from one class to the next, but those of one generator of
-# proposals, or of one supervised model, mean something else in another. So they are cleared before another is
-# chosen.
-ANEW = ("model.proposals", "model.baseline")
-_FLAGS = {"--help", "--help_all", "--print_config"}
+# proposals, or of one supervised model, mean something else in another: cleared before another is chosen.
+CLEARED = ("model.proposals", "model.baseline")
+FLAGS = ("--help", "--help_all", "--print_config")
 
 
 def normalise(
@@ -29,7 +28,7 @@ def normalise(
     groups: Mapping[str, Sequence[str]],
     folder: Path,
     classes: Callable[[str], Sequence[str]] = lambda _: (),
-    options: Collection[str] = ANEW,
+    options: Collection[str] = CLEARED,
 ) -> list[str]:
     """Rewrite arguments so that ``k=64``, ``limit=20`` and ``data=refshapesg`` are read like native options.
 
@@ -42,8 +41,7 @@ def normalise(
         groups: Kinds of ready-made settings, with the names there are of each.
         folder: Where they are: ``<folder>/<kind>/<name>.yaml``.
         classes: Gives the names of classes that a kind also accepts.
-        options: Full names of the options there are; a ready-made setting may name others, for other
-            commands.
+        options: Full names of the options there are; ready-made settings may have those of other commands.
 
     Returns:
         Arguments of the form ``--name=value``; a ready-made setting becomes ``--config=FILE``.
@@ -56,47 +54,40 @@ def normalise(
         ['--data.limit=20', '--model.alpha=0.5']
     """
     rewritten: list[str] = []
-    settings: list[tuple[int, list[str]]] = []
+    # Of the stretch between two --config: files by the place of their kind, and single options.
+    ready: list[tuple[int, list[str]]] = []
     single: list[str] = []
-
-    def settle() -> None:
-        for _, tokens in sorted(settings, key=lambda item: item[0]):
-            rewritten.extend(tokens)
-        rewritten.extend(single)
-        settings.clear()
-        single.clear()
-
-    for token in _joined(args):
+    for token in [*_joined(args), None]:
+        if token is None or token.startswith("--config="):
+            rewritten += [word for _, words in sorted(ready, key=lambda item: item[0]) for word in words]
+            rewritten += single + ([*_cleared(Path(token.partition("=")[2])), token] if token else [])
+            ready, single = [], []
+            continue
         matched = _NAME.fullmatch(token)
         name, rest = (matched["name"], matched["rest"]) if matched else ("", "")
         value = rest.removeprefix("=")
         if name in groups and rest.startswith("=") and not _NATIVE.match(value):
-            known = classes(shorthand.get(name, name))
+            known = [*groups[name], *classes(shorthand.get(name, name))]
+            if value not in known:
+                raise unknown_name(name, value, known)
             if value in groups[name]:
                 file = folder / name / f"{value}.yaml"
-                anew = [token for token in _made_anew(file) if token[2:].partition("=")[0] in options]
-                settings.append((list(groups).index(name), [*anew, f"--config={file}"]))
+                words = [*_cleared(file, options), f"--config={file}"]
+                ready.append((list(groups).index(name), words))
                 continue
-            if value not in known:
-                raise unknown_name(name, value, [*groups[name], *known])
-        if token.startswith("--config="):
-            settle()
-            rewritten.extend([*_made_anew(Path(value)), token])
-        else:
-            full = _full_name(name, shorthand)
-            single.extend([f"--{full}=null"] if full in ANEW and value not in ("", "null", "None") else [])
-            single.append(f"--{full}{rest}" if matched else token)
-    settle()
+        full = _full_name(name, shorthand)
+        single += [f"--{full}=null"] if full in CLEARED and value not in ("", "null", "None") else []
+        single.append(f"--{full}{rest}" if matched else token)
     return rewritten
 
 
-def _made_anew(file: Path) -> list[str]:
-    """Return the arguments that clear what a file of settings makes anew, where it names a class for it."""
+def _cleared(file: Path, options: Collection[str] = CLEARED) -> list[str]:
+    """Return the arguments that clear what a file of settings chooses a class for."""
     try:
         content = yaml.safe_load(file.expanduser().read_text(encoding="utf-8"))
     except (OSError, UnicodeError, yaml.YAMLError):
         return []  # whoever reads its options says what is wrong
-    return [f"--{name}=null" for name in ANEW if _chooses(content, name)]
+    return [f"--{name}=null" for name in CLEARED if name in options and _chooses(content, name)]
 
 
 def _chooses(content: Any, name: str) -> bool:
@@ -120,7 +111,7 @@ def _joined(args: Sequence[str]) -> Iterator[str]:
 
 
 def _lacks_value(token: str) -> bool:
-    return token.startswith("--") and "=" not in token and token not in _FLAGS and not token.endswith(".help")
+    return token.startswith("--") and "=" not in token and token not in FLAGS and not token.endswith(".help")
 
 
 def _full_name(name: str, shorthand: Mapping[str, str]) -> str:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
+import os
 import re
+import sys
 import warnings
-from typing import Any, Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args
 
 import torch
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.cli.command import ENV_PREFIX, Command
-from experiments.cli.help import COMMON
-from experiments.cli.parser import OverrideParser, check_config, user_error_behind
+from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command
+from experiments.cli.messages import explain
+from experiments.cli.moved import current_paths
+from experiments.cli.overrides import CLEARED, FLAGS, normalise
 from gl_ris.errors import UserError
+from gl_ris.recipe import Recipe
 
 _DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+(,\d+)+,?|\d+,")
+_RECIPE = "--model.recipe"
 # Nothing to train, so nothing to save; results go to the run folder by other ways.
 _TRAINER = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
 _RUN_OPTIONS = ("run_dir", "overwrite")
@@ -28,6 +38,224 @@ _KINDS: dict[str, Any] = {
     "overwrite": bool,
     "wandb": Literal["auto", "online", "offline", "disabled"],
 }
+# What Lightning says about itself; warnings about the run stay.
+_NOISE = (
+    r".*does not have many workers.*",
+    r".*`predict_dataloader`.*shuffle.*",
+    r".*isinstance.*",
+    r".*in eval mode at the start of training.*",
+    r"LightningCLI's args parameter.*",
+)
+
+
+class OverrideParser(LightningArgumentParser):
+    """Reads ``name=value`` like ``--name=value``; what is wrong is a `UserError` of a sentence or two.
+
+    The rewriting happens in here, so ``sys.argv`` stays as it is and a child process that Lightning starts
+    with it reads the same. jsonargparse makes parsers of this class for nested options, too; only that of the
+    whole command line has a ``command``.
+    """
+
+    def __init__(self, *args: Any, command: Command | None = None, **kwargs: Any) -> None:
+        self.command = command
+        super().__init__(*args, **kwargs)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any
+    ) -> Any:
+        """Parse the command line.
+
+        Raises:
+            UserError: Something in it, or in a configuration file that it names, is wrong.
+        """
+        if self.command is not None:
+            given = current_paths(list(sys.argv[1:] if args is None else args))
+            options, kinds, short = self.option_names(), self.command.settings(), self.command.shorthand
+            chosen = _chosen_by_environment(options)
+            args = [*chosen, *normalise(given, short, kinds, CONFIGS, self.class_names, options)]
+            files = [token.partition("=")[2] for token in args if token.startswith("--config=")]
+            for file in filter(None, [os.environ.get(f"{ENV_PREFIX}_CONFIG"), *files]):
+                read_config(Path(file))
+            args = self._with_named_recipes(args)
+        return super().parse_args(args, *rest, **kwargs)
+
+    def parse_path(self, path: str | os.PathLike[str], *rest: Any, **kwargs: Any) -> Any:
+        """Read a configuration file; of a ready-made one, and of an old run, what this command knows."""
+        file = Path(path)
+        content, options = current_paths(read_config(file)), self.option_names()
+        if CONFIGS in file.resolve().parents or _is_of_old_run(content, options):
+            content = known_part(content, options)
+        return self.parse_string(yaml.safe_dump(content, sort_keys=False), file.name, *rest, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise a `UserError` in place of printing the usage and leaving.
+
+        Raises:
+            UserError: Always, except in nested parsers.
+        """
+        if self.command is None:
+            super().error(message, ex)
+        classes = next((self.class_names(dest) for dest in self._classes() if f'"{dest}"' in message), [])
+        raise user_error_behind(ex) or UserError(explain(message, self.option_names(), classes)) from ex
+
+    def option_names(self) -> list[str]:
+        """Return the full names of all options, with those of every class that an option may hold."""
+        names = {action.dest for action in self._actions if not action.dest.startswith("_")}
+        for dest, classes in self._classes().items():
+            names |= {f"{dest}.{name}" for cls in classes for name in _arguments(cls)}
+        return sorted(names)
+
+    def class_names(self, option: str) -> list[str]:
+        """Return the short names of the classes that ``option`` may hold."""
+        return sorted({cls.__name__ for cls in self._classes().get(option, [])})
+
+    def _classes(self) -> dict[str, list[type]]:
+        """Return the options that hold an object of the project, each with the classes known so far."""
+        found: dict[str, list[type]] = {}
+        for action in self._actions:
+            kind = getattr(action, "_typehint", None)
+            for base in (kind, *get_args(kind)):
+                if isinstance(base, type) and base.__module__.startswith(("gl_ris", "datamodules")):
+                    found[action.dest] = [*found.get(action.dest, []), *_concrete(base)]
+        return found
+
+    def _with_named_recipes(self, args: Sequence[str]) -> list[str]:
+        """Spell a recipe's name out where a field of it is set behind it.
+
+        jsonargparse puts a field into the fields that are there, and a name has none: it would be forgotten.
+        """
+        spelled: list[str] = []
+        named = True  # perhaps, by the defaults or the environment
+        for token in args:
+            if named and token.startswith(f"{_RECIPE}.") and "=" in token:
+                plain = [word for word in spelled if word.partition("=")[0] not in FLAGS]
+                recipe = super().parse_args(plain).model.recipe
+                if isinstance(recipe, str):
+                    spelled.append(f"{_RECIPE}={json.dumps(asdict(Recipe.resolve(recipe)))}")
+                named = False
+            named |= token.startswith(("--config=", f"{_RECIPE}="))
+            spelled.append(token)
+        return spelled
+
+
+def _chosen_by_environment(options: Sequence[str]) -> list[str]:
+    """Return the arguments that choose what the environment chooses, and that with its own defaults."""
+    given = {name: os.environ.get(f"{ENV_PREFIX}_{name.replace('.', '__').upper()}") for name in CLEARED}
+    chosen = {name: value for name, value in given.items() if value and name in options}
+    return [token for name, value in chosen.items() for token in (f"--{name}=null", f"--{name}={value}")]
+
+
+def known_part(content: Mapping[str, Any], options: Collection[str]) -> dict[str, Any]:
+    """Leave out of ready-made settings what is for other commands: options of groups that have none such.
+
+    Args:
+        content: The settings.
+        options: Full names of all options of a command.
+
+    Example:
+        >>> known_part({"model": {"clip": "RN50", "recipe": "clean"}, "k": 4}, ["model", "model.recipe"])
+        {'model': {'recipe': 'clean'}}
+    """
+    groups = {name.partition(".")[0] for name in options if "." in name}
+    kept: dict[str, Any] = {}
+    for group, values in content.items():
+        # a value of its own, or a class with its arguments, is known or not as a whole
+        if group in groups and isinstance(values, dict) and not {"class_path", "init_args"} & set(values):
+            values = {name: value for name, value in values.items() if f"{group}.{name}" in options}
+        if group in options and values != {}:
+            kept[group] = values
+    return kept
+
+
+def _is_of_old_run(content: Mapping[str, Any], options: Collection[str]) -> bool:
+    # Every module once took what ready-made settings of data sets name, whether it had a use for it or not.
+    model = content.get("model")
+    return isinstance(model, dict) and {"clip", "pretrained", "alpha"} <= set(model) - set(
+        name.removeprefix("model.") for name in options
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a configuration file; a recipe with a base is spelled out.
+
+    Raises:
+        UserError: It is not there, or no YAML with options in it.
+    """
+    try:
+        content = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"The configuration file '{path}' cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeError) as error:
+        where = f" in line {error.problem_mark.line + 1}" if hasattr(error, "problem_mark") else ""
+        what = getattr(error, "problem", None) or "it is not text"
+        raise UserError(f"The configuration file '{path}' is not YAML: {what}{where}.") from error
+    if not isinstance(content, dict | None) or not _has_names(content):
+        raise UserError(f"The configuration file '{path}' must hold options such as 'model: {{alpha: 0.5}}'.")
+    model = (content or {}).get("model")
+    if isinstance(model, dict) and isinstance(recipe := model.get("recipe"), dict) and "base" in recipe:
+        model["recipe"] = asdict(Recipe.resolve(recipe))
+    return content or {}
+
+
+def _has_names(content: Any) -> bool:
+    """Say whether all keys, at every depth, are text."""
+    if isinstance(content, list):
+        return all(map(_has_names, content))
+    return not isinstance(content, dict) or all(
+        isinstance(name, str) and _has_names(value) for name, value in content.items()
+    )
+
+
+def user_error_behind(error: BaseException | None) -> UserError | None:
+    """Return the `UserError` that ``error`` is or was caused by; jsonargparse wraps errors in others."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
+def _arguments(cls: type) -> Iterator[str]:
+    """Yield the names of the arguments of a class, with those that ``**options`` hand on to its bases."""
+    for init in [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]:
+        _, *parameters = inspect.signature(init).parameters.values()
+        yield from (p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return
+
+
+def _concrete(base: type) -> list[type]:
+    """Return ``base`` and its subclasses, without those that leave a method open."""
+    children: list[type] = base.__subclasses__()
+    found = dict.fromkeys([base, *(cls for child in children for cls in _concrete(child))])
+    return [cls for cls in found if not any(_is_open(getattr(cls, name, None)) for name in dir(cls))]
+
+
+def _is_open(member: object) -> bool:
+    # `inspect.isabstract` knows classes of `abc.ABC` only
+    return bool(getattr(member, "__isabstractmethod__", False))
+
+
+def _parser_options(command: Command) -> dict[str, Any]:
+    """Return what the parser of a command is made with, after a look at its default settings."""
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message, module=r"lightning\..*")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    read_config(command.config)
+    return {
+        "command": command,
+        "prog": command.program,
+        "description": command.summary,
+        "default_config_files": [str(command.config)],
+        "default_env": True,
+        "env_prefix": ENV_PREFIX,
+        "allow_abbrev": False,
+    }
+
+
+def _add_common(parser: LightningArgumentParser, names: Collection[str]) -> None:
+    for name, default, explanation in COMMON:
+        if name in names:
+            parser.add_argument(f"--{name}", type=_KINDS[name], default=default, help=explanation)
 
 
 class ExperimentCLI(LightningCLI):
@@ -43,7 +271,6 @@ class ExperimentCLI(LightningCLI):
         command: The experiment; its configuration file gives the defaults.
         model_class: Class of the module; its arguments are the options ``model.*``.
         datamodule_class: Base class of the data modules that ``data`` may choose from.
-        trainer_defaults: Defaults of ``trainer.*``, beside those that suit an evaluation.
         args: The command line; by default that of the process.
 
     Raises:
@@ -56,28 +283,17 @@ class ExperimentCLI(LightningCLI):
         model_class: type[LightningModule],
         datamodule_class: type[LightningDataModule],
         *,
-        trainer_defaults: dict[str, Any] | None = None,
         args: ArgsType = None,
     ) -> None:
         self.command = command
-        quieten()
-        check_config(command.config)
         super().__init__(
             model_class,
             datamodule_class,
             save_config_callback=None,
-            trainer_defaults={**_TRAINER, **(trainer_defaults or {})},
+            trainer_defaults=_TRAINER,
             seed_everything_default=0,
             parser_class=OverrideParser,
-            parser_kwargs={
-                "command": command,
-                "prog": command.program,
-                "description": command.summary,
-                "default_config_files": [str(command.config)],
-                "default_env": True,
-                "env_prefix": ENV_PREFIX,
-                "allow_abbrev": False,
-            },
+            parser_kwargs=_parser_options(command),
             subclass_mode_data=True,
             args=args,
             run=False,
@@ -87,22 +303,19 @@ class ExperimentCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that every command has."""
-        for name, default, explanation in COMMON:
-            parser.add_argument(f"--{name}", type=_KINDS[name], default=default, help=explanation)
+        _add_common(parser, _KINDS)
 
     def before_instantiate_classes(self) -> None:
         """Check what Lightning would answer with a traceback; let ``auto`` choose between CUDA and CPU only.
-
-        Apple's MPS has neither float64 nor every resize that the recipes need; it must be asked for by name.
 
         Raises:
             UserError: ``trainer.devices`` is not a number of devices, or a group of options holds a value.
         """
         for name in ("model", "trainer"):
-            if not isinstance(self.config[name], Namespace):
-                raise UserError(
-                    f"{name} cannot be '{self.config[name]}'; it holds options, as in {name}.NAME=VALUE."
-                )
+            value = self.config[name]
+            if not isinstance(value, Namespace):
+                raise UserError(f"{name} cannot be '{value}'; it holds options, as in {name}.NAME=VALUE.")
+        # Apple's MPS has neither float64 nor every resize that the recipes need; it must be named.
         if self.config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
             self.config.trainer.accelerator = "cpu"
         devices = self.config.trainer.devices
@@ -146,31 +359,28 @@ class ExperimentCLI(LightningCLI):
 
 
 def parts_of(command: Command, model_class: type[LightningModule], args: ArgsType = None) -> ExperimentCLI:
-    """Make the parts that a command line describes, with any of this project's data.
-
-    Args:
-        command: The experiment.
-        model_class: Class of the module.
-        args: The command line; by default that of the process.
-
-    Raises:
-        UserError: An option is unknown or its value is wrong.
-    """
+    """Make the parts that a command line describes, with any of this project's data; see `ExperimentCLI`."""
     import datamodules.known  # noqa: F401  so that data.class_path takes short names
     from datamodules.base import RISDataModule
 
     return ExperimentCLI(command, model_class, RISDataModule, args=args)
 
 
-def quieten() -> None:
-    """Silence what Lightning says about itself; warnings about the run stay."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        r".*does not have many workers.*",
-        r".*`predict_dataloader`.*shuffle.*",
-        r".*isinstance.*",
-        r".*in eval mode at the start of training.*",
-        r"LightningCLI's args parameter.*",
-    ):
-        warnings.filterwarnings("ignore", message=message, module=r"lightning\..*")
+def parse_settings(
+    command: Command, settings: type, arguments: Sequence[str]
+) -> tuple[dict[str, Any], str | None, bool]:
+    """Read a command line whose options are the arguments of a class, as of a command that starts other runs.
+
+    Returns:
+        The settings, as plain values; the folder, or None; whether to run everything anew.
+
+    Raises:
+        UserError: An option is wrong.
+    """
+    parser = OverrideParser(**_parser_options(command))
+    parser.add_argument("--config", action=ActionConfigFile, help="Settings from a YAML file.")
+    parser.add_class_arguments(settings)
+    _add_common(parser, _RUN_OPTIONS)
+    config = parser.parse_args(list(arguments)).as_dict()
+    given = {name: config[name] for name in inspect.signature(settings).parameters}
+    return given, config["run_dir"], config["overwrite"]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,90 +21,42 @@ RESULTS, WEIGHTS, MANIFEST = "results.json", "weights.pt", "manifest.json"
 Results = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Program:
-    """A command that cells can be runs of.
-
-    Attributes:
-        module: What ``python -m`` takes.
-        parts: Makes the parts that arguments describe; gives an `experiments.cli.parts.ExperimentCLI`.
-        ignored: Settings that cannot change a figure: those of a group, or None for all of it.
-        trains: Whether it is of one model, which it may train.
-    """
-
-    module: str
-    parts: Callable[[list[str]], Any]
-    ignored: Mapping[str, tuple[str, ...] | None]
-    trains: bool = False
-
-    def relevant(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Leave out what cannot change a figure."""
-        kept = {name: value for name, value in settings.items() if self.ignored.get(name, ()) is not None}
-        for name, without in self.ignored.items():
-            if without and isinstance(kept.get(name), Mapping):
-                kept[name] = {key: value for key, value in kept[name].items() if key not in without}
-        return kept
-
-
-def _zero_shot_parts(arguments: list[str]) -> Any:
-    from experiments.cli.parts import parts_of
-    from experiments.zero_shot import COMMAND
-    from gl_ris.zero_shot import ZeroShotRIS
-
-    return parts_of(COMMAND, ZeroShotRIS, arguments)
-
-
-def _supervised_parts(arguments: list[str]) -> Any:
-    from experiments.run.training import supervised_parts
-    from experiments.supervised import COMMAND
-
-    return supervised_parts(COMMAND, arguments)
-
-
-_SHOWN = "enable_progress_bar"
-ZERO_SHOT = Program(
-    "experiments.zero_shot",
-    _zero_shot_parts,
-    {"wandb": None, "trainer": ("devices", "num_nodes", "strategy", _SHOWN), "model": ("store",)},
-)
-SUPERVISED = Program(
-    "experiments.supervised",
-    _supervised_parts,
-    # A training on several devices sees other batches. The four of the model are options of old runs, unused.
-    {"wandb": None, "trainer": (_SHOWN,), "model": ("clip", "pretrained", "alpha", "proposals")},
-    trains=True,
-)
+ZERO_SHOT, SUPERVISED = "experiments.zero_shot", "experiments.supervised"
+# Settings that cannot change a figure.
+_NOWHERE = ("wandb", "trainer.enable_progress_bar")
+_IGNORED = {
+    ZERO_SHOT: (*_NOWHERE, "trainer.devices", "trainer.num_nodes", "trainer.strategy", "model.store"),
+    # A training on several devices sees other batches. The others are options of old runs that were not used.
+    SUPERVISED: (*_NOWHERE, "model.clip", "model.pretrained", "model.alpha", "model.proposals"),
+}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A run as it is wanted, and, once `plan` has checked it, what it comes to.
+    """A run as it is wanted, and, once `plan` has checked it, what it comes to."""
 
-    Attributes:
-        label: For messages.
-        arguments: For its command.
-        name: Of its folder; empty until `plan` names it by data set, partition and split.
-        program: Its command.
-        models: Names its models: of cells with the same ones, the first is checked with them.
-        after: Name of an earlier cell whose ``weights.pt`` it evaluates; what cannot be checked beforehand.
-        settings: All settings that the arguments lead to; by `plan`.
-        done: Results that are there already, of the same settings; by `plan`. None if it must be run.
-    """
-
+    # for messages
     label: str
+    # for its command
     arguments: list[str]
+    # of its folder; empty until `plan` names it by data set, partition and split
     name: str = ""
-    program: Program = ZERO_SHOT
+    # module of its command
+    program: str = ZERO_SHOT
+    # names its models: of cells with the same ones, the first is checked with them
     models: str = ""
+    # name of an earlier cell whose ``weights.pt`` it evaluates; what cannot be checked beforehand
     after: str | None = None
+    # all settings that the arguments lead to; by `plan`
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # Results that are there already, of the same settings; by `plan`. None if it must be run.
     done: Results | None = None
 
     def command(self, folder: Path) -> list[str]:
         """Return what to start; a training in its folder that was cut off goes on."""
         weights = [] if self.after is None else [f"weights={folder / self.after / WEIGHTS}"]
         own = [*self.arguments, *weights, f"run_dir={folder / self.name}", "overwrite=true"]
-        return [sys.executable, "-m", self.program.module, *own]
+        return [sys.executable, "-m", self.program, *own]
 
     def steps(self, refs_per_class: Sequence[int]) -> int:
         """Return how many steps its training has, of so many refs of each class; 0 if it has none."""
@@ -137,7 +90,7 @@ def plan(cells: Sequence[Cell], folder: Path | None, overwrite: bool) -> list[Ce
     planned: dict[str, Cell] = {}
     checked: set[str] = set()
     for wanted in cells:
-        cli = wanted.program.parts(list(wanted.arguments))
+        cli = parts_of(wanted)
         cell = replace(wanted, name=wanted.name or _name_of(cli.datamodule), settings=cli.settings())
         if cell.name in planned:
             raise UserError(f"{cell.label} is there twice ({cell.name}); name each data set and split once.")
@@ -146,18 +99,23 @@ def plan(cells: Sequence[Cell], folder: Path | None, overwrite: bool) -> list[Ce
         if folder is not None and not overwrite and not stale:
             cell = replace(cell, done=_finished(folder / cell.name, cell))
         if cell.done is None and cell.after is None:
-            check_parts(cell.program, cli, cell.models not in checked)
+            check_parts(cell, cli, cell.models not in checked)
             checked.add(cell.models)
         planned[cell.name] = cell
     return list(planned.values())
 
 
-def check_parts(program: Program, cli: Any, models: bool) -> None:
-    """Check the parts of a run, with or without its models; a `UserError` if something is wrong."""
+def parts_of(cell: Cell) -> Any:
+    """Make the parts that the arguments of a cell describe, an `experiments.cli.parts.ExperimentCLI`."""
+    return import_module(cell.program).parts(list(cell.arguments))
+
+
+def check_parts(cell: Cell, cli: Any, models: bool) -> None:
+    """Check the parts of a cell, with or without its models; a `UserError` if something is wrong."""
     from experiments.run.evaluate import check
 
     # A training is made of the model: what is left to check without it are the settings.
-    if models or not program.trains:
+    if models or cell.program == ZERO_SHOT:
         check(cli, models=models)
 
 
@@ -173,13 +131,10 @@ def _finished(path: Path, cell: Cell) -> Results | None:
     from gl_ris.files import plain
 
     found = read_results(path / RESULTS)
-    # the classes of an old run may have moved since
-    both = current_paths(found["config"]), plain(cell.settings)
-    before, now = map(cell.program.relevant, both)
-    if cell.after is not None:
-        # The file is that of the other cell, wherever the folder was then.
-        before, now = ({**one, "model": {**one["model"], "weights": None}} for one in (before, now))
-    if difference := first_difference(before, now):
+    # The classes of an old run may have moved since, and the weights of another cell with the folder.
+    before, now = current_paths(found["config"]), plain(cell.settings)
+    ignored = (*_IGNORED[cell.program], *([] if cell.after is None else ["model.weights"]))
+    if difference := first_difference(before, now, ignored):
         raise UserError(
             f"The finished run in '{path}' had other settings ({difference}); name another run_dir, or run "
             "everything anew by overwrite=true."
@@ -193,7 +148,7 @@ def _finished(path: Path, cell: Cell) -> Results | None:
 
 def _lacking(results: Results, cell: Cell) -> str:
     """Say what a cell's results, which may have been edited since, lack; empty if nothing."""
-    if cell.program.trains:
+    if cell.program == SUPERVISED:
         whole = len(results["methods"]) == 1 and "training" in results
         return "" if whole else "they are not those of one model, with what it learnt from"
     from gl_ris.scorers import load_scorer
@@ -213,16 +168,19 @@ def read_results(path: Path) -> Results:
     return results.Results.read(path).document()
 
 
-def first_difference(before: Any, now: Any, name: str = "") -> str:
-    """Name the first setting that differs, with both values; empty if there is none.
+def first_difference(before: Any, now: Any, ignored: Collection[str] = (), name: str = "") -> str:
+    """Name the first setting that differs and is not ignored, with both values; empty if there is none.
 
     Example:
         >>> first_difference({"model": {"alpha": 0.5}}, {"model": {"alpha": 0.9}})
         'model.alpha was 0.5 and is 0.9'
     """
+    if name in ignored or before == now:
+        return ""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         keys = dict.fromkeys([*before, *now])
-        found = (first_difference(before.get(k), now.get(k), f"{name}.{k}".lstrip(".")) for k in keys)
+        parts = ((before.get(key), now.get(key), f"{name}.{key}".lstrip(".")) for key in keys)
+        found = (first_difference(was, now_is, ignored, full) for was, now_is, full in parts)
         return next(filter(None, found), "")
     was, now_is = (text if len(text) <= 60 else f"{text[:60]}..." for text in map(str, (before, now)))
-    return "" if before == now else f"{name} was {was} and is {now_is}"
+    return f"{name} was {was} and is {now_is}"

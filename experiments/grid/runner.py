@@ -11,12 +11,13 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from experiments.cli.command import ROOT, Command
 from experiments.grid.cells import MANIFEST, RESULTS, Cell, Results, plan, read_results
+from experiments.grid.settings import Grid
 from gl_ris.errors import EvaluationError, UserError
 
 LOG, GROUP = "log.txt", "WANDB_RUN_GROUP"
@@ -24,54 +25,28 @@ PATIENCE = 20.0
 _TAIL = 12
 
 
-class Grid(Protocol):
-    """What a grid is made of, and what is made of it: a dataclass of settings."""
-
-    @property
-    def jobs(self) -> int | None:
-        """How many cells side by side; None takes as many as suit the machine (`usual_jobs`)."""
-
-    @property
-    def wandb(self) -> str | None:
-        """Mode of logging the grid, in one group with its cells; None leaves it out."""
-
-    def cells(self) -> list[Cell]:
-        """Return the cells, in the order in which they are run."""
-
-    def write(self, folder: Path, results: Mapping[str, Results]) -> str:
-        """Write all that the finished cells amount to, and return what to print about it.
-
-        Args:
-            folder: That of the grid.
-            results: Of the finished cells by name, in the order of the cells.
-        """
-
-
-def carry_out(command: Command, grid: Grid, run_dir: str | None, overwrite: bool) -> Path:
+def carry_out(command: Command, grid: Grid, run_dir: str | None, overwrite: bool) -> None:
     """Run the cells of a grid that are not finished yet, writing what there is after each.
 
     Args:
         command: The command that the grid is of.
-        grid: The grid.
+        grid: The grid, a dataclass.
         run_dir: Its folder; None makes ``runs/<command>/<time>``.
         overwrite: Run everything anew.
-
-    Returns:
-        The folder.
 
     Raises:
         UserError: A setting, file or model is wrong; nothing has been run then, or a cell has said so.
         EvaluationError: A cell failed; what was finished before stays.
     """
-    from experiments.run.folder import checked_folder, made_folder
-    from experiments.run.recorder import write_config
-    from experiments.wandb_log import log_run
+    from experiments.run.evaluate import write_config
+    from experiments.run.folder import RunFolder
+    from experiments.run.wandb import log_run
 
     cells = grid.cells()
-    given = None if run_dir is None else checked_folder(command, run_dir, overwrite)
+    place = RunFolder(command.name, run_dir, overwrite, command.program)
     print(f"Checking {len(cells):,} cells ...", flush=True)
-    cells = plan(cells, given, overwrite)
-    folder = made_folder(command, given)
+    cells = plan(cells, place.given, overwrite)
+    folder = place.create()
     write_config(folder / "config.yaml", asdict(grid), command.program)  # type: ignore[call-overload]
     kept = sum(cell.done is not None for cell in cells)
     print(f"{len(cells):,} cells: {kept:,} kept, {len(cells) - kept:,} to run, in {folder}", flush=True)
@@ -82,7 +57,6 @@ def carry_out(command: Command, grid: Grid, run_dir: str | None, overwrite: bool
     print(f"\n{report}\n\nRun folder   {folder}", flush=True)
     if grid.wandb is not None:
         log_run(folder, grid.wandb, group)
-    return folder
 
 
 @dataclass
@@ -101,9 +75,9 @@ class Runner:
     cells: Sequence[Cell]
     folder: Path
     grid: Grid
-    jobs: int = 1
-    environment: Mapping[str, str] = field(default_factory=dict)
-    overwrite: bool = False
+    jobs: int
+    environment: Mapping[str, str]
+    overwrite: bool
 
     def perform(self) -> str:
         """Carry out the cells that are not done, and return what the grid says in the end.
@@ -150,7 +124,9 @@ class Runner:
                     slot = slots.pop(0)
                     processes.append(self._start(cell, slot))
                     running[threads.submit(processes[-1].wait)] = cell, slot, time.monotonic()
-                for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                # of those that ended at once, what went well counts before what failed
+                for ended in sorted(done, key=lambda future: bool(future.result())):
                     cell, slot, began = running.pop(ended)
                     if ended.result():
                         raise self._failure(cell, ended.result())
@@ -160,7 +136,7 @@ class Runner:
                     yield cell
 
     def _start(self, cell: Cell, slot: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        from experiments.run.unfinished import FOLDER as UNFINISHED
+        from experiments.run.training import UNFINISHED
 
         if self.overwrite:
             shutil.rmtree(self.folder / cell.name / UNFINISHED, ignore_errors=True)
@@ -260,31 +236,26 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
-def shares(jobs: int, environment: Mapping[str, str] | None = None) -> list[dict[str, str]]:
+def shares(jobs: int) -> list[dict[str, str]]:
     """Return the variables that give each of several cells its part of the machine.
 
     One alone gets none: all of the machine is its own. What is set already stays.
-
-    Args:
-        jobs: How many cells there are side by side.
-        environment: Stands in for ``os.environ``.
 
     Returns:
         For each, ``OMP_NUM_THREADS``, and ``CUDA_VISIBLE_DEVICES`` where there are several GPUs; with fewer
         GPUs than cells, some are shared.
     """
-    given = os.environ if environment is None else environment
     if jobs == 1:
         return [{}]
-    threads = {} if "OMP_NUM_THREADS" in given else {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
-    devices = gpus(given)
+    threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
+    devices = gpus()
     if len(devices) < 2:
         return [dict(threads) for _ in range(jobs)]
     parts = [devices[slot::jobs] or [devices[slot % len(devices)]] for slot in range(jobs)]
     return [{**threads, "CUDA_VISIBLE_DEVICES": ",".join(part)} for part in parts]
 
 
-def usual_jobs(cells: Sequence[Cell], environment: Mapping[str, str] | None = None) -> int:
+def usual_jobs(cells: Sequence[Cell]) -> int:
     """Return how many cells go side by side when nobody says so: one per GPU; without any, two on two cores.
 
     Where a cell names devices, each takes all of those: one after the other.
@@ -292,20 +263,19 @@ def usual_jobs(cells: Sequence[Cell], environment: Mapping[str, str] | None = No
     options = [option.removeprefix("--") for cell in cells for option in cell.arguments]
     if any(option.startswith("trainer.devices") for option in options):
         return 1
-    return len(gpus(os.environ if environment is None else environment)) or min(2, cores())
+    return len(gpus()) or min(2, cores())
 
 
 def cores() -> int:
     """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    # macOS has no affinity
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def gpus(environment: Mapping[str, str]) -> list[str]:
+def gpus() -> list[str]:
     """Return the names of the GPUs that this process may use."""
-    if "CUDA_VISIBLE_DEVICES" in environment:
-        return [name for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name]
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
     import torch
 
     return [str(number) for number in range(torch.cuda.device_count())]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 from experiments.cli.command import CONFIGS, Command
 from experiments.cli.overrides import normalise
-from experiments.grid.cells import SUPERVISED, ZERO_SHOT, Cell
+from experiments.grid.cells import SUPERVISED, ZERO_SHOT, Cell, Results
 from gl_ris.errors import UserError, unknown_name
 
-_Grid = TypeVar("_Grid")
-# Options that all cells know, and those of zero-shot ones; all others are for supervised ones.
+Place = tuple[dict[str, Any] | str, str]
+# Options that all cells of a comparison know, and those of zero-shot ones; others are for supervised ones.
 _OF_ALL = (
     *("data", "limit", "recipe"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.enable_progress_bar"),
@@ -23,8 +24,81 @@ _OF_ZERO_SHOT = ("alpha", "beta", "clip", "post", "proposals", "row", "store")
 _EVERYWHERE = ("run_dir", "overwrite", "config", "print_config", "help")
 
 
+class Grid:
+    """A grid of runs, declared: the dataclass of a command's options says which cells they make, and more.
+
+    Attributes:
+        reserved: Options of cells that the grid sets for each of them, and what to use in their place.
+        shorthand: Short names of such options.
+        jobs: How many cells side by side; None takes as many as suit the machine.
+        wandb: Mode of logging the grid, in one group with its cells; None leaves it out.
+    """
+
+    # jsonargparse reads these annotations in the module of a subclass, which must import their names too.
+    reserved: ClassVar[Mapping[str, str]] = {}
+    shorthand: ClassVar[Mapping[str, str]] = {}
+    jobs: int | None
+    wandb: str | None
+
+    def cells(self) -> list[Cell]:
+        """Return the cells in the order in which they are run; a `UserError` if a setting is wrong."""
+        raise NotImplementedError
+
+    def write(self, folder: Path, results: Mapping[str, Results]) -> str:
+        """Write all that the finished cells amount to, and return what to print about it.
+
+        Args:
+            folder: That of the grid.
+            results: Of the finished cells by name, in the order of the cells.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def group_of(name: str) -> str:
+        """Return the option that one of another name, which is for cells, is added to."""
+        return "options"
+
+    @classmethod
+    def parse(cls, command: Command, arguments: Sequence[str]) -> tuple[Self, str | None, bool]:
+        """Read a command line.
+
+        Returns:
+            The grid; its folder, or None; whether to run everything anew.
+
+        Raises:
+            UserError: An option is wrong.
+        """
+        from experiments.cli.parts import parse_settings
+
+        settings, run_dir, overwrite = parse_settings(command, cls, cls.sort_out(arguments))
+        return cls(**settings), run_dir, overwrite
+
+    @classmethod
+    def sort_out(cls, arguments: Sequence[str]) -> list[str]:
+        """Keep the options of the grid itself, and put all others into those for its cells, last."""
+        kept: list[str] = []
+        others: dict[str, list[str]] = {}
+        own = {field.name for field in fields(cls)} | {*_EVERYWHERE}  # type: ignore[arg-type]
+        for token in normalise(arguments, {}, {}, CONFIGS):
+            name = option_name(token)
+            head, dot, _ = name.partition(".")
+            # data=NAME is the grid's, data.root=DIR is for every cell
+            if not token.startswith("--") or (head in own and not (head == "data" and dot)):
+                kept.append(token)
+            else:
+                others.setdefault(cls.group_of(name), []).append(token.removeprefix("--"))
+        return [*kept, *(f"--{group}+={json.dumps(given)}" for group, given in others.items())]
+
+    def check_options(self, options: Sequence[str]) -> None:
+        """Check options for cells; a `UserError` if one is reserved."""
+        for token in normalise(options, self.shorthand, {}, CONFIGS):
+            name = option_name(token)
+            if name in self.reserved:
+                raise UserError(f"'{name}' is set for each cell; use {self.reserved[name]}.")
+
+
 @dataclass
-class Comparison:
+class Comparison(Grid):
     """Supervised models beside zero-shot methods: the options that such comparisons share.
 
     Args:
@@ -53,18 +127,18 @@ class Comparison:
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
 
     def names(self) -> list[str]:
-        """Return the baselines, each once.
-
-        Raises:
-            UserError: There is none for the data set, or one is unknown.
-        """
+        """Return the baselines; see `baselines_for`."""
         return baselines_for(name_of_data(self.data), self.baselines)
 
-    def check(self, reserved: Mapping[str, str]) -> None:
-        """Check the options that all comparisons have.
+    @staticmethod
+    def group_of(name: str) -> str:
+        """Return which cells an option is for: all (``options``), or those of one kind."""
+        if any(name == known or name.startswith(f"{known}.") for known in _OF_ALL):
+            return "options"
+        return "zero_shot" if name.partition(".")[0] in _OF_ZERO_SHOT else "supervised"
 
-        Args:
-            reserved: Options that the comparison sets for each cell itself, and what to use in their place.
+    def check(self) -> None:
+        """Check what all comparisons have.
 
         Raises:
             UserError: There is no job or no zero-shot method, or an option for cells is reserved.
@@ -73,43 +147,23 @@ class Comparison:
             raise UserError(f"jobs={self.jobs} must be 1 or more.")
         if not self.methods:
             raise UserError("methods=[] must name one zero-shot method or more, e.g. methods=[global_local].")
-        check_reserved(self._given(self.zero_shot, self.supervised), reserved, {})
+        self.check_options([*(self.options or []), *(self.zero_shot or []), *(self.supervised or [])])
 
-    def zero_shot_cell(self, name: str, label: str, data: dict[str, Any] | str, split: str) -> Cell:
-        """Return the cell of all zero-shot methods on a split.
-
-        Its models are its own: the settings of each data set may name another CLIP.
-        """
+    def zero_shot_cell(self, name: str, label: str, place: Place) -> Cell:
+        """Return the cell of all zero-shot methods on data and split."""
         methods = [self.methods] if isinstance(self.methods, str) else self.methods
-        line = [f"data={written(data)}", f"data.split={split}", f"methods={json.dumps(methods)}"]
-        arguments = [*line, f"wandb={self.wandb}", *self._given(self.zero_shot)]
+        line = [f"data={written(place[0])}", f"data.split={place[1]}", f"methods={json.dumps(methods)}"]
+        arguments = [*line, f"wandb={self.wandb}", *(self.options or []), *(self.zero_shot or [])]
+        # Its models are its own: the settings of each data set may name another CLIP.
         return Cell(label, arguments, name, ZERO_SHOT, models=name)
 
     def supervised_cell(
-        self,
-        name: str,
-        label: str,
-        baseline: str,
-        place: tuple[dict[str, Any] | str, str],
-        own: Sequence[str],
-        after: str | None = None,
+        self, name: str, label: str, baseline: str, place: Place, own: Sequence[str], after: str | None = None
     ) -> Cell:
-        """Return a cell of a supervised model.
-
-        Args:
-            name: Of its folder.
-            label: For messages.
-            baseline: Name of the model's settings.
-            place: Data and split.
-            own: Options that are its own.
-            after: Name of the cell whose weights it evaluates, if it does.
-        """
+        """Return the cell of a baseline on data and split, with options of its own; see `Cell`."""
         line = [f"baseline={baseline}", f"data={written(place[0])}", f"split={place[1]}", *own]
-        arguments = [*line, f"wandb={self.wandb}", *self._given(self.supervised)]
+        arguments = [*line, f"wandb={self.wandb}", *(self.options or []), *(self.supervised or [])]
         return Cell(label, arguments, name, SUPERVISED, models=baseline, after=after)
-
-    def _given(self, *groups: list[str] | None) -> list[str]:
-        return [option for group in (self.options, *groups) for option in group or []]
 
 
 def known_baselines() -> list[str]:
@@ -127,12 +181,6 @@ def baselines_for(dataset: str, baselines: Mapping[str, Sequence[str]] | Sequenc
 
     Raises:
         UserError: There is none for the data set, or one is unknown.
-
-    Example:
-        >>> baselines_for("refcocog", {"refshapes*": ["lavt-tiny"]})
-        Traceback (most recent call last):
-        ...
-        gl_ris.errors.UserError: baselines has none for refcocog; name them, e.g. baselines=[lavt,cris].
     """
     if isinstance(baselines, Mapping):
         fitting = [names for pattern, names in baselines.items() if fnmatchcase(dataset, pattern)]
@@ -160,23 +208,6 @@ def written(data: str | Mapping[str, Any]) -> str:
     return data if isinstance(data, str) else json.dumps(data)
 
 
-def check_reserved(options: Sequence[str], reserved: Mapping[str, str], shorthand: Mapping[str, str]) -> None:
-    """Check that options for cells are not those that the grid sets for each of them.
-
-    Args:
-        options: As given.
-        reserved: Full names of options, and what to use in their place.
-        shorthand: Short names of options.
-
-    Raises:
-        UserError: One is.
-    """
-    for token in normalise(options, shorthand, {}, CONFIGS):
-        name = option_name(token)
-        if name in reserved:
-            raise UserError(f"'{name}' is set for each cell; use {reserved[name]}.")
-
-
 def option_name(token: str) -> str:
     """Return the name in a normalised option.
 
@@ -185,65 +216,3 @@ def option_name(token: str) -> str:
         'training.k'
     """
     return token.removeprefix("--").partition("=")[0].rstrip("+")
-
-
-def group_of(name: str) -> str:
-    """Say which cells of a comparison an option is for: all (``options``), or those of one kind."""
-    if any(name == known or name.startswith(f"{known}.") for known in _OF_ALL):
-        return "options"
-    return "zero_shot" if name.partition(".")[0] in _OF_ZERO_SHOT else "supervised"
-
-
-def sort_out(
-    arguments: Sequence[str], own: Iterable[str], group_of: Callable[[str], str] = group_of
-) -> list[str]:
-    """Keep the options of a grid itself, and put all others into those for its cells, last.
-
-    Args:
-        arguments: The command line.
-        own: Names of the grid's own options.
-        group_of: Gives the one of these that an option of another name is added to.
-
-    Returns:
-        Arguments of the form ``--name=value``.
-
-    Example:
-        >>> sort_out(["k=4", "limit=20", "proposals=slic", "training.epochs=1"], ["k"])[1:]
-        ['--options+=["limit=20"]', '--zero_shot+=["proposals=slic"]', '--supervised+=["training.epochs=1"]']
-    """
-    kept: list[str] = []
-    others: dict[str, list[str]] = {"options": [], "zero_shot": [], "supervised": []}
-    own = {*own, *_EVERYWHERE}
-    for token in normalise(arguments, {}, {}, CONFIGS):
-        name = option_name(token)
-        head, dot, _ = name.partition(".")
-        # data=NAME is the grid's, data.root=DIR is for every cell
-        if not token.startswith("--") or (head in own and not (head == "data" and dot)):
-            kept.append(token)
-        else:
-            others[group_of(name)].append(token.removeprefix("--"))
-    return [*kept, *(f"--{group}+={json.dumps(given)}" for group, given in others.items() if given)]
-
-
-def parse_grid(
-    command: Command, kind: type[_Grid], arguments: Sequence[str], group_of: Callable[[str], str] = group_of
-) -> tuple[_Grid, str | None, bool]:
-    """Read the command line of a grid.
-
-    Args:
-        command: The command.
-        kind: The dataclass of its settings.
-        arguments: The command line.
-        group_of: See `sort_out`.
-
-    Returns:
-        The settings; the folder, or None; whether to run everything anew.
-
-    Raises:
-        UserError: An option is wrong.
-    """
-    from experiments.cli.settings_parser import parse_settings
-
-    own = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    settings, run_dir, overwrite = parse_settings(command, kind, sort_out(arguments, own, group_of))
-    return kind(**settings), run_dir, overwrite

@@ -37,37 +37,26 @@ _RETARGETED = "the base recipe's choices, measured against the other targets"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """One line of the table."""
 
-    Attributes:
-        point: Point of the published code, or None.
-        name: The field, or what the line is about.
-        value: Its value in this line; empty if it has none.
-        figures: In percent; empty where the line does not apply.
-        changed: Share of the expressions with another choice than under the base recipe, in percent.
-        expressions: Behind the figures.
-        missed: How many of them have no choice.
-        note: Why the line does not apply, or how it was measured.
-    """
-
+    # Point of the published code.
     point: int | None
+    # The field, or what the line is about, and its value here.
     name: str
     value: Any = ""
+    # In percent; empty where the line does not apply.
     figures: Mapping[str, float] = field(default_factory=dict)
+    # Share of the expressions with another choice than under the base recipe, in percent.
     changed: float | None = None
+    # How many are behind the figures, and how many of them have no choice.
     expressions: int | None = None
     missed: int | None = None
+    # Why the line does not apply, or how it was measured.
     note: str = ""
 
 
 class EffectsTable:
-    """Measures the lines of the table.
-
-    Args:
-        model: After its run.
-        data: The data module that it was run on.
-        records: Of that run, all methods.
-    """
+    """Measures the lines of the table from the records of a run of ``model`` on ``data``."""
 
     def __init__(self, model: RecipeEffects, data: Any, records: Records) -> None:
         self.model = model
@@ -86,11 +75,11 @@ class EffectsTable:
         rows.append(
             self._measured(Row(None, ALL, other), everything, self.other.skip_images_without_proposals)
         )
-        precisions = [variant for variant in self.model.variants if variant.precision != "fp32"]
-        return rows + [
-            self._measured(Row(None, "precision", variant.precision), self._records[variant.title])
-            for variant in precisions
-        ]
+        for variant in self.model.variants:
+            if variant.precision != "fp32":
+                row = Row(None, "precision", variant.precision)
+                rows.append(self._measured(row, self._records[variant.title]))
+        return rows
 
     def _field(self, name: str, value: Any) -> Row:
         row, base, tower = Row(POINTS[name], name, value), self._records[BASE], name.partition("_")[0]
@@ -167,16 +156,14 @@ def _retargeting(data: Any, rule: Any) -> Callable[[Records], list[Prediction]] 
 def write_effects(folder: Path, rows: Sequence[Row], document: Mapping[str, Any]) -> str:
     """Write ``recipe_effects.md``, ``.csv`` and ``.json`` into a run folder, and return the Markdown table.
 
-    Args:
-        folder: The run folder.
-        rows: The lines; the first is what the others are compared with.
-        document: The result document of the run; the JSON has it without its figures.
+    The first row is what the others are compared with; ``document`` is the result document of the run.
     """
     table = markdown(rows)
     heading = f"{document['dataset']} {document['split']}, proposals: {document['proposals']}"
     write_text(folder / f"{NAME}.md", f"{heading}\n\n{table}\n")
     flat = [{**asdict(row), "value": _value(row.value), **row.figures} for row in rows]
     write_text(folder / f"{NAME}.csv", render(frame_of(flat).drop(columns="figures"), "csv"))
+    # the figures are those of the rows
     about = {name: value for name, value in document.items() if name not in ("methods", "upper_bound")}
     write_json(folder / f"{NAME}.json", {**about, "rows": [asdict(row) for row in rows]})
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,26 +9,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from experiments.reporting import frame
 from experiments.reporting.frame import FIGURES, ZERO_SHOT_CELL, number
 from experiments.reporting.plots import axis_place, draw_curves, rounded
-from gl_ris.errors import UserError
-from gl_ris.files import write_json
+from gl_ris.files import decode, write_json
 
-RESULTS, CSV, FIGURE = "results.json", "curve.csv", "figure4_right.png"
 _SPREAD = ("mean", "std", "min", "max")
 Results = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A supervised cell.
-
-    Attributes:
-        baseline: Name of its settings.
-        k: Refs of each class, or ``"all"``.
-        seed: Of subset and training.
-    """
+    """A supervised cell: name of its settings, refs of each class (or "all"), seed."""
 
     baseline: str
     k: int | str
@@ -48,16 +41,13 @@ class Shot:
 
 @dataclass(frozen=True)
 class FewShotCells:
-    """What is finished of a comparison.
+    """What is finished of a comparison."""
 
-    Attributes:
-        shots: All supervised cells that there are to be.
-        results: The results of finished cells by name, the zero-shot one's among them; one or more.
-        available: For each class with refs, how many; empty until a supervised cell is finished.
-    """
-
+    # All supervised cells that there are to be.
     shots: Sequence[Shot]
+    # Of finished cells by name, the zero-shot one's among them; one or more.
     results: Mapping[str, Results]
+    # For each class with refs, how many; empty until a supervised cell is finished.
     available: Sequence[int] = ()
 
     @property
@@ -67,38 +57,32 @@ class FewShotCells:
 
 
 def read_available(folder: Path) -> list[int]:
-    """Read from the manifest of a supervised cell how many refs each class has, of those that have any.
+    """Read from the manifest of a supervised cell how many refs each class has, of those that have any."""
+    manifest = decode(folder / "manifest.json", _Manifest, "manifest of refs", f"Delete '{folder}'.")
+    return [available for available, _ in manifest.per_class.values() if available]
 
-    Raises:
-        UserError: It is missing or damaged.
-    """
-    path = folder / "manifest.json"
-    try:
-        per_class = json.loads(path.read_text(encoding="utf-8"))["per_class"]
-        return [int(available) for available, _ in per_class.values() if available]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"The manifest '{path}' cannot be read ({error}); delete its folder.") from error
+
+class _Manifest(msgspec.Struct):
+    # For each class, how many refs there are and how many were chosen.
+    per_class: dict[str, tuple[int, int]]
 
 
 def write_all(folder: Path, cells: FewShotCells, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Write everything that the finished cells amount to into ``folder``, and return the document."""
     made = document(cells, settings)
     few_shot = made["few_shot"]
-    frame.write_text(folder / CSV, frame.render(frame.frame_of(curve_rows(few_shot)), "csv"))
-    draw_curves(folder / FIGURE, few_shot, frame.heading("Few-shot comparison", made, few_shot["limit"]))
-    write_json(folder / RESULTS, made)
+    frame.write_text(folder / "curve.csv", frame.render(frame.frame_of(curve_rows(few_shot)), "csv"))
+    draw_curves(
+        folder / "figure4_right.png", few_shot, frame.heading("Few-shot comparison", made, few_shot["limit"])
+    )
+    write_json(folder / "results.json", made)
     return made
 
 
 def document(cells: FewShotCells, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of ``results.json``: that of an evaluation with a method for each model and k.
+    """Return ``results.json``: that of an evaluation with a method for each model and k.
 
-    Args:
-        cells: What is finished.
-        settings: Those of the comparison.
-
-    Raises:
-        EvaluationError: The cells are not of the same images.
+    `EvaluationError` if the cells are not of the same images.
     """
     # the zero-shot run first: its proposals and upper bound are those of the document
     results = {name: cells.results[name] for name in sorted(cells.results, key=lambda n: n != ZERO_SHOT_CELL)}
@@ -119,16 +103,12 @@ def document(cells: FewShotCells, settings: Mapping[str, Any]) -> dict[str, Any]
 
 
 def rows_of(cells: FewShotCells) -> list[dict[str, Any]]:
-    """Return a row for each model and k of which a seed is finished: model by model, the smallest k first.
-
-    Models of one name, e.g. those of lavt and lavt-tiny, have that of their settings added.
-    """
-    planned: dict[tuple[str, int | str], list[Shot]] = {}
+    """Return a row for each model and k of which a seed is finished: model by model, the smallest k first."""
+    planned: dict[str, dict[int | str, list[Shot]]] = {}
     for shot in cells.shots:
-        planned.setdefault((shot.baseline, shot.k), []).append(shot)
-    baselines = list(dict.fromkeys(shot.baseline for shot in cells.shots))
-    points = sorted(planned, key=lambda point: baselines.index(point[0]))
-    rows = list(filter(None, (_row(planned[point], cells) for point in points)))
+        planned.setdefault(shot.baseline, {}).setdefault(shot.k, []).append(shot)
+    points = (shots for of_model in planned.values() for shots in of_model.values())
+    rows = list(filter(None, (_row(shots, cells) for shots in points)))
     names = frame.unique_names({row["baseline"]: row["model"] for row in rows})
     for row in rows:
         row["model"] = names[row["baseline"]]
@@ -162,14 +142,7 @@ def _row(planned: Sequence[Shot], cells: FewShotCells) -> dict[str, Any]:
 
 
 def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
-    """Return a figure of several seeds: each value, mean, sample standard deviation, least and greatest.
-
-    The deviation is None for fewer than two; all are None where no seed has a figure.
-
-    Example:
-        >>> over_seeds([10.0, 14.0])["mean"], round(over_seeds([10.0, 14.0])["std"], 3)
-        (12.0, 2.828)
-    """
+    """Return the values of all seeds, mean, sample deviation (None for fewer than two), least, greatest."""
     # exact sums: the last bits of pandas' means and deviations depend on the order of the seeds
     there = [value for value in values if value is not None]
     return {
@@ -187,8 +160,9 @@ def curve_rows(few_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"model": method, "k": 0, "n_refs": 0, "share": 0.0, **{key: {"mean": row[key]} for key in FIGURES}}
         for method, row in few_shot["zero_shot"].items()
     ]
+    about = ("model", "k", "refs_per_class", "n_refs", "share")
     return [
-        {key: row.get(key) for key in ("model", "k", "refs_per_class", "n_refs", "share")}
+        {key: row.get(key) for key in about}
         | {"seeds": len(row["seeds"]) if "seeds" in row else None}
         | {f"{name}_{what}": row[name].get(what) for name in FIGURES for what in _SPREAD}
         for row in (*levels, *few_shot["rows"])
@@ -240,26 +214,21 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Crossing:
-    """How a curve lies to a level; its points go by their names.
+    """How a curve lies to a level; its points go by their names."""
 
-    Attributes:
-        start: ``"above"`` (or at the level) or ``"below"``: the first point measured; None if none was.
-        last: The last point measured.
-        below: The point before the first crossing upwards; None without one.
-        above: The point behind it.
-        place: Where the line between the two over log k meets the level; None if they stand in one place.
-        falls: Points at which the curve comes from above to below.
-        rises: How often it comes from below to above.
-        missing: Points between the first and the last that were not measured.
-    """
-
+    # "above" (or at the level) or "below": the first point measured; None if none was.
     start: str | None = None
+    # The last point measured.
     last: str | None = None
+    # The points before and behind the first crossing upwards; None without one.
     below: str | None = None
     above: str | None = None
+    # Where the line between the two over log k meets the level; None if they stand in one place.
     place: float | None = None
+    # Points at which the curve comes from above to below, and how often it comes from below to above.
     falls: tuple[str, ...] = ()
     rises: int = 0
+    # Points between the first and the last that were not measured.
     missing: tuple[str, ...] = ()
 
 
@@ -282,18 +251,9 @@ def crossings(rows: Sequence[Mapping[str, Any]], cells: FewShotCells) -> list[di
 
 
 def find_crossing(points: Sequence[Point], level: float) -> Crossing:
-    """Find the first crossing upwards of a curve, and what else is to be said of it.
+    """Find the first crossing upwards of a curve (smallest k first), and what else is to be said of it.
 
     A point exactly at the level counts as above it. Points without a value are left out.
-
-    Args:
-        points: The curve, from the smallest k to the largest.
-        level: The figure to compare with.
-
-    Example:
-        >>> found = find_crossing([Point("1", 1, 10.0), Point("4", 4, None), Point("16", 16, 30.0)], 20.0)
-        >>> found.below, found.above, found.place, found.missing
-        ('1', '16', 4.0, ('4',))
     """
     measured = [point for point in points if point.value is not None]
     if not measured:
@@ -325,12 +285,7 @@ def _meeting(below: Point, above: Point, level: float) -> float | None:
 
 
 def sentence(model: str, method: str, level: float, points: Sequence[Point]) -> str:
-    """Say how the curve of a model lies to the line of a method.
-
-    Example:
-        >>> sentence("CRIS", "Random", 60.0, [Point("16", 16, 50.0), Point("64", 64, 70.0)])
-        'CRIS crosses Random (60.00) between k=16 and k=64, at about k=32 (linear in log k between means).'
-    """
+    """Say how the curve of a model lies to the line of a method."""
     found = find_crossing(points, level)
     line = f"{method} ({level:.2f})"
     if found.start is None:

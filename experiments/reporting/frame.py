@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FIGURES = ("oIoU", "mIoU")
+# What comparisons call their zero-shot run, and the folder that it has.
 ZERO_SHOT_CELL = "zero-shot"
-"""What comparisons call their zero-shot run, and the folder that it has."""
 
+# What must be equal in two results for their figures to compare.
 _SAME = ("dataset", "split", "partition", "n_images", "n_expressions_expected")
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
@@ -24,16 +26,10 @@ _LATEX = str.maketrans(
 
 
 def frame_of(rows: Iterable[Mapping[str, Any] | Sequence[Any]], columns: Any = None) -> DataFrame:
-    """Make a frame of rows: who (source, method), where (data set, split, subset), and the figures.
-
-    Values stay what they are: a whole number is one also in a column that has gaps. NaN becomes None.
-
-    Args:
-        rows: Mappings, or values in the order of ``columns``.
-        columns: Names of the columns; by default all that the mappings have.
-    """
+    """Make a frame of mappings, or of values in the order of ``columns``; NaN becomes None."""
     from pandas import DataFrame
 
+    # as objects, so that whole numbers stay what they are also in a column that has gaps
     return DataFrame(plain(list(rows)), columns=columns, dtype=object)
 
 
@@ -48,25 +44,18 @@ def render(
     text: Collection[int] = (0,),
     italics: Collection[int] = (),
 ) -> str:
-    """Write a frame as text.
+    """Write a frame as CSV (any values, at full precision), aligned Markdown or rows of a LaTeX tabular.
 
-    Args:
-        frame: For CSV, any values, written at full precision and left empty where there is none; for the
-            others, text as it is to be read (see `number`).
-        form: ``"csv"``; ``"markdown"``, aligned so that it reads in a terminal too; or ``"latex"``, the
-            rows of a tabular with their heads.
-        text: Places of the columns that hold text in Markdown; the others are aligned as numbers.
-        italics: Rows that LaTeX sets apart.
+    The latter two take text (see `number`). Markdown aligns the columns at the places ``text`` to the left,
+    others as numbers; LaTeX sets the rows ``italics`` apart.
     """
     if form == "csv":
         return str(frame.to_csv(index=False, lineterminator="\n"))
     lines = [list(map(str, frame.columns)), *frame.to_numpy().tolist()]
     if form == "latex":
-        cells = [[escape(cell) for cell in line] for line in lines]
         # the first line is that of the heads
-        cells = [
-            [rf"\emph{{{c}}}" for c in line] if i - 1 in italics else line for i, line in enumerate(cells)
-        ]
+        looks = [r"\emph{%s}" if row in italics else "%s" for row in range(-1, len(frame))]
+        cells = [[look % escape(cell) for cell in line] for look, line in zip(looks, lines, strict=True)]
         return "\n".join(f"{' & '.join(line)} \\\\" for line in cells)
     from tabulate import tabulate
 
@@ -103,36 +92,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_same_test(documents: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check that results, by the names of their runs, are of the same images and expressions.
-
-    Raises:
-        EvaluationError: They are not; they do not compare.
-    """
-    first = next(iter(documents))
-    for name, document in documents.items():
-        for key in _SAME:
-            if document[key] != documents[first][key]:
-                raise EvaluationError(
-                    f"The cells '{first}' and '{name}' do not compare: {key} is {documents[first][key]} in "
-                    f"one and {document[key]} in the other."
-                )
+    """Check that results, by the names of their runs, are of the same images; else an `EvaluationError`."""
+    first, known = next(iter(documents.items()))
+    for (name, document), key in itertools.product(documents.items(), _SAME):
+        if document[key] != known[key]:
+            raise EvaluationError(
+                f"The cells '{first}' and '{name}' do not compare: {key} is {known[key]} in one and "
+                f"{document[key]} in the other."
+            )
 
 
 def merged(
     documents: Sequence[Mapping[str, Any]], methods: Mapping[str, Mapping[str, float | None]], **more: Any
 ) -> dict[str, Any]:
-    """Build one result document of those of several runs on the same expressions.
+    """Build one result document of those of several runs on the same expressions, with their ``methods``.
 
-    Args:
-        documents: Theirs; proposals, counts and upper bound are those of the first.
-        methods: The figures of all methods.
-        more: experiment, config and subsets, as `gl_ris.results.Results` has them.
-
-    Returns:
-        The document: its seconds are the sums over the runs, its failures the most that a run had.
+    Proposals, counts and upper bound are those of the first. ``more``: see `gl_ris.results.Results`.
     """
     from gl_ris.results import STAGES, Results
 
+    # seconds add up; the same expressions fail in every run, so failures do not
     reasons = dict.fromkeys(reason for one in documents for reason in one["failures"])
     return Results.new(
         **{key: documents[0][key] for key in (*_SAME, "proposals", "upper_bound")},

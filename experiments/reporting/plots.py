@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,21 @@ def figure(width: float, height: float, title: str) -> tuple[Any, Any]:
     return picture, axes
 
 
+def panels(width: float, height: float, title: str, count: int, **options: Any) -> tuple[Any, Any]:
+    """Make a picture with several panels beside each other; width and height in inches."""
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    picture.suptitle(title)
+    return picture, picture.subplots(1, count, **options)
+
+
+def legend_below(picture: Any, axes: Any, columns: int) -> None:
+    """Explain the lines of one panel, which are those of all, below the picture."""
+    handles, labels = axes.get_legend_handles_labels()
+    picture.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+
+
 def save(picture: Any, path: Path | str) -> None:
     """Write a picture as PNG, complete or not at all."""
     with atomic_file(path) as file:
@@ -56,10 +71,7 @@ def rounded(place: float) -> str:
 def draw_curves(path: Path, few_shot: Row, title: str) -> None:
     """Draw Figure 4 right: oIoU against k with spreads and single seeds, zero-shot lines and crossings.
 
-    Args:
-        path: A PNG file.
-        few_shot: That part of the document; see `experiments.reporting.fewshot_report.document`.
-        title: Above the picture.
+    ``few_shot`` is that part of the document of `experiments.reporting.fewshot_report`.
     """
     picture, axes = figure(7.2, 4.8, title)
     axes.set_xscale("log")
@@ -85,9 +97,8 @@ def _draw_model(axes: Any, model: str, rows: Sequence[Row], index: int, aside: f
     every = [row for row in drawn if row["k"] == "all"]
     seeds = {len(row["seeds"]) for row in rows}
     most = f"{'up to ' if len(seeds) > 1 else ''}{max(seeds)}"
-    axes.plot(
-        *_means(counted), **look, label=model if seeds == {1} else f"{model} (mean ± std, {most} seeds)"
-    )
+    label = model if seeds == {1} else f"{model} (mean ± std, {most} seeds)"
+    axes.plot(*_means(counted), **look, label=label)
     # All refs stand apart, since their mean per class is no k.
     if every:
         axes.plot(*_means([*counted[-1:], *every]), color=look["color"], linestyle=":")
@@ -96,8 +107,7 @@ def _draw_model(axes: Any, model: str, rows: Sequence[Row], index: int, aside: f
         _draw_spread(axes, row, look["color"], aside)
 
 
-def _means(rows: Iterable[Row]) -> tuple[list[float], list[float]]:
-    rows = list(rows)
+def _means(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
     return [axis_place(row) for row in rows], [row["oIoU"]["mean"] for row in rows]
 
 
@@ -148,13 +158,7 @@ def _label_ks(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def draw_bars(path: Path, bars: Mapping[str, Mapping[str, float | None]], title: str) -> None:
-    """Draw Figure 4 left: a group of bars for each method, in percent; None leaves a gap.
-
-    Args:
-        path: A PNG file.
-        bars: For each method its bars by label.
-        title: Above the picture.
-    """
+    """Draw Figure 4 left: for each method its bars by label, in percent; None leaves a gap."""
     picture, axes = figure(6.4, 4.4, title)
     labels = list(dict.fromkeys(label for row in bars.values() for label in row))
     width = 0.8 / max(1, len(labels))
@@ -181,27 +185,16 @@ def draw_heat_map(
     title: str,
     limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> None:
-    """Draw oIoU and mIoU over alpha (to the right) and beta (upwards) side by side.
+    """Draw the figures of all (alpha, beta), in percent, side by side; alpha to the right, beta upwards.
 
-    Cells are drawn equally large, whatever the spacing of the values; on small grids each carries its value.
-
-    Args:
-        path: Of the PNG.
-        cells: For every pair (alpha, beta) of a grid the figures in percent.
-        default: The pair to mark, if it is on the grid.
-        title: Above the picture.
-        limits: For each figure the ends of its colours, so that several pictures compare; by default its own.
+    ``default`` is the pair to mark. ``limits`` are the ends of the colours of each figure, so that several
+    pictures compare; by default its own.
     """
-    from matplotlib.figure import Figure
-
-    picture = Figure(figsize=(11, 5.6), dpi=120, layout="constrained")
-    picture.suptitle(title)
-    panels: Any = picture.subplots(1, len(FIGURES))
-    for panel, name in zip(panels, FIGURES, strict=True):
+    picture, both = panels(11, 5.6, title, len(FIGURES))
+    for panel, name in zip(both, FIGURES, strict=True):
         image = _draw_panel(panel, cells, name, default, (limits or limits_of([cells]))[name])
         picture.colorbar(image, ax=panel, label=f"{name} (%)", shrink=0.85)
-    handles, labels = panels[0].get_legend_handles_labels()
-    picture.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    legend_below(picture, both[0], 2)
     save(picture, path)
 
 
@@ -215,6 +208,7 @@ def _draw_panel(
     panel: Any, cells: Cells, name: str, default: tuple[float, float], limits: tuple[float, float]
 ) -> Any:
     alphas, betas = (sorted(set(values)) for values in zip(*cells, strict=True))
+    # Cells are drawn equally large, whatever the spacing of the values.
     grid = np.array([[cells[alpha, beta][name] for alpha in alphas] for beta in betas])
     image = panel.imshow(grid, origin="lower", aspect="auto", cmap="viridis", vmin=limits[0], vmax=limits[1])
     panel.set_title(name)
@@ -234,9 +228,8 @@ def _draw_panel(
         _mark_cell(panel, place, "s", markeredgewidth=4, label="default")
         _mark_cell(panel, place, "s", markeredgewidth=1.5, markeredgecolor="white")
     best = max(cells, key=lambda pair: cells[pair][name])
-    _mark_cell(
-        panel, (alphas.index(best[0]), betas.index(best[1])), "*", markerfacecolor="white", label="best"
-    )
+    place = alphas.index(best[0]), betas.index(best[1])
+    _mark_cell(panel, place, "*", markerfacecolor="white", label="best")
     return image
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from experiments.reporting.frame import frame_of, number, render, write_text
+from experiments.reporting.plots import legend_below, panels, save
 from experiments.run.proposal_jobs import Measured, ProposalReport
-from gl_ris.files import atomic_file, write_json
+from gl_ris.files import write_json
 from gl_ris.proposals.base import League
 from gl_ris.proposals.quality import COCO_BOUNDS, SIZES, THRESHOLDS, size_bounds
 from gl_ris.results import git_commit, versions
@@ -18,18 +19,10 @@ _WHOLE = ("images", "none", "failed", "missing")
 
 
 def write_report(folder: Path, module: ProposalReport, data: Any, settings: Mapping[str, Any]) -> str:
-    """Write everything into ``folder``, and return the Markdown.
-
-    Args:
-        folder: The run folder.
-        module: After its run.
-        data: The data module.
-        settings: The resolved configuration.
-    """
+    """Write what a module measured on ``data`` into the run folder, and return the Markdown."""
     most = max(module.rows, key=lambda row: len(row.quality.objects))
     bounds = size_bounds([found.area for found in most.quality.objects])
-    rows = in_order(module.rows)
-    lines = [line_of(row, bounds) for row in rows]
+    rows = sorted(module.rows, key=_rank)
     document = {
         "schema": 1,
         "experiment": "proposal_report",
@@ -41,7 +34,7 @@ def write_report(folder: Path, module: ProposalReport, data: Any, settings: Mapp
         "n_objects": len(most.quality.objects),
         "post": str(module.post) or None,
         "size_bounds": bounds,
-        "rows": [{**line, "store": row.store} for line, row in zip(lines, rows, strict=True)],
+        "rows": [{**line_of(row, bounds), "store": row.store} for row in rows],
         "curves": {row.name: {str(t): row.quality.curve(t) for t in THRESHOLDS} for row in rows},
         "config": settings,
         "versions": versions(),
@@ -52,15 +45,14 @@ def write_report(folder: Path, module: ProposalReport, data: Any, settings: Mapp
     write_text(folder / "report.md", text)
     write_text(folder / "report.csv", render(frame_of(document["rows"]), "csv"))
     write_text(folder / "curve.csv", render(frame_of(curve_rows(rows)), "csv"))
-    draw_curves(folder / "curve.png", rows, heading(document))
+    draw_curves(folder / "curve.png", rows, _heading(document))
     write_json(folder / "report.json", document)
     return text
 
 
-def in_order(rows: Sequence[Measured]) -> list[Measured]:
-    """Order by league, and within a league by upper bound, the best first."""
-    leagues = list(get_args(League))
-    return sorted(rows, key=lambda row: (leagues.index(row.league), -row.quality.upper_bound()["oIoU"]))
+def _rank(row: Measured) -> tuple[int, float]:
+    # By league, and within a league by upper bound, the best first.
+    return get_args(League).index(row.league), -row.quality.upper_bound()["oIoU"]
 
 
 def line_of(row: Measured, bounds: tuple[float, float]) -> dict[str, Any]:
@@ -82,8 +74,7 @@ def line_of(row: Measured, bounds: tuple[float, float]) -> dict[str, Any]:
     }
 
 
-def heading(document: Mapping[str, Any]) -> str:
-    """Say what was measured."""
+def _heading(document: Mapping[str, Any]) -> str:
     partition = f" ({document['partition']})" if document["partition"] else ""
     post = f", after {document['post']}" if document["post"] else ""
     return f"Proposals for {document['dataset']} {document['split']}{partition}{post}"
@@ -97,7 +88,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     cells = [[_cell(name, row[name]) for name in shown] for row in rows]
     table = render(frame_of(cells, shown), "markdown", text=(0, 1))
     notes = "\n".join(f"* {note}" for note in _notes(document, "missing" in shown))
-    return f"# {heading(document)}\n\n{table}\n\n{notes}\n"
+    return f"# {_heading(document)}\n\n{table}\n\n{notes}\n"
 
 
 def _notes(document: Mapping[str, Any], missing: bool) -> Iterator[str]:
@@ -132,18 +123,14 @@ def curve_rows(rows: Sequence[Measured]) -> Iterator[dict[str, Any]]:
         named = {"league": row.league, "generator": row.name, "store": row.store}
         curves = [row.quality.curve(threshold) for threshold in THRESHOLDS]
         for kept, values in enumerate(zip(*curves, strict=True), start=1):
-            recalls = zip((f"R@{threshold}" for threshold in THRESHOLDS), values, strict=True)
-            yield {**named, "proposals": kept, **dict(recalls)}
+            recalls = {f"R@{t}": value for t, value in zip(THRESHOLDS, values, strict=True)}
+            yield {**named, "proposals": kept, **recalls}
 
 
 def draw_curves(path: Path, rows: Sequence[Measured], title: str) -> None:
     """Draw recall against the number of proposals kept, a panel per IoU and a line per generator."""
-    from matplotlib.figure import Figure
-
-    picture = Figure(figsize=(11, 5), dpi=120, layout="constrained")
-    picture.suptitle(title)
-    panels: Any = picture.subplots(1, len(THRESHOLDS), sharey=True)
-    for panel, threshold in zip(panels, THRESHOLDS, strict=True):
+    picture, both = panels(11, 5, title, len(THRESHOLDS), sharey=True)
+    for panel, threshold in zip(both, THRESHOLDS, strict=True):
         for row in rows:
             values = row.quality.curve(threshold)
             label = f"{row.name} ({row.league})" if row.store else row.name
@@ -153,8 +140,6 @@ def draw_curves(path: Path, rows: Sequence[Measured], title: str) -> None:
         panel.set_xlabel("proposals kept per image, best-scored first")
         panel.set_ylim(0, 101)
         panel.grid(visible=True, alpha=0.3)
-    panels[0].set_ylabel("recall of objects (%)")
-    handles, names = panels[0].get_legend_handles_labels()
-    picture.legend(handles, names, loc="outside lower center", ncols=1, frameon=False)
-    with atomic_file(path) as file:
-        picture.savefig(file, format="png", bbox_inches="tight")
+    both[0].set_ylabel("recall of objects (%)")
+    legend_below(picture, both[0], 1)
+    save(picture, path)

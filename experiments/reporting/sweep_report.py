@@ -15,29 +15,19 @@ from gl_ris.files import plain, write_json
 if TYPE_CHECKING:
     from gl_ris.sweep import Cell, Sweep
 
-CSV, JSON = "sweep.csv", "sweep.json"
+Document = Mapping[str, Any]
+CSV = "sweep.csv"
 _MEASURED_ON = ("dataset", "split", "partition", "proposals", "n_images", "n_expressions_evaluated")
 
 
-def write_sweep(
-    folder: Path, sweep: Sweep, evaluated: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[Path]]:
-    """Write ``sweep.csv``, ``sweep.json`` and a heat map for each number of masked blocks.
-
-    Args:
-        folder: The run folder.
-        sweep: After its run.
-        evaluated: The result document, in which every cell is a method.
-
-    Returns:
-        The content of ``sweep.json``, and the heat maps.
-    """
+def write_sweep(folder: Path, sweep: Sweep, evaluated: Document) -> tuple[dict[str, Any], list[Path]]:
+    """Write ``sweep.csv``, ``sweep.json`` and a heat map for each k; return document and heat maps."""
     document = sweep_document(sweep, evaluated)
     measured_on = {name: document[name] for name in _MEASURED_ON}
     rows = [{**measured_on, **asdict(cell), **figures} for cell, figures in figures_of(sweep).items()]
     write_text(folder / CSV, render(frame_of(rows), "csv"))
     # a folder with this file is a finished sweep: pictures cannot undo it
-    write_json(folder / JSON, document)
+    write_json(folder / "sweep.json", document)
     return document, draw_heat_maps(folder, sweep, document)
 
 
@@ -47,12 +37,10 @@ def figures_of(sweep: Sweep) -> dict[Cell, dict[str, float]]:
     return dict(zip(sweep.cells, sweep.evaluation.methods.values(), strict=True))
 
 
-def sweep_document(sweep: Sweep, evaluated: Mapping[str, Any]) -> dict[str, Any]:
-    """Build the content of ``sweep.json``.
+def sweep_document(sweep: Sweep, evaluated: Document) -> dict[str, Any]:
+    """Build ``sweep.json`` of the result document: its methods are the best cells and the default one.
 
-    Returns:
-        The result document with the best cells and the default one as its methods, and with ``axes``,
-        ``best`` (by oIoU and by mIoU; the first of equals) and ``default`` (None if not on the grid).
+    ``best``: by oIoU and by mIoU, the first of equals. ``default``: None if it is not on the grid.
     """
     figures = figures_of(sweep)
     named = {f"Best {name}": max(figures, key=lambda cell: figures[cell][name]) for name in FIGURES}
@@ -69,7 +57,7 @@ def sweep_document(sweep: Sweep, evaluated: Mapping[str, Any]) -> dict[str, Any]
 
 
 def draw_heat_maps(folder: Path, sweep: Sweep, document: Mapping[str, Any]) -> list[Path]:
-    """Draw a heat map for each number of masked blocks into ``folder``, all with the same colours."""
+    """Draw a heat map for each number of masked blocks, all with the same colours."""
     figures = figures_of(sweep)
     maps = {
         k: {(cell.alpha, cell.beta): row for cell, row in figures.items() if cell.masked_blocks == k}
@@ -77,11 +65,11 @@ def draw_heat_maps(folder: Path, sweep: Sweep, document: Mapping[str, Any]) -> l
     }
     where = f"{document['dataset']} {document['split']}, proposals: {document['proposals']}"
     title = f"{where}, {document['config']['model']['clip']}"
-    paths = {k: folder / f"sweep_k{k}.png" for k in maps}
-    for k, path in paths.items():
-        default, limits = (sweep.alpha, sweep.beta), limits_of(list(maps.values()))
-        draw_heat_map(path, maps[k], default, f"{title}, k = {k}", limits)
-    return list(paths.values())
+    limits = limits_of(list(maps.values()))
+    for k, cells in maps.items():
+        path, default = folder / f"sweep_k{k}.png", (sweep.alpha, sweep.beta)
+        draw_heat_map(path, cells, default, f"{title}, k = {k}", limits)
+    return [folder / f"sweep_k{k}.png" for k in maps]
 
 
 def remarks(document: Mapping[str, Any]) -> str:

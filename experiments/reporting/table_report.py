@@ -38,35 +38,25 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """One method of a table.
+    """One method of a table."""
 
-    Attributes:
-        label: Name of its line.
-        encoder: The encoder as the line shows it, empty if it has none.
-        context: Name of its column within those of a data set; empty in tables without such columns.
-        title: What results call it; None where nothing of ours belongs (a line of the paper alone).
-        variant: The method with its settings, for ``model.methods``; None if nothing is to be run for it.
-        paper: Row of the paper's table that belongs beside it, or None.
-    """
-
+    # Name of its line, and the encoder as the line shows it; empty if it has none.
     label: str
     encoder: str
+    # Name of its column within those of a data set; empty in tables without such columns.
     context: str
+    # What results call it; None where nothing of ours belongs (a line of the paper alone).
     title: str | None
+    # The method with its settings, for ``model.methods``; None if nothing is to be run for it.
     variant: dict[str, Any] | None
+    # Row of the paper's table that belongs beside it.
     paper: str | None
 
 
 def runs_of(document: Mapping[str, Any], folder: str) -> Iterator[Row]:
-    """Yield what a table makes of a run: a row for all expressions, and one for each subset that it has.
+    """Yield what a table makes of a result document: a row for all expressions, and one for each subset.
 
-    Args:
-        document: Content of its ``results.json``.
-        folder: Name of its folder in that of the table.
-
-    Yields:
-        Data set, partition and split, and the subset where there are any; counts, with the seconds of the
-        whole run; where it is from; and its methods, the upper bound among them.
+    The seconds are those of the whole run; the upper bound is one of the methods.
     """
     subsets = document.get("subsets") or {}
     for part in (document, *subsets.values()):
@@ -90,20 +80,15 @@ def runs_of(document: Mapping[str, Any], folder: str) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One table as the paper publishes it.
-
-    Attributes:
-        number: Its number in the paper.
-        source: The paper.
-        note: What must be known to compare with it.
-        columns: ``(data set, partition, split)`` of each column.
-        rows: Figures by row, one value per column, None where the paper has none; and ``encoder``.
-    """
+    """One table as the paper publishes it."""
 
     number: str
     source: str
+    # What must be known to compare with it.
     note: str
+    # Data set, partition and split of each.
     columns: Sequence[tuple[str, ...]]
+    # Figures by row in percent, one per column, None where the paper has none; and ``encoder``.
     rows: Mapping[str, Mapping[str, Any]]
 
     def figures(self, row: str, place: tuple[str, ...]) -> dict[str, float]:
@@ -116,19 +101,7 @@ class PaperTable:
 
 
 def paper_table(number: str, needed: Iterable[str] = ()) -> PaperTable:
-    """Return a table of the paper, from ``configs/paper.yaml``.
-
-    Args:
-        number: Its number.
-        needed: Rows that it must have.
-
-    Raises:
-        UserError: There is none of that number, or it lacks a row.
-
-    Example:
-        >>> paper_table("3").figures("local x local", ("refcocog", "umd", "val"))
-        {'oIoU': 25.23}
-    """
+    """Return a table of ``configs/paper.yaml``; `UserError` if it or a row of ``needed`` is not there."""
     document = yaml.safe_load((CONFIGS / "paper.yaml").read_text(encoding="utf-8"))
     if number not in document["tables"]:
         raise unknown_name("table of the paper", number, document["tables"])
@@ -142,22 +115,17 @@ def paper_table(number: str, needed: Iterable[str] = ()) -> PaperTable:
 
 @dataclass(frozen=True)
 class Table:
-    """Everything that the forms show.
-
-    Attributes:
-        title: Of the table.
-        heading: Of the column that names the lines.
-        figures: What Markdown and LaTeX show, of oIoU and mIoU.
-        entries: The methods.
-        runs: The data sets and splits; see `runs_of`.
-        paper: The paper's table, if there is one to compare with.
-    """
+    """Everything that the forms show."""
 
     title: str
+    # Of the column that names the lines.
     heading: str
+    # What Markdown and LaTeX show, of oIoU and mIoU.
     figures: Sequence[str]
     entries: Sequence[Entry]
+    # The data sets and splits; see `runs_of`.
     runs: Sequence[Row]
+    # The paper's table, if there is one to compare with.
     paper: PaperTable | None = None
 
     @cached_property
@@ -167,11 +135,7 @@ class Table:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """A row for each score: source (ours or paper), method, encoder, context, place, figures, our counts.
-
-        Ours come before the paper's for each method, and the paper's only where they compare: data set,
-        partition and split are those of the paper and no limit left anything out.
-        """
+        """A row for each score: source, method, encoder, context, place, figures; ours first, with counts."""
         return [row for entry in self.entries for row in (*self._ours(entry), *self._papers(entry))]
 
     def _ours(self, entry: Entry) -> Iterator[Row]:
@@ -185,15 +149,12 @@ class Table:
             return
         encoder = str(self.paper.rows[entry.paper].get("encoder", ""))
         for run in self.runs:
+            # a limited run does not compare with the paper
             if run["whole_split"] and (figures := self.paper.figures(entry.paper, place_of(run))):
                 yield _row(PAPER, entry, encoder, run) | figures
 
     def block(self, figure: str) -> tuple[DataFrame, list[int]]:
-        """Arrange one figure as in the paper: a line per method, a column per data set, split and context.
-
-        Returns:
-            Text to be read, and which of the lines are the paper's.
-        """
+        """Arrange a figure as in the paper, as text; also return which lines are the paper's."""
         contexts = dict.fromkeys(row["context"] for row in self.rows)
         columns = itertools.product(dict.fromkeys(map(place_of, self.rows)), contexts)
         heads = {(p, context): f"{self.names[p]}: {context}".removesuffix(": ") for p, context in columns}
@@ -212,20 +173,17 @@ class Table:
 
     def counts(self) -> DataFrame:
         """Return what was counted in each run, as text to be read."""
-        return frame_of(
-            {"Data set": self.names[place_of(run)]}
-            | {what: form.format_map(run) for what, form in _SHOWN.items()}
-            for run in self.runs
-        )
+        rows = [{what: form.format_map(run) for what, form in _SHOWN.items()} for run in self.runs]
+        names = [self.names[place_of(run)] for run in self.runs]
+        return frame_of({"Data set": name, **row} for name, row in zip(names, rows, strict=True))
 
     def notes(self) -> list[str]:
         """Return what a reader must know: whose numbers are whose, what failed, what was limited."""
         lines = []
         if self.paper is not None and any(row["source"] == PAPER for row in self.rows):
             published = f"{self.paper.source}, Table {self.paper.number}, {self.paper.note}"
-            lines = [
-                f"Lines marked (paper) are published numbers: {published}. All others were measured here."
-            ]
+            lines = [f"Lines marked (paper) are published numbers: {published}."]
+            lines[0] += " All others were measured here."
         for run in self.runs:
             name = self.names[place_of(run)]
             if not run["n_expressions_expected"]:
@@ -248,19 +206,16 @@ def place_of(row: Row) -> tuple[str, ...]:
 
 
 def place_names(places: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """Name each ``(data set, partition, split)``, by its partition too where the data set has several.
-
-    A subset, where there is one, comes last.
-
-    Example:
-        >>> list(place_names([("g", "umd", "val"), ("g", "google", "val"), ("p", "vg", "test")]).values())
-        ['g val (umd)', 'g val (google)', 'p test']
-    """
+    """Name each place, e.g. "g val (umd)": by its partition too where the data set has several."""
+    partitions: dict[str, set[str]] = {}
     places = list(places)
-    several = {place[0] for place in places if any(o[0] == place[0] and o[1] != place[1] for o in places)}
+    for data, partition, *_ in places:
+        partitions.setdefault(data, set()).add(partition)
     return {
-        place: " ".join([place[0], place[2], *([f"({place[1]})"] if place[0] in several else []), *place[3:]])
-        for place in places
+        (data, partition, split, *subset): " ".join(
+            [data, split, *([f"({partition})"] if len(partitions[data]) > 1 else []), *subset]
+        )
+        for data, partition, split, *subset in places
     }
 
 
@@ -317,12 +272,7 @@ def comma_separated(table: Table) -> str:
 
 
 def document(table: Table, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of ``table.json``: the runs with their counts, our scores, and the paper's apart.
-
-    Args:
-        table: The table.
-        settings: What it was made of.
-    """
+    """Return the content of ``table.json``: the runs with their counts, our scores, and the paper's apart."""
     kept = ("method", "encoder", "context", *PLACE, *FIGURES)
     scores: dict[str, list[Row]] = {OURS: [], PAPER: []}
     for row in table.rows:

@@ -15,7 +15,6 @@ from gl_ris.errors import EvaluationError
 from gl_ris.files import write_json
 
 SEEN, UNSEEN = "seen", "unseen"
-RESULTS, CSV, FIGURE = "results.json", "unseen_domain.csv", "figure4_left.png"
 _PLACE = ("dataset", "split", "partition", "n_images", "n_expressions_evaluated")
 Results = Mapping[str, Any]
 Figures = Mapping[str, float | None]
@@ -28,14 +27,11 @@ def cell_name(model: str, where: str) -> str:
 
 @dataclass(frozen=True)
 class UnseenCells:
-    """What is finished of a comparison.
+    """What is finished of a comparison."""
 
-    Attributes:
-        baselines: The supervised models that there are to be.
-        results: The results of finished cells by name.
-    """
-
+    # All supervised models that there are to be.
     baselines: Sequence[str]
+    # Of the finished cells, by name.
     results: Mapping[str, Results]
 
     def of(self, model: str) -> list[Results | None]:
@@ -57,32 +53,20 @@ class UnseenCells:
 
 
 def write_all(folder: Path, cells: UnseenCells, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Write everything that the finished cells amount to into ``folder``.
-
-    Returns:
-        The document; None, and nothing is written, before a cell on the unseen set is finished.
-    """
+    """Write what the finished cells amount to, and return `document`; if that is None, nothing is written."""
     made = document(cells, settings)
     if made is not None:
         lines = frame.frame_of(itertools.chain(*lines_of(made).values()))
-        frame.write_text(folder / CSV, frame.render(lines, "csv"))
-        draw_bars(folder / FIGURE, bars(made), _title(made))
-        write_json(folder / RESULTS, made)
+        frame.write_text(folder / "unseen_domain.csv", frame.render(lines, "csv"))
+        draw_bars(folder / "figure4_left.png", bars(made), _title(made))
+        write_json(folder / "results.json", made)
     return made
 
 
 def document(cells: UnseenCells, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the content of ``results.json``: all methods on the set with unseen concepts, and its subsets.
+    """Return ``results.json``: all methods on the unseen set and its subsets; None without a cell on it.
 
-    Args:
-        cells: What is finished.
-        settings: Those of the comparison.
-
-    Returns:
-        The document; None before a cell on that set is finished.
-
-    Raises:
-        EvaluationError: The cells are not of the same images and phrases.
+    `EvaluationError` if the cells are not of the same images and phrases.
     """
     seen, unseen = cells.on(SEEN), cells.on(UNSEEN)
     for finished in filter(None, (seen, unseen)):
@@ -90,9 +74,9 @@ def document(cells: UnseenCells, settings: Mapping[str, Any]) -> dict[str, Any] 
     if not unseen:
         return None
     labels = {cell_name(baseline, UNSEEN): name for baseline, name in cells.names().items()}
-    methods, subsets = _methods(unseen, labels), _subsets(unseen, labels)
     documents = list(unseen.values())
-    made = frame.merged(documents, methods, experiment="unseen_domain", config=settings, subsets=subsets)
+    parts: dict[str, Any] = {"methods": _methods(unseen, labels), "subsets": _subsets(unseen, labels)}
+    made = frame.merged(documents, **parts, experiment="unseen_domain", config=settings)
     more = {
         "limit": frame.limit_of(documents[0]),
         "seen": next(({key: cell[key] for key in _PLACE} for cell in seen.values()), None),
@@ -104,10 +88,7 @@ def document(cells: UnseenCells, settings: Mapping[str, Any]) -> dict[str, Any] 
 
 
 def rows_of(cells: UnseenCells) -> list[dict[str, Any]]:
-    """Return a row per method: its figures on the seen set, on all of the unseen one and on its subsets.
-
-    What is not finished is None.
-    """
+    """Return a row per method: its figures on each set and subset, None where it is not finished."""
     zero_shot = cells.of(ZERO_SHOT_CELL)
     titles = dict.fromkeys(title for cell in zero_shot if cell is not None for title in cell["methods"])
     rows = [_row(title, title, None, zero_shot) for title in titles]
@@ -138,11 +119,8 @@ def _figures(part: Results | None, title: str | None) -> Figures | None:
 
 def _methods(parts: Mapping[str, Results], labels: Mapping[str, str]) -> dict[str, Figures]:
     """Return the methods of several documents, or of subsets of them, a supervised one by its label."""
-    return {
-        labels.get(cell, title): figures
-        for cell, part in parts.items()
-        for title, figures in part["methods"].items()
-    }
+    lines = [(labels.get(cell), part["methods"]) for cell, part in parts.items()]
+    return {label or title: figures for label, methods in lines for title, figures in methods.items()}
 
 
 def _subsets(cells: Mapping[str, Results], labels: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -188,10 +166,8 @@ def _line(made: Mapping[str, Any], row: Mapping[str, Any], place: str, label: st
 
 
 def bars(made: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
-    """Return what the figure shows: for each method, oIoU on all phrases and on the unseen ones.
-
-    Of several definitions of a subset, the one with the plain name is shown.
-    """
+    """Return what the figure shows: for each method, oIoU on all phrases and on the unseen ones."""
+    # of several definitions of a subset, the one with the plain name is shown
     return {
         model: {line["subset"]: line["oIoU"] for line in lines if "(" not in line["subset"]}
         for model, (_, *lines) in lines_of(made).items()
@@ -206,12 +182,11 @@ def report(made: Mapping[str, Any] | None) -> str:
     seen, *others = places(made).values()
     heads = ["Model", seen, *(part for label in others for part in (label, "change"))]
     for figure in FIGURES:
-        rows = [
-            [model, *(cell for line in lines for cell in _cells(line, figure))]
-            for model, lines in lines_of(made).items()
-        ]
-        # the seen set has no change from itself
-        rows = [[model, first, *others] for model, first, _, *others in rows]
+        rows = []
+        for model, lines in lines_of(made).items():
+            # the seen set has no change from itself
+            first, _, *more = (cell for line in lines for cell in _cells(line, figure))
+            rows.append([model, first, *more])
         parts.append(f"{figure}\n\n{frame.render(frame.frame_of(rows, heads), 'markdown')}")
     parts.append("\n".join(f"* {note}" for note in _notes(made, seen)))
     return "\n\n".join(parts)
@@ -228,10 +203,10 @@ def _title(made: Mapping[str, Any]) -> str:
 def _notes(made: Mapping[str, Any], seen: str) -> list[str]:
     more = made["unseen_domain"]
     test = f"{made['dataset']} {made['split']}"
+    key = "n_expressions_evaluated"
     lines = [f"All and subsets are of {test}; changes are from {seen}, in points of percent."]
-    every = f"{made['n_expressions_evaluated']:,}"
     for part in made.get("subsets", {}).values():
-        lines.append(f"{part['label']}: {part['n_expressions_evaluated']:,} of {every} phrases.")
+        lines.append(f"{part['label']}: {part[key]:,} of {made[key]:,} phrases.")
     if more["finished"] < more["cells"]:
         lines.append(f"{more['finished']:,} of {more['cells']:,} cells are finished.")
     return lines

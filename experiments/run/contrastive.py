@@ -19,8 +19,8 @@ Batch = tuple[Tensor, list[list[str]]]
 
 START, END, PAD = "<start>", "<end>", "<pad>"
 
+# Share of the steps before the learning rate falls; a run stopped before that can go on to fewer steps.
 LEVEL = 0.75
-"""Share of the steps before the learning rate falls; a run stopped before that can go on to fewer steps."""
 
 
 class ContrastiveCLIP(LightningModule):
@@ -37,6 +37,8 @@ class ContrastiveCLIP(LightningModule):
 
     mean: Tensor
     std: Tensor
+    # set by `use_tokenizer`
+    tokenize: Tokenize
 
     def __init__(
         self,
@@ -56,7 +58,6 @@ class ContrastiveCLIP(LightningModule):
         self.model = CLIP(model_cfg["embed_dim"], model_cfg["vision_cfg"], model_cfg["text_cfg"])
         self.model.to(memory_format=torch.channels_last)
         self.loss = ClipLoss()
-        self.tokenize: Tokenize = _no_tokenizer
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(preprocess_cfg[name]).view(1, 3, 1, 1), persistent=False)
 
@@ -70,14 +71,7 @@ class ContrastiveCLIP(LightningModule):
         self.tokenize = load_tokenizer(folder, self.model_cfg["text_cfg"]["context_length"])
 
     def features(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """Encode a batch of images and their sets of captions.
-
-        Args:
-            batch: uint8 images ``(B, H, W, 3)``, and one or more lists of B captions.
-
-        Returns:
-            Image features ``(B, D)`` and text features ``(B, D)`` for each list, all of length 1.
-        """
+        """Encode uint8 images ``(B, H, W, 3)`` and lists of B captions: ``(B, D)`` each, all of length 1."""
         images, captions = batch
         pixels = (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
         texts = [self._encode_text(self.tokenize(texts).to(pixels.device)) for texts in captions]
@@ -141,10 +135,6 @@ class ContrastiveCLIP(LightningModule):
         return text_global_pool(hidden, tokens, model.text_pool_type) @ model.text_projection
 
 
-def _no_tokenizer(texts: list[str]) -> Tensor:
-    raise RuntimeError("No tokenizer: call use_tokenizer first.")
-
-
 def load_tokenizer(folder: Path, context_length: int) -> Tokenize:
     """Load open_clip's wrapper of a Hugging Face tokenizer; batches are cut at their longest text."""
     from open_clip.tokenizer import HFTokenizer
@@ -159,14 +149,7 @@ def load_tokenizer(folder: Path, context_length: int) -> Tokenize:
 
 
 def train_tokenizer(texts: Iterable[str], folder: Path, vocabulary: int) -> None:
-    """Train a byte-level BPE tokenizer and save it.
-
-    Args:
-        texts: What to train on; lower-cased.
-        folder: Where ``tokenizer.json`` and its configuration are written.
-        vocabulary: Number of tokens. The padding has id 0 and the end token the highest id, where CLIP's text
-            tower looks for it (``pool_type`` argmax).
-    """
+    """Train a lower-casing byte-level BPE tokenizer of so many tokens, and save it in a folder."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -181,6 +164,7 @@ def train_tokenizer(texts: Iterable[str], folder: Path, vocabulary: int) -> None
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    # padding has id 0, the end the highest id, where CLIP's text tower looks for it (pool_type argmax)
     tokenizer.add_special_tokens([END])
     ids = [(token, tokenizer.token_to_id(token)) for token in (START, END)]
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=ids)

@@ -25,28 +25,19 @@ _FIELDS = {
     9: "target_overlap",
     10: "unseen",
 }
+# The point of the published code that each field of `Recipe` stands for.
 POINTS = {name: point for point, names in _FIELDS.items() for name in names.split()}
-"""The point of the published code that each field of `Recipe` stands for."""
 
 
 def other_recipe(base: str) -> str:
-    """Return the name of the recipe that ``base`` is compared with.
-
-    Raises:
-        UserError: No recipe has the name ``base``.
-    """
+    """Return the name of the recipe that ``base`` is compared with; `UserError` if there is no such base."""
     if base not in NAMED:
         raise unknown_name("recipe", base, NAMED)
     return NAMED[1 - NAMED.index(base)]
 
 
 def flips(base: str) -> dict[str, Any]:
-    """Return each field in which the two named recipes differ, with its value in the other one.
-
-    Example:
-        >>> flips("clean")["normalization"]
-        'imagenet'
-    """
+    """Return each field in which the two named recipes differ, with its value in the other one."""
     own, other = asdict(Recipe.named(base)), asdict(Recipe.named(other_recipe(base)))
     return {name: other[name] for name in POINTS if own[name] != other[name]}
 
@@ -63,9 +54,6 @@ class RecipeEffects(ZeroShotRIS):
         recipe: The base: clean or published.
         precisions: Further rows: the base recipe with the model in bf16 or fp16, e.g. [bf16,fp16].
         options: Those of `ZeroShotRIS`.
-
-    Raises:
-        UserError: No recipe of that name, a precision that is fp32 or unknown, or an error of `ZeroShotRIS`.
     """
 
     def __init__(
@@ -89,11 +77,7 @@ class RecipeEffects(ZeroShotRIS):
 
 
 def variants(method: str, changes: dict[str, Any], precisions: Sequence[str]) -> list[Any]:
-    """List the variants of a method: the base, each change alone, all at once, and each precision.
-
-    Raises:
-        UserError: A precision is given twice or is that of the base.
-    """
+    """List the variants of a method: the base, each change alone, all at once, and each precision."""
     if len(set(precisions)) < len(precisions) or "fp32" in precisions:
         raise UserError(f"precisions={list(precisions)}: the base has fp32; give bf16 or fp16, each once.")
     scoring = {name: value for name, value in changes.items() if name not in WHOLE_RUN}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from experiments.cli.command import Command
 from gl_ris.errors import UserError
 
 RUNS = Path("runs")
@@ -23,63 +24,8 @@ _FILES = (
 _OVERLAYS = "overlays"
 
 
-def check_is_no_file(path: Path) -> None:
-    """Check that there is a folder at ``path``, or nothing.
-
-    Raises:
-        UserError: There is a file, or there can be nothing of such a name.
-    """
-    try:
-        file = path.exists() and not path.is_dir()
-    except OSError as error:
-        raise cannot_be_made(path, error) from error
-    if file:
-        raise UserError(f"The run folder '{path}' is a file; name another one by run_dir=FOLDER.")
-
-
-def cannot_be_made(path: Path, error: OSError) -> UserError:
-    """Build the error for a folder that cannot be made, for the caller to raise."""
-    return UserError(
-        f"The run folder '{path}' cannot be made ({error.strerror}); name another one by run_dir=FOLDER."
-    )
-
-
-def checked_folder(command: Command, run_dir: str, overwrite: bool) -> Path:
-    """Check that the folder of a command which goes on is new, empty, or one of its own.
-
-    Raises:
-        UserError: It holds something else, or is no folder.
-    """
-    path = Path(run_dir).expanduser()
-    check_is_no_file(path)
-    mark = path / "config.yaml"
-    used = path.is_dir() and any(path.iterdir())
-    own = mark.is_file() and mark.read_bytes().startswith(f"# {command.program} ".encode())
-    if used and not overwrite and not own:
-        raise UserError(
-            f"The run folder '{path}' holds something else than what {command.program} writes; name another "
-            "one."
-        )
-    return path
-
-
-def made_folder(command: Command, given: Path | None) -> Path:
-    """Make the folder of a command which goes on; None makes ``runs/<command>/<time>``.
-
-    Raises:
-        UserError: It cannot be made.
-    """
-    if given is None:
-        return RunFolder(command.name).create()
-    try:
-        given.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_be_made(given, error) from error
-    return given
-
-
 class RunFolder:
-    """A new folder for one run.
+    """The folder of one run, which is new, empty, or one that the run may go on in.
 
     Making one only chooses and checks the path; `create` makes the folder.
 
@@ -87,15 +33,23 @@ class RunFolder:
         experiment: Name of the experiment.
         path: The folder, or None for ``runs/<experiment>/<time>`` in the working folder.
         overwrite: Whether a run that is in the folder is to be replaced.
+        program: Of a command that goes on with what it finds in a folder of its own: what starts it, as the
+            first line of its ``config.yaml`` says.
 
     Raises:
         UserError: The folder is in use, or is no folder.
     """
 
-    def __init__(self, experiment: str, path: str | Path | None = None, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        experiment: str,
+        path: str | Path | None = None,
+        overwrite: bool = False,
+        program: str | None = None,
+    ) -> None:
         self.experiment = experiment
         self.given = None if path is None else Path(path).expanduser()
-        self.overwrite = overwrite
+        self.overwrite, self.program = overwrite, program
         self._made: list[Path] = []
         self._path = self.given
         if self.given is not None:
@@ -113,20 +67,19 @@ class RunFolder:
         return self._path
 
     def create(self) -> Path:
-        """Make the folder, empty of an earlier run.
+        """Make the folder, empty of an earlier run unless this one goes on with it.
 
         Raises:
             UserError: The folder cannot be made, or came into use since.
         """
-        try:
+        with _told_of(self._path or RUNS):
             if self.given is None:
                 self._path = self._new()
             else:
                 self._check(self.given)
                 self._make(self.given)
-                self._clear()
-        except OSError as error:
-            raise cannot_be_made(self._path or RUNS, error) from error
+        if self.program is None:
+            self._clear()
         return self.path
 
     def discard_if_empty(self) -> bool:
@@ -146,12 +99,18 @@ class RunFolder:
         return True
 
     def _check(self, path: Path) -> None:
-        check_is_no_file(path)
-        if not self.overwrite and path.is_dir() and any(path.iterdir()):
-            raise UserError(
-                f"The run folder '{path}' is not empty; name another one, or replace the run in it by "
-                "overwrite=true."
-            )
+        with _told_of(path):
+            if path.exists() and not path.is_dir():
+                raise UserError(f"The run folder '{path}' is a file; name another one by run_dir=FOLDER.")
+            if self.overwrite or not path.is_dir() or not any(path.iterdir()):
+                return
+        mark = path / "config.yaml"
+        if self.program is None:
+            fix = "name another one, or replace the run in it by overwrite=true."
+            raise UserError(f"The run folder '{path}' is not empty; {fix}")
+        if not mark.is_file() or not mark.read_bytes().startswith(f"# {self.program} ".encode()):
+            what = f"holds something else than what {self.program} writes"
+            raise UserError(f"The run folder '{path}' {what}; name another one.")
 
     def _new(self) -> Path:
         """Make a folder named by the time; the second one within a second gets a number."""
@@ -175,8 +134,19 @@ class RunFolder:
         self._made += reversed(missing)
 
     def _clear(self) -> None:
-        """Remove the files of a run, and nothing else: the folder may be any folder."""
+        # the files of a run and nothing else: the folder may be any folder
         for pattern in _FILES:
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
         shutil.rmtree(self.path / _OVERLAYS, ignore_errors=True)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Say what to do where a folder cannot be made, or cannot have its name."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The run folder '{path}' cannot be made ({error.strerror}); name another one by run_dir=FOLDER."
+        ) from error

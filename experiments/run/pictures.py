@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,18 +30,19 @@ def draw_overlays(folder: Path, data: Any, *, count: int = COUNT, seed: int = 0)
     Returns:
         The pictures; the last is ``contact_sheet.png`` with all of them.
     """
-    picked = pick(read_predictions(folder / "predictions.jsonl"), count, seed)
-    scenes = data.predict_dataloader().dataset
-    (folder / "overlays").mkdir(exist_ok=True)
-    pictures, paths = [], []
-    for number, record in enumerate(picked, start=1):
-        pictures.append(_draw(record, scenes[record.index]))
-        paths.append(folder / "overlays" / f"{number:02d}_image_{_safe(record.image_id)}.png")
-        pictures[-1].save(paths[-1])
+    scenes, overlays = data.predict_dataloader().dataset, folder / "overlays"
+    overlays.mkdir(exist_ok=True)
+    pictures: dict[Path, Image] = {}
+    for number, record in enumerate(
+        pick(read_predictions(folder / "predictions.jsonl"), count, seed), start=1
+    ):
+        name = re.sub(r"[^\w-]", "_", str(record.image_id))[:60]
+        pictures[overlays / f"{number:02d}_image_{name}.png"] = _draw(record, scenes[record.index])
     if pictures:
-        paths.append(folder / "overlays" / "contact_sheet.png")
-        contact_sheet(pictures).save(paths[-1])
-    return paths
+        pictures[overlays / "contact_sheet.png"] = contact_sheet(list(pictures.values()))
+    for path, picture in pictures.items():
+        picture.save(path)
+    return list(pictures)
 
 
 def pick(records: Sequence[Prediction], count: int, seed: int) -> list[Prediction]:
@@ -53,21 +55,14 @@ def pick(records: Sequence[Prediction], count: int, seed: int) -> list[Predictio
     own = [record for record in records if record.method == records[0].method]
     random.Random(seed).shuffle(own)
     first_of_image = {record.index: record for record in reversed(own)}
-    rest = [record for record in own if first_of_image[record.index] is not record]
-    picked = [*(record for record in own if first_of_image[record.index] is record), *rest][:count]
-    return sorted(picked, key=lambda record: (record.index, str(record.ref_id), str(record.sent_id)))
+    # the first of each image before all others, each in the order of the shuffle
+    own.sort(key=lambda record: first_of_image[record.index] is not record)
+    return sorted(own[:count], key=lambda record: (record.index, str(record.ref_id), str(record.sent_id)))
 
 
 def _draw(record: Prediction, scene: Any) -> Image:
-    row = next(
-        i
-        for i, ids in enumerate(zip(scene.ref_ids, scene.sent_ids, strict=True))
-        if ids == (record.ref_id, record.sent_id)
-    )
+    expressions = list(zip(scene.ref_ids, scene.sent_ids, strict=True))
+    row = expressions.index((record.ref_id, record.sent_id))
     chosen = None if record.segmentation is None else decode_rle(record.segmentation)
     caption = record.expression + (f" [{record.failure}]" if record.failure else "")
     return overlay(scene.image, chosen, scene.targets[scene.referents[row]], caption, iou=record.iou)
-
-
-def _safe(name: int | str) -> str:
-    return "".join(char if char.isalnum() or char in "-_" else "_" for char in str(name))[:60]

@@ -37,28 +37,18 @@ class StoreFiller(LightningModule):
     Args:
         proposals: The generator.
         store: Where proposals are kept: true for the usual place, or a folder.
-        clip, pretrained, alpha, recipe: Not used; the ready-made settings of data sets bring them along.
-
-    Attributes:
-        source: Generator and store, once it is set up.
-        outcome: How many images met with each of `OUTCOMES` (unusable ones cannot be read), over all
-            processes; empty before the end.
-        seconds: Wall time of the last run.
     """
 
-    def __init__(
-        self,
-        proposals: ProposalGenerator | None = None,
-        store: bool | str = True,
-        clip: Any = None,
-        pretrained: Any = None,
-        alpha: Any = None,
-        recipe: Any = None,
-    ) -> None:
+    # Generator and store, and the store by itself, once they are set up.
+    source: ProposalSource
+    kept: ProposalStore
+
+    def __init__(self, proposals: ProposalGenerator | None = None, store: bool | str = True) -> None:
         super().__init__()
         self.proposals, self.store = proposals, store
-        self.source: ProposalSource | None = None
+        # How many images met with each of `OUTCOMES`, over all processes; empty before the end.
         self.outcome: dict[str, int] = {}
+        # Wall time of the last run.
         self.seconds = self._started = 0.0
         self._counts: Counter[str] = Counter()
         self._reported: set[str] = set()
@@ -68,14 +58,11 @@ class StoreFiller(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         self.check(data, self.trainer)
         self.source = self.open_source(data)
+        assert self.source.store is not None  # `check` has seen to it
+        self.kept = self.source.store
 
     def check(self, data: Any, trainer: Trainer) -> None:
-        """Check that there is a generator and a store.
-
-        Raises:
-            UserError: There is none or it needs no store, the data make proposals, or there are fewer images
-                than processes.
-        """
+        """Check that there is a generator and a store, and an image for each process; else a `UserError`."""
         data.check_world_size(trainer.world_size)
         if self.proposals is None or not self.store or data.proposals is not None:
             raise UserError(
@@ -87,11 +74,7 @@ class StoreFiller(LightningModule):
         self.proposals.prepare(data.image_ids())
 
     def open_source(self, data: Any) -> ProposalSource:
-        """Open generator and store for the images of ``data``.
-
-        Raises:
-            UserError: The store is damaged.
-        """
+        """Open generator and store for the images of ``data``; a `UserError` if the store is damaged."""
         assert self.proposals is not None
         return open_source(self.proposals, self.store, data, strict=True)
 
@@ -107,16 +90,15 @@ class StoreFiller(LightningModule):
         return [outcome]
 
     def _fill(self, scene: SceneLike) -> str:
-        assert self.source is not None
-        assert self.source.store is not None
         if scene.error is not None:
             self._warn(scene, scene.error)
             return "unusable"
-        if ImageKey.of(scene.image_id, scene.image) in self.source.store:
+        if ImageKey.of(scene.image_id, scene.image) in self.kept:
             return "stored before"
         try:
             self.source(scene.image_id, scene.image)
         except UserError:
+            # A missing file or a full disk meets every image: no use in going on.
             raise
         except Exception as error:
             self._warn(scene, in_short(error, typed=True), error)
@@ -124,37 +106,30 @@ class StoreFiller(LightningModule):
         return "generated"
 
     def _warn(self, scene: SceneLike, reason: str, error: Exception | None = None) -> None:
-        """Say once of each reason that an image has no proposals."""
+        # Once for each reason: one that meets every image would drown all else.
         if reason not in self._reported:
             self._reported.add(reason)
             log.warning("Image %s has no proposals (%s).", scene.image_id, reason, exc_info=error)
 
     def on_predict_epoch_end(self) -> None:
         """Add up all processes; the store then knows what each of them has written."""
-        assert self.source is not None
-        assert self.source.store is not None
         parts = gather_objects(self._counts)
         self.outcome = {name: sum(part[name] for part in parts) for name in OUTCOMES}
-        self.source.store.refresh()
+        self.kept.refresh()
         self.seconds = time.perf_counter() - self._started
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One line of the report.
+    """One line of the report."""
 
-    Attributes:
-        name: Name of the generator, with the settings in which it differs from others of that name.
-        league: What the generator has learnt from.
-        store: Name of the store; None for the ground truth.
-        quality: The figures.
-        seconds: What making the proposals of an image took, on average; None if it is not known.
-    """
-
+    # Name of the generator, with the settings in which it differs from others of that name.
     name: str
     league: str
+    # Name of the store; None for the ground truth.
     store: str | None
     quality: Quality
+    # What making the proposals of an image took, on average; None if it is not known.
     seconds: float | None = None
 
 
@@ -164,35 +139,16 @@ class ProposalReport(LightningModule):
     Args:
         store: Folder of the stores; true for the usual place.
         post: What is done to the proposals of every generator first.
-        proposals: Not used: everything that is stored is reported on.
-        clip, pretrained, alpha, recipe: Not used; the ready-made settings of data sets bring them along.
-
-    Attributes:
-        rows: The outcome, after the run: the generators in the order of their names, the ground truth last.
-        unusable: Images that could not be read, and count for nothing.
     """
 
-    def __init__(
-        self,
-        store: bool | str = True,
-        post: PostProcessing = AS_MADE,
-        proposals: Any = None,
-        clip: Any = None,
-        pretrained: Any = None,
-        alpha: Any = None,
-        recipe: Any = None,
-    ) -> None:
+    def __init__(self, store: bool | str = True, post: PostProcessing = AS_MADE) -> None:
         super().__init__()
-        self.store, self.post = store, post
+        self.post = post
+        self.root = default_root() if isinstance(store, bool) else Path(store).expanduser()
+        # The outcome: the generators in the order of their names, the ground truth last.
         self.rows: list[Measured] = []
+        # Images that could not be read, and count for nothing.
         self.unusable = 0
-        self._stores: list[ProposalStore] = []
-        self._qualities: list[Quality] = []
-
-    @property
-    def root(self) -> Path:
-        """Folder of the stores."""
-        return default_root() if isinstance(self.store, bool) else Path(self.store).expanduser()
 
     def setup(self, stage: str) -> None:
         """Open the stores; raises what `check` raises."""
@@ -201,12 +157,7 @@ class ProposalReport(LightningModule):
         self._stores = self.open_stores(data)
 
     def check(self, data: Any, trainer: Trainer) -> None:
-        """Check that something is stored.
-
-        Raises:
-            UserError: Nothing is, the data bring proposals other than the ground truth, or there are fewer
-                images than processes.
-        """
+        """Raise a `UserError` if nothing is stored, or the data bring more than the ground truth."""
         data.check_world_size(trainer.world_size)
         if data.proposals_name not in (None, "ground_truth"):
             raise UserError(
@@ -223,11 +174,7 @@ class ProposalReport(LightningModule):
         """Say that nothing is generated."""
 
     def open_stores(self, data: Any) -> list[ProposalStore]:
-        """Open every store of the split that has proposals of one of its images.
-
-        Raises:
-            UserError: One is damaged.
-        """
+        """Open every store of the split that has proposals of one of its images; a `UserError` if damaged."""
         found = find_stores(self.root, data.dataset_name, data.partition, data.split)
         return [store for store in found if store.image_ids & set(data.image_ids())]
 
@@ -258,24 +205,21 @@ class ProposalReport(LightningModule):
             quality.add(self.post(proposals.to(scene.targets.device)), scene.targets, scene.referents)
 
     def on_predict_epoch_end(self) -> None:
-        """Add up all processes.
-
-        Raises:
-            EvaluationError: Of no image that can be read anything is stored.
-        """
+        """Add up all processes; an `EvaluationError` if of no image that can be read anything is stored."""
         self.unusable = sum(gather_objects(self.unusable))
-        qualities = add_up(gather_objects(self._qualities))
+        *qualities, truth = add_up(gather_objects(self._qualities))
         names = labels([store.manifest for store in self._stores])
         rows = [
             Measured(name, store.manifest.get("league", "not stated"), store.name, quality, store.seconds)
-            for name, store, quality in zip(names, self._stores, qualities, strict=False)
+            for name, store, quality in zip(names, self._stores, qualities, strict=True)
+            if quality.objects
         ]
-        rows.append(Measured("ground truth", "ground truth", None, qualities[-1]))
-        self.rows = [row for row in rows if row.quality.objects]
-        if not any(row.store for row in self.rows):
+        if not rows:
             raise EvaluationError(
                 "Of no image that can be read are there stored proposals of these very pixels."
             )
+        truths = [Measured("ground truth", "ground truth", None, truth)] if truth.objects else []
+        self.rows = [*rows, *truths]
 
 
 def labels(manifests: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,27 +1,29 @@
-"""The training before an evaluation: its settings, its length, and what it leaves in the run folder."""
+"""The training before an evaluation: its settings, its curve, and whether one that was cut off can go on."""
 
 from __future__ import annotations
 
+import csv
 import functools
+import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from lightning.pytorch import seed_everything
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 from experiments.cli.command import Command
+from experiments.cli.moved import current_paths
 from experiments.cli.parts import ExperimentCLI
-from experiments.run.unfinished import Progress, Unfinished
 from gl_ris.errors import UserError
 from gl_ris.files import atomic_file
 from gl_ris.tally import gather_objects
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
-
     from datamodules.base import RISDataModule
     from gl_ris.supervised.module import SupervisedRIS
 
@@ -29,6 +31,19 @@ WEIGHTS = "weights.pt"
 
 # What the record of a training takes from the manifest of its refs.
 _CHOSEN = ("dataset", "split_by", "split", "k", "seed", "n_refs", "n_sentences", "n_images", "share")
+
+# What a run folder has while a training is under way, with a state to go on from.
+UNFINISHED = "training"
+
+# What a training hangs on, so that it can go on only under the same.
+_PARTS = ("model", "data", "training")
+_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "sync_batchnorm")
+
+# Lines of a learning curve, at most about.
+POINTS = 1000
+
+# Seconds between two saved states.
+INTERVAL = 300.0
 
 
 @dataclass(frozen=True)
@@ -67,11 +82,7 @@ class TrainingSettings:
             raise UserError(f"k={self.k} is not a number of refs; give a whole number from 1 on, or all.")
 
     def length(self, steps_per_epoch: int, published: int) -> int:
-        """Return how many epochs a training has.
-
-        Args:
-            steps_per_epoch: Optimiser steps of an epoch.
-            published: Epochs of the baseline.
+        """Return how many epochs a training has, of a baseline with so many ``published`` ones.
 
         Example:
             >>> TrainingSettings(schedule="min_steps", min_steps=100).length(3, 20)
@@ -81,22 +92,117 @@ class TrainingSettings:
         return max(epochs, -(-self.min_steps // steps_per_epoch)) if self.schedule == "min_steps" else epochs
 
 
+class Unfinished:
+    """The folder ``training`` inside a run folder, for a run of these settings that would go on."""
+
+    def __init__(self, run_folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = run_folder / UNFINISHED
+        self.checkpoint = self.folder / "last.ckpt"
+        self.curve = self.folder / "learning_curve.csv"
+        self._settings_file = self.folder / "settings.yaml"
+        trainer = settings.get("trainer", {})
+        self.decisive = {name: settings.get(name) for name in _PARTS} | {
+            "trainer": {name: trainer.get(name) for name in _TRAINER}
+        }
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a state of a training of the same settings."""
+        return self.checkpoint.is_file() and self._known() == self.decisive
+
+    def begin(self) -> None:
+        """Make the folder, without what an earlier training of other settings left in it."""
+        self.discard_unless_resumable()
+        with atomic_file(self._settings_file) as file:
+            file.write(yaml.safe_dump(self.decisive, sort_keys=False).encode())
+
+    def discard_unless_resumable(self) -> None:
+        """Remove the folder if there is nothing to go on from."""
+        if not self.resumable:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Keep the learning curve in the run folder, and remove the rest."""
+        self.curve.replace(self.folder.parent / self.curve.name)
+        shutil.rmtree(self.folder)
+
+    def _known(self) -> Any:
+        # the settings of the training that was cut off, as they would be written today
+        try:
+            known = current_paths(yaml.safe_load(self._settings_file.read_text(encoding="utf-8")))
+            # options that a model had before and nobody used
+            return known | {"model": {name: known["model"][name] for name in self.decisive["model"]}}
+        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+            return None
+
+
+class Progress(Callback):
+    """Writes the learning curve while a training runs, and now and then a state to go on from.
+
+    A line of the curve, a CSV file, has the mean loss since the line before, and the learning rates.
+    ``unfinished`` is None in processes other than rank 0; ``interval`` is in seconds.
+    """
+
+    def __init__(self, unfinished: Unfinished | None, interval: float = INTERVAL) -> None:
+        self.unfinished, self.interval = unfinished, interval
+        self._losses: list[float] = []
+        self._written = 0
+        self._last = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the curve, or drop the lines of steps that are to be made once more."""
+        if self.unfinished is None:
+            return
+        path, self._written = self.unfinished.curve, trainer.global_step
+        kept = []
+        if path.is_file() and trainer.global_step:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.reader(file) if row[1:2] and row[1].isdigit()]
+            kept = [row for row in rows if int(row[1]) <= trainer.global_step]
+        rates = [f"learning_rate_{place}" for place in range(len(_rates(trainer)))]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([["epoch", "step", "loss", *rates], *kept])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the loss, and write a line when it is time."""
+        if self.unfinished is None:
+            return
+        # Lightning gives the share that the batch has in its step
+        self._losses.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
+        every = max(1, int(pl_module.expected_steps) // POINTS)  # type: ignore[arg-type]
+        if trainer.global_step % every or trainer.global_step == self._written:
+            return
+        self._written = trainer.global_step
+        loss = sum(self._losses) / len(self._losses)
+        self._losses.clear()
+        with self.unfinished.curve.open("a", newline="", encoding="utf-8") as file:
+            row = [trainer.current_epoch, trainer.global_step, loss, *_rates(trainer)]
+            csv.writer(file, lineterminator="\n").writerow(row)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the state if the last time is long ago; every process takes part."""
+        if not trainer.strategy.broadcast(time.monotonic() - self._last > self.interval):
+            return
+        own = None if self.unfinished is None else self.unfinished.checkpoint
+        path: Path = trainer.strategy.broadcast(own)  # type: ignore[assignment]
+        # there is never a damaged file of the name
+        draft = path.with_name(f".{path.name}")
+        trainer.save_checkpoint(draft)
+        if trainer.is_global_zero:
+            draft.replace(path)
+        self._last = time.monotonic()
+
+
+def _rates(trainer: Trainer) -> list[float]:
+    return [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
+
+
 class Training:
-    """A training that is to come, checked.
+    """A training of a configured model that is to come.
 
-    Args:
-        module: The model, configured.
-        source: The split to learn from.
-        settings: How.
-        trainer: Will do it.
-
-    Attributes:
-        data: The refs.
-        epochs: How many.
-        record: What results say of it; complete after `run`.
-
-    Raises:
-        UserError: The refs cannot be chosen, or are too few for the trainer.
+    `UserError` if the refs cannot be chosen, or are too few for the trainer.
     """
 
     def __init__(
@@ -117,6 +223,7 @@ class Training:
         steps = self.data.steps_per_epoch(trainer.world_size)
         self.epochs = settings.length(steps, module.baseline.epochs)
         self.steps = steps * self.epochs
+        # what results say of it; complete after `run`
         self.record = self._describe()
 
     def _describe(self) -> dict[str, Any]:
@@ -147,12 +254,7 @@ class Training:
     def run(self, unfinished: Unfinished | None, checkpoint: Path | None) -> None:
         """Train, and leave weights, manifest and learning curve in the run folder.
 
-        Args:
-            unfinished: The place of a training that is under way, in rank 0; None in other processes.
-            checkpoint: A state to go on from, in every process; None to begin.
-
-        Raises:
-            FloatingPointError: The loss is no number.
+        ``unfinished`` is given in rank 0 alone; ``checkpoint``, a state to go on from, in every process.
         """
         from datamodules.fewshot import write_manifest
 
@@ -186,11 +288,7 @@ class Training:
 
 
 class SupervisedCLI(ExperimentCLI):
-    """Parses the command line of a supervised run and makes its parts, the training among them.
-
-    Attributes:
-        checkpoint: The state of a training that was cut off, to go on from; None to begin.
-    """
+    """Parses the command line of a supervised run and makes its parts, the training among them."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of the training."""
@@ -198,17 +296,14 @@ class SupervisedCLI(ExperimentCLI):
         parser.add_class_arguments(TrainingSettings, "training")
 
     def before_instantiate_classes(self) -> None:
-        """Check what belongs to others; let a run that was cut off go on in its folder.
-
-        Raises:
-            UserError: ``trainer.max_epochs`` is given, or see the base class.
-        """
+        """Refuse ``trainer.max_epochs``; let a run that was cut off go on in its folder."""
         super().before_instantiate_classes()
         if self.config.trainer.max_epochs is not None or self.config.trainer.max_steps != -1:
             raise UserError("The length of a training is set by epochs=N, or schedule=min_steps.")
         if self.config.trainer.strategy == "auto" and several_processes(self.config.trainer):
             # LAVT's last gate and CLIP's temperature have no part in the loss
             self.config.trainer.strategy = "ddp_find_unused_parameters_true"
+        # the state of a training that was cut off, to go on from; None to begin
         self.checkpoint: Path | None = None
         if self.config.run_dir is not None:
             unfinished = self.unfinished(Path(self.config.run_dir))
@@ -222,11 +317,7 @@ class SupervisedCLI(ExperimentCLI):
 
     @functools.cached_property
     def training(self) -> Training | None:
-        """The training that is to come; None if the model brings its weights.
-
-        Raises:
-            UserError: The model, the data or the refs do not fit.
-        """
+        """The training that is to come; None if the model brings its weights."""
         module = cast("Any", self.model)
         settings: TrainingSettings = self.config_init.training
         seed_everything(settings.seed, verbose=False)
@@ -241,7 +332,7 @@ class SupervisedCLI(ExperimentCLI):
         return training
 
     def _data_to_learn_from(self, split: str) -> RISDataModule:
-        """Make the data module of another split, whole and without proposals."""
+        # the same data module, whole and without proposals
         options = vars(self.config.data.init_args)
         without = {"split": split, "limit": None, "limit_seed": None, "proposals": None}
         kept = {name: without.get(name, value) for name, value in options.items()}

@@ -17,7 +17,7 @@ import torch
 
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.clip.tower import check_tower
-from gl_ris.errors import UserError, unknown_name
+from gl_ris.errors import UserError, in_short, unknown_name
 
 ASSETS = Path(__file__).parent.parent / "assets"
 SHIPPED = ("refshapes-vit", "refshapes-rn")
@@ -88,7 +88,7 @@ def load_clip(
         )
     # Said explicitly, or transformers asks at the terminal; open_clip's own tokenizer does not know it.
     own = config["text_cfg"].get("hf_tokenizer_name")
-    options = {"trust_remote_code": False} if own or source.startswith(HUB) else {}
+    options = {"trust_remote_code": False} if own else {}
     tokenizer = _or_user_error(
         lambda: get_tokenizer(source, **options),
         f"The tokenizer of CLIP model '{name}' cannot be loaded",
@@ -134,7 +134,7 @@ def _local_config(name: str, folder: Path, mend: str) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         return dict(config["model_cfg"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"CLIP model '{name}': {path} is damaged ({_short(error)}); {mend}.") from error
+        raise UserError(f"CLIP model '{name}': {path} is damaged ({in_short(error)}); {mend}.") from error
 
 
 def check_text(name: str, text: Any, mend: str) -> None:
@@ -146,7 +146,7 @@ def check_text(name: str, text: Any, mend: str) -> None:
         mend: What to do about a model without one.
 
     Raises:
-        UserError: It says no text tower, or a tokenizer option that is not one of `TOKENIZER_OPTIONS`.
+        UserError: Of either it does not.
     """
     if not isinstance(text, dict):
         raise UserError(f"The configuration of CLIP model '{name}' says no text tower (text_cfg); {mend}.")
@@ -245,7 +245,7 @@ def _or_user_error(make: Callable[[], _T], what: str, mend: str) -> _T:
     except UserError:
         raise
     except (*causes, *damage) as error:
-        raise UserError(f"{what} ({_short(error)}); {mend}.") from error
+        raise UserError(f"{what} ({in_short(error)}); {mend}.") from error
 
 
 @contextmanager
@@ -263,12 +263,6 @@ def _no_questions() -> Iterator[None]:
         yield
     finally:
         dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
-
-
-def _short(error: BaseException) -> str:
-    """The heart of an error, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def _precision(dtype: torch.dtype | None) -> str:

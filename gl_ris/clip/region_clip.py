@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gl_ris.clip.context import ImageContext
+from gl_ris.clip.image import ImageContext
 from gl_ris.clip.text_tower import TextTower
 from gl_ris.clip.threads import map_batches, one_thread_per_operation
 from gl_ris.clip.tower import open_tower

@@ -12,29 +12,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ResNetState:
-    """What all masks of an image share.
+    """What all masks of an image share."""
 
-    Attributes:
-        feature_map: The last map as the network gives it, ``(1, C, rows, columns)``.
-        projected: Query, key and value projections of the positions of the map (L2-normalised over channels
-            if that was asked for) without bias, ``(3, rows * columns, C)``.
-    """
-
+    # the last map as the network gives it, ``(1, C, rows, columns)``
     feature_map: Tensor
+    # query, key and value projections of the positions of the map (L2-normalised over channels if that
+    # was asked for) without bias, ``(3, rows * columns, C)``
     projected: Tensor
 
 
 class ResNetTower:
-    """An open_clip ``ModifiedResNet``.
-
-    Attributes:
-        kind: ``"resnet"``.
-        visual: The open_clip tower.
-        image_size: Height and width of its input.
-        grid_size: Rows and columns of its last feature map.
-        feature_dim: Length of its features.
-        depth: 0, as it has no blocks in which tokens could be masked.
-    """
+    """An open_clip ``ModifiedResNet``; `gl_ris.clip.tower.Tower` says what is what."""
 
     kind = "resnet"
     depth = 0
@@ -49,7 +37,7 @@ class ResNetTower:
         """Accept any value: this tower masks its last feature map, however many blocks a ViT would mask."""
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Encode whole images, standardised ``(B, 3, *image_size)``, to unnormalised ``(B, feature_dim)``."""
+        """Encode whole images."""
         return self.visual(pixels.to(self.visual.conv1.weight.dtype))
 
     def feature_map(self, pixels: Tensor) -> Tensor:
@@ -60,16 +48,9 @@ class ResNetTower:
         return output["image_intermediates"][0]
 
     def image_state(self, pixels: Tensor, masked_blocks: int = 0, unit_map: bool = False) -> ResNetState:
-        """Do the work that all masks of an image share: the feature map and its projections.
-
-        The projections are linear and a mask scales whole positions, so masking after projecting is the
-        same as projecting the masked map.
-
-        Args:
-            pixels: ``(1, 3, *image_size)``, standardised.
-            masked_blocks: Not used: this tower masks its last feature map.
-            unit_map: L2-normalise the map over channels, position by position.
-        """
+        """Compute the feature map and its projections."""
+        # The projections are linear and a mask scales whole positions, so masking after projecting is the
+        # same as projecting the masked map.
         feature_map = self.feature_map(pixels)
         masked_map = F.normalize(feature_map, dim=1) if unit_map else feature_map
         positions = masked_map[0].flatten(1).T
@@ -82,14 +63,6 @@ class ResNetTower:
 
         The query is the mean over *all* positions of the masked map; masked-out positions stay as keys and
         values that consist of bias and position embedding alone.
-
-        Args:
-            state: What `image_state` returned.
-            grid_masks: float ``(N, rows, columns)`` in [0, 1].
-            masked_blocks: Not used.
-
-        Returns:
-            ``(N, feature_dim)``, not normalised.
         """
         pool = self.visual.attnpool
         keep = grid_masks.flatten(1).to(state.projected.dtype)
@@ -115,13 +88,7 @@ class ResNetTower:
         return self.visual.attnpool(last_map)
 
     def dense_features(self, state: ResNetState) -> Tensor:
-        """Project every position by the pooling's value and output layers (MaskCLIP).
-
-        The layers are applied position by position, as convolutions of size 1x1; the pooling's position
-        embedding belongs to the attention and is left out, as MaskCLIP does.
-
-        Returns:
-            ``(rows, columns, feature_dim)``, not normalised.
-        """
+        """Project every position by the pooling's value and output layers, as convolutions of size 1x1."""
+        # The position embedding belongs to the attention and is left out, as MaskCLIP does.
         pool = self.visual.attnpool
         return pool.c_proj(pool.v_proj(state.feature_map[0].permute(1, 2, 0)))

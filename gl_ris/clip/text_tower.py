@@ -11,15 +11,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Texts that are encoded together.
+    """Texts that are encoded together."""
 
-    Attributes:
-        texts: The texts, sorted.
-        tokens: int64 ``(len(texts), L)``; every row is ``L`` tokens long, so there is no padding where the
-            tower is causal.
-    """
-
+    # the texts, sorted
     texts: tuple[str, ...]
+    # int64 ``(len(texts), L)``; every row is ``L`` tokens long, so there is no padding where the tower
+    # is causal
     tokens: Tensor
 
 

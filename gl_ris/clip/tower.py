@@ -11,7 +11,16 @@ from gl_ris.errors import UserError
 
 
 class Tower(Protocol):
-    """An image tower whose last part can be run once per mask; see `ViTTower` and `ResNetTower`."""
+    """An image tower whose last part can be run once per mask; see `ViTTower` and `ResNetTower`.
+
+    Attributes:
+        kind: ``"vit"`` or ``"resnet"``.
+        visual: The open_clip tower.
+        image_size: Height and width of its input.
+        grid_size: Rows and columns of its patches or of its last map.
+        feature_dim: Length of its features.
+        depth: Number of blocks ``L``; 0 for a ResNet, which has none in which tokens could be masked.
+    """
 
     kind: str
     visual: Any
@@ -21,25 +30,44 @@ class Tower(Protocol):
     depth: int
 
     def check_masked_blocks(self, masked_blocks: int) -> None:
-        """Raise a `UserError` if the tower cannot mask that many blocks."""
+        """Check the number ``k`` of blocks with masked tokens; a `UserError` if it does not fit."""
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Encode whole images."""
+        """Encode whole images, standardised ``(B, 3, *image_size)``, to unnormalised ``(B, feature_dim)``."""
 
     def image_state(self, pixels: Tensor, masked_blocks: int, unit_map: bool = False) -> Any:
-        """Do the work that all masks of an image share."""
+        """Do the work that all masks of an image share.
+
+        Args:
+            pixels: ``(1, 3, *image_size)``, standardised.
+            masked_blocks: ``k``; a ResNet, which masks its last map, does the same for any.
+            unit_map: L2-normalise a ResNet's map over channels, position by position.
+        """
 
     def region_features(self, state: Any, grid_masks: Tensor, masked_blocks: int) -> Tensor:
-        """Finish the tower once per mask."""
+        """Finish the tower once per mask (Eqs. 2, 3).
+
+        Args:
+            state: What `image_state` gave for the same ``k``.
+            grid_masks: float ``(N, rows, columns)`` in [0, 1].
+            masked_blocks: ``k``.
+
+        Returns:
+            ``(N, feature_dim)``, not normalised.
+        """
 
     def last_map(self, state: Any) -> Tensor:
-        """Return the last feature map that keeps its positions, of `image_state` for one masked block."""
+        """Return the last map that keeps its positions, ``(1, C, rows, columns)``, for ``k = 1``."""
 
     def pool(self, state: Any, last_map: Tensor) -> Tensor:
-        """Finish the tower from a last map that may have been changed."""
+        """Finish the tower from a last map that may have been changed, to ``(1, feature_dim)``."""
 
     def dense_features(self, state: Any) -> Tensor:
-        """Return a feature for every position, of `image_state` for one masked block."""
+        """Take every position by itself through value and output layers of the last attention (MaskCLIP).
+
+        Returns:
+            ``(rows, columns, feature_dim)``, not normalised, of the state for ``k = 1``.
+        """
 
 
 def misfit(vision_cfg: Mapping[str, Any]) -> str | None:

@@ -11,16 +11,7 @@ from gl_ris.errors import UserError
 
 
 class ViTTower:
-    """An open_clip ``VisionTransformer`` with a class token.
-
-    Attributes:
-        kind: ``"vit"``.
-        visual: The open_clip tower.
-        image_size: Height and width of its input.
-        grid_size: Rows and columns of its patches.
-        feature_dim: Length of its features.
-        depth: Number of blocks, ``L``.
-    """
+    """An open_clip ``VisionTransformer`` with a class token; `gl_ris.clip.tower.Tower` says what is what."""
 
     kind = "vit"
 
@@ -32,11 +23,7 @@ class ViTTower:
         self.depth = len(visual.transformer.resblocks)
 
     def check_masked_blocks(self, masked_blocks: int) -> None:
-        """Check the number ``k`` of blocks with masked tokens.
-
-        Raises:
-            UserError: It is not an integer from 0 to the depth of the tower.
-        """
+        """Raise a `UserError` for what is not an integer from 0 to the depth of the tower."""
         if not isinstance(masked_blocks, int) or not 0 <= masked_blocks <= self.depth:
             raise UserError(
                 f"masked_blocks={masked_blocks!r} does not fit a tower of {self.depth} blocks: "
@@ -44,17 +31,12 @@ class ViTTower:
             )
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Encode whole images, standardised ``(B, 3, *image_size)``, to unnormalised ``(B, feature_dim)``."""
+        """Encode whole images."""
         features = self.visual(pixels.to(self.visual.conv1.weight.dtype))
         return features[0] if isinstance(features, tuple) else features
 
     def image_state(self, pixels: Tensor, masked_blocks: int, unit_map: bool = False) -> Tensor:
-        """Do the work that all masks of an image share: the first ``L - k`` blocks.
-
-        Args:
-            pixels: ``(1, 3, *image_size)``, standardised.
-            masked_blocks: ``k``.
-            unit_map: Not used: this tower's tokens are never normalised.
+        """Run the first ``L - k`` blocks.
 
         Returns:
             Tokens ``(1, 1 + rows * columns, width)``, the class token first: what enters block ``L - k``.
@@ -69,15 +51,9 @@ class ViTTower:
         )
 
     def region_features(self, state: Tensor, grid_masks: Tensor, masked_blocks: int) -> Tensor:
-        """Finish the tower once per mask (Eq. 3): grid tokens times mask before each of the last blocks.
+        """Multiply grid tokens by the mask before each of the last ``k`` blocks, and project the class token.
 
-        Args:
-            state: Tokens of `image_state` for the same ``k``.
-            grid_masks: float ``(N, rows, columns)`` in [0, 1]. The class token is never masked.
-            masked_blocks: ``k``; 0 leaves nothing to mask, so every mask gets the feature of the image.
-
-        Returns:
-            The projected class token of each mask, ``(N, feature_dim)``, not normalised.
+        The class token is never masked. With ``k = 0`` every mask gets the feature of the image.
         """
         keep = grid_masks.flatten(1).to(state.dtype)
         keep = torch.cat([keep.new_ones(len(keep), 1), keep], dim=1)[..., None]
@@ -91,39 +67,18 @@ class ViTTower:
         return self.visual.ln_post(tokens) @ self.visual.proj
 
     def last_map(self, state: Tensor) -> Tensor:
-        """Return the grid tokens that enter the last block, ``(1, width, rows, columns)``.
-
-        Args:
-            state: Tokens of `image_state` for ``k = 1``.
-        """
+        """Return the grid tokens that enter the last block, ``(1, width, rows, columns)``."""
         return state[:, 1:].transpose(1, 2).unflatten(2, self.grid_size)
 
     def pool(self, state: Tensor, last_map: Tensor) -> Tensor:
-        """Run the last block on the class token of ``state`` and the grid tokens of ``last_map``.
-
-        Args:
-            state: Tokens of `image_state` for ``k = 1``.
-            last_map: ``(1, width, rows, columns)``.
-
-        Returns:
-            The feature of the image, ``(1, feature_dim)``, not normalised.
-        """
+        """Run the last block on the class token of ``state`` and the grid tokens of ``last_map``."""
         tokens = torch.cat([state[:, :1], last_map.flatten(2).transpose(1, 2)], dim=1)
         return self.project(self.visual.transformer.resblocks[-1](tokens)[:, 0])
 
     def dense_features(self, state: Tensor) -> Tensor:
-        """Take every grid token through the last block by itself and project it (MaskCLIP).
-
-        In the last block every token attends to itself alone, so that its attention is nothing but the value
-        and output layers, position by position. As in MaskCLIP's code, the block's residual connections and
-        its MLP stay.
-
-        Args:
-            state: Tokens of `image_state` for ``k = 1``.
-
-        Returns:
-            ``(rows, columns, feature_dim)``, not normalised.
-        """
+        """Take every grid token through the last block by itself and project it."""
+        # Where a token attends to itself alone, attention is nothing but the value and output layers. As in
+        # MaskCLIP's code, the block's residual connections and its MLP stay.
         tokens = state[:, 1:]
         alone = torch.full((tokens.shape[1],) * 2, -torch.inf, device=tokens.device).fill_diagonal_(0)
         tokens = self.visual.transformer.resblocks[-1](tokens, attn_mask=alone)
@@ -150,3 +105,45 @@ class ViTTower:
         finally:
             hook.remove()
         return caught[0]
+
+
+def tokens_of(regions: Tensor) -> Tensor:
+    """Say which grid tokens a region is made of: those at least half of which it covers.
+
+    A region that covers no token by half is made of the ones that it covers most.
+
+    Args:
+        regions: float ``(N, rows, columns)``, covered shares in [0, 1].
+
+    Returns:
+        bool ``(N, rows * columns)``, with at least one True in a row.
+    """
+    shares = regions.flatten(1)
+    return shares >= shares.amax(dim=1, keepdim=True).clamp(max=0.5)
+
+
+def region_tokens(tower: ViTTower, embedded: Tensor, members: Tensor) -> Tensor:
+    """Run one class token per region, which attends to itself and to the tokens of its region alone.
+
+    The region tokens start as copies of the class token and ride along in one pass over the image. Nothing
+    attends to them: grid tokens and the image's own class token are those of the unchanged model, so they are
+    computed once for all regions, and a region of all tokens gives the feature of the image.
+
+    Args:
+        tower: The ViT.
+        embedded: What enters its first block, ``(1, 1 + rows * columns, width)``, the class token first.
+        members: bool ``(N, rows * columns)``, see `tokens_of`.
+
+    Returns:
+        The projected class token of each region, ``(N, feature_dim)``, not normalised.
+    """
+    count, length = len(members), embedded.shape[1]
+    attends = torch.eye(length + count, dtype=torch.bool, device=members.device)
+    attends[:length, :length] = True
+    attends[length:, 1:length] = members
+    # open_clip would add True and False as 1 and 0.
+    bias = torch.zeros_like(attends, dtype=embedded.dtype).masked_fill(~attends, -torch.inf)
+    tokens = torch.cat([embedded, embedded[:, :1].expand(-1, count, -1)], dim=1)
+    for block in tower.visual.transformer.resblocks:
+        tokens = block(tokens, attn_mask=bias)
+    return tower.project(tokens[0, length:])

@@ -37,7 +37,6 @@ class Proposals:
     scores: Tensor
 
     def __post_init__(self) -> None:
-        """Check that the three belong together."""
         n = len(self.masks)
         if self.masks.ndim != 3 or self.masks.dtype != torch.bool:
             raise ValueError(
@@ -54,12 +53,7 @@ class Proposals:
 
     @classmethod
     def from_masks(cls, masks: Tensor, scores: Tensor | None = None) -> Proposals:
-        """Make proposals of masks alone: boxes are the tight ones, scores 1 unless given.
-
-        Args:
-            masks: bool ``(N, H, W)``.
-            scores: ``(N,)`` of any float type.
-        """
+        """Make proposals of masks alone: boxes are the tight ones, scores ``(N,)`` 1 unless given."""
         scores = torch.ones(len(masks)) if scores is None else scores.to(torch.float32)
         return cls(masks, tight_boxes(masks), scores.to(masks.device))
 
@@ -75,11 +69,9 @@ class Proposals:
 
 
 def pack(proposals: Proposals) -> bytes:
-    """Write proposals as bytes: compressed COCO run lengths, boxes and scores as float32.
-
-    In this order, all little-endian: count, height and width, the length of each mask's code, the boxes, the
-    scores, the codes.
-    """
+    """Write proposals as bytes: compressed COCO run lengths, boxes and scores as float32."""
+    # In this order, all little-endian: count, height and width, the length of each mask's code, the boxes,
+    # the scores, the codes.
     codes = [encode_rle(mask)["counts"].encode("ascii") for mask in proposals.masks]
     head = _HEAD.pack(len(codes), *proposals.masks.shape[1:])
     lengths = np.array([len(code) for code in codes], "<u4").tobytes()
@@ -88,11 +80,7 @@ def pack(proposals: Proposals) -> bytes:
 
 
 def unpack(content: bytes) -> Proposals:
-    """Read what `pack` wrote.
-
-    Raises:
-        UserError: It is damaged.
-    """
+    """Read what `pack` wrote; a `UserError` if it is damaged."""
     try:
         count, height, width = _HEAD.unpack_from(content)
         lengths = np.frombuffer(content, "<u4", count, _HEAD.size)
@@ -111,19 +99,14 @@ def unpack(content: bytes) -> Proposals:
 
 
 class ImageKey(NamedTuple):
-    """What proposals belong to: an image of a data set, as it was when they were made.
+    """What proposals belong to: an image of a data set, as it was when they were made."""
 
-    Attributes:
-        image_id: The data set's own id.
-        height: Rows of pixels.
-        width: Columns of pixels.
-        pixels: Checksum of the decoded pixels. They, and not the file, are what a generator sees: a file that
-            is merely packed anew keeps its proposals, a decoder that gives other values does not.
-    """
-
+    # The data set's own id.
     image_id: int | str
     height: int
     width: int
+    # Checksum of the decoded pixels. They, and not the file, are what a generator sees: a file that is merely
+    # packed anew keeps its proposals, a decoder that gives other values does not.
     pixels: str
 
     @classmethod
@@ -134,19 +117,15 @@ class ImageKey(NamedTuple):
 
 
 class ProposalGenerator(ABC):
-    """Makes mask proposals of an image.
+    """Makes mask proposals of an image."""
 
-    Attributes:
-        name: Short name that results carry, e.g. ``"felzenszwalb"``.
-        league: What it has learnt from.
-        version: Raised whenever the same settings, weights and image come to give other masks: what was
-            stored before is not read any more.
-        stored: Whether it is worth keeping what it makes; not so for what only looks masks up.
-    """
-
+    # Short name that results carry, such as "felzenszwalb".
     name: str
     league: League = "not stated"
+    # Raised whenever the same settings, weights and image come to give other masks: what was stored before is
+    # not read any more.
     version: int = 1
+    # Whether it is worth keeping what it makes; not so for what only looks masks up.
     stored: bool = True
 
     @abstractmethod
@@ -154,10 +133,7 @@ class ProposalGenerator(ABC):
         """Return every setting that bears on the masks, as JSON values; not where weights lie."""
 
     def weights_hash(self) -> str | None:
-        """Return a hash of the weights that bear on the masks, or None if there are none.
-
-        `gl_ris.files.file_hash` makes it of a file, so that nothing need be loaded to know what is stored.
-        """
+        """Return a hash of the weights that bear on the masks, or None if there are none."""
         return None
 
     @abstractmethod
@@ -175,20 +151,12 @@ class ProposalGenerator(ABC):
         """
 
     def for_image(self, image_id: int | str, image: Tensor) -> Proposals:
-        """Return the proposals of an image of a data set; what looks masks up finds them by its id.
-
-        Args:
-            image_id: The data set's own name of the image.
-            image: As in a call, which is all that a generator needs unless it overrides this.
-        """
+        """Return the proposals of an image of a data set; what looks masks up finds them by its id."""
         return self(image)
 
     def prepare(self, image_ids: Sequence[int | str]) -> None:  # noqa: B027  most need nothing
         """Make ready for the images of a split, before any of them; each process does, perhaps repeatedly.
 
-        Args:
-            image_ids: Their ids, in order.
-
         Raises:
-            UserError: If the generator cannot serve them: a file is missing, or is about other images.
+            UserError: The generator cannot serve them: a file is missing, or is about other images.
         """

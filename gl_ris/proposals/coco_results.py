@@ -26,11 +26,9 @@ log = logging.getLogger(__name__)
 
 
 class Entry(msgspec.Struct, gc=False):
-    """A mask in the file; its segmentation stays unread until its image comes, a view of the mapped file.
+    """A mask in the file; its segmentation stays unread until its image comes, a view of the mapped file."""
 
-    Some programs write whole image ids with a decimal point.
-    """
-
+    # Some programs write whole ids with a decimal point.
     image_id: int | str | float
     segmentation: msgspec.Raw
     score: Annotated[float, msgspec.Meta(ge=-_LARGEST_SCORE, le=_LARGEST_SCORE)]
@@ -89,16 +87,12 @@ class COCOResults(ProposalGenerator):
         return {"file_sha256": file_hash(self.path), **limits}
 
     def __getstate__(self) -> dict[str, Any]:
-        # views of a mapped file are not to be sent to other processes, which map it themselves
+        # Views of a mapped file are not to be sent to other processes, which map it themselves.
         return {**vars(self), "_entries": None}
 
     @property
     def entries(self) -> dict[ImageId, list[Entry]]:
-        """The entries of each image, in the order of the file.
-
-        Raises:
-            UserError: The file is no list of COCO results, damaged, or has changed since it was read.
-        """
+        """The entries of each image, in the order of the file; a `UserError` if it is damaged or changed."""
         status = self.path.stat()
         stamp = (status.st_size, status.st_mtime_ns)
         if self._entries is None:
@@ -134,11 +128,7 @@ class COCOResults(ProposalGenerator):
         """Return the proposals of an image, which matters for its size and device only.
 
         Masks without a pixel are left out, equal scores keep the order of the file, and an unknown image has
-        none.
-
-        Raises:
-            ValueError: A mask is damaged, or of another size than the image.
-            UserError: The file is damaged, or has changed meanwhile.
+        none. A ValueError if a mask is damaged, or of another size than the image.
         """
         entries = sorted(self.entries.get(image_id, ()), key=lambda entry: -entry.score)
         if self.min_score is not None:
@@ -162,14 +152,13 @@ class COCOResults(ProposalGenerator):
                 raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
             return polygons_to_mask(segmentation, height, width)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            # told in general terms, so that failures of one kind are counted as one
+            # In general terms, so that failures of one kind are counted as one.
             wrong_size = isinstance(size, list) and size != [height, width]
             what = "of another size than the image" if wrong_size else "damaged"
             raise ValueError(f"a mask in {self.path.name} is {what}") from error
 
 
 def _by_image(path: Path) -> dict[ImageId, list[Entry]]:
-    """Read a file and sort its entries by image."""
     found: defaultdict[ImageId, list[Entry]] = defaultdict(list)
     fix = "It must be a JSON list of objects with image_id, segmentation and a finite score."
     for number, entry in enumerate(decode(path, list[Entry], "list of COCO results", fix), start=1):
@@ -185,12 +174,11 @@ def _by_image(path: Path) -> dict[ImageId, list[Entry]]:
 def write_coco_results(path: Path | str, found: Iterable[tuple[ImageId, Proposals]]) -> int:
     """Write proposals as a COCO results file, image by image as they come; it appears when it is complete.
 
-    There is no ``bbox``: with one, pycocotools takes the results for boxes, and the area of the box for that
-    of the mask. Readers find the tight boxes, so boxes of another kind are lost.
+    An image without proposals leaves no trace in the file, and boxes are lost: readers find the tight ones.
 
     Args:
         path: The file; one of that name is replaced.
-        found: Image ids and the proposals of each. An image without any leaves no trace in the file.
+        found: Image ids and the proposals of each.
 
     Returns:
         How many masks were written.
@@ -212,6 +200,7 @@ def write_coco_results(path: Path | str, found: Iterable[tuple[ImageId, Proposal
 def _entry(image_id: ImageId, mask: Tensor, score: Tensor) -> dict[str, Any]:
     if not score.isfinite():
         raise UserError(f"The score of a mask of image {image_id} is {score.item()}, which JSON cannot hold.")
+    # No "bbox": with one, pycocotools takes results for boxes, and the area of the box for that of the mask.
     return {
         "image_id": image_id,
         "category_id": 1,

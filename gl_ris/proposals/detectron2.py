@@ -84,10 +84,7 @@ class Detectron2(NetworkGenerator):
             self._load(content)
 
     def settings(self) -> dict[str, Any]:
-        """Return what bears on the masks: options, and where the configuration is not the default one.
-
-        The weights stand there by their SHA-256, not by their file.
-        """
+        """Return what bears on the masks: options, and where the configuration is not the default one."""
         import detectron2
         from detectron2.config import get_cfg
 
@@ -97,18 +94,11 @@ class Detectron2(NetworkGenerator):
             for name, value in _flat(self._config)
             if name in self._options or (_bears(name) and default.get(name, ...) != value)
         }
-        return {
-            "weights_sha256": self.weights_hash(),
-            "detectron2": detectron2.__version__,
-            "config": changes,
-        }
+        versions = {"weights_sha256": self.weights_hash(), "detectron2": detectron2.__version__}
+        return {**versions, "config": changes}
 
     def __call__(self, image: Tensor) -> Proposals:
-        """Propose masks, with the scores and the boxes of the network; masks without a pixel are left out.
-
-        Raises:
-            UserError: The network predicts no masks.
-        """
+        """Propose masks, with the scores and the boxes of the network; masks without a pixel are left out."""
         height, width = image.shape[1:]
         with self.computing():
             # The networks bring their input to their device themselves.
@@ -122,7 +112,7 @@ class Detectron2(NetworkGenerator):
         return Proposals(instances.pred_masks[order], boxes[order], instances.scores[order]).to(image.device)
 
     def _input(self, image: Tensor) -> Tensor:
-        """Resize as detectron2 does (Pillow, bilinear), and order the channels as the network wants them."""
+        # As detectron2 does: resized by Pillow, bilinear, and the channels in the order of the network.
         from detectron2.data.transforms import ResizeShortestEdge
 
         settings = self._config.INPUT
@@ -133,13 +123,12 @@ class Detectron2(NetworkGenerator):
         return resized.flip(0) if settings.FORMAT == "BGR" else resized
 
     def _import(self) -> None:
-        """Check that detectron2 can be imported; an old one can fail in many ways with newer libraries."""
         try:
             import detectron2
             import detectron2.config
             import detectron2.data.transforms
             import detectron2.modeling  # noqa: F401
-        except Exception as error:
+        except Exception as error:  # an old one can fail in many ways with newer libraries
             missing = isinstance(error, ModuleNotFoundError) and error.name == "detectron2"
             state = "is not installed" if missing else f"does not work here ({in_short(error, typed=True)})"
             raise UserError(
@@ -147,11 +136,11 @@ class Detectron2(NetworkGenerator):
             ) from error
 
     def _configure(self, name: str) -> Any:
-        """Return detectron2's configuration; tags in the YAML that would run code are refused."""
         from detectron2.config import get_cfg
 
         config = get_cfg()
         try:
+            # Tags in the YAML that would run code are refused.
             config.merge_from_file(str(self._find(name)), allow_unsafe=False)
             config.merge_from_list([part for option in self._options.items() for part in option])
         except UserError:
@@ -180,9 +169,9 @@ class Detectron2(NetworkGenerator):
         try:
             return build_model(self._config)
         except Exception as error:
+            why = in_short(error, typed=True)
             raise UserError(
-                f"{self.title}: detectron2 cannot build the network ({in_short(error, typed=True)}); it "
-                "must be one of detectron2 itself."
+                f"{self.title}: detectron2 cannot build the network ({why}); it must be one of its own."
             ) from error
 
     def _load(self, content: Any) -> None:
@@ -239,7 +228,7 @@ class CutLER(Detectron2):
 
 
 def _bears(name: str) -> bool:
-    """Say whether a value of a configuration can change masks."""
+    """Whether a value of a configuration can change masks."""
     unused = name in ("MODEL.WEIGHTS", "MODEL.DEVICE") or name.endswith("_TRAIN")
     return name.startswith(("MODEL.", "INPUT.", "TEST.")) and not unused
 

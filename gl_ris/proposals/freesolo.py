@@ -103,14 +103,13 @@ class FreeSOLO(NetworkGenerator):
         """Load weights under the names that they were published with.
 
         Args:
-            state_dict: Tensors or numpy arrays by name, or a mapping that has them under ``model``. The
-                counter ``_iter`` is ignored.
+            state_dict: Tensors or numpy arrays by name, or a mapping that has them under ``model``.
 
         Raises:
             UserError: A tensor is missing, unexpected or of another shape, or this is no such mapping.
         """
         tensors = state_dict_in(state_dict, self.title)
-        tensors.pop("_iter", None)
+        tensors.pop("_iter", None)  # a counter of the training
         check_names_and_shapes(tensors, self.named_weights(), self.title)
         own = self.network.state_dict()
         self.load_state_dict({f"network.{name}": tensors[detectron2_name(name)] for name in own})
@@ -121,18 +120,11 @@ class FreeSOLO(NetworkGenerator):
 
     def settings(self) -> dict[str, Any]:
         """Return every setting that bears on the masks; the weights by their SHA-256, not by their file."""
-        return {
-            "weights_sha256": self.weights_hash(),
-            "depth": self.depth,
-            "short_side": self.short_side,
-            **asdict(self.decoding),
-        }
+        own = {"depth": self.depth, "short_side": self.short_side, **asdict(self.decoding)}
+        return {"weights_sha256": self.weights_hash(), **own}
 
     def __call__(self, image: Tensor) -> Proposals:
-        """Propose at most `max_count` masks, scores in [0, 1], with boxes of FreeSOLO's own kind.
-
-        See `gl_ris.masks.projection_boxes`.
-        """
+        """Propose masks, scores in [0, 1], with the boxes of `gl_ris.masks.projection_boxes`."""
         pixels = standardize(to_unit_range(image, self.short_side), IMAGENET_MEAN, IMAGENET_STD)
         return self.infer(pixels, (image.shape[1], image.shape[2]))
 
@@ -168,8 +160,6 @@ def detectron2_name(name: str) -> str:
     Example:
         >>> detectron2_name("backbone.body.layer1.0.downsample.1.bias")
         'backbone.bottom_up.res2.0.shortcut.norm.bias'
-        >>> detectron2_name("backbone.fpn.inner_blocks.3.0.weight")
-        'backbone.fpn_lateral5.weight'
     """
     for pattern, replacement in _RULES:
         name = pattern.sub(replacement, name)
@@ -178,7 +168,7 @@ def detectron2_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Decoding:
-    """The thresholds of decoding, as `FreeSOLO` takes them; the defaults are the published ones."""
+    """The thresholds of decoding, see `FreeSOLO`; the defaults are the published ones."""
 
     score_threshold: float = 0.1
     mask_threshold: float = 0.5
@@ -188,11 +178,6 @@ class Decoding:
     max_count: int = 100
 
     def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises:
-            UserError: One is out of its range.
-        """
         ranges = {
             "above 0 and below 1": "mask_threshold",
             "at least 0": "nms_sigma",
@@ -203,17 +188,11 @@ class Decoding:
 
 
 class Candidates(NamedTuple):
-    """Masks at the resolution of the mask features.
+    """Masks at the resolution of the mask features."""
 
-    Attributes:
-        probabilities: float ``(N, h, w)``.
-        labels: int64 ``(N,)``, which of the two categories.
-        scores: float ``(N,)``.
-    """
-
-    probabilities: Tensor
-    labels: Tensor
-    scores: Tensor
+    probabilities: Tensor  # float (N, h, w)
+    labels: Tensor  # int64 (N,), which of the two categories
+    scores: Tensor  # float (N,)
 
     def rows(self, chosen: Tensor) -> Candidates:
         """Return some of them."""
@@ -223,17 +202,9 @@ class Candidates(NamedTuple):
 def decode(
     predictions: Predictions, seen_size: tuple[int, int], output_size: tuple[int, int], settings: Decoding
 ) -> Proposals:
-    """Turn predictions into proposals.
+    """Turn the predictions for one image into proposals of ``output_size`` (H, W), best first, perhaps none.
 
-    Args:
-        predictions: Of one image.
-        seen_size: Height and width of the image as the network saw it, without the padding.
-        output_size: Height and width of the image itself.
-        settings: Thresholds.
-
-    Returns:
-        Proposals of ``output_size``, best first; the boxes are FreeSOLO's own (see
-        `gl_ris.masks.projection_boxes`). None where no cell is a candidate or no mask stays.
+    ``seen_size`` is (h, w) of the image as the network saw it, without the padding.
     """
     found = suppress(draw(predictions, settings), settings)
     masks = to_image(found.probabilities, seen_size, output_size, settings.mask_threshold)
@@ -244,12 +215,10 @@ def decode(
 def draw(predictions: Predictions, settings: Decoding) -> Candidates:
     """Draw the masks of all candidates, and keep the best.
 
-    The score is the category times the mean probability inside the mask. Candidates go cell by cell; a cell
-    can be one in both categories. A mask of no more pixels than its features' stride is dropped.
-
-    Returns:
-        Best first; of equals, the earlier cell.
+    The score is the category times the mean probability inside the mask. They come best first, of equals the
+    earlier cell.
     """
+    # Cell by cell; a cell can be a candidate in both categories.
     cells, labels = (predictions.categories > settings.score_threshold).nonzero(as_tuple=True)
     height, width = predictions.features.shape[-2:]
     nothing = predictions.features.new_empty(0, height, width)
@@ -262,7 +231,6 @@ def draw(predictions: Predictions, settings: Decoding) -> Candidates:
 
 
 def _blocks(count: int, size: int) -> Iterator[slice]:
-    """Divide ``count`` things of ``size`` numbers each into blocks that fit into memory."""
     step = max(1, _NUMBERS_PER_BLOCK // size)
     return (slice(start, start + step) for start in range(0, count, step))
 
@@ -272,6 +240,7 @@ def _draw_block(predictions: Predictions, cells: Tensor, labels: Tensor, thresho
     probabilities = F.conv2d(predictions.features, kernels[:, :, None, None])[0].sigmoid()
     inside = probabilities > threshold
     areas = inside.sum((1, 2)).to(probabilities.dtype)
+    # A mask must have more pixels than the stride of its features.
     large = areas > predictions.strides[cells]
     probabilities, inside, areas = probabilities[large], inside[large], areas[large]
     certainty = (probabilities * inside).sum((1, 2)) / areas
@@ -292,16 +261,9 @@ def suppress(candidates: Candidates, settings: Decoding) -> Candidates:
 
 
 def matrix_nms(masks: Tensor, labels: Tensor, scores: Tensor, sigma: float) -> Tensor:
-    """Lower each score by the overlap with better masks of the same label, see `shares_left`.
+    """Lower each score ``(N,)`` by the overlap with better masks of the same label, see `shares_left`.
 
-    Args:
-        masks: bool ``(N, h, w)``, best first; none of them empty.
-        labels: int64 ``(N,)``.
-        scores: float ``(N,)``.
-        sigma: Steepness.
-
-    Returns:
-        ``(N,)``, the lowered scores in the same order.
+    The masks, bool ``(N, h, w)``, come best first, and none of them is empty.
     """
     flat = masks.flatten(1).to(scores.dtype)
     areas, shared = flat.sum(dim=1), flat @ flat.T
@@ -312,16 +274,9 @@ def matrix_nms(masks: Tensor, labels: Tensor, scores: Tensor, sigma: float) -> T
 def to_image(
     probabilities: Tensor, seen_size: tuple[int, int], output_size: tuple[int, int], threshold: float
 ) -> Tensor:
-    """Bring masks from the resolution of the mask features to that of the image.
+    """Bring probabilities ``(N, h, w)`` to the size of the image, and cut them: bool ``(N, H, W)``.
 
-    Args:
-        probabilities: float ``(N, h, w)``.
-        seen_size: Height and width of the image as the network saw it.
-        output_size: Height and width of the result.
-        threshold: What is above it belongs to the mask.
-
-    Returns:
-        bool ``(N, *output_size)``.
+    ``seen_size`` is (h, w) of the image as the network saw it, ``output_size`` (H, W) of the result.
     """
     height, width = probabilities.shape[-2:]
     # For inputs below 97 pixels this can come out at less than the stride of 4, in the published code too.

@@ -15,42 +15,33 @@ from torch import Tensor, nn
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
+# Cells along each side of the five grids, and the pixels of the input between neighbouring positions of the
+# features that each grid is laid over.
 GRIDS = (40, 36, 24, 16, 12)
-"""Cells along each side of the five grids."""
-
 STRIDES = (8, 8, 16, 32, 32)
-"""Pixels of the input between neighbouring positions of the features that each grid is laid over."""
 
+# Both sides of the input are a multiple of this.
 CANVAS = 32
-"""Both sides of the input are a multiple of this."""
 
 _FEATURES, _CATEGORIES, _KERNEL, _EMBEDDING = 256, 2, 256, 128
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the network says about one image; the cells of all grids in a row, grid by grid, row by row.
+    """What the network says about one image; the cells of all grids in a row, grid by grid, row by row."""
 
-    Attributes:
-        categories: ``(cells, 2)`` in [0, 1], how much each cell is the middle of an object; 0 where a
-            neighbour is more so.
-        kernels: ``(cells, 256)``, the 1x1 convolution that draws the mask of each cell's object.
-        strides: ``(cells,)``, the stride of each cell's features.
-        features: ``(1, 256, h, w)`` at a quarter of the input, what the masks are drawn from.
-    """
-
+    # (cells, 2) in [0, 1], how much each cell is the middle of an object; 0 where a neighbour is more so.
     categories: Tensor
+    # (cells, 256), the 1x1 convolution that draws the mask of each cell's object.
     kernels: Tensor
+    # (cells,), the stride of each cell's features.
     strides: Tensor
+    # (1, 256, h, w) at a quarter of the input, what the masks are drawn from.
     features: Tensor
 
 
 class FreeSOLONetwork(nn.Module):
-    """From a normalised image to categories, kernels and mask features.
-
-    Args:
-        depth: Layers of the ResNet, 50 or 101.
-    """
+    """From a normalised image to categories, kernels and mask features; the ResNet has 50 or 101 layers."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()
@@ -61,11 +52,7 @@ class FreeSOLONetwork(nn.Module):
         self.mask_head = MaskHead()
 
     def forward(self, pixels: Tensor) -> Predictions:
-        """Read one image.
-
-        Args:
-            pixels: float ``(1, 3, h, w)``, normalised, both sides a multiple of `CANVAS`.
-        """
+        """Read one image, float ``(1, 3, h, w)``, normalised, both sides a multiple of `CANVAS`."""
         p2, p3, p4, p5, p6 = self.backbone(pixels).values()
         halved = F.interpolate(p2, scale_factor=0.5, mode="bilinear")
         widened = F.interpolate(p6, size=p5.shape[-2:], mode="bilinear")
@@ -132,17 +119,13 @@ def with_coordinates(features: Tensor) -> Tensor:
 
 
 def keep_peaks(categories: Tensor) -> Tensor:
-    """Set to 0 every cell that one of its neighbours above, left, or above left exceeds.
-
-    Args:
-        categories: ``(1, C, S, S)``, at least 0.
-    """
+    """Set to 0 every cell, of ``(1, C, S, S)``, that a neighbour above, left, or above left exceeds."""
     highest = F.max_pool2d(categories, 2, stride=1, padding=1)[..., :-1, :-1]
     return torch.where(categories == highest, categories, 0)
 
 
 def _by_cell(level: Tensor) -> Tensor:
-    """``(1, C, S, S)`` to ``(S * S, C)``."""
+    # (1, C, S, S) to (S * S, C)
     return level[0].flatten(1).T
 
 
@@ -156,7 +139,7 @@ def _block(channels: int, out: int, size: int = 3) -> nn.Sequential:
 
 
 def _ladder(level: int) -> nn.Sequential:
-    """One convolution and doubling for each level to climb; at level 0 one convolution alone."""
+    # One convolution and doubling for each level to climb; at level 0 one convolution alone.
     steps = OrderedDict[str, nn.Module]()
     for step in range(max(level, 1)):
         channels = 128 if step else _FEATURES + 2 * (level == 3)

@@ -17,21 +17,16 @@ from gl_ris.clip.threads import one_thread_per_operation
 from gl_ris.errors import UserError, in_short
 from gl_ris.proposals.base import ProposalGenerator
 
-_SHOWN = 5
-
 
 class NetworkGenerator(nn.Module, ProposalGenerator):
     """A generator that is a module: it computes where ``to`` has put it, and takes images from anywhere.
 
-    Always in float32 and without gradients, and on a CPU with the same bits for any number of threads. A
-    subclass sets `network`, in evaluation mode.
-
-    Attributes:
-        title: What messages call the generator.
-        network: Its only part with weights.
+    Always in float32 and without gradients, and on a CPU with the same bits for any number of threads.
     """
 
+    # What messages call the generator.
     title: str
+    # Its only part with weights, in evaluation mode; set by the subclass.
     network: nn.Module
 
     def __init__(self) -> None:
@@ -52,11 +47,7 @@ class NetworkGenerator(nn.Module, ProposalGenerator):
 
     @contextmanager
     def computing(self) -> Iterator[torch.device]:
-        """Compute inside as the class promises, whatever the precision outside; gives the device.
-
-        Raises:
-            UserError: The weights were turned into another type than float32.
-        """
+        """Compute inside as the class promises, whatever the precision outside; gives the device."""
         weight = next(self.network.parameters())
         if weight.dtype != torch.float32:
             raise UserError(
@@ -80,7 +71,6 @@ def _note_weights(module: NetworkGenerator, _: Any) -> None:
 
 @contextmanager
 def _no_tf32() -> Iterator[None]:
-    """Keep a GPU from rounding convolutions to TF32."""
     cudnn: Any = torch.backends.cudnn
     # torch 2.9 began to replace `allow_tf32`, and fails where both are used.
     new = hasattr(cudnn, "conv")
@@ -94,18 +84,9 @@ def _no_tf32() -> Iterator[None]:
 
 
 def read_weights(path: str | Path, what: str) -> dict[str, Any]:
-    """Read a file of weights: ``torch.save`` of a state dict, alone or under the key ``model``.
+    """Read a file of ``torch.save`` onto the CPU; see `state_dict_in` for its content.
 
-    Args:
-        path: The file.
-        what: Whose weights, for messages, e.g. ``"FreeSOLO"``.
-
-    Returns:
-        The content of the file on the CPU, see `state_dict_in`.
-
-    Raises:
-        UserError: There is no such file, or it is damaged, or no plain data. Pickles of numpy arrays, as in
-            detectron2's ``.pkl`` files, cannot be told from programs and are refused.
+    A `UserError`, which begins with ``what``, if there is none, or it is damaged or no plain data.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -113,6 +94,7 @@ def read_weights(path: str | Path, what: str) -> dict[str, Any]:
             f"{what}: there is no file of weights {path}; docs/proposals.md says how to get published ones "
             "('python -m datamodules.download freesolo', or cutler). Or choose others by proposals=NAME."
         )
+    # Pickles of numpy arrays, as detectron2's .pkl files, cannot be told from programs.
     if path.suffix == ".pkl":
         raise UserError(
             f"{what}: {path} is a plain pickle, which could run code, so it is not opened. If you trust it, "
@@ -133,12 +115,8 @@ def read_weights(path: str | Path, what: str) -> dict[str, Any]:
 def state_dict_in(content: Any, what: str) -> dict[str, Tensor]:
     """Take the named tensors out of what a file of weights holds.
 
-    Args:
-        content: A state dict, or a mapping that has one under ``model``; values are tensors or numpy arrays.
-        what: Whose weights, for messages.
-
-    Raises:
-        UserError: It is something else.
+    That is a state dict of tensors or numpy arrays, or a mapping that has one under ``model``; a `UserError`
+    if it is something else.
     """
     found = content.get("model", content) if isinstance(content, Mapping) else content
     if not isinstance(found, Mapping) or not found:
@@ -153,11 +131,7 @@ def state_dict_in(content: Any, what: str) -> dict[str, Tensor]:
 
 
 def check_names_and_shapes(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -> None:
-    """Check that weights are exactly those of a network.
-
-    Raises:
-        UserError: Some are missing, unexpected or of another shape; the message names them.
-    """
+    """Raise a `UserError` that names the weights that are missing, unexpected or of another shape."""
     shapes = [
         f"{name} is {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
         for name, tensor in wanted.items()
@@ -168,24 +142,17 @@ def check_names_and_shapes(given: Mapping[str, Tensor], wanted: Mapping[str, Ten
         "unexpected": [name for name in given if name not in wanted],
         "of another shape": shapes,
     }
-    parts = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in problems.items() if names]
+    parts = [
+        f"{len(names)} {kind} ({', '.join(names[:5]) + (', ...' if len(names) > 5 else '')})"
+        for kind, names in problems.items()
+        if names
+    ]
     if parts:
         raise UserError(f"{what}: these weights do not fit the network: {'; '.join(parts)}.")
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-
 def hash_weights(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of named tensors, in hexadecimal: of names, types, shapes and values, in any order.
-
-    Example:
-        >>> hash_weights({"a": torch.zeros(2)}) == hash_weights({"a": torch.zeros(2)})
-        True
-        >>> hash_weights({"a": torch.zeros(2)}) == hash_weights({"a": torch.zeros(2, 1)})
-        False
-    """
+    """Return the hexadecimal SHA-256 of tensors: of names, types, shapes and values, in any order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -47,7 +47,6 @@ class PostProcessing:
     top: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         ranges = {
             "at least 0": "min_area",
             "above 0 and up to 1, or null": "merge",
@@ -109,15 +108,9 @@ def mask_nms(proposals: Proposals, max_iou: float) -> Proposals:
 
 
 def matrix_nms(proposals: Proposals, min_share: float, sigma: float = 2.0) -> Proposals:
-    """Lower scores by overlap with better ones, all at once, see `shares_left`.
+    """Lower scores, at least 0, by overlap with better ones, see `shares_left`; best first.
 
-    Args:
-        proposals: With scores from 0 upwards; of negative ones a share means nothing.
-        min_share: Proposals whose score is multiplied by less than this are dropped.
-        sigma: How fast scores fall.
-
-    Returns:
-        Proposals with lowered scores, best first.
+    Proposals whose score is multiplied by less than ``min_share`` are dropped.
     """
     order = best_first(proposals.scores)
     share = shares_left(_ious(proposals.masks[order]), sigma)
@@ -128,18 +121,11 @@ def matrix_nms(proposals: Proposals, min_share: float, sigma: float = 2.0) -> Pr
 
 
 def shares_left(ious: Tensor, sigma: float) -> Tensor:
-    """Compute what matrix NMS leaves of each score (SOLOv2, NeurIPS 2020, section 3.3, Gaussian).
+    """Compute what matrix NMS leaves of each score (SOLOv2, NeurIPS 2020, section 3.3, Gaussian), ``(N,)``.
 
     The share of mask j is the least over all better i of ``exp(-sigma iou_ij^2) / exp(-sigma most_i^2)``,
     with ``most_i`` the largest IoU of mask i with a mask better than itself: what is itself suppressed
-    suppresses less.
-
-    Args:
-        ious: Float ``(N, N)``, the masks best first; only what is above the diagonal counts.
-        sigma: How fast scores fall, at least 0.
-
-    Returns:
-        ``(N,)`` of the same type, above 0 and up to 1.
+    suppresses less. Of ``ious`` ``(N, N)``, the masks best first, only what is above the diagonal counts.
     """
     if not len(ious):
         return ious.new_zeros(0)
@@ -154,10 +140,7 @@ def merge_nested(proposals: Proposals, share: float) -> Proposals:
 
     From the largest to the smallest, a proposal of which ``share`` or more lies in one that stands for itself
     joins it (the largest of several), else it stands for itself. Each of these becomes the union with all
-    that joined it, with the best of their scores; boxes are the tight ones where something was added.
-
-    Returns:
-        Proposals, best first; of equal scores the larger one.
+    that joined it, with the best of their scores. They come best first, of equal scores the larger one.
     """
     if not len(proposals):
         return proposals
@@ -171,6 +154,7 @@ def merge_nested(proposals: Proposals, share: float) -> Proposals:
     merged = [proposals.masks[rows].any(dim=0) for rows in groups.values()]
     scores = torch.stack([proposals.scores[rows].max() for rows in groups.values()])
     united = Proposals.from_masks(torch.stack(merged), scores)
+    # Boxes may be of another kind than the tight ones, and stay where nothing was added.
     grown = united.masks.flatten(1).sum(dim=1) > areas[list(groups)]
     boxes = torch.where(grown[:, None], united.boxes, proposals.boxes[list(groups)])
     return select(Proposals(united.masks, boxes, united.scores), best_first(united.scores))

@@ -25,49 +25,35 @@ SIZES = ("small", "medium", "large")
 _LEAST_SHARE = 0.05
 
 
-class Found(NamedTuple):
-    """What the proposals of its image are worth for one object.
-
-    Attributes:
-        area: Pixels of the object.
-        expressions: How many expressions refer to it.
-        intersection: Pixels that it shares with its best proposal; 0 without proposals.
-        union: Pixels that they cover together; its area without proposals.
-        first: For each of `THRESHOLDS`, how many proposals must be kept, best-scored first, until one has
-            that IoU; 0 if none has.
-    """
+class ObjectMatch(NamedTuple):
+    """What the proposals of its image are worth for one object; areas in pixels."""
 
     area: int
+    # How many expressions refer to it.
     expressions: int
+    # With its best proposal; 0 and the object's area without proposals.
     intersection: int
     union: int
+    # For each of `THRESHOLDS`, how many proposals must be kept, best-scored first, until one has that IoU; 0
+    # if none has.
     first: tuple[int, ...]
 
 
 @dataclass
 class Quality:
-    """What is known of one generator's proposals on some images; those of several processes add up.
+    """What is known of one generator's proposals on some images; those of several processes add up."""
 
-    Attributes:
-        counts: How many proposals each image has.
-        failed: Images on which the generator failed; they count as images without proposals.
-        missing: Images of which nothing is stored; they count for nothing.
-        objects: Every object of the images that count.
-    """
-
+    # How many proposals each image has.
     counts: list[int] = field(default_factory=list)
+    # Images on which the generator failed; they count as images without proposals.
     failed: int = 0
+    # Images of which nothing is stored; they count for nothing.
     missing: int = 0
-    objects: list[Found] = field(default_factory=list)
+    # Every object of the images that count.
+    objects: list[ObjectMatch] = field(default_factory=list)
 
     def add(self, proposals: Proposals, targets: Tensor, referents: Tensor) -> None:
-        """Add an image.
-
-        Args:
-            proposals: Any number.
-            targets: bool ``(R, H, W)``, the objects.
-            referents: int64 ``(E,)``, the object that each expression refers to.
-        """
+        """Add an image: its objects, bool ``(R, H, W)``, and that of each expression, int64 ``(E,)``."""
         self.counts.append(len(proposals))
         self.objects += objects_found(proposals, targets, referents)
 
@@ -94,9 +80,7 @@ class Quality:
     def recall(self, threshold: float, area: tuple[float, float] = (0, float("inf"))) -> float:
         """Return the percentage of objects that some proposal has found; nan without an object.
 
-        Args:
-            threshold: One of `THRESHOLDS`: the IoU that counts as found.
-            area: Only objects of at least the first and less than the second area, in pixels.
+        Only objects of at least the first and less than the second ``area`` count, in pixels.
         """
         place = THRESHOLDS.index(threshold)
         hits = [found.first[place] > 0 for found in self.objects if area[0] <= found.area < area[1]]
@@ -110,24 +94,23 @@ class Quality:
         return (100 * hits / max(1, len(first))).tolist()
 
 
-def objects_found(proposals: Proposals, targets: Tensor, referents: Tensor) -> list[Found]:
+def objects_found(proposals: Proposals, targets: Tensor, referents: Tensor) -> list[ObjectMatch]:
     """Measure the proposals of an image on each of its objects; see `Quality.add` for the arguments."""
     masks = proposals.masks[best_first(proposals.scores)]
     areas = targets.flatten(1).sum(dim=1).tolist()
     expressions = torch.bincount(referents, minlength=len(targets)).tolist()
     if not len(masks):
         none = (0,) * len(THRESHOLDS)
-        return [Found(area, count, 0, area, none) for area, count in zip(areas, expressions, strict=True)]
+        return [ObjectMatch(a, count, 0, a, none) for a, count in zip(areas, expressions, strict=True)]
     intersection, union = pairwise_areas(masks, targets)
     best = best_proposals(intersection, union)
     columns = torch.arange(len(targets), device=best.device)
     firsts = zip(*(_first_hits(intersection, union, threshold) for threshold in THRESHOLDS), strict=True)
     best_areas = intersection[best, columns].tolist(), union[best, columns].tolist()
-    return [Found(*row) for row in zip(areas, expressions, *best_areas, firsts, strict=True)]
+    return [ObjectMatch(*row) for row in zip(areas, expressions, *best_areas, firsts, strict=True)]
 
 
 def _first_hits(intersection: Tensor, union: Tensor, threshold: float) -> list[int]:
-    """Find for each object the place, from 1, of the first proposal that reaches the IoU; 0 if none does."""
     hits = (intersection.double() >= threshold * union) & (union > 0)
     return torch.where(hits.any(dim=0), hits.byte().argmax(dim=0) + 1, 0).tolist()
 
@@ -135,8 +118,8 @@ def _first_hits(intersection: Tensor, union: Tensor, threshold: float) -> list[i
 def size_bounds(areas: Sequence[int]) -> tuple[float, float]:
     """Choose where small ends and large begins, in pixels.
 
-    COCO's bounds (32 x 32 and 96 x 96) where they make sense: where each class gets at least one object in
-    twenty. Elsewhere, as on small drawn images, the bounds part the objects into thirds.
+    COCO's bounds (32 x 32 and 96 x 96) where each class then gets at least one object in twenty. Elsewhere,
+    as on small drawn images, the bounds part the objects into thirds.
     """
     values = torch.tensor(sorted(areas), dtype=torch.float64)
     small, large = ((values < bound).double().mean() for bound in COCO_BOUNDS)

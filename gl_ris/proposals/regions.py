@@ -17,28 +17,20 @@ _MAX_COLOR_DISTANCE = 255 * 3**0.5
 
 @dataclass(frozen=True)
 class RegionGraph:
-    """The regions of a partition and how they touch.
+    """The regions of a partition and how they touch, float64."""
 
-    Attributes:
-        borders: float64 ``(n, n)``, symmetric: length of the common border in pixel edges, 0 on the diagonal.
-        areas: float64 ``(n,)`` in pixels.
-        colors: float64 ``(n, 3)``, mean RGB, 0 to 255.
-        frame: float64 ``(n,)``, length of the region's border with the frame of the image, in pixel edges.
-    """
-
+    # (n, n), symmetric: length of the common border in pixel edges, 0 on the diagonal.
     borders: np.ndarray
+    # (n,) in pixels.
     areas: np.ndarray
+    # (n, 3), mean RGB, 0 to 255.
     colors: np.ndarray
+    # (n,), length of the region's border with the frame of the image, in pixel edges.
     frame: np.ndarray
 
 
 def region_graph(labels: np.ndarray, pixels: np.ndarray) -> RegionGraph:
-    """Measure the regions of a partition.
-
-    Args:
-        labels: int ``(H, W)``, values 0 to n - 1, each of them present.
-        pixels: uint8 ``(H, W, 3)``, RGB.
-    """
+    """Measure the regions of a partition, int ``(H, W)`` with all of 0 to n - 1; RGB uint8 ``(H, W, 3)``."""
     n = int(labels.max()) + 1
     first, second = _side_by_side(labels)
     borders = np.bincount(first * n + second, minlength=n * n).reshape(n, n).astype(float)
@@ -49,7 +41,7 @@ def region_graph(labels: np.ndarray, pixels: np.ndarray) -> RegionGraph:
 
 
 def _side_by_side(labels: np.ndarray) -> np.ndarray:
-    """Return the regions on both sides of every pixel edge that parts two, ``(2, edges)``."""
+    # The regions on both sides of every pixel edge that parts two, (2, edges).
     pairs = ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:]))
     return np.concatenate([np.stack([a[a != b], b[a != b]]) for a, b in pairs], axis=1)
 
@@ -57,11 +49,7 @@ def _side_by_side(labels: np.ndarray) -> np.ndarray:
 def merge_tree(graph: RegionGraph) -> np.ndarray:
     """Merge the two most alike neighbours until two regions are left, and keep every region on the way.
 
-    Alike are neighbours of near mean colour, where the smaller is small and shares much of its outline with
-    the other: a cost of ``colour distance * sqrt(smaller area) / sqrt(shared share of the shorter outline)``.
-
-    Returns:
-        bool ``(K, n)``: the regions themselves, then the merged ones in order.
+    The candidates, bool ``(K, n)``, are the regions themselves, then the merged ones in order.
     """
     n = len(graph.areas)
     borders, areas, colors = graph.borders.copy(), graph.areas.copy(), graph.colors.copy()
@@ -86,7 +74,8 @@ def merge_tree(graph: RegionGraph) -> np.ndarray:
 
 
 def _merge_costs(i: np.intp | int, borders: np.ndarray, areas: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Cost of merging region ``i`` with each other one, infinite where they do not touch."""
+    # Alike are neighbours of near mean colour, where the smaller is small and shares much of its outline with
+    # the other: colour distance * sqrt(smaller area) / sqrt(shared share of the shorter outline).
     touching = borders[i] > 0
     costs = np.full(len(areas), np.inf)
     distance = np.linalg.norm(colors[touching] - colors[i], axis=1)
@@ -97,15 +86,7 @@ def _merge_costs(i: np.intp | int, borders: np.ndarray, areas: np.ndarray, color
 
 
 def fill_holes(members: np.ndarray, graph: RegionGraph) -> np.ndarray:
-    """Add to each candidate the regions that it cuts off from the frame of the image.
-
-    Args:
-        members: bool ``(K, n)``.
-        graph: The regions.
-
-    Returns:
-        bool ``(K, n)``.
-    """
+    """Add to each candidate, bool ``(K, n)``, the regions that it cuts off from the image's frame."""
     touching = (graph.borders > 0).astype(np.float32)
     outside = (graph.frame > 0) & ~members
     while True:
@@ -116,11 +97,7 @@ def fill_holes(members: np.ndarray, graph: RegionGraph) -> np.ndarray:
 
 
 def islands(graph: RegionGraph) -> np.ndarray:
-    """Take the largest region for the ground, and return the connected pieces of the rest.
-
-    Returns:
-        bool ``(K, n)``; K is 0 if there is but one region.
-    """
+    """Take the largest region for the ground; the connected pieces of the rest, bool ``(K, n)``."""
     from scipy.sparse.csgraph import connected_components
 
     ground = graph.areas.argmax()
@@ -132,21 +109,15 @@ def islands(graph: RegionGraph) -> np.ndarray:
 
 
 def objectness(members: np.ndarray, graph: RegionGraph) -> np.ndarray:
-    """Score how much each candidate looks like one whole object before a ground.
+    """Score how much each candidate, bool ``(K, n)``, looks like one whole object before a ground.
 
-    The score is ``compactness * sqrt(share of the image) * (contrast * surroundedness) ** 0.25``. Compactness
-    is ``4 pi area / outline ** 2`` (1 for a disc, at most 1), contrast the mean colour difference across the
-    outline as a share of the largest possible, surroundedness 0.1 plus 0.9 times the share of the outline
-    beside regions larger than the candidate. So wholes come before their parts, and single objects before two
-    that touch.
-
-    Args:
-        members: bool ``(K, n)``.
-        graph: The regions.
-
-    Returns:
-        float64 ``(K,)`` in [0, 1]; 0 for a candidate that has nothing around it.
+    The score, float64 ``(K,)`` in [0, 1], is ``compactness * sqrt(share of the image) * (contrast *
+    surroundedness) ** 0.25``, 0 for a candidate that has nothing around it.
     """
+    # Compactness is 4 pi area / outline ** 2 (1 for a disc, at most 1), contrast the mean colour difference
+    # across the outline as a share of the largest possible, surroundedness 0.1 plus 0.9 times the share of
+    # the outline beside regions larger than the candidate. So wholes come before their parts, and single
+    # objects before two that touch.
     inside, outside = members.astype(float), (~members).astype(float)
     areas = inside @ graph.areas
     distances = np.linalg.norm(graph.colors[:, None] - graph.colors, axis=-1)
@@ -160,7 +131,7 @@ def objectness(members: np.ndarray, graph: RegionGraph) -> np.ndarray:
 
 
 def _across(inside: np.ndarray, weights: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """Sum ``weights`` over all pairs of a region inside and one outside, per candidate."""
+    # The sum of the weights over all pairs of a region inside and one outside, per candidate.
     return ((inside @ weights) * outside).sum(axis=1)
 
 
@@ -169,16 +140,8 @@ def choose(
 ) -> np.ndarray:
     """Choose candidates greedily by score, leaving out what overlaps a chosen one too much.
 
-    Args:
-        members: bool ``(K, n)``.
-        areas: float64 ``(n,)``, areas of the regions.
-        scores: float64 ``(K,)``.
-        max_iou: Largest intersection over union with a chosen candidate.
-        max_overlap: Largest intersection with a chosen candidate as a share of the smaller one.
-        limit: How many to choose at most.
-
-    Returns:
-        Indices of the chosen ones, best first; ties go to the lower index.
+    Of the candidates, bool ``(K, n)``, at most ``limit`` indices, best first; ties go to the lower index. The
+    ``areas`` ``(n,)`` are those of the regions, ``max_overlap`` is a share of the smaller one's area.
     """
     weighted = members * areas
     intersection = weighted @ members.T.astype(float)
@@ -191,7 +154,7 @@ def choose(
 
 
 def mean_colors(labels: np.ndarray, pixels: np.ndarray, areas: np.ndarray) -> np.ndarray:
-    """Return the mean RGB of each region, float64 ``(n, 3)``; see `region_graph` for the arguments."""
+    """Return the mean RGB of each region, float64 ``(n, 3)``."""
     sums = [np.bincount(labels.ravel(), pixels[..., channel].ravel(), len(areas)) for channel in range(3)]
     return np.stack(sums, axis=1) / areas[:, None]
 
@@ -199,13 +162,7 @@ def mean_colors(labels: np.ndarray, pixels: np.ndarray, areas: np.ndarray) -> np
 def melted(labels: np.ndarray, pixels: np.ndarray, threshold: float) -> np.ndarray:
     """Join regions that touch and whose mean colours are nearer than ``threshold``, and chains of such.
 
-    Args:
-        labels: int ``(h, w)``, at least 0.
-        pixels: uint8 ``(h, w, 3)``, RGB.
-        threshold: Euclidean distance in RGB, 0 to 255; 0 joins nothing.
-
-    Returns:
-        int ``(h, w)``, values 0 to n - 1, each of them present.
+    From int ``(h, w)`` to the same with all values 0 to n - 1; pixels are uint8 ``(h, w, 3)`` RGB.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -19,18 +19,17 @@ from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import best_first
 from gl_ris.proposals.sam_network import Encoded, SamNetwork, family_of, find_model, hash_of
 
+# So many pixels near the edge of a crop, a mask counts as cut off by it.
 CROP_EDGE = 20
-"""So many pixels near the edge of a crop, a mask counts as cut off by it."""
 
 # Masks are brought to the size of the image in parts of about so many pixels, which bounds the memory; on the
 # way they have the size of the network's input.
 _PIXELS_AT_ONCE, _NETWORK_PIXELS = 1 << 26, 1 << 20
 
+# A part of the image, XYXY in pixels, right and lower edge exclusive.
 Crop = tuple[int, int, int, int]
-"""A part of the image, XYXY in pixels, right and lower edge exclusive."""
-
+# Masks, bool (N, H, W), and their scores, float32 (N,).
 Scored = tuple[Tensor, Tensor]
-"""Masks, bool ``(N, H, W)``, and scores, float32 ``(N,)``."""
 
 
 @dataclass(eq=False)
@@ -95,7 +94,6 @@ class SAM(ProposalGenerator):
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        """Check every setting, and find the model."""
         if self.precision not in PRECISIONS:
             raise unknown_name("precision of SAM", self.precision, PRECISIONS)
         counts = "points_per_side points_per_batch crop_n_points_downscale_factor min_region min_area"
@@ -128,7 +126,7 @@ class SAM(ProposalGenerator):
         self._loaded()
 
     def __getstate__(self) -> dict[str, Any]:
-        # the network is no part of what is sent to other processes; they load it themselves
+        # The network is no part of what is sent to other processes; they load it themselves.
         return {**vars(self), "_network": None}
 
     def _loaded(self) -> SamNetwork:
@@ -140,7 +138,6 @@ class SAM(ProposalGenerator):
     def __call__(self, image: Tensor) -> Proposals:
         """Propose masks; none, too, for an image so narrow that SAM's own resize leaves nothing of it."""
         network = self._loaded()
-        network.to(image.device)
         crops = crop_layers(image.shape[1], image.shape[2], self.crops_n_layers, self.crop_overlap_ratio)
         with torch.autocast(image.device.type, enabled=False), one_thread_per_operation(image.device):
             found = [self._in_crop(network, image, layer, crop) for layer, crop in crops]
@@ -194,13 +191,7 @@ class SAM(ProposalGenerator):
 
 
 def point_grid(per_side: int) -> Tensor:
-    """Spread points evenly over the unit square, row by row, half a step away from its sides.
-
-    Args:
-        per_side: Points in a row and in a column, at least 1.
-
-    Returns:
-        float32 ``(per_side ** 2, 2)``, x and y in (0, 1).
+    """Spread points, float32 ``(per_side ** 2, 2)``, evenly over the unit square, row by row, x and y.
 
     Example:
         >>> point_grid(2).tolist()
@@ -211,18 +202,10 @@ def point_grid(per_side: int) -> Tensor:
 
 
 def crop_layers(height: int, width: int, layers: int, overlap: float) -> list[tuple[int, Crop]]:
-    """Lay crops over an image: the whole of it, then layer by layer 2 by 2, 4 by 4, ... smaller ones.
+    """Lay crops over an image: the whole of it (layer 0), then, layer by layer, 2 by 2, 4 by 4, ... of them.
 
-    Args:
-        height: Of the image, in pixels.
-        width: Likewise.
-        layers: How many layers of crops beside the whole image, 0 or more.
-        overlap: By how much neighbours in the first layer overlap, as a share of the image's shorter side;
-            layer by layer this is halved.
-
-    Returns:
-        Pairs of the layer, 0 for the whole image, and the crop; crops without a pixel, which tiny images
-        give, are left out.
+    Neighbours in the first layer overlap by a share of the image's shorter side; from layer to layer this is
+    halved. Crops without a pixel, which tiny images give, are left out.
 
     Example:
         >>> crop_layers(8, 10, 1, 0.25)
@@ -238,55 +221,32 @@ def crop_layers(height: int, width: int, layers: int, overlap: float) -> list[tu
 
 
 def _spans(length: int, count: int, shared: int) -> list[tuple[int, int]]:
-    """Cover ``length`` pixels with ``count`` equal spans that overlap by ``shared``."""
     size = math.ceil((shared * (count - 1) + length) / count)
     starts = [index * (size - shared) for index in range(count)]
     return [(start, min(start + size, length)) for start in starts if start < length]
 
 
 def stability(logits: Tensor, offset: float) -> Tensor:
-    """Measure how little masks depend on where their logits are cut.
+    """Measure how little masks depend on where their logits, float ``(N, H, W)``, are cut.
 
-    Args:
-        logits: Float ``(N, H, W)``; the mask is where they are above 0.
-        offset: By how much the cut is moved up and down, above 0.
-
-    Returns:
-        float32 ``(N,)`` in [0, 1]: the area with the higher cut as a share of that with the lower one; 0
-        where both are empty.
+    The area with the cut at ``offset`` as a share of that with the cut at ``-offset``, float32 ``(N,)``; 0
+    where both are empty.
     """
     inner, outer = ((logits > cut).sum(dim=(-2, -1)) for cut in (offset, -offset))
     return inner.float() / outer.clamp(min=1)
 
 
 def cut_off(boxes: Tensor, crop: Crop, height: int, width: int) -> Tensor:
-    """Find the masks that end near an edge of their crop where the image goes on.
-
-    Args:
-        boxes: float32 ``(N, 4)``, XYXY in pixels of the image.
-        crop: Where the masks were found.
-        height: Of the image, in pixels.
-        width: Likewise.
-
-    Returns:
-        bool ``(N,)``.
-    """
+    """Say which boxes in the image end near an edge of their crop where the image goes on, bool ``(N,)``."""
     edges, limits = boxes.new_tensor(crop), boxes.new_tensor([0, 0, width, height])
     near_crop, near_image = ((boxes - sides).abs() <= CROP_EDGE for sides in (edges, limits))
     return (near_crop & ~near_image).any(dim=1)
 
 
 def without_small_regions(mask: Tensor, min_region: int) -> Tensor:
-    """Fill a mask's small holes, then take away its small islands.
+    """Fill a mask's holes of fewer pixels, then take away its islands of fewer; bool ``(H, W)``.
 
     Regions hang together across corners, too. The largest island stays, however small.
-
-    Args:
-        mask: bool ``(H, W)``.
-        min_region: Smallest hole and island that stays, in pixels; 1 changes nothing.
-
-    Returns:
-        bool ``(H, W)``; an empty mask stays empty.
     """
     if min_region <= 1 or not mask.any():
         return mask
@@ -300,7 +260,7 @@ def without_small_regions(mask: Tensor, min_region: int) -> Tensor:
 
 
 def _regions(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number the connected regions from 1 on, with the area of each number; 0 is what is outside."""
+    # Each connected region has a number from 1 on, and each number its area; 0 is what is outside.
     from scipy.ndimage import label
 
     labels, count = label(pixels, structure=np.ones((3, 3)))
@@ -308,15 +268,9 @@ def _regions(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def distinct(masks: Tensor, scores: Tensor, max_iou: float) -> Tensor:
-    """Choose masks greedily by score, leaving out what is nearly the same as a chosen one.
+    """Choose masks greedily by score, leaving out what has a larger IoU with a chosen one, or is the same.
 
-    Args:
-        masks: bool ``(N, H, W)``.
-        scores: ``(N,)``.
-        max_iou: Largest intersection over union with a chosen mask; identical masks are never both chosen.
-
-    Returns:
-        int64, the chosen ones, best first; equal scores keep their order.
+    Returns their rows, int64, best first; equal scores keep their order.
     """
     intersection, union = pairwise_areas(masks, masks)
     same = ((intersection > max_iou * union) | (intersection == union)).cpu().numpy()

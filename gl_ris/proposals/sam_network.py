@@ -27,11 +27,7 @@ _HINT = (
 def find_model(model: str) -> Path:
     """Return the folder of a model; one on the hub is downloaded first unless the hub's cache has it.
 
-    Args:
-        model: A folder, or a name on the hub; there, only configurations and safetensors are taken.
-
-    Raises:
-        UserError: There is no such model, it cannot be reached, or its files are incomplete.
+    A `UserError` if there is no such model, it cannot be reached, or its files are incomplete.
     """
     folder = Path(model).expanduser()
     if not folder.is_dir():
@@ -76,11 +72,7 @@ def _hash(path: Path, size: int, changed: int) -> str:
 
 
 def family_of(folder: Path) -> str:
-    """Return the type of the model in a folder.
-
-    Raises:
-        UserError: Its configuration is damaged, or that of a model that makes no masks of points.
-    """
+    """Return the type of the model in a folder; a `UserError` if it is none that makes masks of points."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASK_GENERATION_MAPPING_NAMES as KNOWN
 
     try:
@@ -99,57 +91,35 @@ def family_of(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Encoded:
-    """An image as the network has taken it in.
+    """An image as the network has taken it in."""
 
-    Attributes:
-        inputs: What the network is given with points.
-        size: ``(H, W)`` of the image, in pixels.
-        extent: ``(h, w)`` that it fills of the network's input, in pixels.
-    """
-
+    # What the network is given with points.
     inputs: dict[str, Any]
+    # (H, W) of the image, in pixels.
     size: tuple[int, int]
+    # (h, w) that it fills of the network's input, in pixels.
     extent: tuple[int, int]
 
 
 class SamNetwork:
-    """A model of the SAM family and its preprocessing.
-
-    Args:
-        folder: See `find_model`.
-        dtype: Of the weights.
-
-    Attributes:
-        family: Type of the model as its configuration says, e.g. ``"sam2"``.
-
-    Raises:
-        UserError: The files are damaged, incomplete, or of a model that makes no masks of points.
-    """
+    """The model in a folder and its preprocessing; a `UserError` if its files are damaged or incomplete."""
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-        self.family = family_of(folder)
-        self.processor, self.model = _load(folder, self.family, dtype)
-
-    def to(self, device: torch.device) -> None:
-        """Move the network."""
-        self.model.to(device)
+        self.processor, self.model = _load(folder, family_of(folder), dtype)
 
     def encode(self, image: Tensor) -> Encoded | None:
-        """Take in an image.
+        """Take in an image, uint8 ``(3, H, W)`` RGB, on its device.
 
-        Args:
-            image: uint8 ``(3, H, W)`` RGB on the network's device.
-
-        Returns:
-            What `masks_at` needs; None for an image so narrow that the network's own resize leaves nothing.
+        None for an image so narrow that the network's own resize leaves nothing.
         """
         size = (image.shape[1], image.shape[2])
         longest = getattr(self.processor.size, "longest_edge", None)
         if longest and int(min(size) * longest / max(size) + 0.5) < 1:
             return None
+        self.model.to(image.device)
         batch = self.processor(images=image, return_tensors="pt", input_data_format="channels_first")
         pixels = batch["pixel_values"].to(image.device, self.model.dtype)
-        # a network that keeps the shape of the image says which part of its square input is image
+        # A network that keeps the shape of the image says which part of its square input is image.
         extent = batch["reshaped_input_sizes"][0] if "reshaped_input_sizes" in batch else pixels.shape[-2:]
         embeddings = self.model.get_image_embeddings(pixels)
         names = ("image_embeddings", "intermediate_embeddings")
@@ -157,26 +127,16 @@ class SamNetwork:
         return Encoded(dict(zip(names, parts, strict=False)), size, (int(extent[0]), int(extent[1])))
 
     def masks_at(self, encoded: Encoded, points: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
-        """Return the masks at each point alone.
+        """Return the masks at each point alone, several of them (whole, part, subpart) or one.
 
-        Args:
-            encoded: The image.
-            points: float32 ``(P, 2)``, x and y as shares of the image's width and height.
-            multimask: Several masks per point, of the whole, the part and the subpart, or one.
-
-        Returns:
-            Logits, float32 ``(P * M, h, w)`` in the network's own low resolution, and predicted IoUs, float32
-            ``(P * M,)``, point by point.
+        Points are float32 ``(P, 2)``, x and y as shares of width and height. Logits, float32
+        ``(P * M, h, w)`` in low resolution, and predicted IoUs, float32 ``(P * M,)``, come point by point.
         """
         height, width = encoded.extent
         scaled = points * points.new_tensor([width, height])
         labels = torch.ones(1, len(points), 1, dtype=torch.int64, device=points.device)
-        answer = self.model(
-            **encoded.inputs,
-            input_points=scaled[None, :, None],
-            input_labels=labels,
-            multimask_output=multimask,
-        )
+        asked = {"input_points": scaled[None, :, None], "input_labels": labels}
+        answer = self.model(**encoded.inputs, **asked, multimask_output=multimask)
         return answer.pred_masks[0].float().flatten(0, 1), answer.iou_scores[0].float().flatten(0, 1)
 
     def upscale(self, logits: Tensor, encoded: Encoded) -> Tensor:
@@ -191,7 +151,7 @@ class SamNetwork:
 
 @contextmanager
 def _no_bar() -> Iterator[None]:
-    """Keep transformers from drawing a bar for the second that it takes to read a file."""
+    # transformers would draw a bar for the second that it takes to read a file.
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -207,19 +167,13 @@ def _load(folder: Path, family: str, dtype: torch.dtype) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoImageProcessor, AutoModelForMaskGeneration
 
+    safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        # what is made in inference mode could never be moved or read outside of it
+        # What is made in inference mode could never be moved or read outside of it
         with torch.inference_mode(False), _no_bar():
-            processor = AutoImageProcessor.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
+            processor = AutoImageProcessor.from_pretrained(folder, **safe)
             model, report = AutoModelForMaskGeneration.from_pretrained(
-                folder,
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=dtype,
-                output_loading_info=True,
+                folder, **safe, use_safetensors=True, dtype=dtype, output_loading_info=True
             )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(

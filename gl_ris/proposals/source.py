@@ -23,12 +23,7 @@ class ProposalSource:
     """Gives the proposals of images, and keeps what it had to make.
 
     Safe to use in forked and spawned processes, as those of a `DataLoader`: each writes files of its own, and
-    all count together.
-
-    Args:
-        generator: Makes what is not stored.
-        store: Where to look and to keep, or None.
-        strict: A store that cannot be written is an error; otherwise it is told once, and the run goes on.
+    all count together. If strict, a store that cannot be written is an error, else there is one warning.
     """
 
     def __init__(
@@ -44,14 +39,9 @@ class ProposalSource:
         return dict(zip(COUNTS, self._counts[:], strict=True))
 
     def __call__(self, image_id: int | str, image: Tensor) -> Proposals:
-        """Return the proposals of an image, uint8 ``(3, H, W)``, on its device.
+        """Return the proposals of an image, uint8 ``(3, H, W)``, on its device, stored or not the same bits.
 
-        What comes from the store and what comes from the generator have the same bits. An image that failed
-        before is tried again: the cause may be gone.
-
-        Raises:
-            UserError: The generator lacks something, or (if strict) the store cannot be written.
-            Exception: Whatever the generator raises; the store then has the reason.
+        What the generator raises is raised again, and the store then has the reason.
         """
         key = None if self.store is None else ImageKey.of(image_id, image)
         found = None if self.store is None or key is None else self.store.get(key)
@@ -79,7 +69,6 @@ class ProposalSource:
         return proposals
 
     def _keep(self, key: ImageKey | None, outcome: Proposals | str, seconds: float) -> None:
-        """Store proposals, or why there are none."""
         if self.store is None or key is None or not self._writable:
             return
         try:
@@ -113,16 +102,10 @@ class ProposalSource:
 def open_source(
     generator: ProposalGenerator, store: bool | str | Path | None, data: Any, strict: bool = False
 ) -> ProposalSource:
-    """Make the source of a run.
+    """Make the source of a run on ``data``, a data module; a `UserError` if the store is damaged.
 
-    Args:
-        generator: Makes what is not stored.
-        store: True for the usual place (`gl_ris.proposals.store.default_root`), a folder, or False or None.
-        data: The data module; without the names of a data set and its split, nothing is stored.
-        strict: See `ProposalSource`.
-
-    Raises:
-        UserError: The store is damaged.
+    The store is True for the usual place (`gl_ris.proposals.store.default_root`), a folder, or False or None.
+    Of data without the names of a data set and its split, nothing is stored.
     """
     names: list[Any] = [getattr(data, name, None) for name in ("dataset_name", "partition", "split")]
     if not (generator.stored and store and names[0] and names[2]):
@@ -132,12 +115,12 @@ def open_source(
     return ProposalSource(generator, ProposalStore(root, key, generator.league), strict)
 
 
-def tell_stored(source: ProposalSource, image_ids: set[int | str]) -> str:
+def describe_stored(source: ProposalSource, image_ids: set[int | str]) -> str:
     """Say in a line how much of a split is stored, and where the rest will be.
 
     Example:
         >>> from gl_ris.proposals import Felzenszwalb
-        >>> tell_stored(ProposalSource(Felzenszwalb(), None), {1, 2})
+        >>> describe_stored(ProposalSource(Felzenszwalb(), None), {1, 2})
         'proposals: not stored, generating those of 2 images (felzenszwalb)'
     """
     total = f"{len(image_ids):,}"

@@ -4,10 +4,12 @@ A store is a folder ``<data set>-<partition>-<split>/<generator>-<hash>`` with `
 in clear what the hash is made of, and shards: pairs of files that exactly one process ever writes.
 ``NAME.masks`` holds records one after the other, ``NAME.index`` a line for each, written after its record. A
 line begins with its own checksum and holds that of its record, so what was cut off by a kill, or lost with
-the power, is recognised and passed over. Nobody repairs or extends the files of others, which is safe on any
-file system that keeps what one process appends (SQLite and LMDB want a local one; HDF5 has one writer, whose
-death can leave the file unreadable; tar files are read in sequence).
+the power, is recognised and passed over.
 """
+
+# Nobody repairs or extends the files of others, which is safe on any file system that keeps what one process
+# appends. SQLite and LMDB want a local one; HDF5 has one writer, whose death can leave the file unreadable;
+# tar files are read in sequence.
 
 from __future__ import annotations
 
@@ -32,9 +34,8 @@ from gl_ris.errors import UserError
 from gl_ris.files import cache_folder, decode, plain, to_json, write_json
 from gl_ris.proposals.base import ImageKey, ProposalGenerator, Proposals, pack, unpack
 
+# Raised whenever older stores cannot be read any more.
 FORMAT = 1
-"""Raised whenever older stores cannot be read any more."""
-
 MANIFEST, INDEX, RECORDS = "manifest.json", ".index", ".masks"
 _MEND = "Bring it back, or remove its folder to have them made anew."
 
@@ -51,26 +52,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StoreKey:
-    """What must be equal for proposals to be the same.
-
-    Attributes:
-        dataset: Name of the data set.
-        partition: Who split it, or None.
-        split: Name of the split.
-        generator: Name of the generator.
-        generator_class: Its class, so that two of one name are kept apart.
-        version: Its `ProposalGenerator.version`.
-        settings: All of its settings.
-        weights: Hash of its weights, or None.
-    """
+    """What must be equal for proposals to be the same."""
 
     dataset: str
+    # Who split it, or None.
     partition: str | None
     split: str
     generator: str
+    # So that two generators of one name are kept apart.
     generator_class: str
     version: int
     settings: Mapping[str, Any]
+    # Their hash.
     weights: str | None
 
     @classmethod
@@ -94,17 +87,12 @@ class StoreKey:
 
 
 def split_folder(dataset: str, partition: str | None, split: str) -> Path:
-    """Return the folder, below the root, of all stores of a split.
-
-    Example:
-        >>> str(split_folder("refcoco", "unc", "val"))
-        'refcoco-unc-val'
-    """
+    """Return the folder, below the root, of all stores of a split: ``<data set>-<partition>-<split>``."""
     return Path("-".join(_safe(part) for part in (dataset, partition, split) if part is not None))
 
 
 def _safe(name: str) -> str:
-    """Keep a name within its folder; names that become equal are still told apart by the hash."""
+    # A name must stay within its folder; names that become equal are still told apart by the hash.
     return re.sub(r"[^\w+-]", "_", name)
 
 
@@ -118,20 +106,15 @@ def _canonical(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of an index.
-
-    Attributes:
-        image: Whose proposals these are.
-        count: How many proposals there are.
-        seconds: How long making them took.
-        failure: Why there is no record, or None.
-        offset, length, checksum: First byte of the record in its file, bytes, and CRC-32.
-    """
+    """One line of an index."""
 
     image: ImageKey
+    # How many proposals there are, and how long making them took.
     count: int
     seconds: float
+    # Why there is no record, or None.
     failure: str | None = None
+    # First byte of the record in its file, bytes, and CRC-32.
     offset: int = 0
     length: int = 0
     checksum: int = 0
@@ -147,11 +130,6 @@ class ProposalStore:
         root: Folder of all stores.
         key: What the proposals are of.
         league: The generator's, for reports.
-
-    Attributes:
-        folder: Where it is.
-        manifest: What it is, as ``manifest.json`` says.
-        image_ids: Ids of the images whose proposals are stored, if only that there are none.
 
     Raises:
         UserError: The folder holds something else or its manifest is damaged.
@@ -170,11 +148,7 @@ class ProposalStore:
 
     @classmethod
     def at(cls, folder: Path) -> ProposalStore:
-        """Open the store in a folder, whoever made it, to read.
-
-        Raises:
-            UserError: There is none, or its manifest is damaged.
-        """
+        """Open the store in a folder, to read; a `UserError` if its manifest is missing or damaged."""
         store = cls.__new__(cls)
         store._open(folder, read_manifest(folder))
         return store
@@ -189,8 +163,9 @@ class ProposalStore:
         """Take up what other processes have written since."""
         self._found: defaultdict[ImageKey, list[tuple[Path, Entry]]] = defaultdict(list)
         self._failures: dict[ImageKey, str] = {}
+        # Of the images whose proposals are stored, if only that there are none.
         self.image_ids: set[int | str] = set()
-        for path in shards(self.folder):
+        for path in sorted(self.folder.glob(f"*{INDEX}")):  # the oldest first
             for entry in read_index(path):
                 self._take_up(path, entry)
 
@@ -253,13 +228,7 @@ class ProposalStore:
     def put(self, image: ImageKey, proposals: Proposals, seconds: float = 0.0) -> None:
         """Store the proposals of an image; boxes and scores are kept as float32.
 
-        Args:
-            image: The image.
-            proposals: Any number of the image's size.
-            seconds: How long making them took.
-
-        Raises:
-            OSError: The disk is full, for example. What was stored before stays.
+        An OSError, if the disk is full for example, leaves what was stored before as it is.
         """
         self._write(Entry(image, len(proposals), round(seconds, 4)), pack(proposals))
 
@@ -269,7 +238,7 @@ class ProposalStore:
             self._write(Entry(image, 0, round(seconds, 4), reason), b"")
 
     def _write(self, entry: Entry, record: bytes) -> None:
-        # a forked process needs a shard of its own
+        # A forked process needs a shard of its own
         if self._shard is None or self._shard_of != os.getpid():
             if not (self.folder / MANIFEST).exists():
                 created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -290,11 +259,7 @@ class ProposalStore:
 
 
 class ShardWriter:
-    """Appends records to a shard of its own in a folder, which is made if it is missing.
-
-    Raises:
-        OSError: It cannot be made.
-    """
+    """Appends records to a shard of its own in a folder, which is made if it is missing."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -305,14 +270,9 @@ class ShardWriter:
         self._index = self.index.open("xb", buffering=0)
 
     def append(self, entry: Entry, record: bytes) -> Entry:
-        """Hand the proposals of an image to the operating system, and return the line of the index.
+        """Hand a record (empty for a failure) to the operating system, and return the line of the index.
 
-        Args:
-            entry: What to say of them.
-            record: The proposals, empty for a failure.
-
-        Raises:
-            OSError: The disk is full, for example; the writer is not to be used any more then.
+        After an OSError the writer is not to be used any more.
         """
         offset = self._records.tell()
         entry = replace(entry, offset=offset, length=len(record), checksum=zlib.crc32(record))
@@ -327,11 +287,6 @@ class ShardWriter:
         """Close the files."""
         self._records.close()
         self._index.close()
-
-
-def shards(folder: Path) -> list[Path]:
-    """Return the index files of a folder, the oldest first; none if the folder is missing."""
-    return sorted(folder.glob(f"*{INDEX}"))
 
 
 def read_index(path: Path) -> Iterator[Entry]:
@@ -357,7 +312,6 @@ def _entry(line: bytes) -> Entry | None:
 
 
 def _read_record(index: Path, entry: Entry) -> bytes | None:
-    """Read the record that a line of ``index`` is about, and nothing else; None if it is damaged or gone."""
     try:
         # Opened anew each time: a position in an open file would be shared with forked processes.
         with index.with_suffix(RECORDS).open("rb", buffering=0) as file:
@@ -369,11 +323,7 @@ def _read_record(index: Path, entry: Entry) -> bytes | None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read what the store in a folder is.
-
-    Raises:
-        UserError: There is no manifest, it is damaged, or it is of a format not known here.
-    """
+    """Read what the store in a folder is; a `UserError` if its manifest is missing, damaged or too new."""
     path = folder / MANIFEST
     manifest = decode(path, dict[str, Any], "manifest of stored proposals", _MEND)
     known = {field.name for field in fields(StoreKey)} <= manifest.keys()
@@ -383,11 +333,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def find_stores(root: Path, dataset: str, partition: str | None, split: str) -> list[ProposalStore]:
-    """Open every store of a split, in the order of their names.
-
-    Raises:
-        UserError: A manifest is damaged.
-    """
+    """Open every store of a split, in the order of their names; a `UserError` if a manifest is damaged."""
     found = sorted((root / split_folder(dataset, partition, split)).glob(f"*/{MANIFEST}"))
     return [ProposalStore.at(path.parent) for path in found]
 

@@ -12,18 +12,10 @@ from torch.nn.functional import interpolate
 
 from gl_ris.errors import check_ranges
 from gl_ris.proposals.base import ProposalGenerator, Proposals
-from gl_ris.proposals.regions import (
-    choose,
-    fill_holes,
-    islands,
-    melted,
-    merge_tree,
-    objectness,
-    region_graph,
-)
+from gl_ris.proposals.regions import choose, fill_holes, islands, melted, merge_tree, objectness, region_graph
 
+# Most regions of an image, since the time that merging takes grows with the cube of their number.
 MAX_REGIONS = 400
-"""Most regions of an image, since the time that merging takes grows with the cube of their number."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -63,7 +55,6 @@ class RegionMerging(ProposalGenerator):
     max_side: int = 256
 
     def __post_init__(self) -> None:
-        """Check every setting."""
         shared = {
             "above 0 and up to 1": "max_area",
             "from 0 to 1": "max_border max_iou max_overlap",
@@ -88,14 +79,10 @@ class RegionMerging(ProposalGenerator):
 
     @abstractmethod
     def segment(self, pixels: np.ndarray) -> np.ndarray:
-        """Part an image, uint8 ``(h, w, 3)`` RGB, into at most `MAX_REGIONS` regions.
-
-        Returns:
-            int ``(h, w)``, values 0 to n - 1, each of them present.
-        """
+        """Part uint8 ``(h, w, 3)`` RGB into n <= `MAX_REGIONS` regions: int ``(h, w)``, all of 0 to n - 1."""
 
     def _candidates(self, labels: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the chosen candidates as sets of regions, bool ``(N, n)``, and their scores."""
+        # Those chosen, as sets of regions, bool (N, n), and their scores.
         graph = region_graph(labels, pixels)
         merged = merge_tree(graph)
         members = np.unique(np.concatenate([merged, fill_holes(merged, graph), islands(graph)]), axis=0)
@@ -181,16 +168,16 @@ class Felzenszwalb(RegionMerging):
 
 
 def _nearest(length: int, reduced: int) -> np.ndarray:
-    """For each of ``length`` pixels, the index of the one of ``reduced`` pixels that covers its centre."""
+    # For each of `length` pixels, the index of the one of `reduced` pixels that covers its centre.
     return (2 * np.arange(length) + 1) * reduced // (2 * length)
 
 
 def _reduced(image: Tensor, max_side: int) -> np.ndarray:
-    """Return the image as uint8 ``(h, w, 3)``, its longer side at most ``max_side``."""
+    # To uint8 (h, w, 3).
     height, width = image.shape[1:]
     if max(height, width) > max_side:
         share = max_side / max(height, width)
         size = [max(1, round(height * share)), max(1, round(width * share))]
-        # averages over each pixel's own area alone, so that edges stay as sharp as they can
+        # Averages over each pixel's own area alone, so that edges stay as sharp as they can
         image = interpolate(image[None].float(), size, mode="area")[0].round().byte()
     return image.permute(1, 2, 0).contiguous().numpy()

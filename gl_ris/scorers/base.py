@@ -6,13 +6,14 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gl_ris.clip.context import ImageContext
+from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.clip.threads import one_thread_per_operation
 from gl_ris.errors import UserError, unknown_name
@@ -55,9 +56,7 @@ class Scorer(nn.Module, ABC):
         parser: Any = None,
     ) -> None:
         super().__init__()
-        for key, value in (("alpha", alpha), ("beta", beta)):
-            if not 0 <= value <= 1:
-                raise UserError(f"{key}={value} is out of range: it is a share from 0 to 1.")
+        check_shares(alpha=alpha, beta=beta)
         clip.tower.check_masked_blocks(masked_blocks)
         self.check(clip)
         self.clip = clip
@@ -67,7 +66,6 @@ class Scorer(nn.Module, ABC):
         self.recipe = Recipe.resolve(recipe)
         self.mixing = self.recipe.mixing(clip.tower.kind)
         self.parser = parser
-        self._noun_phrases: dict[str, str] = {}
 
     @abstractmethod
     def score(
@@ -172,13 +170,16 @@ class Scorer(nn.Module, ABC):
     def _phrases(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None) -> list[str]:
         if noun_phrases is not None:
             return list(noun_phrases)
-        new = list(dict.fromkeys(text for text in expressions if text not in self._noun_phrases))
-        if new:
-            from gl_ris.text import noun_phrases as find
+        from gl_ris.text import noun_phrases as find
 
-            phrases = find(new, self.parser, published=self.recipe.text == "tokens")
-            self._noun_phrases.update(zip(new, phrases, strict=True))
-        return [self._noun_phrases[text] for text in expressions]
+        return find(expressions, self.parser, published=self.recipe.text == "tokens")
+
+
+def check_shares(**shares: float) -> None:
+    """Raise a `UserError` for a share that is not from 0 to 1."""
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{name}={value} is out of range: it is a share from 0 to 1.")
 
 
 def cosine(text: Tensor, visual: Tensor) -> Tensor:
@@ -219,18 +220,15 @@ def load_scorer(name: str) -> type[Scorer]:
 
 def available_scorers() -> dict[str, type[Scorer]]:
     """Return the methods of this package by their short names: every class in a file of `gl_ris.scorers`."""
-    import gl_ris.scorers as package
-
-    modules = [
-        importlib.import_module(f"{package.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(package.__path__)
-    ]
+    package = __name__.rpartition(".")[0]
+    files = pkgutil.iter_modules([str(Path(__file__).parent)])
+    modules = [importlib.import_module(f"{package}.{file.name}") for file in files]
     return {
         item.name: item
         for module in modules
         for item in vars(module).values()
         if isinstance(item, type) and issubclass(item, Scorer) and item.__module__ == module.__name__
-        if item is not Scorer
+        if "name" in vars(item)
     }
 
 

@@ -1,4 +1,4 @@
-"""Global-Local CLIP, the method of the paper."""
+"""Global-Local CLIP, the method of the paper, and Cropping, one cell of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gl_ris.clip.context import ImageContext
+from gl_ris.clip.image import ImageContext
 from gl_ris.scorers.base import Scorer, blend
 
 
@@ -70,3 +70,22 @@ class GlobalLocal(Scorer):
     def _local(self, context: ImageContext) -> Tensor:
         features = context.local_features(self.recipe)
         return F.normalize(features, dim=-1) if self.mixing.unit_local else features
+
+
+class Cropping(GlobalLocal):
+    """Similarity of the masked crop (Eq. 4) and the whole sentence (Eq. 6).
+
+    ``alpha``, ``beta`` and ``masked_blocks`` have no influence. (The paper's Cropping is the local-visual,
+    global-text cell of its Table 3.)
+    """
+
+    name = "cropping"
+    title = "Cropping"
+
+    def visual_weight(self) -> float:
+        """None of the global visual feature."""
+        return 0.0
+
+    def text_weight(self) -> float:
+        """Nothing but the global text feature."""
+        return 1.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gl_ris.clip.context import ImageContext
+from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.errors import UserError
 from gl_ris.scorers.base import Scorer, cosine
@@ -17,7 +17,7 @@ class RegionToken(Scorer):
     """Cosine between a class token that sees its region alone, in *all* blocks, and the sentence (Eq. 6).
 
     Each class token attends to itself and to the grid tokens of its region; grid tokens attend to all grid
-    tokens and the image's own class token, as in the unchanged model (see `gl_ris.clip.region_tokens`). A
+    tokens and the image's own class token, as in the unchanged model (see `gl_ris.clip.vit`). A
     token is in a region that covers half of it; a small region has the tokens that it covers most, and one
     that vanishes on the recipe's grid goes by the covered share of each cell.
 

@@ -29,29 +29,23 @@ class SupervisedRIS(Evaluator):
         weights: A file to load into it: one that a training of ours has left, or a published checkpoint.
         recipe: Of its fields only those about data have a meaning here: target_overlap and unseen.
 
-    Attributes:
-        title: What results call the model.
-        segmenter: The model, once it is configured.
-        expected_steps: Optimiser steps of the training that is to come, for the schedule.
-
     Raises:
         UserError: There is no baseline, or an unknown recipe.
     """
 
+    # set by `configure_model`
     segmenter: Segmenter
     bounded = False
 
     def __init__(
-        self,
-        baseline: Baseline | None = None,
-        weights: str | None = None,
-        recipe: Recipe | str = "clean",
+        self, baseline: Baseline | None = None, weights: str | None = None, recipe: Recipe | str = "clean"
     ) -> None:
         if baseline is None:
             raise UserError("There is no model; name one by baseline=NAME, e.g. baseline=cris-tiny.")
         super().__init__()
         self.title = baseline.title
         self.baseline, self.weights, self.recipe = baseline, weights, Recipe.resolve(recipe)
+        # optimiser steps of the training that is to come, for the schedule
         self.expected_steps = 1
 
     @property
@@ -60,16 +54,13 @@ class SupervisedRIS(Evaluator):
         return [self.title]
 
     def configure_model(self) -> None:
-        """Build the model and load its weights; harmless when repeated.
-
-        Raises:
-            UserError: Something cannot be loaded or does not fit.
-        """
+        """Build the model and load its weights; harmless when repeated; `UserError` as of `Baseline.make`."""
         if "segmenter" in self._modules:
             return
         segmenter = self.baseline.make()
         if self.weights is not None:
             segmenter.load_weights(read_weights(self.weights))
+        # last, so that weights that do not fit leave nothing configured
         self.segmenter = segmenter
 
     def proposals_name(self, data: Any) -> str:
@@ -86,11 +77,7 @@ class SupervisedRIS(Evaluator):
         }
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int = 0) -> Tensor:
-        """Return the loss of a batch.
-
-        Raises:
-            FloatingPointError: It is not a number.
-        """
+        """Return the loss of a batch; `FloatingPointError` if it is no number."""
         loss = self.segmenter.training_loss(batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(
@@ -100,13 +87,8 @@ class SupervisedRIS(Evaluator):
         return loss
 
     def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> Records:
-        """Segment every expression of a scene, measure, and count.
-
-        An expression in a scene that cannot be used is a miss: its intersection is 0, its union the target.
-
-        Returns:
-            A record per expression.
-        """
+        """Segment every expression of a scene, measure, and count: a record per expression."""
+        # in a scene that cannot be used each is a miss: intersection 0, union the target
         masks = torch.zeros_like(scene.targets[scene.referents])
         failure = scene.error
         if failure is None:

@@ -12,92 +12,59 @@ from torch import Tensor, nn
 
 from gl_ris.errors import UserError, in_short
 
+# From expressions to token ids, special tokens included, of any length.
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
-"""From expressions to token ids, special tokens included, of any length."""
-
-POWER = 0.9
-"""Of the polynomial by which rates fall to 0."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One visit of a training set.
+    """One visit of a training set."""
 
-    Attributes:
-        pixels: The image as `Segmenter.read_image` gives it.
-        expressions: One of a ref; or several of the image, for models that are trained by image.
-        target: The mask of the ref as `Segmenter.read_target` gives it; None for models that are trained
-            without masks.
-    """
-
+    # the image as `Segmenter.read_image` gives it
     pixels: Tensor
+    # one of a ref; or several of the image, for models that are trained by image
     expressions: tuple[str, ...]
+    # the mask of the ref as `Segmenter.read_target` gives it; None for models that are trained without masks
     target: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Optimization:
-    """An optimiser and how its rate falls.
-
-    Attributes:
-        optimizer: The optimiser with its groups.
-        schedule: Its schedule.
-        interval: When the schedule steps: ``"step"`` or ``"epoch"``.
-    """
+    """An optimiser and how its rate falls."""
 
     optimizer: torch.optim.Optimizer
     schedule: Any
+    # when the schedule steps: "step" or "epoch"
     interval: str
 
 
 class Baseline(ABC):
-    """The settings of a supervised model and of its training; nothing is loaded before `make`.
+    """The settings of a supervised model and of its training; nothing is loaded before `make`."""
 
-    Attributes:
-        title: Name of the model in results.
-        epochs: Of a training.
-        batch_size: Of a step, over all devices.
-    """
-
+    # name of the model in results
     title: ClassVar[str]
     epochs: int
+    # of an optimiser step, over all devices
     batch_size: int
 
     @abstractmethod
     def make(self) -> Segmenter:
-        """Build the model with its starting weights.
-
-        Raises:
-            UserError: Weights or tokenizer cannot be loaded, or the settings do not go together.
-        """
+        """Build the model; `UserError` if weights or tokenizer cannot be loaded or settings do not fit."""
 
 
 class Segmenter(nn.Module, ABC):
-    """A supervised model of referring image segmentation with the recipe that it is trained by.
+    """A supervised model of referring image segmentation with the recipe that it is trained by."""
 
-    Args:
-        network: The network.
-        tokenize: Tokenizer of its text encoder, special tokens included; padding is 0.
-        settings: Of the training.
-
-    Attributes:
-        by_image: Whether an example is an image with its expressions and no mask, or a ref with one of its
-            expressions and its mask.
-        reads_raw: Whether it reads expressions as they were typed, before the data set cleaned them.
-    """
-
+    # whether an example is an image with its expressions and no mask, or a ref with one of them and its mask
     by_image: ClassVar[bool] = False
+    # whether it reads expressions as they were typed, before the data set cleaned them
     reads_raw: ClassVar[bool] = False
 
     def __init__(self, network: nn.Module, tokenize: Tokenize, settings: Baseline) -> None:
         super().__init__()
         self.network: Any = network
         self.tokenize, self.settings = tokenize, settings
-
-    @property
-    def title(self) -> str:
-        """Its name in results."""
-        return self.settings.title
+        self.title = settings.title
 
     @abstractmethod
     def read_image(self, image: Tensor) -> Tensor:
@@ -132,11 +99,7 @@ class Segmenter(nn.Module, ABC):
         """Make the optimiser for a training of ``steps`` steps in ``epochs`` epochs."""
 
     def load_weights(self, content: Any) -> None:
-        """Load what a file of weights holds: the state of this model, or the published form of it.
-
-        Raises:
-            UserError: It is neither, or does not fit.
-        """
+        """Load the state of this model or its published form; `UserError` if it is neither or misfits."""
         if not isinstance(content, Mapping):
             raise UserError(
                 f"A file of weights of {self.title} holds names and tensors, not {type(content).__name__}."
@@ -148,24 +111,14 @@ class Segmenter(nn.Module, ABC):
             self.load_published(content)
 
     def load_published(self, content: Mapping[str, Any]) -> None:
-        """Load a checkpoint of the published code.
-
-        Raises:
-            UserError: There is none for this model, or it does not fit.
-        """
+        """Load a checkpoint of the published code; `UserError` if there is none, or it does not fit."""
         raise UserError(f"These are no weights of {self.title}, for which none are published.")
 
     @torch.no_grad()
     def segment(self, image: Tensor, expressions: Sequence[str], batch_size: int = 16) -> Tensor:
-        """Segment what each expression refers to.
+        """Return masks, bool ``(E, H, W)``, of any number of expressions on uint8 ``(3, H, W)`` RGB.
 
-        Args:
-            image: uint8 ``(3, H, W)`` RGB.
-            expressions: Any number; each answer depends on its own expression alone.
-            batch_size: Expressions that go through the network together.
-
-        Returns:
-            bool ``(E, H, W)``, on the device of the image.
+        ``batch_size`` expressions go through the network together; each answer depends on its own alone.
         """
         height, width = image.shape[1:]
         device = next(self.parameters()).device
@@ -227,16 +180,12 @@ def bert_inputs(rows: Sequence[Sequence[int]], length: int) -> dict[str, Tensor]
 
 def polynomial_decay(optimizer: torch.optim.Optimizer, steps: int) -> Optimization:
     """Let rates fall at every step as ``(1 - step / steps) ** 0.9``."""
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps) ** POWER)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps) ** 0.9)
     return Optimization(optimizer, schedule, "step")
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], title: str) -> None:
-    """Load a state of exactly the network's names.
-
-    Raises:
-        UserError: A name is missing, unknown, or of another shape.
-    """
+    """Load a state; `UserError` if a name is missing, unknown, or of another shape."""
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

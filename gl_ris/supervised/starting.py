@@ -19,13 +19,9 @@ _COMPUTED = ("attn_mask", "relative_position_index")
 
 
 def load_tokenizer(source: str) -> Tokenize:
-    """Load a tokenizer whose padding is id 0.
+    """Load the tokenizer of a shipped CLIP, or of a Hugging Face name or folder.
 
-    Args:
-        source: A Hugging Face name or folder; or a CLIP as for `gl_ris.load_clip` that is shipped.
-
-    Raises:
-        UserError: It cannot be loaded, or pads with another id.
+    `UserError` if it cannot be loaded, or pads with another id than 0.
     """
     from gl_ris.clip.loading import SHIPPED
 
@@ -50,11 +46,7 @@ def load_tokenizer(source: str) -> Tokenize:
 
 
 def clip_tokenizer(name: str) -> Tokenize:
-    """Return the tokenizer of an open_clip model, without its padding.
-
-    Args:
-        name: As for `gl_ris.load_clip`; one of the shipped models, an architecture or ``local-dir:FOLDER``.
-    """
+    """Return the tokenizer, without its padding, of an open_clip model named as for `gl_ris.load_clip`."""
     from open_clip import get_tokenizer
 
     from gl_ris.clip.loading import ASSETS, LOCAL, SHIPPED
@@ -72,22 +64,12 @@ def clip_tokenizer(name: str) -> Tokenize:
 
 
 def load_classifier(network: nn.Module, source: str, top: tuple[str, ...] = ("head.",)) -> None:
-    """Load a classifier into a network that lacks what it has on top.
+    """Load timm's weights (a name, or a file) into a network of timm's names that lacks what is on ``top``.
 
-    Args:
-        network: Of timm's names; changed in place.
-        source: timm's name, or a file of its state.
-        top: Beginnings of the names that are left out.
-
-    Raises:
-        UserError: It cannot be loaded, or is of other measures.
+    `UserError` if they cannot be loaded, or are of other measures.
     """
-    state = _state(source)
-    _fit(
-        network,
-        {n: t for n, t in state.items() if not n.startswith(top) and not n.endswith(_COMPUTED)},
-        source,
-    )
+    own = {n: t for n, t in _state(source).items() if not n.startswith(top) and not n.endswith(_COMPUTED)}
+    _fit(network, own, source)
 
 
 def load_bert(network: nn.Module, source: str) -> None:
@@ -102,11 +84,7 @@ def load_bert(network: nn.Module, source: str) -> None:
 
 
 def read_weights(path: str | Path) -> Any:
-    """Read what a file of weights holds; a pickle may hold tensors and plain values alone.
-
-    Raises:
-        UserError: The file is missing, damaged, or holds something else.
-    """
+    """Read a file of weights; `UserError` if it is missing, damaged, or pickles more than plain values."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"There is no file of weights '{file}'.")
@@ -136,10 +114,11 @@ def _state(source: str) -> Mapping[str, Tensor]:
         return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
     import timm
 
-    def load() -> Mapping[str, Tensor]:
-        return timm.create_model(source, pretrained=True).state_dict()
-
-    return _or_advice(load, f"timm's '{source}'", "a file of its weights (.pth or .safetensors)")
+    return _or_advice(
+        lambda: timm.create_model(source, pretrained=True).state_dict(),
+        f"timm's '{source}'",
+        "a file of its weights (.pth or .safetensors)",
+    )
 
 
 def _or_advice(load: Callable[[], Mapping[str, Tensor]], what: str, instead: str) -> Mapping[str, Tensor]:

@@ -25,17 +25,17 @@ from gl_ris.supervised.segmenter import (
 )
 from gl_ris.supervised.starting import load_bert, load_classifier, load_tokenizer
 
+# Of one image in a batch.
 MOST_EXPRESSIONS = 8
-"""Of one image in a batch."""
 
+# Share of the learning rate for the text encoder.
 TEXT_RATE = 0.1
-"""Share of the learning rate for the text encoder."""
 
+# Weight of nothing in the pooling, so that an expression with few patches has a small score.
 EPSILON = 1.0
-"""Weight of nothing in the pooling, so that an expression with few patches has a small score."""
 
+# Of the focal term of Araslanov and Roth (CVPR 2020), from whom the weighted pooling is too.
 FOCAL_POWER, FOCAL_OFFSET = 3, 0.01
-"""Of the focal term of Araslanov and Roth (CVPR 2020), from whom the weighted pooling is too."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,7 @@ class TSEGSize:
 
 
 class TSEG(nn.Module):
-    """An untrained TSEG.
-
-    Attributes:
-        visual: The image encoder.
-        text: The BERT, without pooler.
-        text_projection: From its first state to an expression.
-        decoder: Blocks over patches and expressions.
-        temperature: Of the similarities.
-        background: Similarity of the background with every patch.
-
-    Args:
-        size: Its measures.
-    """
+    """An untrained TSEG of the given measures."""
 
     def __init__(self, size: TSEGSize | None = None) -> None:
         super().__init__()
@@ -95,6 +83,7 @@ class TSEG(nn.Module):
             global_pool="",
         )
         self.text = BertModel(BertConfig(**self.size.text), add_pooling_layer=False)
+        # from BERT's first state to an expression
         self.text_projection = nn.Linear(self.text.config.hidden_size, width)
         self.incoming = nn.Linear(width, width)
         self.decoder = nn.ModuleList(
@@ -108,6 +97,7 @@ class TSEG(nn.Module):
             nn.Parameter(torch.randn(width, width) * width**-0.5) for _ in range(2)
         )
         self.temperature = nn.Parameter(torch.tensor(0.1))
+        # similarity of the background with every patch
         self.background = nn.Parameter(torch.tensor(0.0))
 
     def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -125,20 +115,17 @@ class TSEG(nn.Module):
         words = self.text(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
         queries = self.text_projection(words).expand(len(pixels), -1, -1)
         count = patches.shape[1]
-        tokens, blocked = torch.cat([patches, queries], dim=1), self._blocked(count, queries.shape[1])
+        tokens = torch.cat([patches, queries], dim=1)
+        # patches see patches, an expression sees patches and itself
+        blocked = torch.zeros(2 * (tokens.shape[1],), dtype=torch.bool, device=tokens.device)
+        blocked[:, count:] = True
+        blocked.fill_diagonal_(False)
         for block in self.decoder:
-            tokens = block(tokens, src_mask=blocked.to(tokens.device))
+            tokens = block(tokens, src_mask=blocked)
         tokens = self.norm(tokens)
         places = F.normalize(tokens[:, :count] @ self.patch_projection, dim=-1)
         sought = F.normalize(tokens[:, count:] @ self.query_projection, dim=-1)
         return sought @ places.transpose(1, 2) / self.temperature
-
-    def _blocked(self, patches: int, queries: int) -> Tensor:
-        """Return who may not look at whom: patches see patches, an expression sees patches and itself."""
-        total = patches + queries
-        blocked = torch.zeros(total, total, dtype=torch.bool)
-        blocked[:, patches:] = True
-        return blocked.fill_diagonal_(False)
 
 
 @dataclass(frozen=True)
@@ -239,20 +226,13 @@ class TSEGSegmenter(Segmenter):
 
 
 def assign(similarities: Tensor, present: Tensor, ignored: Tensor, background: Tensor) -> Tensor:
-    """Share the patches of each image out among the background and the expressions.
+    """Share the patches of each image out among the background (a scalar similarity) and the expressions.
 
-    An expression competes with the background and with the expressions that are *not* of the image, never
-    with others of the image: two of them may well refer to the same object.
-
-    Args:
-        similarities: ``(B, E, P)``, of ``E`` expressions with the ``P`` patches of each image.
-        present: bool ``(B, E)``, the expressions of each image.
-        ignored: bool ``(B, E)``, those that are neither (the words of a present one, from another image).
-        background: Scalar, its similarity with every patch.
-
-    Returns:
-        Shares ``(B, E, P)`` in [0, 1]; 0 for ignored expressions.
+    From similarities ``(B, E, P)`` to shares ``(B, E, P)`` in [0, 1]; ``present``, bool ``(B, E)``, are the
+    expressions of each image, ``ignored`` those of a present one's words from another image: share 0.
     """
+    # An expression competes with the background and with those that are not of the image, never with others
+    # of the image: two of them may well refer to the same object.
     absent = ~present & ~ignored
     others = similarities.masked_fill(~absent[..., None], -torch.inf)
     level = torch.logsumexp(torch.cat([others, background.expand_as(others[:, :1])], dim=1), dim=1)[:, None]
@@ -261,17 +241,12 @@ def assign(similarities: Tensor, present: Tensor, ignored: Tensor, background: T
 
 
 def pooled_scores(similarities: Tensor, shares: Tensor, focal: bool = True) -> Tensor:
-    """Score how well each image shows what each expression says, ``(B, E)``.
-
-    Args:
-        similarities: ``(B, E, P)``.
-        shares: Of `assign`, ``(B, E, P)``.
-        focal: Ask of expressions that have hardly any patches to take some. Without it the scores can be
-            right while the patches are wrong.
-    """
+    """Score how well each image shows what each expression says, ``(B, E)``; shares are those of `assign`."""
     pooled = (shares * similarities).sum(dim=2) / (EPSILON + shares.sum(dim=2))
     if not focal:
         return pooled
+    # Asks expressions that have hardly any patches to take some: without it the scores can be right while
+    # the patches are wrong.
     size = shares.mean(dim=2)
     return pooled + (1 - size) ** FOCAL_POWER * (FOCAL_OFFSET + size).log()
 
@@ -279,18 +254,10 @@ def pooled_scores(similarities: Tensor, shares: Tensor, focal: bool = True) -> T
 def assignment_loss(
     similarities: Tensor, owners: Tensor, words: Tensor, background: Tensor, focal: bool = True
 ) -> Tensor:
-    """Multi-label loss of images and the expressions of a batch.
+    """Multi-label loss, a scalar: binary cross-entropy of the scores above the background, over all pairs.
 
-    Args:
-        similarities: ``(B, E, P)``.
-        owners: int64 ``(E,)``, the image of each expression.
-        words: int64 ``(E,)``, equal for expressions of the same words.
-        background: Scalar.
-        focal: See `pooled_scores`.
-
-    Returns:
-        Scalar: binary cross-entropy of the scores above the background, the mean over pairs of an image and
-        an expression, but for those that say of another image what is true of this one.
+    ``owners`` and ``words``, int64 ``(E,)``: the image of each expression, and a number for its words. Pairs
+    are left out where an expression says of another image what is true of this one.
     """
     present = owners[None] == torch.arange(len(similarities), device=owners.device)[:, None]
     same_words = (words[:, None] == words[None]).float()

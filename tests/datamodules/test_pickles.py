@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from datamodules.files import clean_text
-from datamodules.pickles import read_plain_pickle
+from datamodules.files import clean_text, read_plain_pickle
 from gl_ris.errors import UserError
 
 

@@ -11,7 +11,7 @@ import pytest
 from experiments import fewshot
 from experiments.fewshot import FewShotSettings, in_order, seeds_of
 from experiments.grid import settings
-from experiments.grid.settings import baselines_for, parse_grid, sort_out
+from experiments.grid.settings import baselines_for
 from finished_cells import Workshop
 from gl_ris.errors import UserError
 
@@ -24,7 +24,7 @@ def _known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings_of(*arguments: str) -> FewShotSettings:
-    return parse_grid(fewshot.COMMAND, FewShotSettings, arguments)[0]
+    return FewShotSettings.parse(fewshot.COMMAND, arguments)[0]
 
 
 def test_by_default_the_curve_of_both_small_models() -> None:
@@ -39,7 +39,7 @@ def test_by_default_the_curve_of_both_small_models() -> None:
         *("baseline=lavt-tiny", "data=refshapesg", "split=val"),
         *("k=1", "seed=0"),
     ]
-    assert [cell.program.module for cell in cells[:2]] == ["experiments.zero_shot", "experiments.supervised"]
+    assert [cell.program for cell in cells[:2]] == ["experiments.zero_shot", "experiments.supervised"]
 
 
 def test_real_data_take_the_models_of_the_paper() -> None:
@@ -95,7 +95,7 @@ def test_the_order_of_k() -> None:
 
 
 def test_data_of_a_sweep_are_its_own_and_their_options_are_not() -> None:
-    assert sort_out(["data=refcocog", "data.root=x"], ["data"]) == [
+    assert FewShotSettings.sort_out(["data=refcocog", "data.root=x"]) == [
         "--data=refcocog",
         '--options+=["data.root=x"]',
     ]

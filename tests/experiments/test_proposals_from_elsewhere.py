@@ -38,7 +38,9 @@ def elsewhere(toy: list[str]) -> list[str]:
 
 
 def test_sam_proposes_for_a_run(run_here: Run, elsewhere: list[str], tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("tiny_sams", ROOT / "tests" / "gl_ris" / "tiny_sams.py")
+    spec = importlib.util.spec_from_file_location(
+        "tiny_sams", ROOT / "tests" / "gl_ris" / "proposals" / "tiny_sams.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     tiny = importlib.util.module_from_spec(spec)

@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from experiments import supervised
-from experiments.run.unfinished import Progress
+from experiments.run.training import Progress
 from gl_ris.command_line import exit_code
 from gl_ris.results import read_predictions
 

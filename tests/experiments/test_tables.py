@@ -24,7 +24,7 @@ OWN = {
 
 
 def settings_of(*arguments: str) -> TableSettings:
-    return tables.parse(arguments)[0]
+    return TableSettings.parse(tables.COMMAND, arguments)[0]
 
 
 def runs_of(settings: TableSettings) -> list[tuple[str, list[str]]]:
@@ -136,7 +136,7 @@ def test_a_printed_configuration_means_the_same(
 ) -> None:
     arguments = (own_table, "data=refshapes", "model.recipe={antialias: false}", "splits.refshapes=[testA]")
     with pytest.raises(SystemExit, match="0"):
-        tables.parse([*arguments, "--print_config"])
+        TableSettings.parse(tables.COMMAND, [*arguments, "--print_config"])
     (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
     again = settings_of("--config", str(tmp_path / "printed.yaml"))
     assert runs_of(again) == runs_of(settings_of(*arguments))

@@ -26,7 +26,7 @@ def test_a_model_is_trained_on_the_first_split_and_evaluated_on_the_others() -> 
         ("refshapesg-tseg-tiny-testA", "refshapesg-tseg-tiny-val"),
     ]
     assert found[1].arguments == ["data=refshapes", "baseline=tseg-tiny", "k=all", "data.split=testA"]
-    assert {cell.program.module for cell in found} == {"experiments.supervised"}
+    assert {cell.program for cell in found} == {"experiments.supervised"}
 
 
 def test_options_go_where_they_belong() -> None:

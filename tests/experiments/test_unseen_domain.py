@@ -14,7 +14,6 @@ import pytest
 
 from experiments import unseen_domain
 from experiments.grid import settings
-from experiments.grid.settings import parse_grid
 from experiments.reporting.unseen_report import UnseenCells, bars, document, report
 from experiments.unseen_domain import UnseenSettings
 from finished_cells import Workshop, subset, trained_results, zero_shot_results
@@ -72,7 +71,7 @@ def run_here(run_command: Run) -> Run:
 
 
 def settings_of(*arguments: str) -> UnseenSettings:
-    return parse_grid(unseen_domain.COMMAND, UnseenSettings, arguments)[0]
+    return UnseenSettings.parse(unseen_domain.COMMAND, arguments)[0]
 
 
 def test_each_model_is_trained_on_one_set_and_evaluated_on_both() -> None:

@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from gl_ris.clip import load_clip
-from gl_ris.clip.region_tokens import region_tokens
 from gl_ris.clip.tower import fitting_architectures, misfit, open_tower
+from gl_ris.clip.vit import region_tokens
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
-from gl_ris.scorers.cropping import Cropping
-from gl_ris.scorers.global_local import GlobalLocal
+from gl_ris.scorers.global_local import Cropping, GlobalLocal
 from gl_ris.scorers.grad_cam import GradCAM
 from gl_ris.scorers.region_token import RegionToken
 from gl_ris.scorers.score_map import ScoreMap

@@ -13,9 +13,9 @@ import gl_ris
 from gl_ris.clip import RegionCLIP, load_clip
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
+from gl_ris.scorers.floors import LargestProposal
 from gl_ris.scorers.global_local import GlobalLocal
 from gl_ris.scorers.grad_cam import GradCAM
-from gl_ris.scorers.largest import LargestProposal
 from gl_ris.scorers.region_token import RegionToken
 from gl_ris.scorers.score_map import ScoreMap
 

@@ -13,8 +13,7 @@ from gl_ris.clip import RegionCLIP
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
-from gl_ris.scorers.cropping import Cropping
-from gl_ris.scorers.global_local import GlobalLocal
+from gl_ris.scorers.global_local import Cropping, GlobalLocal
 
 EXPRESSIONS = ["the red star left of a big circle", "Dog", "a striped square"]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from by_hand import covered, embedded, pixels_of, run_block
 from gl_ris.clip import RegionCLIP
-from gl_ris.clip.region_tokens import tokens_of
+from gl_ris.clip.vit import tokens_of
 from gl_ris.errors import UserError
 from gl_ris.scorers.region_token import RegionToken
 

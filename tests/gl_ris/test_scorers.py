@@ -15,11 +15,9 @@ import gl_ris
 from gl_ris.clip import ImageContext, RegionCLIP
 from gl_ris.errors import UserError
 from gl_ris.scorers import Scorer, available_scorers, load_scorer
-from gl_ris.scorers.cropping import Cropping
-from gl_ris.scorers.global_local import GlobalLocal
+from gl_ris.scorers.floors import LargestProposal, RandomProposal
+from gl_ris.scorers.global_local import Cropping, GlobalLocal
 from gl_ris.scorers.grad_cam import GradCAM
-from gl_ris.scorers.largest import LargestProposal
-from gl_ris.scorers.random_proposal import RandomProposal
 from gl_ris.scorers.region_token import RegionToken
 from gl_ris.scorers.score_map import ScoreMap
 
@@ -47,7 +45,7 @@ class LeftMost(Scorer):
         ("score_map", ScoreMap, "Score map"),
         ("region_token", RegionToken, "Region token"),
         ("largest", LargestProposal, "Largest"),
-        ("gl_ris.scorers.cropping.Cropping", Cropping, "Cropping"),
+        ("gl_ris.scorers.global_local.Cropping", Cropping, "Cropping"),
     ],
 )
 def test_scorers_are_found_by_name_and_by_path(name: str, expected: type[Scorer], title: str) -> None:
@@ -65,7 +63,7 @@ def test_every_method_has_a_name_of_its_own() -> None:
     [
         ("global-local", "Unknown method 'global-local'. Did you mean 'global_local'"),
         ("no_such_pkg.Thing", "module 'no_such_pkg' cannot be imported"),
-        ("gl_ris.scorers.cropping.Croping", "'Croping'. Did you mean 'Cropping'"),
+        ("gl_ris.scorers.global_local.Croping", "'Croping'. Did you mean 'Cropping'"),
         ("gl_ris.recipe.Recipe", "'gl_ris.recipe.Recipe' is not a subclass of gl_ris.scorers.Scorer"),
         ("torch.zeros", "Unknown class in module 'torch', 'zeros'"),
     ],

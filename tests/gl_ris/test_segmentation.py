@@ -11,7 +11,7 @@ from torch import Tensor
 
 import gl_ris
 from gl_ris.clip import RegionCLIP
-from gl_ris.clip.context import ImageContext
+from gl_ris.clip.image import ImageContext
 from gl_ris.errors import UserError
 from gl_ris.proposals import Proposals
 from gl_ris.scorers import Scorer

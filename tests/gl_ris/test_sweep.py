@@ -138,7 +138,7 @@ def test_a_recipe_can_leave_images_out(names: dict[str, str], scenes: list[Scene
 def test_an_image_is_encoded_once_whatever_the_grid(
     names: dict[str, str], scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gl_ris.clip.context import ImageContext
+    from gl_ris.clip.image import ImageContext
     from gl_ris.clip.text_tower import TextTower
 
     done: list[Any] = []

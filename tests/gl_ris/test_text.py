@@ -8,8 +8,7 @@ import pytest
 import spacy
 from spacy.tokens import Doc
 
-from gl_ris.parser import SHIPPED, load_parser
-from gl_ris.text import noun_phrase, noun_phrases, published_texts
+from gl_ris.text import SHIPPED, load_parser, noun_phrase, noun_phrases, published_texts
 
 DATA = Path(__file__).parent.parent / "data"
 

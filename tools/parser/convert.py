@@ -15,13 +15,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
-from gl_ris.errors import UserError
+import msgspec
 
-if TYPE_CHECKING:
-    from spacy.tokens import Doc
-    from spacy.vocab import Vocab
+from gl_ris.errors import UserError, in_short
 
 RARE_READING = 0.15
 VERB_RULED = frozenset({"nsubj", "nsubjpass", "dobj", "aux", "auxpass"})
@@ -39,11 +37,7 @@ class Tree(TypedDict):
 
 
 def read_trees(path: Path) -> Iterator[Tree]:
-    """Yield the trees of one `.jsonl` or `.jsonl.gz` file in order.
-
-    Raises:
-        UserError: The file is missing, or a line is not a tree (the line number is named).
-    """
+    """Yield the trees of a `.jsonl` or `.jsonl.gz` file; `UserError` if it, or a line of it, is none."""
     if not path.is_file():
         raise UserError(f"No tree file at '{path}'; give the path of a .jsonl or .jsonl.gz file.")
     opener = gzip.open if path.suffix == ".gz" else open
@@ -54,34 +48,25 @@ def read_trees(path: Path) -> Iterator[Tree]:
 
 def _checked(line: str, where: str) -> Tree:
     try:
-        tree: Tree = json.loads(line)
-        lengths = {len(tree[key]) for key in ("words", "spaces", "heads", "deps", "tags", "pos")}
-        size = len(tree["words"])
-        good = lengths == {size} and size > 0 and all(0 <= head < size for head in tree["heads"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{where} is not a dependency tree ({error}).") from error
-    if not good:
+        tree = msgspec.json.decode(line, type=Tree)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{where} is not a dependency tree ({in_short(error)}).") from error
+    size = len(tree["words"])
+    same = {len(tree[key]) for key in Tree.__annotations__} == {size}  # type: ignore[literal-required]
+    if not same or not size or not all(0 <= head < size for head in tree["heads"]):
         raise UserError(f"{where} is not a dependency tree: lists of unequal length, or a head outside it.")
     return tree
 
 
 def consistent(trees: Iterable[Tree], rare: float = RARE_READING) -> list[Tree]:
-    """Leave out the trees of expressions that cannot be right.
+    """Leave out the trees of a collection of expressions that cannot be right.
 
-    Machine-made trees of telegraphic phrases go wrong in typical ways: "top left gentleman" becomes
-    a sentence (somebody *left* a gentleman), "batter in red" an order (to *batter*), "girl on right
-    pink top" two sentences.  Such a tree shows itself by a reading of a word that is rare for this word
-    in the whole collection, by *left* as a verb, by a subject or object of a word that is no verb, or by
-    several roots.
-
-    Args:
-        trees: Trees of one collection of expressions.
-        rare: A reading (a word and the first letter of its tag: N noun, V verb, J adjective, ...) is rare if
-            less than this share of the word's occurrences have it.
-
-    Returns:
-        The kept trees in their order.
+    A reading (a word and the first letter of its tag) is rare if fewer than this share of the word have it.
     """
+    # Machine-made trees of telegraphic phrases go wrong in typical ways: "top left gentleman" becomes a
+    # sentence (somebody *left* a gentleman), "batter in red" an order (to *batter*), "girl on right pink top"
+    # two sentences. Such a tree shows itself by a reading of a word that is rare for this word in the whole
+    # collection, by *left* as a verb, by a subject or object of a word that is no verb, or by several roots.
     trees = list(trees)
     readings = Counter(reading for tree in trees for reading in _readings(tree))
     words: Counter[str] = Counter()
@@ -114,20 +99,13 @@ def text_of(tree: Tree) -> str:
     return "".join(word + " " * space for word, space in pieces).strip()
 
 
-def to_doc(tree: Tree, vocab: Vocab) -> Doc:
-    """Build the spaCy document of one tree."""
-    from spacy.tokens import Doc
-
-    return Doc(vocab, **tree)
-
-
 def write_docs(trees: Iterable[Tree], path: Path) -> int:
     """Write trees as one `.spacy` file (a DocBin) and return how many there were."""
     import spacy
-    from spacy.tokens import DocBin
+    from spacy.tokens import Doc, DocBin
 
     vocab = spacy.blank("en").vocab
-    docs = DocBin(docs=(to_doc(tree, vocab) for tree in trees))
+    docs = DocBin(docs=(Doc(vocab, **tree) for tree in trees))
     path.parent.mkdir(parents=True, exist_ok=True)
     docs.to_disk(path)
     return len(docs)

@@ -17,23 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools.parser.convert import Tree, read_expressions, text_of
-from tools.parser.grammar import Grammar
-from tools.parser.nodes import to_tree
+from tools.parser.grammar import Grammar, to_tree
 
 
 def generate(
     count: int, seed: int, excluded: frozenset[str] = frozenset(), longest: int = 30
 ) -> Iterator[Tree]:
-    """Draw distinct expressions.
+    """Draw trees, all different in their text, none of the ``excluded`` lower-case ones.
 
-    Args:
-        count: How many.
-        seed: Same seed, same expressions.
-        excluded: Expressions never to give, in lower case.
-        longest: Longer expressions (in tokens) are drawn again.
-
-    Yields:
-        Trees, all different in their text.
+    Expressions of more than ``longest`` tokens are drawn again.
     """
     grammar = Grammar(random.Random(seed))
     seen = set(excluded)

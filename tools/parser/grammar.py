@@ -7,24 +7,171 @@ at structure, not at sense ("a cake petting the left hydrant").
 
 from __future__ import annotations
 
+import itertools
+import json
+import random
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from tools.parser.nodes import Node
-from tools.parser.nouns import WORDS, NounGrammar
+from tools.parser.convert import Tree
 
 
-class Grammar(NounGrammar):
-    """Draws whole expressions: nouns with phrases and clauses behind them; every method returns new nodes."""
+def _config(name: str) -> Any:
+    path = Path(__file__).parents[2] / "configs" / "parser" / name
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+WORDS: dict[str, list[str]] = _config("words.json")
+TAG_MAP: dict[str, dict[str, str]] = _config("tag_map.json")
+
+
+@dataclass
+class Node:
+    """A word with what hangs on it: left children in reading order, right children in reading order."""
+
+    word: str
+    tag: str
+    dep: str
+    left: list[Node] = field(default_factory=list)
+    right: list[Node] = field(default_factory=list)
+
+    def add(self, *children: Node) -> Node:
+        """Hang children on the right and return this node."""
+        self.right.extend(children)
+        return self
+
+
+def to_tree(root: Node) -> Tree:
+    """Read the words off in order and number their heads."""
+    order: list[Node] = []
+    parents: dict[int, Node] = {}
+
+    def visit(node: Node) -> None:
+        for child in node.left:
+            parents[id(child)] = node
+            visit(child)
+        order.append(node)
+        for child in node.right:
+            parents[id(child)] = node
+            visit(child)
+
+    visit(root)
+    index = {id(node): i for i, node in enumerate(order)}
+    for node, after in itertools.pairwise(order):
+        if node.word == "a" and after.word[0] in "aeiou":
+            node.word = "an"
+    glued = [node.tag in {",", ".", "POS"} for node in order]
+    return {
+        "words": [node.word for node in order],
+        "spaces": [*(not after for after in glued[1:]), False],
+        "heads": [index[id(parents.get(id(node), node))] for node in order],
+        "deps": [node.dep for node in order],
+        "tags": [node.tag for node in order],
+        "pos": [TAG_MAP[node.tag]["POS"] for node in order],
+    }
+
+
+class Grammar:
+    """Draws whole expressions: nouns with phrases and clauses around them; every method returns new nodes."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+
+    def maybe(self, chance: float) -> bool:
+        """True with the given chance."""
+        return self.rng.random() < chance
+
+    def word(self, words: list[str], tag: str, dep: str) -> Node:
+        """One word of a list as a leaf."""
+        return Node(self.rng.choice(words), tag, dep)
+
+    def noun(self, dep: str, *, article: float = 0.5, rich: float = 0.5, position: float = 0.0) -> Node:
+        """A noun with left modifiers: chances of an article, of each kind of adjective, of a position."""
+        head = self._bare_noun(dep)
+        left: list[Node] = []
+        plural = head.tag == "NNS"
+        if self.maybe(article):
+            left.append(self._determiner(plural))
+        if self.maybe(position):
+            left.extend(self._position())
+        if self.maybe(rich * 0.35):
+            left.append(self.word(WORDS["sizes"], "JJ", "amod"))
+        if self.maybe(rich * 0.25):
+            superlative = self.maybe(0.6)
+            degree = (WORDS["superlatives"], "JJS") if superlative else (WORDS["comparatives"], "JJR")
+            left.append(self.word(*degree, "amod"))
+        if self.maybe(rich * 0.35):
+            left.append(self.word(WORDS["looks"], "JJ", "amod"))
+        if self.maybe(rich * 0.7):
+            left.append(self._colour())
+        head.left = left + head.left
+        return head
+
+    def _bare_noun(self, dep: str) -> Node:
+        draw = self.rng.random()
+        if draw < 0.15:
+            first, last = self.rng.choice(WORDS["compounds"]).split()
+            return Node(last, "NN", dep, left=[Node(first, "NN", "compound")])
+        if draw < 0.22:
+            return self.word(WORDS["plurals"], "NNS", dep)
+        if draw < 0.23:
+            numbered = Node(str(self.rng.randrange(100)), "CD", "nummod")
+            return Node("number", "NN", dep).add(numbered)
+        if draw < 0.26:
+            clothing = self.noun("compound", article=0, rich=0.6)
+            clothing.tag = "NN"
+            return Node(self.rng.choice(WORDS["people"]), "NN", dep, left=[clothing])
+        return self.word(WORDS["people"] if draw < 0.5 else WORDS["things"], "NN", dep)
+
+    def _determiner(self, plural: bool) -> Node:
+        draw = self.rng.random()
+        if draw < 0.04:
+            owner = Node(self.rng.choice(WORDS["people"]), "NN", "poss", right=[Node("'s", "POS", "case")])
+            owner.left = [Node(self.rng.choice(["the", "a"]), "DT", "det")] if self.maybe(0.6) else []
+            return owner
+        if draw < 0.1:
+            return Node(self.rng.choice(["his", "her", "its", "their"]), "PRP$", "poss")
+        if plural and draw < 0.5:
+            return self.word(["two", "three", "four", "2", "3"], "CD", "nummod")
+        return Node("the" if plural or self.maybe(0.6) else "a", "DT", "det")
+
+    def _colour(self) -> Node:
+        colour = self.word(WORDS["colours"], "JJ", "amod")
+        draw = self.rng.random()
+        if draw < 0.12:
+            colour.add(Node("and", "CC", "cc"), self.word(WORDS["colours"], "JJ", "conj"))
+        elif draw < 0.2:
+            colour.left = [self.word(["light", "dark", "bright", "pale"], "JJ", "amod")]
+        elif draw < 0.25:
+            colour.left = [self.word(["mostly", "very", "partially", "completely", "barely"], "RB", "advmod")]
+        return colour
+
+    def _position(self) -> list[Node]:
+        draw = self.rng.random()
+        if draw < 0.25:
+            ordinal = self.word(WORDS["ordinals"], "JJ", "amod")
+            if self.maybe(0.5):
+                article = [Node("the", "DT", "det")] if self.maybe(0.3) else []
+                side = Node(self.rng.choice(WORDS["sides"]), "NN", "pobj", left=article)
+                ordinal.add(Node("from", "IN", "prep").add(side))
+            return [ordinal]
+        side = self.word(WORDS["sides"], "JJ", "amod")
+        if draw < 0.35:
+            side.left = [Node("far", "RB", "advmod")]
+        elif draw < 0.42:
+            side.add(Node("most", "RBS", "advmod"))
+        elif draw < 0.6:
+            corner = [self.word(["top", "bottom", "upper", "lower", "back", "front"], "JJ", "amod")]
+            return [*corner, self.word(["left", "right", "middle"], "JJ", "amod")]
+        return [side]
 
     def postmodified(self, dep: str, depth: int = 0, *, position: float = 0.0, article: float = 0.5) -> Node:
         """A noun with up to two phrases on its right."""
         head = self.noun(dep, article=article, rich=0.6 if depth else 0.8, position=position)
-        for _ in range(self.rng.choice([0, 1, 1, 1, 2]) if depth < 2 else 0):
-            head.add(*self.rng.choice(self._tails())(depth))
-        return head
-
-    def _tails(self) -> list[Callable[[int], list[Node]]]:
-        return [
+        # the more often a kind of phrase is listed, the more often it is drawn
+        tails: list[Callable[[int], list[Node]]] = [
             *[self._prepositional] * 4,
             self._in_colour,
             self._with,
@@ -41,6 +188,9 @@ class Grammar(NounGrammar):
             self._not_doing,
             self._apposed,
         ]
+        for _ in range(self.rng.choice([0, 1, 1, 1, 2]) if depth < 2 else 0):
+            head.add(*self.rng.choice(tails)(depth))
+        return head
 
     def _object(self, dep: str, depth: int) -> Node:
         if self.maybe(0.04):
@@ -62,58 +212,44 @@ class Grammar(NounGrammar):
             held = self.noun("pobj", article=0, rich=0.2)
             held.left.insert(0, Node("no", "DT", "det"))
         elif self.maybe(0.25):
+            ends = [Node(word, "RB", "advmod") for word in ("down", "up", "on")]
             side = Node("to", "IN", "prep").add(Node("us", "PRP", "pobj"))
-            held.add(
-                self.rng.choice(
-                    [
-                        Node("down", "RB", "advmod"),
-                        Node("up", "RB", "advmod"),
-                        Node("on", "RB", "advmod"),
-                        side,
-                    ]
-                )
-            )
+            held.add(self.rng.choice([*ends, side]))
         return [Node("with", "IN", "prep").add(held)]
 
     def _side(self, depth: int) -> list[Node]:
         place = self.word([*WORDS["sides"], "corner", "background", "foreground", "edge"], "NN", "pobj")
         if self.maybe(0.25):
-            place.left = [
-                self.word(["far", "top", "bottom", "upper", "lower", "very", "left", "right"], "JJ", "amod")
-            ]
+            degrees = ["far", "top", "bottom", "upper", "lower", "very", "left", "right"]
+            place.left = [self.word(degrees, "JJ", "amod")]
         if self.maybe(0.6):
             place.left.insert(0, Node("the", "DT", "det"))
         if self.maybe(0.3):
-            place.add(Node("of", "IN", "prep").add(self._object("pobj", depth)))
+            place.add(*self._of(depth))
         return [self.word(["on", "in", "at", "to", "from"], "IN", "prep").add(place)]
 
     def _bare_side(self, depth: int) -> list[Node]:
-        side = self.word(
-            ["left", "right", "center", "front", "back", "top", "bottom", "middle"], "RB", "advmod"
-        )
+        sides = ["left", "right", "center", "front", "back", "top", "bottom", "middle"]
+        side = self.word(sides, "RB", "advmod")
         if self.maybe(0.5):
-            side.left = [
-                self.word(["far", "top", "bottom", "upper", "lower", "front", "back"], "RB", "advmod")
-            ]
+            degrees = ["far", "top", "bottom", "upper", "lower", "front", "back"]
+            side.left = [self.word(degrees, "RB", "advmod")]
         if self.maybe(0.3):
-            side.add(Node("of", "IN", "prep").add(self._object("pobj", depth)))
+            side.add(*self._of(depth))
         return [side]
 
     def _activity(self, dep: str, depth: int) -> Node:
-        """A verb in -ing with its object or place."""
+        # a verb in -ing with its object or place
         if self.maybe(0.5):
             return self.word(WORDS["actions"], "VBG", dep).add(self._object("dobj", depth))
         verb = self.word(WORDS["states"], "VBG", dep)
         if self.maybe(0.15):
             verb.add(self.word(["up", "down", "over", "back"], "RP", "prt"))
         if self.maybe(0.65):
-            verb.add(
-                *self.rng.choice([self._prepositional, self._prepositional, self._next_to, self._side])(depth)
-            )
+            places = [self._prepositional, self._prepositional, self._next_to, self._side]
+            verb.add(*self.rng.choice(places)(depth))
         elif self.maybe(0.3):
-            purpose = Node(
-                self.rng.choice(["eat", "catch", "hit", "swing", "throw", "drink", "get"]), "VB", "advcl"
-            )
+            purpose = self.word(["eat", "catch", "hit", "swing", "throw", "drink", "get"], "VB", "advcl")
             purpose.left = [Node("to", "TO", "aux")]
             verb.add(purpose.add(self._object("dobj", depth)))
         if self.maybe(0.15):
@@ -135,15 +271,13 @@ class Grammar(NounGrammar):
         verb = self.word(WORDS["participles"], "VBN", "acl")
         if self.maybe(0.4):
             verb.left = [Node("being", "VBG", "auxpass")]
-            return (
-                [verb.add(Node("by", "IN", "agent").add(self._object("pobj", depth)))]
-                if self.maybe(0.7)
-                else [verb]
-            )
+            if self.maybe(0.7):
+                verb.add(Node("by", "IN", "agent").add(self._object("pobj", depth)))
+            return [verb]
         return [verb.add(*self._prepositional(depth))]
 
     def _predicate(self, dep: str, depth: int) -> Node:
-        """A verb phrase with a finite verb: "is riding a bike", "has a hat", "is half full"."""
+        # a verb phrase with a finite verb: "is riding a bike", "has a hat", "is half full"
         draw = self.rng.random()
         if draw < 0.45:
             verb = self._activity(dep, depth)
@@ -180,9 +314,8 @@ class Grammar(NounGrammar):
         return [verb.add(self.word(["on", "in", "at", "with"], "IN", "prep"))] if self.maybe(0.5) else [verb]
 
     def _whose(self, depth: int) -> list[Node]:
-        owned = self.word(
-            ["face", "hair", "head", "back", "shirt", "hat", "door", "tail", "mouth"], "NN", "nsubj"
-        )
+        parts = ["face", "hair", "head", "back", "shirt", "hat", "door", "tail", "mouth"]
+        owned = self.word(parts, "NN", "nsubj")
         owned.left = [Node("whose", "WP$", "poss")]
         verb = self._predicate("relcl", depth)
         verb.left.insert(0, owned)
@@ -192,18 +325,12 @@ class Grammar(NounGrammar):
         return [Node("of", "IN", "prep").add(self._object("pobj", depth))]
 
     def _next_to(self, depth: int) -> list[Node]:
-        draw = self.rng.random()
-        if draw < 0.5:
-            return [
-                Node("next", "RB", "advmod").add(Node("to", "IN", "prep").add(self._object("pobj", depth)))
-            ]
+        if self.maybe(0.5):
+            to = Node("to", "IN", "prep").add(self._object("pobj", depth))
+            return [Node("next", "RB", "advmod").add(to)]
         start, noun = self.rng.choice([("in", "front"), ("on", "top"), ("to", "left"), ("to", "right")])
         place = Node(noun, "NN", "pobj", left=[Node("the", "DT", "det")] if start == "to" else [])
-        return [
-            Node(start, "IN", "prep").add(
-                place.add(Node("of", "IN", "prep").add(self._object("pobj", depth)))
-            )
-        ]
+        return [Node(start, "IN", "prep").add(place.add(*self._of(depth)))]
 
     def _nearest(self, depth: int) -> list[Node]:
         degree = self.word(["closest", "nearest", "farthest"], "JJS", "amod")

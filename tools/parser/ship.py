@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from gl_ris.errors import UserError
-from gl_ris.parser import SHIPPED
+from gl_ris.text import SHIPPED
 
 META = {
     "name": "gl_ris_noun_phrases",
@@ -21,14 +21,9 @@ META = {
 
 
 def ship(trained: Path, target: Path = SHIPPED) -> None:
-    """Copy a pipeline with its name and licence in its meta data and without the paths of its training files.
+    """Copy a pipeline with name and licence in its meta data, without the paths of its training files.
 
-    Args:
-        trained: The pipeline's folder, as `spacy train` leaves it.
-        target: The folder to write; other files in it (the model card) stay.
-
-    Raises:
-        UserError: There is no pipeline in `trained`.
+    Other files in ``target`` (the model card) stay. `UserError` if there is no pipeline in ``trained``.
     """
     import spacy
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.supervised.segmenter import load_strictly
 
+# CLIPs of the published models, and what open_clip calls them with the activation of OpenAI's weights.
 ARCHITECTURES = {"RN50": "RN50-quickgelu", "RN101": "RN101-quickgelu"}
-"""CLIPs of the published models, and what open_clip calls them with the activation of OpenAI's weights."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,11 @@ class CRISSize:
 
 
 class DenseAttentionPool(nn.Module):
-    """CLIP's attention pooling kept dense: every position attends to all, and none is added for the image.
-
-    Args:
-        pool: The pooling of an open_clip ``ModifiedResNet``; its parameters are taken over.
-    """
+    """CLIP's attention pooling kept dense: every position attends to all, and none is added for the image."""
 
     def __init__(self, pool: Any) -> None:
         super().__init__()
+        # takes the parameters over of an open_clip ModifiedResNet's pooling
         self.num_heads: int = pool.num_heads
         self.positional_embedding = pool.positional_embedding
         self.q_proj, self.k_proj = pool.q_proj, pool.k_proj
@@ -77,7 +74,7 @@ class DenseAttentionPool(nn.Module):
         return F.relu(dense + self.connect(x))
 
     def _position(self, height: int, width: int) -> Tensor:
-        """Return the embedding of positions, without the row of the image, as ``(1, C, height, width)``."""
+        # the first row is that of the whole image
         rows = self.positional_embedding[1:]
         side = round(len(rows) ** 0.5)
         grid = rows.T.unflatten(1, (side, side))[None]
@@ -91,26 +88,16 @@ def densify(clip: Any) -> Any:
 
 
 def image_maps(clip: Any, pixels: Tensor) -> list[Tensor]:
-    """Return the maps of strides 8, 16 and 32, the last one pooled densely.
-
-    Args:
-        clip: What `densify` returned.
-        pixels: ``(B, 3, H, W)``, sides a multiple of 32, normalised as the weights want it.
-    """
+    """Return the maps of strides 8, 16 and 32 of `CRIS.forward`'s pixels, the last one pooled densely."""
     output = clip.visual.forward_intermediates(pixels, indices=[2, 3, 4], intermediates_only=True)
     fine, middle, coarse = output["image_intermediates"]
     return [fine, middle, clip.visual.attnpool(coarse)]
 
 
 def text_states(clip: Any, token_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Encode expressions of any length up to the context.
+    """Encode expressions: the states of words ``(B, T, width)``, and of the sentence ``(B, E)``.
 
-    Args:
-        clip: An open_clip model with a text transformer.
-        token_ids: int64 ``(B, T)``; the end of text is the largest id, padding is 0.
-
-    Returns:
-        The states of all words ``(B, T, width)``, and of the sentence ``(B, E)``: the projected end of text.
+    The sentence is the projected state of the end of text, which has the largest of the ``token_ids``.
     """
     # the tower is causal: a shorter context gives the same states
     length = token_ids.shape[1]
@@ -130,7 +117,7 @@ def convolution(incoming: int, outgoing: int, kernel: int) -> nn.Sequential:
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Double height and width."""
+    """Double height and width, bilinear."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
@@ -151,10 +138,7 @@ class CoordinateConvolution(nn.Module):
 class Neck(nn.Module):
     """CRIS's text-guided pyramid: fuses the sentence into the coarsest map, and the maps with each other.
 
-    Args:
-        incoming: Channels of the maps of strides 8, 16, 32.
-        outgoing: Channels inside, likewise; the middle one is that of the result.
-        sentence: Channels of the sentence.
+    ``incoming`` and ``outgoing`` are channels at strides 8, 16, 32; the middle one is that of the result.
     """
 
     def __init__(self, incoming: Sequence[int], outgoing: Sequence[int], sentence: int) -> None:
@@ -176,14 +160,9 @@ class Neck(nn.Module):
         self.coordconv = nn.Sequential(CoordinateConvolution(middle, middle), convolution(middle, middle, 3))
 
     def forward(self, maps: Sequence[Tensor], sentence: Tensor) -> Tensor:
-        """Fuse.
+        """Fuse maps ``(B, C, h, w)`` with sentences ``(B, D)`` to ``(B, middle, h, w)`` at stride 16.
 
-        Args:
-            maps: ``(B, C, h, w)`` at strides 8, 16 and 32.
-            sentence: ``(B, D)``; in training ``B`` is at least 2, which batch normalisation needs.
-
-        Returns:
-            ``(B, middle, h, w)`` at stride 16.
+        In training ``B`` is at least 2, which batch normalisation needs.
         """
         state = self.txt_proj(sentence)[:, :, None, None]
         f5 = self.norm_layer(self.f1_v_proj(maps[2]) * state)
@@ -194,10 +173,8 @@ class Neck(nn.Module):
 
 
 def sinusoids(count: int, channels: int, device: torch.device | None = None) -> Tensor:
-    """Encode the positions 0 to ``count - 1``, float32 ``(count, channels)``.
-
-    Sine in even channels, cosine in odd ones; pair ``i`` has the frequency ``10000 ** (-2 i / channels)``.
-    """
+    """Encode the positions 0 to ``count - 1``: float32 ``(count, channels)``, sines in even ones."""
+    # pair i has the frequency 10000 ** (-2 i / channels)
     rates = torch.exp(torch.arange(0, channels, 2, device=device) * (-math.log(10000.0) / channels))
     angles = torch.arange(count, device=device)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
@@ -211,12 +188,7 @@ def pixel_positions(height: int, width: int, channels: int, device: torch.device
 
 
 class DecoderLayer(nn.Module):
-    """Pixels to pixels, pixels to words, and a feed-forward network, each normalised twice.
-
-    Args:
-        channels: Of pixels and words.
-        size: For heads, hidden and dropout.
-    """
+    """Pixels to pixels, pixels to words, and a feed-forward network, each normalised twice."""
 
     def __init__(self, channels: int, size: CRISSize) -> None:
         super().__init__()
@@ -256,7 +228,7 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """All layers and a last normalisation; `DecoderLayer` has the arguments, channels are a multiple of 4."""
+    """All layers and a last normalisation; the channels of pixels and words are a multiple of 4."""
 
     def __init__(self, channels: int, size: CRISSize) -> None:
         super().__init__()
@@ -275,12 +247,7 @@ class Decoder(nn.Module):
 
 
 class Projector(nn.Module):
-    """Text-to-pixel: the sentence becomes a convolution kernel of its own over the pixels.
-
-    Args:
-        sentence: Channels of the sentence.
-        channels: Channels that the kernel reads; the incoming map has twice as many.
-    """
+    """Text-to-pixel: the sentence becomes a convolution kernel of its own over ``channels`` of the pixels."""
 
     kernel = 3
 
@@ -309,12 +276,6 @@ class Projector(nn.Module):
 
 class CRIS(nn.Module):
     """A CRIS, untrained but for what its CLIP knows.
-
-    Attributes:
-        backbone: The open_clip model, its attention pooling made dense.
-        neck: Text-guided pyramid.
-        decoder: Vision-language decoder.
-        proj: Text-to-pixel projector.
 
     Args:
         clip: ``"RN50"`` or ``"RN101"`` (random weights), or an open_clip model with a ModifiedResNet and a
@@ -370,10 +331,10 @@ class CRIS(nn.Module):
 
 
 def _untrained(name: str) -> nn.Module:
-    if name not in ARCHITECTURES:
-        raise unknown_name("CLIP for CRIS", name, ARCHITECTURES)
     import open_clip
 
+    if name not in ARCHITECTURES:
+        raise unknown_name("CLIP for CRIS", name, ARCHITECTURES)
     return open_clip.create_model(ARCHITECTURES[name], pretrained=None, device=torch.get_default_device())
 
 

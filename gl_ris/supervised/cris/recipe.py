@@ -16,11 +16,11 @@ from gl_ris.supervised.cris.network import CRIS, CRISSize
 from gl_ris.supervised.segmenter import Baseline, MaskSegmenter, Optimization, Tokenize, pad_ids
 from gl_ris.supervised.starting import clip_tokenizer
 
+# A pixel is the object's if its probability is above this.
 THRESHOLD = 0.35
-"""A pixel is the object's if its probability is above this."""
 
+# Share of the epochs after which the rate falls to a tenth.
 MILESTONE = 35 / 50
-"""Share of the epochs after which the rate falls to a tenth."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,7 @@ class CRISBaseline(Baseline):
 class CRISSegmenter(MaskSegmenter):
     """CRIS with its recipe: letterboxed input, binary cross-entropy at a quarter of it, Adam.
 
-    Args:
-        network, tokenize, settings: As of `Segmenter`.
-        mean: RGB mean of the CLIP, in [0, 1].
-        std: RGB standard deviation of the CLIP.
+    ``mean`` and ``std`` are those of the CLIP's input, RGB in [0, 1].
     """
 
     network: CRIS
@@ -172,14 +169,9 @@ class Letterbox:
         return (self.side - self.height * self.scale) / 2, (self.side - self.width * self.scale) / 2
 
     def image(self, image: Tensor, border: Sequence[float]) -> Tensor:
-        """Bring an image into the square, bicubic without antialiasing, rounded to whole grey levels.
+        """Bring a uint8 RGB image into the square, bicubic without antialiasing, beside a ``border`` colour.
 
-        Args:
-            image: uint8 ``(3, height, width)``, RGB.
-            border: RGB in 0 to 255 of what the image does not cover.
-
-        Returns:
-            float32 ``(3, side, side)``, whole numbers from 0 to 255.
+        Both are in 0 to 255; the result is float32 ``(3, side, side)``, whole numbers from 0 to 255.
         """
         colour = torch.tensor(border, dtype=torch.float32, device=image.device).view(3, 1, 1)
         return (self._into(image.float() - colour, "bicubic") + colour).round().clamp(0, 255)
@@ -189,14 +181,7 @@ class Letterbox:
         return self._into(mask[None].float(), "bilinear")[0]
 
     def back(self, heat: Tensor) -> Tensor:
-        """Bring a map of the square back onto the image, bicubic, 0 outside of the square.
-
-        Args:
-            heat: float ``(side, side)``.
-
-        Returns:
-            float32 ``(height, width)``.
-        """
+        """Bring a map ``(side, side)`` back onto the image, bicubic, 0 outside: ``(height, width)``."""
         places = [
             torch.arange(length, device=heat.device) * self.scale + start
             for length, start in zip((self.height, self.width), self.shift, strict=True)

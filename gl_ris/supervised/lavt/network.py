@@ -55,13 +55,11 @@ class LAVTSize:
 
 
 class PadFirstBlock(SwinTransformerBlock):
-    """A Swin block that pads to whole windows before the cyclic shift.
+    """A Swin block that pads to whole windows before the cyclic shift."""
 
-    timm shifts first and pads afterwards, and masks for the unpadded map; where a map is no multiple of the
-    window the two differ (by an eighth in stage 4 of Swin-B at 480 pixels), so that weights trained in one
-    order do not fit the other.
-    """
-
+    # timm shifts first and pads afterwards, and masks for the unpadded map; where a map is no multiple of the
+    # window the two differ (by an eighth in stage 4 of Swin-B at 480 pixels), so that weights trained in one
+    # order do not fit the other.
     def _attn(self, x: Tensor) -> Tensor:
         height, width, channels = x.shape[1:]
         rows, columns = (
@@ -87,11 +85,9 @@ class PadFirstBlock(SwinTransformerBlock):
 
 
 def swin(size: LAVTSize) -> Any:
-    """Build an untrained Swin Transformer without head, whose stages are to be run one by one.
+    """Build an untrained Swin Transformer without head: ``patch_embed``, then ``layers`` one by one.
 
-    Returns:
-        The network: ``patch_embed``, then ``layers``; maps are ``(B, H, W, C)``, of any sides that are a
-        multiple of the patch. A stage merges patches when it begins.
+    Maps are ``(B, H, W, C)``, sides any multiple of the patch; a stage begins by merging patches.
     """
     network = SwinTransformer(
         img_size=size.image_size,
@@ -114,13 +110,7 @@ def swin(size: LAVTSize) -> Any:
 
 
 class PixelWordAttention(nn.Module):
-    """LAVT's pixel-word attention: every pixel gathers from the words and is multiplied by what it gets.
-
-    Args:
-        channels: Channels ``C`` of the stage.
-        text_channels: Channels of the text encoder.
-        heads: Attention heads. Scores are scaled by all ``C`` channels, however many heads share them.
-    """
+    """LAVT's pixel-word attention: every pixel gathers from the words and is multiplied by what it gets."""
 
     def __init__(self, channels: int, text_channels: int, heads: int = 1) -> None:
         super().__init__()
@@ -133,20 +123,15 @@ class PixelWordAttention(nn.Module):
         self.mm = nn.Conv1d(channels, channels, 1)
 
     def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Tensor:
-        """Fuse.
+        """Fuse pixels ``(B, C, N)``, ``N`` above 1, with words ``(B, text_channels, T)`` to ``(B, C, N)``.
 
-        Args:
-            pixels: ``(B, C, N)``, ``N`` above 1 (its rows are normalised over the ``N`` positions).
-            words: ``(B, text_channels, T)``.
-            mask: ``(B, T)``, 1 for words, 0 for padding.
-
-        Returns:
-            ``(B, C, N)``.
+        ``mask``, ``(B, T)``, is 1 for words and 0 for padding.
         """
         keep = mask[:, None].to(words.dtype)
         query = F.instance_norm(self.query(pixels))
         key, value = self.key(words) * keep, self.value(words) * keep
         parts = [part.unflatten(1, (self.heads, -1)) for part in (query, key, value)]
+        # scaled by all channels, however many heads share them
         scores = parts[0].transpose(2, 3) @ parts[1] * pixels.shape[1] ** -0.5
         weights = (scores + (1e4 * keep - 1e4)[:, :, None]).softmax(dim=-1)
         gathered = (weights @ parts[2].transpose(2, 3)).transpose(2, 3).flatten(1, 2)
@@ -170,14 +155,6 @@ class LanguageGate(nn.Sequential):
 class LAVT(nn.Module):
     """An untrained LAVT.
 
-    Attributes:
-        visual: The Swin Transformer.
-        pwam: Pixel-word attention of each stage.
-        gate: Language gate of each stage; the last one's output is used by nothing.
-        out_norm: Normalisation of what each stage gives to the decoder.
-        decoder: Makes logits of the four stages.
-        text: The BERT, without pooler.
-
     Args:
         size: Its measures.
         text_dropout: Train BERT with dropout. The published two-part model runs it in evaluation mode even
@@ -195,22 +172,15 @@ class LAVT(nn.Module):
         channels = [self.size.embed_dim * 2**stage for stage in range(len(self.size.depths))]
         words = self.text.config.hidden_size
         self.pwam = nn.ModuleList(PixelWordAttention(c, words, self.size.fusion_heads) for c in channels)
+        # the last one's output is used by nothing
         self.gate = nn.ModuleList(LanguageGate(c) for c in channels)
         self.out_norm = nn.ModuleList(nn.LayerNorm(c) for c in channels)
         self.decoder = LAVTDecoder(channels)
-        self._initialise()
-        self._freeze()
-
-    def _initialise(self) -> None:
-        for gate in self.gate:
-            for weight in gate.parameters():
-                nn.init.trunc_normal_(weight, std=0.02)
-
-    def _freeze(self) -> None:
-        """Keep the text encoder's embeddings and last layers from being trained; gradients pass through."""
+        for weight in self.gate.parameters():
+            nn.init.trunc_normal_(weight, std=0.02)
+        # the text encoder's embeddings and last layers are not trained; gradients pass through the layers
         layers = self.text.encoder.layer
-        frozen = layers[len(layers) - self.size.frozen_text_layers :]
-        for module in (self.text.embeddings, *frozen):
+        for module in (self.text.embeddings, *layers[len(layers) - self.size.frozen_text_layers :]):
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> LAVT:
@@ -235,15 +205,14 @@ class LAVT(nn.Module):
         return F.interpolate(logits, pixels.shape[2:], mode="bilinear", align_corners=True)
 
     def _stages(self, pixels: Tensor, words: Tensor, mask: Tensor) -> list[Tensor]:
-        """Return what each stage hands to the decoder, ``(B, C, h, w)``: what was fused, not the sum."""
+        """Return what each stage hands to the decoder, ``(B, C, h, w)``."""
         stream, outputs = self.visual.patch_embed(pixels), []
-        for stage, pwam, gate, norm in zip(
-            self.visual.layers, self.pwam, self.gate, self.out_norm, strict=True
-        ):
+        parts = (self.visual.layers, self.pwam, self.gate, self.out_norm)
+        for stage, pwam, gate, norm in zip(*parts, strict=True):
             stream = stage(stream)
-            size = stream.shape[1:3]
             fused = pwam(stream.flatten(1, 2).transpose(1, 2), words, mask).transpose(1, 2)
-            fused = fused.unflatten(1, size)
+            fused = fused.unflatten(1, stream.shape[1:3])
+            # the decoder gets what was fused, the next stage the sum
             outputs.append(norm(fused).permute(0, 3, 1, 2))
             stream = stream + gate(fused)
         return outputs
@@ -264,11 +233,7 @@ class LAVT(nn.Module):
 
 
 class LAVTDecoder(nn.Module):
-    """From the stages' features, coarse to fine, to logits at the resolution of the finest.
-
-    Args:
-        channels: Of the stages, fine to coarse.
-    """
+    """From the features of the stages, ``channels`` fine to coarse, to logits at the finest resolution."""
 
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
@@ -312,7 +277,8 @@ _LAYER_IN_BLOCK = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}
 
 # Buffers that follow from the measures, and what segmentation has no use for.
 _DROPPED = re.compile(
-    r"(.*\.)?(relative_position_index|attn_mask)|(backbone\.)?(norm|head)\.(weight|bias)|(.*\.)?position_ids"
+    r"(.*\.)?(relative_position_index|attn_mask|position_ids)|(backbone\.)?(norm|head)\.(weight|bias)"
+    r"|text_encoder\.pooler\..*"
 )
 
 
@@ -320,13 +286,9 @@ def from_official(
     model: Mapping[str, Tensor], bert_model: Mapping[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
     """Give the tensors of a published checkpoint our names; names that are not known stay as they are."""
-    renamed = {rename(name): tensor for name, tensor in model.items() if not _DROPPED.fullmatch(name)}
-    text = {f"text.{name}": tensor for name, tensor in (bert_model or {}).items() if not _is_extra(name)}
-    return renamed | text
-
-
-def _is_extra(name: str) -> bool:
-    return name.startswith("pooler.") or _DROPPED.fullmatch(name) is not None
+    text = {f"text_encoder.{name}": tensor for name, tensor in (bert_model or {}).items()}
+    everything = {**model, **text}
+    return {rename(name): value for name, value in everything.items() if not _DROPPED.fullmatch(name)}
 
 
 def rename(name: str) -> str:

@@ -25,8 +25,8 @@ from gl_ris.supervised.segmenter import (
 )
 from gl_ris.supervised.starting import load_bert, load_classifier, load_tokenizer
 
+# Of background and referred object in the loss.
 CLASS_WEIGHTS = (0.9, 1.1)
-"""Of background and referred object in the loss."""
 
 
 @dataclass(frozen=True)
@@ -75,21 +75,17 @@ class LAVTSegmenter(MaskSegmenter):
     settings: LAVTBaseline
     reads_raw: ClassVar[bool] = True
 
-    @property
-    def side(self) -> int:
-        """Side of the input in pixels."""
-        return self.network.size.image_size
-
     def read_image(self, image: Tensor) -> Tensor:
         """Squash to a square with Pillow (bilinear), and normalise with ImageNet's values."""
         picture = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
-        squashed = np.array(picture.resize((self.side, self.side), Image.Resampling.BILINEAR))
+        size = (self.network.size.image_size,) * 2
+        squashed = np.array(picture.resize(size, Image.Resampling.BILINEAR))
         pixels = torch.from_numpy(squashed).permute(2, 0, 1)[None].to(image.device) / 255
         return standardize(pixels, IMAGENET_MEAN, IMAGENET_STD)[0].contiguous()
 
     def read_target(self, target: Tensor) -> Tensor:
         """Squash to the same square, each pixel from the nearest one: int64 ``(side, side)`` of 0 and 1."""
-        size = (self.side, self.side)
+        size = (self.network.size.image_size,) * 2
         return F.interpolate(target[None, None].float(), size, mode="nearest-exact")[0, 0].long()
 
     def read_texts(self, expressions: Sequence[str]) -> dict[str, Tensor]:
@@ -109,11 +105,8 @@ class LAVTSegmenter(MaskSegmenter):
 
     def optimization(self, steps: int, epochs: int) -> Optimization:
         """AdamW with `polynomial_decay`."""
-        chosen = self.settings
-        optimizer = torch.optim.AdamW(
-            self.groups(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay
-        )
-        return polynomial_decay(optimizer, steps)
+        rate, decay = self.settings.learning_rate, self.settings.weight_decay
+        return polynomial_decay(torch.optim.AdamW(self.groups(), lr=rate, weight_decay=decay), steps)
 
     def load_published(self, content: Mapping[str, Any]) -> None:
         """Load a published checkpoint: ``model``, and ``bert_model`` unless ``model`` holds the BERT."""

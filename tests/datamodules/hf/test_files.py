@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules import RefCOCOBenchmark, RefCOCOM, RefCOCORows
-from datamodules.hf.forms import BENCHMARK, REFCOCO_M, ROWS, Form, check_form
-from datamodules.hf.hub import Repository
+from datamodules.hf.files import BENCHMARK, REFCOCO_M, ROWS, Form, Repository, check_form
 from gl_ris.errors import UserError
 
 Row = dict[str, Any]

@@ -115,11 +115,6 @@ NESTED_UNION = UNION.format(
             id="no-value-of-an-option-with-a-letter",
         ),
         pytest.param(
-            "Unexpected config: model:",
-            "model holds options, but is empty; leave it out, or give model.NAME=VALUE.",
-            id="options-that-are-empty",
-        ),
-        pytest.param(
             "Something\n\n  - else\nentirely\nand more", "Something else entirely", id="anything-else"
         ),
     ],

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.cli.moved import MOVED, current_paths, without_unused
+from experiments.cli.moved import MOVED, current_paths
+from gl_ris.errors import UserError
 
 OLD = {
     "gl_ris.proposals.of_old.Regions": "gl_ris.proposals.Felzenszwalb",
@@ -75,18 +76,26 @@ def test_old_paths_are_read_from_files_and_the_command_line(tmp_path: Path) -> N
     ("model", "kept"),
     [
         (
-            {"clip": "RN50", "pretrained": None, "alpha": 0.5, "recipe": "clean", "proposals": None},
-            ["recipe"],
+            {"clip": "RN50", "pretrained": None, "alpha": 0.5, "store": False, "recipe": "clean"},
+            {"store": False},
         ),
-        ({"clip": "RN50", "pretrained": None, "alpha": 0.5}, []),
-        ({"clip": "RN50", "weights": None}, ["clip", "weights"]),
+        ({"clip": "RN50", "pretrained": None, "alpha": 0.5}, None),
+        ({"clip": "RN50", "store": False}, UserError),
+        ({"clip": "RN50", "pretrained": None, "alpha": 0.5, "sotre": 1}, None),
     ],
-    ids=["of an old run", "nothing else", "written by a user"],
+    ids=["of an old run", "nothing else", "written by a user", "of no option of today"],
 )
 def test_what_modules_did_not_use_is_left_out_of_settings_of_old_runs(
-    model: dict[str, Any], kept: list[str]
+    model: dict[str, Any], kept: Any, tmp_path: Path
 ) -> None:
-    options = ["model.weights", "model.recipe"]
-    assert list(yaml.safe_load(without_unused(yaml.safe_dump({"model": model}), options))["model"]) == kept
-    used = yaml.safe_dump({"model": model})
-    assert without_unused(used, [*options, "model.clip"]) == used
+    from experiments.cli.parts import parts_of
+    from experiments.proposals import COMMAND
+    from experiments.run.proposal_jobs import StoreFiller
+
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": model}))
+    arguments = [f"--config={tmp_path / 'config.yaml'}"]
+    if kept is UserError:
+        with pytest.raises(UserError, match=r"Unknown option 'model\.clip'"):
+            parts_of(COMMAND, StoreFiller, arguments)
+    else:
+        assert parts_of(COMMAND, StoreFiller, arguments).model.store is (kept or {"store": True})["store"]

@@ -190,7 +190,7 @@ def test_every_ready_made_setting_can_be_made_and_names_its_command(
     first = (CONFIGS / kind / f"{name}.yaml").read_text().splitlines()[0]
     assert f"{first} ".startswith(f"# {zero_shot.COMMAND.program} {setting} ")
     if "class_path: gl_ris.proposals.SAM" in (CONFIGS / kind / f"{name}.yaml").read_text():
-        return  # asks the hub; tests/gl_ris/test_sam.py makes SAMs of folders
+        return  # asks the hub; tests/gl_ris/proposals/test_sam.py makes SAMs of folders
     if setting == "proposals=cutler" and importlib.util.find_spec("detectron2") is None:
         with pytest.raises(UserError, match="CutLER needs detectron2, which is not installed"):
             parse(setting)

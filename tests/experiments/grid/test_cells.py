@@ -12,8 +12,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from experiments.grid.cells import SUPERVISED, Cell, Program, first_difference, plan
+from experiments.grid import cells as grid_cells
+from experiments.grid.cells import SUPERVISED, Cell, first_difference, plan
 from experiments.grid.runner import LOG, Runner
+from experiments.grid.settings import Grid
 from finished_cells import Workshop, trained_results, zero_shot_results
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.files import write_json
@@ -29,23 +31,14 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
 
 def cells(workshop: Workshop, *names: str, **after: str) -> list[Cell]:
-    program = workshop.program("experiments.zero_shot")
-    return [
-        Cell(f"cell {name}", [f"name={name}"], name, program, models="m", after=after.get(name))
-        for name in names
-    ]
+    return [Cell(f"cell {n}", [f"name={n}"], n, models="m", after=after.get(n)) for n in names]
 
 
-class Listed:
-    """A grid that writes down what is finished, each time."""
-
-    jobs, wandb = 1, None
+class Listed(Grid):
+    """Writes down what is finished, each time."""
 
     def __init__(self) -> None:
         self.written: list[list[str]] = []
-
-    def cells(self) -> list[Cell]:
-        return []
 
     def write(self, folder: Path, results: Mapping[str, Any]) -> str:
         self.written.append(list(results))
@@ -77,7 +70,7 @@ def test_models_are_checked_once_and_what_is_finished_not_at_all(workshop: Works
 def test_other_settings_are_refused_by_name(workshop: Workshop, tmp_path: Path) -> None:
     perform(plan(cells(workshop, "a"), tmp_path, False), tmp_path)
     (cell,) = cells(workshop, "a")
-    other = Cell(cell.label, ["name=other"], "a", cell.program)
+    other = Cell(cell.label, ["name=other"], "a")
     with pytest.raises(UserError, match=r"had other settings \(arguments was .*name=a.* and is .*name=other"):
         plan([other], tmp_path, False)
 
@@ -154,8 +147,7 @@ def test_output_of_several_goes_to_files(
 
 
 def test_a_supervised_cell_says_what_it_learnt_from(workshop: Workshop, tmp_path: Path) -> None:
-    program = workshop.program("experiments.supervised")
-    cell = Cell("cell t", ["name=t"], "t", program)
+    cell = Cell("cell t", ["name=t"], "t", SUPERVISED)
     good = trained_results("LAVT", 4, 0, 30.0)
     two = {**good, "methods": {**good["methods"], "B": {"oIoU": 1.0, "mIoU": 1.0}}}
     without = {key: value for key, value in good.items() if key != "training"}
@@ -195,10 +187,11 @@ def test_steps_of_a_training(k: int | str, more: dict[str, Any], expected: int) 
         ({"a": {"b": [1]}}, {"a": {"b": [1, 2]}}, "a.b was [1] and is [1, 2]"),
         ({}, {"a": 1}, "a was None and is 1"),
         ({"a": "x" * 99}, {"a": 1}, f"a was {'x' * 60}... and is 1"),
+        ({"b": {"c": 1, "d": 1}, "e": 1}, {"b": {"c": 2}, "e": {}, "f": 0}, "f was None and is 0"),
     ],
 )
 def test_the_first_difference(before: dict[str, Any], now: dict[str, Any], said: str) -> None:
-    assert first_difference(before, now) == said
+    assert first_difference(before, now, ("b.c", "b.d", "e")) == said
 
 
 def random_results(config: dict[str, Any]) -> dict[str, Any]:
@@ -208,14 +201,16 @@ def random_results(config: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", ["random", {"method": "random"}, {"method": "largest", "title": "Random"}])
-def test_methods_are_known_by_name_or_title(method: Any, tmp_path: Path) -> None:
+def test_methods_are_known_by_name_or_title(
+    method: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each has a title of its own or that of its class; one that is not there is named."""
 
     def finish(*methods: Any) -> Cell:
-        cell = Cell("a", [], "a", Program("", SettingsAlone, {}))
-        SettingsAlone.methods = list(methods)
-        write_json(tmp_path / "a" / "results.json", random_results({"model": {"methods": list(methods)}}))
-        return plan([cell], tmp_path, False)[0]
+        settings = {"model": {"methods": list(methods)}}
+        monkeypatch.setattr(grid_cells, "parts_of", lambda _: SettingsAlone(settings))
+        write_json(tmp_path / "a" / "results.json", random_results(settings))
+        return plan([Cell("a", [], "a")], tmp_path, False)[0]
 
     assert finish(method).done
     with pytest.raises(UserError, match="they lack the method 'Largest'"):
@@ -226,12 +221,11 @@ def test_methods_are_known_by_name_or_title(method: Any, tmp_path: Path) -> None
 class SettingsAlone:
     """Parts of a run that are nothing but their settings."""
 
-    arguments: list[str]
-    methods: ClassVar[list[Any]] = []
+    given: dict[str, Any]
     datamodule: ClassVar[None] = None
 
     def settings(self) -> dict[str, Any]:
-        return {"model": {"methods": self.methods}}
+        return self.given
 
 
 def test_a_table_goes_on_only_from_results_that_are_whole(
@@ -264,27 +258,18 @@ def test_a_table_goes_on_only_from_results_that_are_whole(
     assert plan([Cell("toy val", arguments)], tmp_path, overwrite=True)[0].done is None
 
 
-def test_runs_of_before_are_kept_though_classes_moved_and_options_went(tmp_path: Path) -> None:
+def test_runs_of_before_are_kept_though_classes_moved_and_options_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = {"baseline": {"class_path": "gl_ris.supervised.baselines.LAVTBaseline"}, "weights": None}
     now = {"baseline": {"class_path": "gl_ris.supervised.LAVTBaseline"}, "weights": None}
 
     def kept(before: dict[str, Any]) -> bool:
         results = trained_results("LAVT", 4, 0, 30.0, config={"model": before, "data": {}})
         write_json(tmp_path / "a" / "results.json", results)
-        program = replace(SUPERVISED, parts=lambda _: Parts(now))
-        return plan([Cell("a", [], "a", program)], tmp_path, False)[0].done is not None
+        monkeypatch.setattr(grid_cells, "parts_of", lambda _: SettingsAlone({"model": now, "data": {}}))
+        return plan([Cell("a", [], "a", SUPERVISED)], tmp_path, False)[0].done is not None
 
     assert kept({**old, "clip": "refshapes-rn", "pretrained": None, "alpha": 0.85, "proposals": None})
     with pytest.raises(UserError, match=r"had other settings \(model.recipe was clean and is None\)"):
         kept({**old, "recipe": "clean"})
-
-
-@dataclass
-class Parts:
-    """Parts of a supervised run with these settings of its model."""
-
-    model: dict[str, Any]
-    datamodule: ClassVar[None] = None
-
-    def settings(self) -> dict[str, Any]:
-        return {"model": self.model, "data": {}}

@@ -127,7 +127,10 @@ def test_shares_of_the_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("experiments.grid.runner.cores", lambda: 8)
-    assert shares(at_once, environment) == expected
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert shares(at_once) == expected
 
 
 @pytest.mark.parametrize(
@@ -144,6 +147,5 @@ def test_how_many_go_side_by_side_by_themselves(
     options: list[str], devices: str, count: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "cores", lambda: count)
-    assert (
-        runner.usual_jobs([Cell("a", []), Cell("b", options)], {"CUDA_VISIBLE_DEVICES": devices}) == expected
-    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
+    assert runner.usual_jobs([Cell("a", []), Cell("b", options)]) == expected

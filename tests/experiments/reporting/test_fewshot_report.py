@@ -185,5 +185,5 @@ def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
     assert read_available(tmp_path) == [30]
     for content in ("", "[]", '{"per_class": [1]}', '{"per_class": {"1": ["x", 1]}}'):
         (tmp_path / "manifest.json").write_text(content)
-        with pytest.raises(UserError, match="manifest\\.json' cannot be read"):
+        with pytest.raises(UserError, match=r"manifest\.json' is no manifest of refs.*Delete"):
             read_available(tmp_path)

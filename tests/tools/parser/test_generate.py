@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import spacy
+from spacy.tokens import Doc
 
-from tools.parser.convert import Tree, text_of, to_doc
+from tools.parser.convert import Tree, text_of
 from tools.parser.generate import generate, main
-from tools.parser.nodes import Node, to_tree
+from tools.parser.grammar import Node, to_tree
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_trees_are_one_projective_sentence_in_spacys_labels(trees: list[Tree]) -
         "expl neg nsubj nsubjpass nummod pobj poss prep prt punct relcl"
     )
     for tree in trees:
-        doc = to_doc(tree, blank.vocab)
+        doc = Doc(blank.vocab, **tree)
         assert len(list(doc.sents)) == 1
         assert {token.dep_ for token in doc} <= set(labels.split())
         arcs = [sorted((token.i, token.head.i)) for token in doc]

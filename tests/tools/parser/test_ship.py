@@ -7,7 +7,7 @@ import pytest
 import spacy
 
 from gl_ris.errors import UserError
-from gl_ris.parser import SHIPPED
+from gl_ris.text import SHIPPED
 from tools.parser.ship import ship
 
 

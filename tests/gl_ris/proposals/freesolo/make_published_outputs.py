@@ -3,7 +3,7 @@
 The published code (NVlabs/FreeSOLO, commit 340311b) is not part of this project and not free for every use;
 the tests need its answers alone. With detectron2 installed and a copy of that repository in FOLDER:
 
-    PYTHONPATH=FOLDER python tests/gl_ris/freesolo/make_published_outputs.py FOLDER
+    PYTHONPATH=FOLDER python tests/gl_ris/proposals/freesolo/make_published_outputs.py FOLDER
 """
 
 from __future__ import annotations

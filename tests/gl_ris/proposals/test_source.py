@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gl_ris.errors import UserError
 from gl_ris.proposals.base import ProposalGenerator, Proposals
-from gl_ris.proposals.source import ProposalSource, open_source, tell_stored
+from gl_ris.proposals.source import ProposalSource, describe_stored, open_source
 from gl_ris.proposals.store import ImageKey
 
 DATA = SimpleNamespace(dataset_name="toy", partition="unc", split="val")
@@ -147,7 +147,7 @@ def test_the_usual_place_and_what_is_said_about_it(tmp_path: Path, monkeypatch: 
         source = open_source(Bright(), True, DATA)
         for number in known:
             source(number, picture(number))
-        said.append(tell_stored(open_source(Bright(), True, DATA), {1, 2, 3}))
+        said.append(describe_stored(open_source(Bright(), True, DATA), {1, 2, 3}))
     (folder,) = (tmp_path / "proposals" / "toy-unc-val").iterdir()
     assert folder.name.startswith("bright-")
     assert said == [
@@ -161,4 +161,4 @@ def test_what_is_only_looked_up_is_not_called_generated() -> None:
     looked_up = Bright()
     looked_up.stored = False
     source = open_source(looked_up, True, DATA)
-    assert tell_stored(source, {1, 2}) == "proposals: those of 2 images are looked up (bright)"
+    assert describe_stored(source, {1, 2}) == "proposals: those of 2 images are looked up (bright)"

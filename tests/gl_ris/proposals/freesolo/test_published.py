@@ -13,7 +13,7 @@ import torch
 from gl_ris.masks import decode_rle
 from gl_ris.proposals import FreeSOLO
 
-OUTPUTS = Path(__file__).parents[2] / "data" / "freesolo_outputs.json"
+OUTPUTS = Path(__file__).parents[3] / "data" / "freesolo_outputs.json"
 
 # The least scores are too near the threshold for them to be the same on every processor.
 SURE = 20

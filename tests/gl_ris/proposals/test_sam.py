@@ -177,9 +177,6 @@ class Answers:
     def __init__(self, logits: Tensor, scores: Tensor) -> None:
         self.logits, self.scores, self.asked = logits, scores, []  # type: ignore[var-annotated]
 
-    def to(self, device: torch.device) -> None:
-        pass
-
     def encode(self, image: Tensor) -> Encoded:
         size = (image.shape[1], image.shape[2])
         return Encoded({}, size, size)

@@ -1,14 +1,17 @@
-"""What a tower reads of one image and its masks, made as a recipe says."""
+"""One image and its masks as a tower reads them, and the features made of them, as a recipe says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from gl_ris.clip.threads import map_batches, one_thread_per_operation
+from gl_ris.clip.tower import Tower
+from gl_ris.clip.vit import region_tokens, tokens_of
 from gl_ris.crops import (
     crop_windows,
     masked_crop,
@@ -20,22 +23,38 @@ from gl_ris.crops import (
 from gl_ris.masks import projection_boxes, tight_boxes
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
 
-if TYPE_CHECKING:
-    from gl_ris.clip.region_clip import RegionCLIP
-
 _T = TypeVar("_T")
 
 _BOX_RULES: dict[str, Callable[[Tensor], Tensor]] = {"tight": tight_boxes, "projection": projection_boxes}
 
 
-class TowerInputs:
-    """One image and its masks, and the pixels, grids and crops that were made of them so far.
+class Model(Protocol):
+    """What an `ImageContext` needs of a `gl_ris.clip.RegionCLIP`."""
 
-    Everything is made on first use and kept, under the recipe fields it depends on: recipes that differ
-    elsewhere share it.
+    tower: Tower
+    image_size: tuple[int, int]
+    feature_dim: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    @property
+    def image_batch(self) -> int:
+        """Masks or crops that go through the tower together."""
+
+
+class ImageContext:
+    """One image, its masks, and what was made and computed of them so far.
+
+    Everything is made on first use and kept, under the recipe fields it depends on: two methods, or two
+    recipes that differ elsewhere, share it. Obtained from `RegionCLIP.context`.
 
     Attributes:
-        clip: The model, for its preprocessing and the size of its input and grid.
+        clip: The model, for its preprocessing, its tower, and the size of its input and grid.
         image: uint8 ``(3, H, W)``, a copy on the model's device.
         masks: bool ``(N, H, W)``, likewise.
         boxes: float ``(N, 4)``, likewise, or None.
@@ -45,7 +64,7 @@ class TowerInputs:
         ValueError: A shape or dtype is wrong.
     """
 
-    def __init__(self, clip: RegionCLIP, image: Tensor, masks: Tensor, boxes: Tensor | None = None) -> None:
+    def __init__(self, clip: Model, image: Tensor, masks: Tensor, boxes: Tensor | None = None) -> None:
         _check(image, masks, boxes)
         self.clip = clip
         # Copies: the caller may write into its tensors before it asks again.
@@ -79,15 +98,7 @@ class TowerInputs:
         return self._once(("regions", recipe.grid_mask), lambda: self._grid_regions(recipe))
 
     def crops(self, recipe: Recipe, rows: Tensor) -> Tensor:
-        """Make the masked crops of some masks.
-
-        Args:
-            recipe: Says how.
-            rows: int64 ``(n,)``, which masks.
-
-        Returns:
-            float32 ``(n, 3, *image_size)``, standardised.
-        """
+        """Masked crops of the masks in ``rows``, float32 ``(len(rows), 3, *image_size)``, standardised."""
         canvas, windows = self._canvas(recipe), self._windows(recipe)
         mean, std = self._statistics(recipe)
         fill = canvas.new_tensor(mean) + canvas.new_tensor(std) * canvas.new_tensor(recipe.crop_fill)
@@ -97,6 +108,84 @@ class TowerInputs:
             for row in rows.tolist()
         ]
         return standardize(torch.cat(crops), mean, std)
+
+    def image_state(self, recipe: Recipe, masked_blocks: int) -> Any:
+        """What the tower computes once per image; see `Tower.image_state`."""
+        unit_map = recipe.mixing(self.clip.tower.kind).unit_map
+        # A tower without blocks to mask does the same for any number of them.
+        masked_blocks = min(masked_blocks, self.clip.tower.depth)
+        key = ("state", masked_blocks, unit_map, *self._pixel_fields(recipe))
+        return self._once(
+            key, lambda: self.clip.tower.image_state(self.pixels(recipe), masked_blocks, unit_map)
+        )
+
+    def global_features(self, recipe: Recipe, masked_blocks: int) -> Tensor:
+        """Global-context visual features (Eq. 3), float32 ``(N, D)``, as the tower gives them."""
+        unit_map = recipe.mixing(self.clip.tower.kind).unit_map
+        key = ("global", masked_blocks, unit_map, recipe.grid_mask, *self._pixel_fields(recipe))
+        return self._once(key, lambda: self._global_features(recipe, masked_blocks))
+
+    def local_features(self, recipe: Recipe) -> Tensor:
+        """Local-context visual features (Eq. 4), float32 ``(N, D)``, as the tower gives them."""
+        key = (
+            "local",
+            recipe.crop_fill,
+            recipe.box_rounding,
+            None if self.boxes is not None else recipe.boxes,
+            *self._pixel_fields(recipe),
+        )
+        return self._once(key, lambda: self._local_features(recipe))
+
+    def dense_features(self, recipe: Recipe) -> Tensor:
+        """A feature for every position of the grid, float32 ``(rows, columns, D)``, not normalised."""
+        return self._once(("dense", *self._pixel_fields(recipe)), lambda: self._dense_features(recipe))
+
+    def region_tokens(self, recipe: Recipe) -> Tensor:
+        """Class tokens that saw one region each, float32 ``(N, D)``, not normalised; of a ViT only."""
+        key = ("tokens", recipe.grid_mask, *self._pixel_fields(recipe))
+        return self._once(key, lambda: self._region_tokens(recipe))
+
+    def _global_features(self, recipe: Recipe, masked_blocks: int) -> Tensor:
+        if not len(self.masks):
+            return torch.zeros(0, self.clip.feature_dim, device=self.clip.device)
+        grid, tower = self.grid_masks(recipe), self.clip.tower
+        with one_thread_per_operation(self.clip.device):
+            state = self.image_state(recipe, masked_blocks)
+            features = map_batches(
+                lambda part: tower.region_features(state, part, masked_blocks),
+                grid.split(self.clip.image_batch),
+            )
+        return torch.cat(features).float()
+
+    def _local_features(self, recipe: Recipe) -> Tensor:
+        if not len(self.masks):
+            return torch.zeros(0, self.clip.feature_dim, device=self.clip.device)
+        # Made here, once, and not by several workers at the same time.
+        self._canvas(recipe)
+        self._windows(recipe)
+        rows = torch.arange(len(self.masks))
+        with one_thread_per_operation(self.clip.device):
+            features = map_batches(
+                lambda part: self.clip.tower.encode(self.crops(recipe, part)),
+                rows.split(self.clip.image_batch),
+            )
+        return torch.cat(features).float()
+
+    def _dense_features(self, recipe: Recipe) -> Tensor:
+        with one_thread_per_operation(self.clip.device):
+            return self.clip.tower.dense_features(self.image_state(recipe, 1)).float()
+
+    def _region_tokens(self, recipe: Recipe) -> Tensor:
+        if not len(self.masks):
+            return torch.zeros(0, self.clip.feature_dim, device=self.clip.device)
+        tower: Any = self.clip.tower
+        members = tokens_of(self.grid_regions(recipe))
+        # As many in one pass as the image has tokens of its own, which bounds the memory.
+        parts = members.split(max(self.clip.image_batch, members.shape[1]))
+        with one_thread_per_operation(self.clip.device):
+            embedded = self.image_state(recipe, tower.depth)
+            features = map_batches(lambda part: region_tokens(tower, embedded, part), parts)
+        return torch.cat(features).float()
 
     def _grid_regions(self, recipe: Recipe) -> Tensor:
         grid = self.grid_masks(recipe)

@@ -1,4 +1,4 @@
-"""The floor: a proposal at random."""
+"""The floors, which see neither model nor meaning: a proposal at random, and the largest one."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gl_ris.clip.context import ImageContext
+from gl_ris.clip.image import ImageContext
 from gl_ris.scorers.base import Scorer
 
 
-class RandomProposal(Scorer):
-    """Uniform random scores, drawn anew for every image and expression.
-
-    The draw depends on the pixels and the expression alone, so it is the same in every run and under any
-    sharding. The model and all settings have no influence.
-    """
-
-    name = "random"
-    title = "Random"
+class Floor(Scorer):
+    """A method in which the model and all settings have no influence."""
 
     def texts(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None = None) -> list[str]:
         """Nothing is encoded."""
         return []
+
+
+class RandomProposal(Floor):
+    """Uniform random scores, drawn anew for every image and expression.
+
+    The draw depends on the pixels and the expression alone, so it is the same in every run and under any
+    sharding.
+    """
+
+    name = "random"
+    title = "Random"
 
     def score(
         self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
@@ -39,3 +43,16 @@ def _draw(seed: hashlib.blake2b, expression: str, count: int) -> Tensor:
     seed.update(expression.encode())
     generator = torch.Generator().manual_seed(int.from_bytes(seed.digest(), "big") >> 1)
     return torch.rand(count, generator=generator)
+
+
+class LargestProposal(Floor):
+    """The area of a mask, whatever the expression says."""
+
+    name = "largest"
+    title = "Largest"
+
+    def score(
+        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
+    ) -> Tensor:
+        """Score by the number of pixels."""
+        return context.masks.flatten(1).sum(dim=1).expand(len(expressions), -1)

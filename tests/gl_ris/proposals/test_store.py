@@ -26,7 +26,6 @@ from gl_ris.proposals.store import (
     find_stores,
     pack,
     read_index,
-    shards,
     unpack,
 )
 
@@ -182,7 +181,7 @@ def test_a_failure_is_kept_with_its_reason_until_it_works(tmp_path: Path) -> Non
     assert reader.get(IMAGE) is None
     assert reader.failures == {IMAGE: "RuntimeError: no luck"}
     assert (len(reader), reader.image_ids) == (0, set())
-    assert sum(1 for path in shards(store.folder) for _ in read_index(path)) == 1
+    assert sum(1 for path in store.folder.glob("*.index") for _ in read_index(path)) == 1
     reader.put(IMAGE, some(0))
     store.refresh()
     assert store.failures == {}
@@ -278,7 +277,7 @@ def test_a_forked_process_writes_files_of_its_own(tmp_path: Path) -> None:
         os._exit(0)
     store.put(IMAGE._replace(image_id=9), some(seed=9))
     assert os.waitpid(child, 0)[1] == 0
-    assert len(shards(store.folder)) == 2
+    assert len(list(store.folder.glob("*.index"))) == 2
     store = ProposalStore(tmp_path, KEY)
     assert [same(store.get(IMAGE._replace(image_id=n)), some(seed=n)) for n in (8, 9)] == [True, True]
 

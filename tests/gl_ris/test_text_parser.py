@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import spacy
 
-from gl_ris import parser as parser_module
+from gl_ris import text as parser_module
 from gl_ris.errors import UserError
-from gl_ris.parser import SHIPPED, load_parser
-from gl_ris.text import noun_phrases
+from gl_ris.text import SHIPPED, load_parser, noun_phrases
 
 
 def test_shipped_parser_is_small() -> None:

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from experiments import wandb_log
-from experiments.run.wandb_content import summary_of, table_of
-from experiments.wandb_log import log_run, resolve_mode
+from experiments.run import wandb
+from experiments.run.wandb import log_folder, log_run, summary_of, table_of
 
 DOCUMENT = {
     "experiment": "zero_shot",
@@ -35,40 +34,53 @@ def run_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("mode", "environment", "expected"),
-    [
-        pytest.param("auto", {}, "offline", id="no-key"),
-        pytest.param("auto", {"WANDB_API_KEY": "k"}, "online", id="key"),
-        pytest.param("auto", {"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "offline", id="mode-beats-key"),
-        pytest.param("auto", {"WANDB_MODE": "disabled"}, "disabled", id="mode-disabled"),
-        pytest.param("auto", {"WANDB_MODE": "dryrun"}, "offline", id="old-name"),
-        pytest.param("auto", {"WANDB_DISABLED": "true"}, "disabled", id="old-switch"),
-        pytest.param(
-            "offline", {"WANDB_API_KEY": "k", "WANDB_MODE": "online"}, "offline", id="option-beats-all"
-        ),
-        pytest.param("disabled", {"WANDB_MODE": "online"}, "disabled", id="option-disabled"),
+REPORT = {
+    "experiment": "proposal_report",
+    "n_images": 3,
+    "n_objects": 9,
+    "rows": [
+        {"league": "unsupervised", "generator": "slic", "images": 3, "oIoU": 90.5, "s/image": 0.2},
+        {"league": "ground truth", "generator": "ground truth", "images": 3, "oIoU": 100.0, "s/image": None},
     ],
-)
-def test_modes(mode: str, environment: dict[str, str], expected: str, tmp_path: Path) -> None:
-    assert resolve_mode(mode, {"NETRC": str(tmp_path / "none"), **environment}) == expected
+    "config": {"limit": 3},
+}
+FILLED = {
+    "schema": 1,
+    "split": "val",
+    "n_images": 3,
+    "images": {"generated": 2, "failed": 1},
+    "n_proposals": 8,
+    "seconds": 1.5,
+    "failures": {"RuntimeError: not a square": 1},
+    "config": {"limit": 3},
+}
 
 
-@pytest.mark.parametrize(
-    ("text", "server", "expected"),
-    [
-        ("machine api.wandb.ai\n  login user\n  password x\n", None, "online"),
-        ("machine api.wandb.ai\n  login user\n  password x\n", "https://own.server", "offline"),
-        ("machine own.server\n  login user\n  password x\n", "https://own.server", "online"),
-        ("machine machine machine", None, "offline"),
-    ],
-    ids=["key", "key-of-another-server", "key-of-own-server", "damaged"],
-)
-def test_a_key_in_netrc_counts(text: str, server: str | None, expected: str, tmp_path: Path) -> None:
-    (tmp_path / "netrc").write_text(text)
-    (tmp_path / "netrc").chmod(0o600)
-    environment = {"NETRC": str(tmp_path / "netrc")} | ({"WANDB_BASE_URL": server} if server else {})
-    assert resolve_mode("auto", environment) == expected
+def test_the_report_is_a_row_per_generator_and_its_numbers() -> None:
+    columns, rows = table_of(REPORT)
+    assert columns == ["league", "generator", "images", "oIoU", "s/image"]
+    assert rows[1] == ["ground truth", "ground truth", 3, 100.0, None]
+    summary = summary_of(REPORT)
+    assert (summary["slic/oIoU"], summary["ground truth/oIoU"], summary["n_objects"]) == (90.5, 100.0, 9)
+    assert not {"ground truth/s/image", "slic/league", "config/limit", "limit"} & set(summary)
+
+
+def test_a_filled_store_is_its_numbers_and_what_became_of_the_images() -> None:
+    columns, rows = table_of(FILLED)
+    assert columns == ["of", "what", "count"]
+    assert rows == [
+        ["images", "generated", 2],
+        ["images", "failed", 1],
+        ["failures", "RuntimeError: not a square", 1],
+    ]
+    assert summary_of(FILLED) == {
+        "images/generated": 2,
+        "images/failed": 1,
+        "n_images": 3,
+        "n_proposals": 8,
+        "seconds": 1.5,
+        "n_failures": 1,
+    }
 
 
 def test_table_and_summary_hold_every_figure() -> None:
@@ -122,7 +134,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, *outcomes: object) -> list[str]:
             raise outcome
         return outcome
 
-    monkeypatch.setattr(wandb_log.subprocess, "run", fake)
+    monkeypatch.setattr(wandb.subprocess, "run", fake)
     return modes
 
 
@@ -163,6 +175,14 @@ def ended(code: int, output: str) -> subprocess.CompletedProcess[str]:
             "The results are complete without it",
             id="wandb-broken",
         ),
+        pytest.param("auto", [ended(0, "https://site/run\n")], ["auto"], "https://site/run", id="auto"),
+        pytest.param(
+            "auto",
+            [ended(1, "AuthenticationError: no\n"), ended(0, "offline; upload with: wandb sync X\n")],
+            ["auto", "offline"],
+            "Logging offline instead",
+            id="auto-with-a-wrong-key",
+        ),
         pytest.param("offline", [OSError(12, "no memory")], ["offline"], "no memory", id="no-process"),
         pytest.param("offline", [KeyboardInterrupt()], ["offline"], "interrupted", id="interrupted"),
     ],
@@ -176,10 +196,20 @@ def test_logging_never_fails(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.delenv("WANDB_MODE")
     started = answer(monkeypatch, *outcomes)
     log_run(run_folder, mode)
     assert started == modes
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("mode", "started"), [("auto", []), ("offline", ["offline"])])
+def test_no_process_is_started_where_the_environment_says_disabled(
+    mode: str, started: list[str], run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = answer(monkeypatch, ended(0, "done\n"))
+    log_run(run_folder, mode)
+    assert modes == started
 
 
 @pytest.mark.slow
@@ -188,7 +218,7 @@ def test_an_unreachable_server_leaves_an_offline_run_in_the_folder(
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setitem(wandb_log._LIMIT_SECONDS, "online", 20)
+    monkeypatch.setattr(wandb, "LIMIT_SECONDS", 40)
     (run_folder / "overlays").mkdir()
     log_run(run_folder, "online")
     output = capsys.readouterr().out
@@ -206,8 +236,17 @@ class Recorder:
         self.metrics: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self.summary: dict[str, Any] = {}
         self.dir = str(folder / "wandb" / "run" / "files")
+        self.url = "https://site/run"
+        self.key = False
+        self.offline = self.disabled = False
+        self.mode: str | None = None
 
-    def init(self, **_: Any) -> Recorder:
+    def login(self, **options: Any) -> bool:
+        assert options == {"prompt": False, "verify": False}
+        return self.key
+
+    def init(self, mode: str | None, **_: Any) -> Recorder:
+        self.mode, self.offline, self.disabled = mode, mode == "offline", mode == "disabled"
         return self
 
     def Settings(self, **_: Any) -> None:
@@ -238,7 +277,7 @@ def test_curves_are_logged_by_step_and_figures_as_images(
     (run_folder / "learning_curve.csv").write_text(curve)
     for name in ("figure4_right.png", "figure4_left.png", "sweep_k3.png", "other.png"):
         (run_folder / name).touch()
-    wandb_log.log_folder(run_folder, "offline")
+    log_folder(run_folder, "offline")
     rate = {"training/learning_rate_0": 0.001}
     assert recorder.logged[:2] == [
         {"training/epoch": 0.0, "training/step": 2.0, "training/loss": 0.5, **rate},
@@ -255,10 +294,41 @@ def test_curves_are_logged_by_step_and_figures_as_images(
     assert recorder.summary["Global-Local/oIoU"] == 12.5
 
 
+@pytest.mark.parametrize(
+    ("mode", "environment", "key", "chosen", "said"),
+    [
+        ("auto", None, False, "offline", "offline; upload with: wandb sync"),
+        ("auto", None, True, "online", "https://site/run"),
+        ("auto", "offline", True, None, "https://site/run"),
+        ("online", "offline", False, "online", "https://site/run"),
+        ("offline", None, True, "offline", "offline; upload with: wandb sync"),
+        ("disabled", None, True, "disabled", "disabled"),
+    ],
+    ids=["no key", "key", "wandb reads its own mode", "option beats all", "offline", "disabled"],
+)
+def test_modes(
+    mode: str,
+    environment: str | None,
+    key: bool,
+    chosen: str | None,
+    said: str,
+    run_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = Recorder(run_folder)
+    recorder.key = key
+    monkeypatch.setitem(sys.modules, "wandb", recorder)  # type: ignore[arg-type]
+    monkeypatch.delenv("WANDB_MODE")
+    if environment is not None:
+        monkeypatch.setenv("WANDB_MODE", environment)
+    assert said in log_folder(run_folder, mode)
+    assert recorder.mode == chosen
+
+
 def test_runs_without_training_have_no_curve(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder(run_folder)
     monkeypatch.setitem(sys.modules, "wandb", recorder)  # type: ignore[arg-type]
-    wandb_log.log_folder(run_folder, "offline")
+    log_folder(run_folder, "offline")
     assert recorder.metrics == []
     assert [set(values) for values in recorder.logged] == [{"results"}, {"finished"}]
 
@@ -283,13 +353,13 @@ def test_a_group_is_handed_on(
         seen.append(env.get("WANDB_RUN_GROUP"))
         return ended(0, "done")
 
-    monkeypatch.setattr(wandb_log.subprocess, "run", fake)
+    monkeypatch.setattr(wandb.subprocess, "run", fake)
     log_run(run_folder, "offline", group)
     assert seen == [expected]
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     answer = subprocess.run(
         [sys.executable, "-m", "experiments.wandb_log", str(tmp_path)],
         cwd=root,
