@@ -6,24 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datamodules.captioned_shapes import CaptionedShapes
-    from datamodules.hf import RefCOCOBenchmark, RefCOCOM, RefCOCORows
-    from datamodules.phrasecut import PhraseCut
-    from datamodules.refcoco import RefCOCO
-    from datamodules.refshapes import RefShapes, RefShapesPhrases
-    from datamodules.scene import Scene
-
-__all__ = [
-    "CaptionedShapes",
-    "PhraseCut",
-    "RefCOCO",
-    "RefCOCOBenchmark",
-    "RefCOCOM",
-    "RefCOCORows",
-    "RefShapes",
-    "RefShapesPhrases",
-    "Scene",
-]
+    from datamodules.captioned_shapes import CaptionedShapes as CaptionedShapes
+    from datamodules.hf import RefCOCOBenchmark as RefCOCOBenchmark
+    from datamodules.hf import RefCOCOM as RefCOCOM
+    from datamodules.hf import RefCOCORows as RefCOCORows
+    from datamodules.phrasecut import PhraseCut as PhraseCut
+    from datamodules.refcoco import RefCOCO as RefCOCO
+    from datamodules.refshapes import RefShapes as RefShapes
+    from datamodules.refshapes import RefShapesPhrases as RefShapesPhrases
+    from datamodules.scene import Scene as Scene
 
 # Imported when asked for: the commands of this package print their help without torch.
 _HOMES = {
@@ -37,6 +28,7 @@ _HOMES = {
     "RefShapesPhrases": "datamodules.refshapes",
     "Scene": "datamodules.scene",
 }
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

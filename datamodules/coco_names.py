@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -57,13 +56,8 @@ def _classes() -> dict[str, list[str]]:
 
 @functools.cache
 def _lookup() -> dict[str, str]:
-    return dict(_words())
-
-
-def _words() -> Iterator[tuple[str, str]]:
-    """Yield every word with its class; the classes' own names last, so that they stand for themselves."""
-    for name, synonyms in _classes().items():
-        for synonym in synonyms:
-            yield from ((plural(synonym), name), (synonym, name))
-    yield from ((plural(name), name) for name in _classes())
-    yield from ((name, name) for name in _classes())
+    """Return the class of every word: what stands later wins, so that the classes' own names come last."""
+    words = [(synonym, name) for name, synonyms in _classes().items() for synonym in synonyms]
+    names = [(name, name) for name in _classes()]
+    with_plurals = [pair for word, name in words for pair in ((plural(word), name), (word, name))]
+    return dict([*with_plurals, *((plural(name), name) for name in _classes()), *names])

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gl_ris.errors import UserError
+from gl_ris.errors import UserError, in_short
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What images may be; among Pillow's other formats are some that start programs."""
@@ -107,17 +107,13 @@ def read_image(source: Path | IO[bytes], height: int, width: int) -> Tensor:
             with Image.open(source, formats=FORMATS) as image:
                 size = image.size
                 pixels = _to_rgb(image) if size == (width, height) else None
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"image cannot be read (it is none of {', '.join(FORMATS)})") from error
     except Exception as error:  # Pillow's decoders answer to damage with nearly every exception there is
-        raise ValueError(f"image cannot be read ({_reason(error)})") from error
+        raise ValueError(f"image cannot be read ({in_short(error)})") from error
     if pixels is None:
         raise ValueError(f"image is {size[0]} x {size[1]}, annotated as {width} x {height}")
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return f"it is none of {', '.join(FORMATS)}"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

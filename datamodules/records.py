@@ -48,7 +48,7 @@ class Segmentation:
     def from_json(cls, value: Any) -> Segmentation:
         """Take up a COCO ``segmentation``; what is wrong with it is kept as `fault`, never raised."""
         if isinstance(value, dict):
-            return cls._from_rle(value)
+            return cls(rle={"size": value.get("size"), "counts": value.get("counts")})
         if not isinstance(value, list):
             return cls(fault=f"the segmentation is {type(value).__name__}, not polygons or a run-length code")
         try:
@@ -78,13 +78,6 @@ class Segmentation:
             return cls(fault="a polygon has a coordinate that is not finite")
         return cls(polygons=polygons)
 
-    @classmethod
-    def _from_rle(cls, value: dict[str, Any]) -> Segmentation:
-        counts = value.get("counts")
-        if isinstance(counts, list) and all(type(n) is int and 0 <= n < 2**31 for n in counts):
-            counts = np.asarray(counts, dtype=np.int32)
-        return cls(rle={"size": value.get("size"), "counts": counts})
-
     def opened(self) -> Segmentation:
         """Return the outline with its `json` read, if it has one."""
         if self.json is None:
@@ -106,7 +99,7 @@ class Segmentation:
         if self.fault is not None:
             raise ValueError(self.fault)
         if self.rle is not None:
-            return _rle_mask(self.rle, height, width)
+            return decode_rle(self.rle, size=(height, width))
         _require_modest(self.polygons, height, width)
         if rule == "drawn":
             # PhraseCut's own code draws two points as a line, too.
@@ -132,12 +125,6 @@ def _require_modest(polygons: Sequence[np.ndarray], height: int, width: int) -> 
         raise ValueError(f"its outline is {length:.0f} pixels long in an image of {width} x {height}")
     if len(polygons) * height * width > _LAYERS:
         raise ValueError(f"{len(polygons)} polygons are too many for an image of {width} x {height}")
-
-
-def _rle_mask(rle: dict[str, Any], height: int, width: int) -> Tensor:
-    counts = rle["counts"]
-    plain = counts.tolist() if isinstance(counts, np.ndarray) else counts
-    return decode_rle({"size": rle["size"], "counts": plain}, size=(height, width))
 
 
 def _draw(polygons: list[list[float]], height: int, width: int) -> Tensor:

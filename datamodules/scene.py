@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,26 +60,20 @@ class Scene:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Scene:
         """Return the scene with its tensors on ``device``; Lightning moves a batch by this method."""
-        return dataclasses.replace(
-            self,
-            image=self.image.to(device, non_blocking=non_blocking),
-            targets=self.targets.to(device, non_blocking=non_blocking),
-            referents=self.referents.to(device, non_blocking=non_blocking),
-            proposals=None
-            if self.proposals is None
-            else self.proposals.to(device, non_blocking=non_blocking),
-            subsets={name: m.to(device, non_blocking=non_blocking) for name, m in self.subsets.items()},
-        )
+        return self._changed(lambda value: value.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Scene:
         """Return the scene with its tensors in page-locked memory; a `DataLoader` pins by this method."""
+        return self._changed(lambda value: value.pin_memory())
+
+    def _changed(self, change: Callable[[Any], Any]) -> Scene:
         return dataclasses.replace(
             self,
-            image=self.image.pin_memory(),
-            targets=self.targets.pin_memory(),
-            referents=self.referents.pin_memory(),
-            proposals=None if self.proposals is None else self.proposals.pin_memory(),
-            subsets={name: members.pin_memory() for name, members in self.subsets.items()},
+            image=change(self.image),
+            targets=change(self.targets),
+            referents=change(self.referents),
+            proposals=None if self.proposals is None else change(self.proposals),
+            subsets={name: change(members) for name, members in self.subsets.items()},
         )
 
 

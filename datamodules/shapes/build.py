@@ -45,15 +45,7 @@ def build_refer(root: Path, sizes: dict[str, int], seed: int, first: int = 1) ->
         )
     ]
     instances = {
-        "images": [
-            {
-                "id": r.number,
-                "file_name": r.file,
-                "width": r.picture.scene.width,
-                "height": r.picture.scene.height,
-            }
-            for r in rows
-        ],
+        "images": [{"id": r.number, "file_name": r.file, **_size(r.picture.scene)} for r in rows],
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for number, name in enumerate(SEEN_CATEGORIES, start=1)],
     }
@@ -77,20 +69,22 @@ def build_phrasecut(root: Path, sizes: dict[str, int], seed: int) -> None:
     )
     _, ids = _annotate([(scene, masks) for scene, masks, _ in made], 1)
     images: list[dict[str, Any]] = [
-        {"image_id": k, "width": scene.width, "height": scene.height, "url": f"{k}.jpg", "split": split}
+        {"image_id": k, **_size(scene), "url": f"{k}.jpg", "split": split}
         for k, ((split, _), (scene, _, _)) in enumerate(zip(jobs, made, strict=True), start=1)
     ]
     tasks: dict[str, list[dict[str, Any]]] = {split: [] for split in sizes}
     for image, (scene, masks, phrases), numbers in zip(images, made, ids, strict=True):
-        rows = [
-            _task(image["image_id"], k, scene, masks, phrase, numbers) for k, phrase in enumerate(phrases)
-        ]
-        tasks[image["split"]] += rows
+        for k, phrase in enumerate(phrases):
+            tasks[image["split"]].append(_task(image["image_id"], k, scene, masks, phrase, numbers))
     for split in sizes:
         write_phrasecut(root, split, tasks[split], [image for image in images if image["split"] == split])
     first = {image["image_id"] for image in images if image["split"] == "val"}
     mini = set(sorted(first)[: max(1, len(first) // 10)])
     write_phrasecut(root, "miniv", [task for task in tasks["val"] if task["image_id"] in mini], images)
+
+
+def _size(scene: ShapeScene) -> dict[str, int]:
+    return {"width": scene.width, "height": scene.height}
 
 
 def _picture(seed: int, folder: Path, job: tuple[str, int, str]) -> Picture:

@@ -76,11 +76,9 @@ def _centre(thing: Thing) -> tuple[float, float]:
 
 
 def _visible(covers: np.ndarray) -> np.ndarray:
-    above = np.zeros_like(covers[0])
-    visible = np.empty_like(covers)
-    for index in range(len(covers) - 1, -1, -1):
-        visible[index] = covers[index] & ~above
-        above |= covers[index]
+    above = np.logical_or.accumulate(covers[::-1])[::-1]  # what an object and all later ones cover
+    visible = covers.copy()
+    visible[:-1] &= ~above[1:]
     return visible
 
 
@@ -109,19 +107,13 @@ def _palette(thing: Thing) -> tuple[_RGB, _RGB, _RGB]:
     return main, second, _mix(main, (10, 10, 14), 0.72)
 
 
-def _solid(drawing: ImageDraw.ImageDraw, thing: Thing, second: _RGB) -> None:
-    """One colour: nothing to add."""
-
-
 def _striped(drawing: ImageDraw.ImageDraw, thing: Thing, second: _RGB) -> None:
     (x, y), reach = _centre(thing), 1.2 * thing.radius * _SCALE
     step = 0.56 * thing.radius * _SCALE
     for k in range(-3, 4):
-        drawing.line(
-            (x + k * step - reach, y + reach, x + k * step + reach, y - reach),
-            fill=second,
-            width=round(step * 0.36),
-        )
+        middle = x + k * step
+        ends = (middle - reach, y + reach, middle + reach, y - reach)
+        drawing.line(ends, fill=second, width=round(step * 0.36))
 
 
 def _dotted(drawing: ImageDraw.ImageDraw, thing: Thing, second: _RGB) -> None:
@@ -151,7 +143,7 @@ def _hollow(drawing: ImageDraw.ImageDraw, thing: Thing, second: _RGB) -> None:
 
 
 _FILLS: dict[str, Callable[[ImageDraw.ImageDraw, Thing, _RGB], None]] = {
-    "solid": _solid,
+    "solid": lambda drawing, thing, second: None,
     "striped": _striped,
     "dotted": _dotted,
     "checkered": _checkered,

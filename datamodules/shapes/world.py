@@ -27,22 +27,9 @@ COLORS: dict[str, tuple[int, int, int]] = {
 """Name of a colour -> its sRGB value, 0 to 255."""
 
 SEEN_CATEGORIES = (
-    "circle",
-    "oval",
-    "semicircle",
-    "square",
-    "triangle",
-    "diamond",
-    "hexagon",
-    "star",
-    "cross",
-    "heart",
-    "moon",
-    "drop",
-    "arrow",
-    "flower",
-    "crown",
-)
+    "circle", "oval", "semicircle", "square", "triangle", "diamond", "hexagon", "star",
+    "cross", "heart", "moon", "drop", "arrow", "flower", "crown",
+)  # fmt: skip
 """The categories of the three REFER sets; a category's id is its place in `CATEGORIES` plus one."""
 
 UNSEEN_CATEGORIES = ("bolt", "gear", "house", "fish", "tree")
@@ -154,14 +141,10 @@ def _sample_looks(rng: Random, count: int, vocabulary: Vocabulary) -> list[tuple
     category, color, fill, _ = looks[0]
     for k in range(1, 1 + twins):
         _, other_color, other_fill, size = look(category)
-        looks[k] = (
-            category,
-            color if rng.random() < 0.5 else other_color,
-            fill if rng.random() < 0.5 else other_fill,
-            size,
-        )
+        color_here = color if rng.random() < 0.5 else other_color
+        looks[k] = (category, color_here, fill if rng.random() < 0.5 else other_fill, size)
     if count > 4 and rng.random() < 0.5:
-        looks[4] = (looks[3][0], looks[4][1], looks[4][2], looks[4][3])
+        looks[4] = (looks[3][0], *looks[4][1:])
     return looks
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch import Tensor
 
+import datamodules
 from datamodules import PhraseCut, RefCOCO
 from gl_ris.errors import UserError
 from gl_ris.proposals import Felzenszwalb, Proposals
@@ -223,3 +225,38 @@ def test_a_scene_moves_whole(refcoco_root: Path) -> None:
     assert moved.expressions == scene.expressions
     assert moved.subsets == {}
     assert scene.image.device.type == "cpu"
+
+
+SHARED = {"proposals": None, "limit": None, "limit_seed": None, "num_workers": 0, "pin_memory": False}
+FOLDERS = {"image_root": None, "allow_missing_images": False}
+OPTIONS = {
+    "PhraseCut": SHARED | FOLDERS | {"root": "data/phrasecut", "split": "test"},
+    "RefCOCO": SHARED
+    | FOLDERS
+    | {"root": "data", "dataset": "refcoco", "split_by": "unc", "split": "val"}
+    | {"instances": None, "crowds": False, "overlap": "union"},
+    "RefCOCOBenchmark": SHARED
+    | {"root": "data", "dataset": "refcoco", "split_by": "unc", "split": "val", "overlap": "union"}
+    | {"download": False},
+    "RefCOCOM": SHARED | {"root": "data", "split": "val", "download": False},
+    "RefCOCORows": SHARED
+    | FOLDERS
+    | {"root": "data", "dataset": "refcoco", "split": "val", "overlap": "union", "download": False},
+    "RefShapes": SHARED | {"dataset": "refshapesg", "split": "val", "seed": 0},
+    "RefShapesPhrases": SHARED | {"split": "test", "seed": 0},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_command_line_sees_own_and_shared_options_and_no_others(name: str) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(getattr(datamodules, name), "data")
+    assert parser.get_defaults().data.as_dict() == OPTIONS[name]
+    assert "Evaluate only so many images" in parser.format_help()
+
+
+def test_an_option_that_is_settled_cannot_be_given() -> None:
+    with pytest.raises(TypeError, match="allow_missing_images"):
+        datamodules.RefShapes(allow_missing_images=True)
+    with pytest.raises(TypeError, match="limt"):
+        RefCOCO(limt=3)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -69,6 +70,21 @@ def test_a_polygon_partly_outside_is_cut_at_the_frame() -> None:
 def test_faulty_points(value: Any) -> None:
     with pytest.raises(ValueError, match=r"polygon|finite"):
         Segmentation.from_points(value).mask(4, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "points", "match"),
+    [
+        (b"[[1, 2, 1e999, 4, 5, 6]]", False, "damaged .Number out of range"),
+        (b'{"size": [4, 4], "counts": "\xff"}', False, "damaged .*utf-8"),
+        (b"[[1, 1, 3, 1, 3, 3]]", True, "not a list of"),
+        (b"[[[1, 1], [3, 1], [3, 3]]]", False, "even count"),
+    ],
+    ids=["number", "bytes", "flat-as-points", "points-as-flat"],
+)
+def test_json_that_is_read_late_says_what_is_wrong_with_it(text: bytes, points: bool, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        Segmentation(json=msgspec.Raw(text), points=points).mask(4, 4)
 
 
 def test_drawn_polygons_have_whole_vertices_and_their_outline() -> None:
