@@ -60,12 +60,7 @@ def parser() -> Arguments:
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
-    """Run the command.
-
-    Raises:
-        UserError: Wrong usage.
-        SystemExit: With code 1 if something is wrong with the data.
-    """
+    """Run the command; wrong usage is a `UserError`, wrong data are exit code 1."""
     arguments = parser().read(sys.argv[1:] if tokens is None else tokens)
     if not arguments.names:
         raise UserError("Say what to check, e.g. refcoco or a folder; --help lists the names.")
@@ -114,9 +109,9 @@ def as_text(report: Report, strict: bool) -> str:
     if target.published:
         lines += ["", f"counts: {target.published.source}"]
     lines += [_looked(split, **looked) for split, looked in report.looked.items()]
-    for kind in problems.ordered():
+    for kind, count in problems.ordered():
         grave = "ERROR" if kind in ERRORS or (strict and kind != "not compared") else "note"
-        lines += ["", f"{grave}: {kind}, {problems.counts[kind]:,} times: {KINDS[kind]}"]
+        lines += ["", f"{grave}: {kind}, {count:,} times: {KINDS[kind]}"]
         lines += [f"  {example}" for example in problems.examples[kind]]
     verdict = "MISMATCH" if problems.failed(strict) else "fine"
     return "\n".join([*lines, "", f"{target.name} ({target.partition}): {verdict}"])
@@ -154,12 +149,8 @@ def as_document(report: Report, strict: bool) -> dict[str, Any]:
         "splits": msgspec.to_builtins(report.splits),
         "looked": report.looked,
         "problems": {
-            kind: {
-                "error": kind in ERRORS,
-                "count": problems.counts[kind],
-                "examples": problems.examples[kind],
-            }
-            for kind in problems.ordered()
+            kind: {"error": kind in ERRORS, "count": count, "examples": problems.examples[kind]}
+            for kind, count in problems.ordered()
         },
     }
 

@@ -53,12 +53,7 @@ def parser() -> Arguments:
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
-    """Run the command.
-
-    Raises:
-        UserError: Wrong usage, or a disk that does not serve.
-        SystemExit: With code 1 if something could not be fetched.
-    """
+    """Run the command; wrong usage or a full disk is a `UserError`, what cannot be fetched exit code 1."""
     arguments = parser().read(sys.argv[1:] if tokens is None else tokens)
     from datamodules.fetching.catalogue import find_item, read_catalogue
 
@@ -116,11 +111,7 @@ def plan(item: Item, root: Path, state: str) -> str:
         "known": item.facts,
         "needs": [f"{', '.join(item.needs)}, to be used"] if item.needs else [],
     }
-    labelled = [
-        f"  {label if number == 0 else '':<7} {line}"
-        for label, lines in parts.items()
-        for number, line in enumerate(lines)
-    ]
+    labelled = [f"  {label:<7} " + f"\n{'':10}".join(lines) for label, lines in parts.items() if lines]
     return "\n".join([f"{item.name}: {item.title}", *labelled])
 
 
@@ -187,11 +178,7 @@ def peak(items: Iterable[Item], root: Path) -> int:
 
 
 def require_space(items: Sequence[Item], root: Path) -> int:
-    """Return the `peak` of the items if the disk has room for it.
-
-    Raises:
-        UserError: With what is needed and what there is.
-    """
+    """Return the `peak` of the items; a `UserError` says if the disk has no room for it."""
     from datamodules.fetching.catalogue import in_words
 
     needed, free = peak(items, root), free_bytes(root)

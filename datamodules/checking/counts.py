@@ -36,15 +36,11 @@ class Count(msgspec.Struct, frozen=True):
             return f"{self.found:,}"
         if not self.verified:
             return f"{self.found:,} (not verified: {self.expected:,})"
-        return (
-            f"{self.found:,} ok"
-            if self.found == self.expected
-            else f"{self.found:,} EXPECTED {self.expected:,}"
-        )
+        words = "ok" if self.found == self.expected else f"EXPECTED {self.expected:,}"
+        return f"{self.found:,} {words}"
 
 
-Counts = dict[str, dict[str, Count]]
-"""By split and what is counted."""
+Counts = dict[str, dict[str, Count]]  # by split and what is counted
 
 
 @cache
@@ -62,12 +58,9 @@ def compared(found: Mapping[str, Mapping[str, int]], known: Published | None) ->
 
 
 def _count(found: int, split: str, kind: str, known: Published) -> Count:
-    expected = known.splits.get(split, {}).get(kind)
-    return (
-        Count(found)
-        if expected is None
-        else Count(found, expected, f"{split} {kind}" not in known.not_verified)
-    )
+    if (expected := known.splits.get(split, {}).get(kind)) is None:
+        return Count(found)
+    return Count(found, expected, f"{split} {kind}" not in known.not_verified)
 
 
 def differences(counts: Counts, partition: str, known: Published) -> Iterator[str]:

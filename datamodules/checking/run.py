@@ -48,8 +48,7 @@ KINDS = ERRORS | NOTES
 _EXAMPLES = 5
 _RECORDS_AT_ONCE = 64
 
-Finding = tuple[str, str]
-"""Kind of problem and example."""
+Finding = tuple[str, str]  # kind of problem and example
 
 
 @dataclass
@@ -72,9 +71,9 @@ class Problems:
         """Return whether the check fails."""
         return any(kind in ERRORS or strict for kind in self.counts if kind != "not compared")
 
-    def ordered(self) -> list[str]:
-        """Return the kinds that occur, the gravest first."""
-        return [kind for kind in KINDS if kind in self.counts]
+    def ordered(self) -> list[tuple[str, int]]:
+        """Return the kinds that occur, with how often, the gravest first."""
+        return [(kind, self.counts[kind]) for kind in KINDS if kind in self.counts]
 
 
 @dataclass(frozen=True)
@@ -93,15 +92,9 @@ class Target:
 
 
 def find_targets(name: str, root: Path, split_by: Sequence[str] = ()) -> list[Target]:
-    """Return what a name stands for.
+    """Return the partitions that a name stands for, all without ``split_by``; `UserError` if there is none.
 
-    Args:
-        name: A known data set below ``root``, a folder of annotations, or a folder of such folders.
-        root: Where known data sets are.
-        split_by: Partitions; none for all that are there.
-
-    Raises:
-        UserError: If there is no such data set, folder or partition.
+    A name is a known data set below ``root``, a folder of annotations, or a folder of such folders.
     """
     if name in read_counts():
         found, folder = _in_folder(root / name, name), root / name
@@ -159,11 +152,7 @@ class Report:
 
 
 def check(target: Target, options: Options) -> Report:
-    """Check one partition; damaged files are in the report like everything else.
-
-    Raises:
-        UserError: If a wanted split is not there.
-    """
+    """Check one partition; damaged files stand in the report, an unknown split is a `UserError`."""
     report = Report(target)
     try:
         found, images = FORMATS[target.format].overview(target, report.problems)
@@ -247,15 +236,7 @@ def _each(look: partial[list[Finding]], records: list[ImageRecord], title: str, 
 def check_record(
     record: ImageRecord, split: str, options: Options, folder: Path | None, rule: MaskRule
 ) -> list[Finding]:
-    """Check one image: its file, its targets, its sentences.
-
-    Args:
-        record: The image.
-        split: Name of its split, for the examples.
-        options: How thoroughly.
-        folder: Folder of the images; None if it was not found, which is said once for all.
-        rule: How polygons become a mask.
-    """
+    """Check one image: its file, unless the folder of all was not found, its targets, its sentences."""
     where = f"{split}, image {record.image_id}"
     found = list(_image(record, where, options.images, folder))
     for referent in record.referents:
@@ -311,8 +292,8 @@ def _mask(
             yield "mask leaves image", f"{place}: by {beyond:.1f} pixels"
 
 
+# counts by split and what is counted, and ids of images by split, as the files of a partition say
 Overview = tuple[dict[str, dict[str, int]], dict[str, set[Any]]]
-"""Counts by split and what is counted, and ids of images by split, as the files of a partition say."""
 
 
 @dataclass(frozen=True)
@@ -395,4 +376,4 @@ def count_problems(name: str, root: Path) -> list[str]:
     options = Options(images="none", masks=False, progress=False)
     found = [check(target, options).problems for target in find_targets(name, root)]
     failed = [problems for problems in found if problems.failed()]
-    return [line for problems in failed for kind in problems.ordered() for line in problems.examples[kind]]
+    return [line for problems in failed for kind, _ in problems.ordered() for line in problems.examples[kind]]

@@ -15,11 +15,8 @@ from gl_ris.errors import unknown_name
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 
 
-class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of the file: a field that is misspelt there is an error, not left out."""
-
-
-class Made(_Entry, frozen=True):
+# a field that is misspelt in the file is an error, not left out
+class Made(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Something that is there once an item is complete."""
 
     path: str  # a file or folder below the root
@@ -41,12 +38,12 @@ class Made(_Entry, frozen=True):
         return sum(1 for _ in (root / self.path).glob(self.files or "*"))
 
 
-class Download(_Entry, frozen=True):
+class Download(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file to transfer, usually an archive."""
 
     file: str  # its name in the folder of downloads
     urls: tuple[str, ...]  # tried in order
-    magic: Literal["any", "zip", "tar", "torch", "parquet", "json"]  # first bytes: `transfer.MAGIC`
+    magic: Literal["any", "zip", "torch", "parquet", "json"]  # first bytes: `transfer.MAGIC`
     place: dict[str, str]  # where what begins with a name in the archive goes; {"": path}: a single file
     size: int | None = None  # exact, in bytes, where one is published
     about: int = 0  # a guess where none is
@@ -65,7 +62,7 @@ class Download(_Entry, frozen=True):
         return {name: value for name in ("sha256", "md5") if (value := getattr(self, name))}
 
 
-class Hub(_Entry, frozen=True):
+class Hub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A repository of the Hugging Face hub."""
 
     repo: str
@@ -83,7 +80,7 @@ class Hub(_Entry, frozen=True):
         return f"{self.endpoint or 'https://huggingface.co'}/{folder}{self.repo}"
 
 
-class Clip(_Entry, frozen=True):
+class Clip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Models that open_clip fetches itself."""
 
     models: tuple[str, ...]  # architectures
@@ -91,7 +88,7 @@ class Clip(_Entry, frozen=True):
     about: int  # bytes
 
 
-class Item(_Entry, frozen=True):
+class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Something that can be fetched under one name."""
 
     name: str
@@ -157,11 +154,7 @@ def item_from(name: str, entry: Mapping[str, Any]) -> Item:
 
 
 def find_item(name: str) -> Item:
-    """Return the item of that name.
-
-    Raises:
-        UserError: If there is none, with the nearest name.
-    """
+    """Return the item of that name; a `UserError` names the nearest one."""
     if name not in read_catalogue():
         raise unknown_name("name to fetch", name, read_catalogue())
     return read_catalogue()[name]
@@ -174,8 +167,7 @@ def in_words(count: float) -> str:
         >>> in_words(53_993_993), in_words(13_510_573_713)
         ('54.0 MB', '13.5 GB')
     """
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            break
-        count /= 1000
-    return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    power = 3 if count >= 1e9 else 2 if count >= 1e6 else 1
+    return f"{count / 1000**power:.1f} {' kMG'[power]}B"

@@ -17,13 +17,8 @@ from gl_ris.errors import in_short
 def fetch_hub(hub: Hub, draft: Path, say: Callable[[str], None]) -> tuple[str, str]:
     """Fetch the files that are wanted of a hub repository, checked against the hub's own sizes and hashes.
 
-    They go to ``<draft>/<hub.into>/...``; what an interrupted call left there is used.
-
-    Returns:
-        The source with its revision, and what was checked, in words.
-
-    Raises:
-        SourceFailed: If one of the files cannot be had, or came damaged.
+    They go to ``<draft>/<hub.into>/...``; what an interrupted call left there is used. Returns the source
+    with its revision, and what was checked, in words; `SourceFailed` if a file cannot be had, or is damaged.
     """
     from huggingface_hub import HfApi
 
@@ -73,10 +68,7 @@ def picked(hub: Hub, siblings: list[Any]) -> list[Any]:
 
 
 def fetch_clip(clip: Clip, say: Callable[[str], None]) -> tuple[str, str]:
-    """Fetch models by open_clip's own download, into its own cache; those that are there are left.
-
-    Returns and raises as `fetch_hub`.
-    """
+    """Fetch models by open_clip itself, into its own cache; returns and raises as `fetch_hub`."""
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
     places = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -26,9 +27,7 @@ from datamodules.fetching.transfer import (
 from gl_ris.errors import UserError
 from gl_ris.files import write_json
 
-DOWNLOADS = "downloads"
-"""Folder below the root for archives, unfinished parts and receipts."""
-
+DOWNLOADS = "downloads"  # folder below the root for archives, unfinished parts and receipts
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
@@ -62,13 +61,9 @@ class Receipt(msgspec.Struct):
 
 
 def obtain(item: Item, settings: Settings) -> None:
-    """Fetch an item unless it is there already.
+    """Fetch an item unless it is there; may be interrupted, repeated, and run in several processes at once.
 
-    Safe to interrupt at any moment, to repeat, and to run in several processes at once.
-
-    Raises:
-        FetchFailed: If no source gives it; the message says what to put where.
-        UserError: If what is there is in the way, or the disk is full or not writable.
+    `FetchFailed` if no source gives it; `UserError` if something is in the way or the disk does not serve.
     """
     with _disk_errors(settings.root), _locked(item, settings):
         if _is_there(item, settings):
@@ -250,22 +245,17 @@ def _failed(item: Item, settings: Settings, *failures: tuple[str, str]) -> Fetch
     return FetchFailed("\n".join(lines))
 
 
-@contextmanager
-def _locked(item: Item, settings: Settings) -> Iterator[None]:
-    """Hold the item's lock, which the system takes back whenever the process ends."""
+def _locked(item: Item, settings: Settings) -> AbstractContextManager[Any]:
+    """Take the item's lock, which the system takes back whenever the process ends."""
     from filelock import FileLock, Timeout
 
     settings.downloads.mkdir(parents=True, exist_ok=True)
     lock = FileLock(settings.downloads / f".{item.name}.lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         settings.say(f"{item.name}: another process is fetching it; waiting for it to end")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 @contextmanager

@@ -18,16 +18,14 @@ from urllib3.exceptions import HTTPError
 
 from gl_ris.errors import in_short
 
+# first bytes of each kind of file
 MAGIC: dict[str, tuple[bytes, ...]] = {
     "any": (b"",),
-    "tar": (b"",),
     "zip": (b"PK\x03\x04", b"PK\x05\x06"),
     "torch": (b"PK\x03\x04", b"\x80\x02"),  # a zip or, older, a pickle
     "parquet": (b"PAR1",),
     "json": (b"{", b"["),
 }
-"""First bytes of each kind of file."""
-
 MAGIC_OF_SUFFIX = {".parquet": "parquet", ".pth": "torch", ".json": "json"}
 
 _PAGES = (b"<!doctype html", b"<html", b"<?xml", b"<head")
@@ -92,15 +90,9 @@ def transfer(
 ) -> str:
     """Fetch ``url`` into ``target``, which appears complete and checked or not at all.
 
-    What has come so far is kept beside it (``.part``, with a note of what it is a part of), so that a
-    transfer that broke off, even by a kill, goes on where it was, if the server says that the file is still
-    the same.
-
-    Returns:
-        What was checked, in words.
-
-    Raises:
-        SourceFailed: With the reason, when it is of no use to try longer.
+    What has come is kept beside it (``.part``, with a note of what it is a part of): a transfer that broke
+    off, even by a kill, goes on where it was if the server says that the file is still the same. Returns what
+    was checked, in words; `SourceFailed` has the reason when it is of no use to try longer.
     """
     under_way = _Transfer(url, target, expected, patience or Patience(), progress)
     if under_way.complete():

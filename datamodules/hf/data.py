@@ -7,25 +7,12 @@ the tests write files of the same columns and types.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.base import GROUND_TRUTH, RISDataModule
-from datamodules.hf.files import (
-    BENCHMARK,
-    REFCOCO_M,
-    ROWS,
-    Form,
-    ParquetImages,
-    Repository,
-    RowPlace,
-    check_form,
-    form_of,
-    read_rows,
-    require_pyarrow,
-)
+from datamodules.hf import files
 from datamodules.hf.rows import benchmark_row, merge, ref_row, refcoco_m_row
 from datamodules.records import ImageRecord, Key, sort_key
 from datamodules.refcoco import RefCOCO
@@ -61,16 +48,12 @@ class HubData(RISDataModule):
             there, they are looked for in the Hugging Face cache.
         download: Fetch the split into the Hugging Face cache if it is nowhere.
         options: Those of `RISDataModule`.
-
-    Attributes:
-        repository: Where the files come from.
-        file_split: Name of the split in their names.
-        form: Their columns.
     """
 
-    repository: Repository
-    file_split: str
-    form: Form
+    repository: files.Repository  # where the files come from
+    file_split: str  # name of the split in their names
+    form: files.Form  # their columns
+    read_row: Callable[[dict[str, Any], str, str], ImageRecord]  # one of `datamodules.hf.rows`
 
     def __init__(self, *, root: str | Path, download: bool, **options: Any) -> None:
         super().__init__(**options)
@@ -81,25 +64,16 @@ class HubData(RISDataModule):
             )
         self.root = Path(root).expanduser()
         self.download = download
-        self._places: dict[Key, RowPlace] = {}
-
-    @staticmethod
-    @abstractmethod
-    def read_row(row: dict[str, Any], where: str, split: str) -> ImageRecord:
-        """Read one row; see `datamodules.hf.rows`."""
+        self._places: dict[Key, files.RowPlace] = {}
 
     def prepare_data(self) -> None:
         """Fetch the split into the cache of the hub if `download` says so and it is not on this machine."""
         if self.download and not self.repository.find(self.root, self.file_split):
-            require_pyarrow()  # before a long transfer rather than after it
+            files.require_pyarrow()  # before a long transfer rather than after it
             self.repository.fetch(self.root, self.file_split)
 
     def require_files(self) -> None:
-        """Check that the files are there, or may be fetched.
-
-        Raises:
-            UserError: If neither.
-        """
+        """Check that the files are there, or may be fetched; `UserError` if neither."""
         if not self.download:
             self._files()
 
@@ -114,21 +88,21 @@ class HubData(RISDataModule):
     def image_reader(self) -> ImageReader:
         """Return a reader of the images that lie in the files."""
         wanted = {record.image_id for record in self.records}
-        return ParquetImages({key: place for key, place in self._places.items() if key in wanted})
+        return files.ParquetImages({key: place for key, place in self._places.items() if key in wanted})
 
     def _files(self) -> list[Path]:
-        files = self.repository.find(self.root, self.file_split)
+        found = self.repository.find(self.root, self.file_split)
         # what lies in their place may be of a form that is refused for a reason
-        others = [] if files else [path for path in self.repository.others(self.root) if form_of(path)]
-        for path in files or others:
-            check_form(path, self.form)
-        if not files:
+        others = [] if found else [path for path in self.repository.others(self.root) if files.form_of(path)]
+        for path in found or others:
+            files.check_form(path, self.form)
+        if not found:
             raise self.repository.absent(self.root, self.file_split)
-        return files
+        return found
 
-    def _read(self, files: list[Path]) -> Iterator[ImageRecord]:
-        for path in files:
-            for number, (place, row) in enumerate(read_rows(path, self.form.columns)):
+    def _read(self, paths: list[Path]) -> Iterator[ImageRecord]:
+        for path in paths:
+            for number, (place, row) in enumerate(files.read_rows(path, self.form.columns)):
                 record = self.read_row(row, f"'{path}': row {number}", self.split)
                 self._places.setdefault(record.image_id, place)
                 yield record
@@ -149,7 +123,7 @@ class RefCOCORows(HubData):
         options: Those of `RISDataModule`.
     """
 
-    form = ROWS
+    form = files.ROWS
     read_row = staticmethod(ref_row)
 
     def __init__(
@@ -169,7 +143,7 @@ class RefCOCORows(HubData):
             raise unknown_name(f"split of {dataset} ({self.partition})", split, splits)
         super().__init__(root=root, download=download, split=split, rule=overlap, **options)
         self.dataset_name = dataset
-        self.repository, self.file_split = Repository(name), splits[split]
+        self.repository, self.file_split = files.Repository(name), splits[split]
 
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split, ordered by image id."""
@@ -202,9 +176,9 @@ class RefCOCOBenchmark(HubData):
         options: Those of `RISDataModule`.
     """
 
-    form = BENCHMARK
+    form = files.BENCHMARK
     read_row = staticmethod(benchmark_row)
-    repository = Repository("jxu124/refcoco-benchmark")
+    repository = files.Repository("jxu124/refcoco-benchmark")
 
     def __init__(
         self,
@@ -248,9 +222,9 @@ class RefCOCOM(HubData):
 
     dataset_name = "refcoco-m"
     partition = "unc"
-    form = REFCOCO_M
+    form = files.REFCOCO_M
     read_row = staticmethod(refcoco_m_row)
-    repository = Repository("moondream/refcoco-m")
+    repository = files.Repository("moondream/refcoco-m")
     file_split = "validation"
 
     def __init__(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -39,10 +39,7 @@ class Repository:
         """Return the files of a split, in order, wherever they are on this machine; nothing is fetched.
 
         Looked at are ``<root>/<owner>/<name>``, ``<root>/<name>``, ``root`` itself, and then the cache of the
-        hub (``$HF_HUB_CACHE``, else ``$HF_HOME/hub``).
-
-        Raises:
-            UserError: If the parts of the split are not whole.
+        hub (``$HF_HUB_CACHE``, else ``$HF_HOME/hub``). `UserError` if the parts of the split are not whole.
         """
         for folder in itertools.chain(self._folders(root), self._cached(split)):
             for layout in _LAYOUTS:
@@ -57,11 +54,7 @@ class Repository:
             yield from sorted(folder.glob(layout.format("*")))
 
     def fetch(self, root: Path, split: str) -> None:
-        """Fetch a split into the cache of the hub, with progress bars; whole files already there stay.
-
-        Raises:
-            UserError: If that fails, e.g. without a connection or with ``HF_HUB_OFFLINE=1``.
-        """
+        """Fetch a split into the cache of the hub, where whole files stay; a failure is a `UserError`."""
         try:
             self._snapshot(split)
         except Exception as error:  # every layer below the hub has exceptions of its own
@@ -102,14 +95,8 @@ class Repository:
     def _snapshot(self, split: str, local_files_only: bool = False) -> Path:
         from huggingface_hub import snapshot_download
 
-        return Path(
-            snapshot_download(
-                self.name,
-                repo_type="dataset",
-                allow_patterns=f"data/{split}-*",
-                local_files_only=local_files_only,
-            )
-        )
+        wanted: dict[str, Any] = {"repo_type": "dataset", "allow_patterns": f"data/{split}-*"}
+        return Path(snapshot_download(self.name, local_files_only=local_files_only, **wanted))
 
 
 def _check_whole(files: list[Path]) -> None:
@@ -166,12 +153,7 @@ QUESTIONS = Form(
     "flat list of coordinates, where objects in several parts need several polygons. Use "
     "jxu124/refcoco-benchmark (data=refcoco-benchmark), which has the images too",
 )
-EARLY_ROWS = Form(
-    "an early revision of jxu124/refcoco",
-    ("ref_id", "texts", "image_info", "anns"),
-    "fetch the current revision",
-)
-KNOWN = (ROWS, BENCHMARK, REFCOCO_M, QUESTIONS, EARLY_ROWS)
+KNOWN = (ROWS, BENCHMARK, REFCOCO_M, QUESTIONS)
 
 
 def form_of(path: Path) -> Form | None:
@@ -181,11 +163,7 @@ def form_of(path: Path) -> Form | None:
 
 
 def check_form(path: Path, wanted: Form) -> None:
-    """Check that a file has the columns of a form.
-
-    Raises:
-        UserError: If it is of another form, saying of which and what to do, or of none that is known.
-    """
+    """Check that a file has the columns of a form; a `UserError` says of which other it is and what to do."""
     form, names = form_of(path), _column_names(path)
     if form is not None and form is not wanted:
         raise UserError(f"'{path}' is of the form of {form.origin}, not of {wanted.origin}: {form.advice}.")
@@ -196,8 +174,7 @@ def check_form(path: Path, wanted: Form) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RowPlace:
+class RowPlace(NamedTuple):
     """Where a row is."""
 
     path: Path
@@ -222,13 +199,9 @@ def _column_names(path: Path) -> list[str]:
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[RowPlace, dict[str, Any]]]:
-    """Read some columns of all rows, in order; no other column is touched.
+    """Yield where each row is, and some of its columns; no other column is touched.
 
-    Yields:
-        Where the row is, and the row by column.
-
-    Raises:
-        UserError: If pyarrow or the file is missing, or the file is damaged.
+    `UserError` if pyarrow or the file is missing, or the file is damaged.
     """
     with _errors_named(path), _open(path) as file:
         for group in range(file.num_row_groups):
@@ -239,33 +212,24 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[RowPlace, di
 
 
 class ParquetImages:
-    """Reads images that lie inside of parquet files, encoded as jpeg or png.
+    """Reads images that lie inside of parquet files, encoded as jpeg or png, in the column ``image``.
 
     One row group is streamed at a time, page by page, so that scenes in the order of the rows cost one pass
     over the files. A step back begins the row group again. Every process opens the files itself.
-
-    Args:
-        places: Where the image of each image id is.
-        column: The column; its values are the encoded image or a dict that has it as ``bytes``.
     """
 
-    def __init__(self, places: Mapping[Key, RowPlace], column: str = "image") -> None:
-        self.places = places
-        self.column = column
+    def __init__(self, places: Mapping[Key, RowPlace]) -> None:
+        self.places = places  # where the image of each image id is
         self._group: tuple[Path, int] | None = None
         self._next = 0
         self._values: Iterator[Any] = iter(())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the open file."""
-        return type(self), (self.places, self.column)
+        return type(self), (self.places,)
 
     def __call__(self, record: ImageRecord) -> Tensor:
-        """Read the image of ``record``, uint8 ``(3, H, W)``; see `datamodules.images.read_image`.
-
-        Raises:
-            ValueError: If there is none, or it is damaged or of another size; the message is the reason.
-        """
+        """Read the image of ``record``, uint8 ``(3, H, W)``; `ValueError` says why it cannot be."""
         place = self.places[record.image_id]
         try:
             value = self._value(place)
@@ -276,6 +240,7 @@ class ParquetImages:
             raise ValueError(
                 f"image cannot be read from '{place.path.name}' ({in_short(error, 120)})"
             ) from error
+        # the encoded image, or a dict that has it
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes):
             raise ValueError(f"'{place.path.name}' holds no image in row {place.row} of group {place.group}")
@@ -293,7 +258,7 @@ class ParquetImages:
 
     def _stream(self, place: RowPlace) -> Iterator[Any]:
         with _open(place.path) as file:
-            for batch in _batches(file, _IMAGES_AT_ONCE, place.group, [self.column]):
+            for batch in _batches(file, _IMAGES_AT_ONCE, place.group, ["image"]):
                 yield from batch.column(0)
 
 

@@ -26,18 +26,9 @@ log = logging.getLogger(__name__)
 def merge(records: Iterable[ImageRecord], where: str) -> list[ImageRecord]:
     """Join the records of each image, in the order in which the images first occur.
 
-    Refs without any sentence are left out and counted in the log, since nothing is asked of them; images that
-    have no ref left are left out too.
-
-    Args:
-        records: Records, several of one image or not.
-        where: Name of the data, for messages.
-
-    Returns:
-        One record per image, its refs ordered by ref id.
-
-    Raises:
-        UserError: If a ref occurs twice, or an image with two names or sizes.
+    Refs, ordered by id, without any sentence are left out and counted in the log, since nothing is asked of
+    them; images that have no ref left are left out too. `UserError`, naming the data by ``where``, if a ref
+    occurs twice, or an image with two names or sizes.
     """
     images: dict[Key, ImageRecord] = {}
     referents: dict[Key, dict[Key, Referent]] = {}
@@ -100,10 +91,9 @@ def benchmark_row(row: dict[str, Any], where: str, split: str) -> ImageRecord:
     for number, item in enumerate(own.ref_list):
         place, annotation = f"{where}, ref {number}", item.ann_info
         # run-length codes get lost in a column of polygons
-        lost = (
-            isinstance(annotation, dict) and annotation.get("segmentation") == [] and annotation.get("area")
-        )
-        referents.append(_referent(item.ref_info, None if lost else annotation, place, split))
+        if isinstance(annotation, dict) and annotation.get("segmentation") == [] and annotation.get("area"):
+            annotation = None
+        referents.append(_referent(item.ref_info, annotation, place, split))
         _check_image_id(item.ref_info.get("image_id"), image_id, place)
     return _image(own.image_info, image_id, tuple(referents), f"{where}, its image_info")
 

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import io
 import os
 import random
 import stat
 import struct
-import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,28 +22,14 @@ def make_zip(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_ST
     return path
 
 
-def make_tar(path: Path, members: dict[str, bytes], method: int = 0) -> Path:
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
-
-
-Maker = Callable[..., Path]
-makers = pytest.mark.parametrize("make", [make_zip, make_tar], ids=["zip", "tar"])
-
-
 def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@makers
-def test_files_come_to_their_place_and_others_are_named(tmp_path: Path, make: Maker) -> None:
+def test_files_come_to_their_place_and_others_are_named(tmp_path: Path) -> None:
     content = random.Random(0).randbytes(3_000_000)
     members = {"set/refs(unc).p": content, "set/deep/a.json": b"{}", "__MACOSX/x": b"?", "more/b": b"b"}
-    archive = make(tmp_path / "a", members)
+    archive = make_zip(tmp_path / "a", members)
     place = {"set/": "data/", "more/b": "moved/c"}
     assert unpack(archive, tmp_path / "out", place, 10**7, progress=False) == ["__MACOSX/x"]
     assert files(tmp_path / "out") == {
@@ -56,13 +39,12 @@ def test_files_come_to_their_place_and_others_are_named(tmp_path: Path, make: Ma
     }
 
 
-@makers
 @pytest.mark.parametrize(
     "name",
     ["../x", "a/../../x", "/etc/x", "//x", "a/..", "..", "C:/x", "a\\..\\x", "a\nb", "./../x"],
 )
-def test_a_name_that_leads_out_refuses_the_archive(tmp_path: Path, make: Maker, name: str) -> None:
-    archive = make(tmp_path / "a", {"good": b"1", name: b"2"})
+def test_a_name_that_leads_out_refuses_the_archive(tmp_path: Path, name: str) -> None:
+    archive = make_zip(tmp_path / "a", {"good": b"1", name: b"2"})
     with pytest.raises(SourceFailed, match="was refused"):
         unpack(archive, tmp_path / "deep" / "out", ALL, 10**6, progress=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
@@ -86,20 +68,9 @@ def test_links_and_devices_in_a_zip_refuse_it(tmp_path: Path, kind: int) -> None
         unpack(tmp_path / "a", tmp_path / "out", ALL, 10**6, progress=False)
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_in_a_tar_refuse_it(tmp_path: Path, kind: bytes) -> None:
-    with tarfile.open(tmp_path / "a", "w") as tar:
-        info = tarfile.TarInfo("inside")
-        info.type, info.linkname = kind, "/etc/passwd"
-        tar.addfile(info)
-    with pytest.raises(SourceFailed, match="'inside' is a link or a device"):
-        unpack(tmp_path / "a", tmp_path / "out", ALL, 10**6, progress=False)
-
-
-@makers
-def test_a_bomb_is_refused_by_what_it_announces(tmp_path: Path, make: Maker) -> None:
-    archive = make(tmp_path / "a", {f"{n}": bytes(1_000_000) for n in range(20)}, zipfile.ZIP_DEFLATED)
-    assert archive.stat().st_size < 10**7 or make is make_tar
+def test_a_bomb_is_refused_by_what_it_announces(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a", {f"{n}": bytes(1_000_000) for n in range(20)}, zipfile.ZIP_DEFLATED)
+    assert archive.stat().st_size < 10**7
     with pytest.raises(SourceFailed, match="unpack to more than 10,000,000 bytes"):
         unpack(archive, tmp_path / "out", ALL, 10_000_000, progress=False)
     assert not (tmp_path / "out").exists()
@@ -121,13 +92,12 @@ def test_an_archive_inside_is_a_file_like_any_other(tmp_path: Path) -> None:
     assert files(tmp_path / "out") == {"inner.zip": inner}
 
 
-@makers
 @pytest.mark.parametrize("keep", [0.02, 0.5, 0.97])
-def test_an_archive_that_breaks_off_is_damaged(tmp_path: Path, make: Maker, keep: float) -> None:
-    archive = make(tmp_path / "a", {str(n): random.Random(n).randbytes(10_000) for n in range(20)})
+def test_an_archive_that_breaks_off_is_damaged(tmp_path: Path, keep: float) -> None:
+    archive = make_zip(tmp_path / "a", {str(n): random.Random(n).randbytes(10_000) for n in range(20)})
     data = archive.read_bytes()
     archive.write_bytes(data[: int(len(data) * keep)])
-    with pytest.raises(SourceFailed, match=r"neither a zip nor a tar|damaged"):
+    with pytest.raises(SourceFailed, match="damaged"):
         unpack(archive, tmp_path / "out", ALL, 10**6, progress=False)
 
 

@@ -70,8 +70,6 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "questions": {"question_id": pa.string(), "image": IMAGE, "question": pa.string()}
     | {"answer": pa.list_(pa.string()), "segmentation": pa.list_(pa.float32())}
     | {"bbox": pa.list_(pa.float32()), "iscrowd": pa.int8(), "file_name": pa.string()},
-    "early": {"ref_id": pa.int64(), "texts": pa.list_(pa.string()), "image_info": pa.string()}
-    | {"anns": pa.string()},
 }
 Write = Callable[..., Path]
 Row = dict[str, Any]

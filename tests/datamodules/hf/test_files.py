@@ -143,7 +143,6 @@ def test_merged_partitions_are_refused_with_the_reason(
         ),
         ("benchmark", REFCOCO_M, r"jxu124/refcoco-benchmark, .*RefCOCOBenchmark reads it"),
         ("refcoco-m", ROWS, r"moondream/refcoco-m, .*RefCOCOM reads it \(data=refcoco-m\)"),
-        ("early", ROWS, r"an early revision of jxu124/refcoco, .*fetch the current revision"),
     ],
 )
 def test_another_form_is_named(tmp_path: Path, write: Write, form: str, wanted: Form, match: str) -> None:
