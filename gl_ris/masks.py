@@ -21,7 +21,22 @@ _PIXELS_PER_BLOCK = 1 << 20
 
 
 def encode_rle(mask: Tensor) -> dict[str, Any]:
-    """Pack a bool ``(H, W)`` mask of at least one pixel as a compressed COCO run-length encoding for JSON."""
+    """Pack a mask as a compressed COCO run-length encoding that JSON can hold.
+
+    Args:
+        mask: bool ``(H, W)``, at least one pixel; an empty mask (all False) is fine.
+
+    Returns:
+        ``{"size": [H, W], "counts": str}``.
+
+    Raises:
+        TypeError: If the mask is not bool.
+        ValueError: If it is not ``(H, W)`` or has no pixels.
+
+    Example:
+        >>> encode_rle(torch.tensor([[False, True], [False, True]]))
+        {'size': [2, 2], 'counts': '22'}
+    """
     from pycocotools import mask as coco
 
     if mask.dtype != torch.bool:
@@ -33,13 +48,27 @@ def encode_rle(mask: Tensor) -> dict[str, Any]:
 
 
 def decode_rle(rle: Mapping[str, Any], size: Sequence[int] | None = None) -> Tensor:
-    """Unpack a COCO run-length encoding, compressed or not, to bool ``(H, W)`` on the CPU.
+    """Unpack a COCO run-length encoding, compressed (``str`` or ``bytes`` counts) or not (a list of lengths).
 
-    A `UserError` if it is damaged, says no size, or another than ``size`` (None trusts the encoding).
+    The runs must cover the mask exactly: where a truncated encoding ends, pycocotools would return
+    uninitialised memory.
+
+    Args:
+        rle: ``{"size": [H, W], "counts": ...}``; ``size`` may be missing if it is given as an argument.
+        size: The ``(H, W)`` that the mask must have, or None to trust the encoding.
+
+    Returns:
+        bool ``(H, W)`` on the CPU.
+
+    Raises:
+        UserError: If the encoding is damaged, says no size, or has another size than asked for.
+
+    Example:
+        >>> decode_rle({"size": [2, 2], "counts": [2, 2]}).tolist()
+        [[False, True], [False, True]]
     """
     height, width = _rle_size(rle, size)
     runs = _run_lengths(rle.get("counts"))
-    # where a truncated encoding ends, pycocotools would return uninitialised memory
     if (runs < 0).any() or (runs > height * width).any() or int(runs.sum()) != height * width:
         raise UserError(
             f"Damaged mask encoding: its {len(runs)} runs do not add up to the {height * width} pixels "
@@ -63,6 +92,7 @@ def _is_count(value: object) -> bool:
 
 
 def _run_lengths(counts: object) -> np.ndarray:
+    """Read the counts of an encoding as int64 run lengths, background first."""
     if isinstance(counts, str):
         counts = counts.encode("ascii", errors="replace")
     if isinstance(counts, bytes):
@@ -75,7 +105,10 @@ def _run_lengths(counts: object) -> np.ndarray:
 
 
 def _decompress(codes: np.ndarray) -> np.ndarray:
-    # COCO's 5 bits a character, low bits first, bit 5 set where the number goes on
+    """Read COCO's compressed counts: 5 bits a character, low bits first, bit 5 set where the number goes on.
+
+    From the fourth run on, each number is the difference to the run two before it.
+    """
     ends = np.flatnonzero(codes & 0x20 == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1 if len(ends) else ends
@@ -92,7 +125,6 @@ def _decompress(codes: np.ndarray) -> np.ndarray:
     shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
     numbers = np.add.reduceat((codes & 0x1F) << shifts, starts)
     numbers -= np.where(codes[ends] & 0x10, 1 << 5 * lengths, 0)
-    # from the fourth run on, each number is the difference to the run two before it
     for chain in (numbers[1::2], numbers[2::2]):
         np.cumsum(chain, out=chain)
     return numbers
@@ -101,10 +133,25 @@ def _decompress(codes: np.ndarray) -> np.ndarray:
 def polygons_to_mask(
     polygons: Sequence[Sequence[float]], height: int, width: int, overlap: Overlap = "union"
 ) -> Tensor:
-    """Fill the polygons ``[x0, y0, x1, y1, ...]`` (pixels) of one annotation, with COCO's rasterisation.
+    """Fill the polygons of one annotation, with COCO's rasterisation.
 
-    One of fewer than three points adds nothing; no polygons give an empty mask. Pixels in several polygons:
-    ``"union"`` keeps them, ``"sum_equals_one"`` makes them background, as the published evaluation does.
+    Args:
+        polygons: Each a flat list ``[x0, y0, x1, y1, ...]`` in pixels. One of fewer than three points
+            encloses nothing and adds nothing; no polygons give an empty mask.
+        height: Height of the mask in pixels.
+        width: Width of the mask in pixels.
+        overlap: What becomes of pixels in several polygons: ``"union"`` keeps them; ``"sum_equals_one"``
+            makes them background, as the published evaluation does.
+
+    Returns:
+        bool ``(height, width)``.
+
+    Raises:
+        UserError: If ``overlap`` is unknown or a polygon is not a list of finite x, y pairs.
+
+    Example:
+        >>> int(polygons_to_mask([[0, 0, 2, 0, 2, 2, 0, 2]], 4, 4).sum())
+        4
     """
     from pycocotools import mask as coco
 
@@ -120,8 +167,18 @@ def polygons_to_mask(
 
 
 def far_outside(polygon: Sequence[float] | np.ndarray, height: int, width: int) -> bool:
-    """Say whether a polygon leaves its image by over ten times the longer side, as damaged ones do."""
-    # not to be filled then: the rasteriser walks along every pixel of an edge
+    """Say whether a polygon leaves its image by more than ten times the longer side, as damaged ones do.
+
+    It is not to be filled then: the rasteriser walks along every pixel of an edge.
+
+    Args:
+        polygon: A flat list of coordinates in pixels.
+        height: Of the image.
+        width: Likewise.
+
+    Raises:
+        TypeError: A coordinate is no number.
+    """
     return bool(np.abs(polygon).max(initial=0) > 10 * max(height, width))
 
 
@@ -136,13 +193,25 @@ def _outline(polygon: Sequence[float]) -> list[float]:
 
 
 def tight_boxes(masks: Tensor) -> Tensor:
-    """Find the smallest box around each of ``(N, H, W)``, ``(N, 4)``, exclusive; zeros for an empty mask."""
+    """Find the smallest box around each mask.
+
+    Args:
+        masks: bool ``(N, H, W)``.
+
+    Returns:
+        float32 ``(N, 4)`` XYXY in pixels, exclusive (max = last index + 1); zeros for an empty mask.
+
+    Example:
+        >>> tight_boxes(torch.tensor([[[False, True, True], [False, False, False]]])).tolist()
+        [[1.0, 0.0, 3.0, 1.0]]
+    """
     x0, x1 = _first_last(masks.any(dim=-2))
     y0, y1 = _first_last(masks.any(dim=-1))
     return torch.stack([x0, y0, x1, y1], dim=-1).float()
 
 
 def _first_last(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """First and one past the last True of each row of ``(N, L)``; zeros where there is none."""
     index = torch.arange(occupied.shape[-1], device=occupied.device)
     last = ((index + 1) * occupied).amax(dim=-1)
     first = torch.where(occupied, index, occupied.shape[-1]).amin(dim=-1)
@@ -150,10 +219,20 @@ def _first_last(occupied: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def projection_boxes(masks: Tensor) -> Tensor:
-    """Compute the boxes ``(N, 4)`` that FreeSOLO reports of masks ``(N, H, W)``; zeros for an empty mask.
+    """Compute the boxes that FreeSOLO reports.
 
     The centre is the mean index of the occupied columns (rows), the width (height) their number. One solid
     blob over columns a to b gives [a - 0.5, b + 0.5]; a mask with gaps, a box narrower than its extent.
+
+    Args:
+        masks: bool ``(N, H, W)``.
+
+    Returns:
+        float32 ``(N, 4)`` XYXY in pixels; zeros for an empty mask.
+
+    Example:
+        >>> projection_boxes(torch.tensor([[[True, False, True], [False, False, False]]])).tolist()
+        [[0.0, -0.5, 2.0, 0.5]]
     """
     x0, x1 = _centre_extent(masks.any(dim=-2))
     y0, y1 = _centre_extent(masks.any(dim=-1))
@@ -168,9 +247,23 @@ def _centre_extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pairwise_areas(masks: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Measure how masks ``(N, H, W)`` overlap targets ``(R, H, W)``, in whole pixels; N and R may be 0.
+    """Measure how each mask overlaps each target, in whole pixels.
 
-    Intersection and union are int64 ``(N, R)``, exact at any image size.
+    Args:
+        masks: bool ``(N, H, W)``; N may be 0.
+        targets: bool ``(R, H, W)`` of the same height and width; R may be 0.
+
+    Returns:
+        Intersection and union, both int64 ``(N, R)``, exact at any image size.
+
+    Raises:
+        TypeError: If either is not bool.
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> mask = torch.tensor([[[True, True, False]]])
+        >>> [area.tolist() for area in pairwise_areas(mask, ~mask)]
+        [[[0]], [[3]]]
     """
     if masks.dtype != torch.bool or targets.dtype != torch.bool:
         raise TypeError(f"pairwise_areas needs bool masks, got {masks.dtype} and {targets.dtype}.")
@@ -192,7 +285,15 @@ def pairwise_areas(masks: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def suppress(order: Iterable[int], clash: np.ndarray, limit: int | None = None) -> list[int]:
-    """Choose greedily: go through ``order``, best first, and leave out what clashes with a chosen one.
+    """Choose greedily: go through candidates in order, and leave out what clashes with a chosen one.
+
+    Args:
+        order: Indices of the candidates, the best first.
+        clash: bool ``(N, N)``, symmetric: which of them cannot both be chosen.
+        limit: How many to choose at most; None for all.
+
+    Returns:
+        Indices of the chosen ones, the best first.
 
     Example:
         >>> suppress([2, 0, 1], np.array([[True, True, False], [True, True, False], [False, False, True]]))

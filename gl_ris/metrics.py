@@ -143,7 +143,11 @@ def checked_areas(intersection: Tensor, union: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def exact_threshold(threshold: float) -> tuple[int, int]:
-    """Read a threshold in (0, 1] as the (numerator, denominator) that its shortest decimal says."""
+    """Read a threshold as the (numerator, denominator) that its shortest decimal says.
+
+    Raises:
+        ValueError: If it is not in (0, 1] or has more than nine decimals.
+    """
     try:
         numerator, denominator = Decimal(str(threshold)).as_integer_ratio()
     except (InvalidOperation, ValueError, OverflowError):
@@ -154,16 +158,20 @@ def exact_threshold(threshold: float) -> tuple[int, int]:
 
 
 class AreaSums(NamedTuple):
-    """What all figures are made of: whole numbers, summed over samples, row by row of them."""
+    """What all figures are made of: whole numbers, summed over samples.
 
-    # int64 ``(...)``, pixels
+    Attributes:
+        intersection: int64 ``(...)``, pixels; one entry for each row of samples.
+        union: int64 ``(...)``, pixels.
+        iou: int64 ``(...)``, IoUs in units of 2**-32.
+        hits: int64 ``(..., T)``, samples at or over each threshold.
+        samples: int64 scalar.
+    """
+
     intersection: Tensor
     union: Tensor
-    # int64 ``(...)``, in units of 2**-32
     iou: Tensor
-    # int64 ``(..., T)``, samples at or over each threshold
     hits: Tensor
-    # int64 scalar
     samples: Tensor
 
     def plus(self, other: AreaSums) -> AreaSums:
@@ -196,7 +204,11 @@ def area_sums(
 ) -> AreaSums:
     """Sum over samples what the figures need; errors are those of `overall_iou` and `precision_at_iou`.
 
-    With ``rows`` the areas are ``(rows, samples)`` and summed row by row.
+    Args:
+        intersection: Integers of any shape, pixels.
+        union: Integers of the same shape, pixels.
+        thresholds: Of precision.
+        rows: Whether the areas are ``(rows, samples)``, to be summed row by row, and not all samples.
     """
     checked = checked_areas(intersection, union)
     intersection, union = checked if rows else (areas.reshape(-1) for areas in checked)
@@ -318,7 +330,11 @@ class RISMetrics(_AreaMetric):
         super().__init__(thresholds, **kwargs)
 
     def compute(self) -> dict[str, float]:
-        """Every figure in percent over all processes, which all must call this; nan without a sample."""
+        """Every figure over all processes, which all must call this; nan (with a warning) without a sample.
+
+        Returns:
+            ``{"oIoU", "mIoU", "Pr@0.5", ...}`` in percent.
+        """
         (figures,) = self.sums.percent(self.thresholds)
         return figures
 

@@ -28,11 +28,21 @@ BATCH_SIZE = 256
 
 
 def load_parser(name_or_path: str | Path | None = None) -> Language:
-    """Load a spaCy pipeline that gives dependency trees and parts of speech, once per process.
+    """Load a spaCy pipeline that gives dependency trees and parts of speech.
 
-    None is the one shipped with gl-ris; else the name of an installed package (the paper's code uses
-    ``en_core_web_lg``) or a pipeline's folder. Nothing is ever downloaded. A `UserError` if it is not there,
-    damaged, or without tagger or parser.
+    Nothing is ever downloaded.  A pipeline is loaded once per process and shared.
+
+    Args:
+        name_or_path: None for the pipeline shipped with gl-ris, the name of an installed package
+            (``en_core_web_sm``, ``_md`` or ``_lg``; the paper's code uses ``en_core_web_lg``), or a
+            pipeline's folder.
+
+    Returns:
+        The pipeline, without its named-entity recogniser, lemmatiser and sentence recogniser.
+
+    Raises:
+        UserError: The package is not installed, the folder is missing or damaged, the name is unknown, or the
+            pipeline has no tagger or parser.
     """
     if name_or_path is None:
         return _load(str(SHIPPED), "reinstall gl-ris to get it back")
@@ -78,11 +88,17 @@ def _load(source: str, fix: str) -> Language:
 
 
 def noun_phrase(doc: Doc) -> str:
-    """The noun chunk that holds the root of a parsed text; the whole text for one without tokens.
+    """The noun chunk that holds the root of a parsed text.
 
     The published rule: the chunk with the root in it (the last root if the parser saw several
     sentences); if the root is in no chunk, the chunk with the root's first child in it; if that is in
     none either, the whole text.
+
+    Args:
+        doc: A document with heads, dependency labels and parts of speech.
+
+    Returns:
+        A substring of the document's text; the whole text for a document without tokens.
     """
     roots = [token for token in doc if token.dep_ == "ROOT"]
     if not roots:
@@ -137,9 +153,19 @@ def noun_phrases(
 
 
 def published_texts(texts: Sequence[str], parser: str | Path | Language | None = None) -> list[str]:
-    """Write expressions the way the published code feeds them to CLIP; only the parser's tokeniser is used.
+    """Write expressions the way the published code feeds them to CLIP.
 
-    In lower case, tokens joined by single blanks: ``"Man's hat."`` gives ``"man 's hat ."``.
+    Args:
+        texts: Expressions.
+        parser: As in `noun_phrases`; only its tokeniser is used.
+
+    Returns:
+        Per text: lower case, tokenised, tokens joined by single blanks (``"Man's hat."`` gives
+        ``"man 's hat ."``).
+        An empty or blank text gives an empty one.
+
+    Raises:
+        UserError: The parser cannot be loaded.
     """
     tokenizer = _pipeline(parser).tokenizer
     return [" ".join(token.text for token in tokenizer(text.lower()) if not token.is_space) for text in texts]

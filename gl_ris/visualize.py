@@ -37,9 +37,26 @@ def overlay(
 ) -> Image.Image:
     """Draw a prediction (filled, all else shaded) and its target (outlined) over an image, captioned.
 
-    The image is uint8 ``(3, H, W)`` RGB, masks bool ``(H, W)`` or None; an IoU in [0, 1] becomes percent.
     Small images are enlarged by a whole factor, so mask pixels stay square, until their short side has 256
     pixels or their long side would exceed 2048.
+
+    Args:
+        image: uint8 ``(3, H, W)`` RGB, at least one pixel.
+        prediction: bool ``(H, W)`` in pixels of the image, or None where there is none; may be empty.
+        target: bool ``(H, W)``, likewise.
+        caption: Text under the image, wrapped to its width, e.g. the expression.
+        iou: In [0, 1], written below the caption in percent; None leaves it out.
+
+    Returns:
+        An RGB picture: the image, and below it a strip for caption and IoU if either is given.
+
+    Raises:
+        TypeError: If the image is not uint8 or a mask is not bool.
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> overlay(torch.zeros(3, 64, 96, dtype=torch.uint8), None, None).size
+        (384, 256)
     """
     _check(image, prediction, target)
     height, width = image.shape[1:]
@@ -61,7 +78,23 @@ def overlay(
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int = 4, *, legend: bool = True) -> Image.Image:
-    """Lay out at least one picture in rows, in cells as wide as the widest, over a legend of colours."""
+    """Lay out pictures in rows, each in a cell as wide as the widest, with a legend of the colours below.
+
+    Args:
+        images: At least one RGB picture, e.g. from `overlay`.
+        columns: Pictures per row, at least 1.
+        legend: Whether to explain the colours.
+
+    Returns:
+        An RGB picture.
+
+    Raises:
+        ValueError: If there are no images or ``columns`` is less than 1.
+
+    Example:
+        >>> contact_sheet([Image.new("RGB", (100, 50))] * 3, columns=2, legend=False).size
+        (224, 124)
+    """
     if not images or columns < 1:
         raise ValueError(f"A contact sheet needs pictures and columns >= 1, got {len(images)} and {columns}.")
     columns = min(columns, len(images))
@@ -95,13 +128,13 @@ def _check(image: Tensor, *masks: Tensor | None) -> None:
 
 
 def _enlarged(mask: Tensor, size: tuple[int, int]) -> Image.Image:
-    # nearest, so that a pixel becomes a whole block
+    """Make an image of mode L (0 or 255) out of a mask, in whole blocks."""
     levels = Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 255)
     return levels.resize(size, Image.Resampling.NEAREST)
 
 
 def _outline(mask: Image.Image, reach: int) -> Image.Image:
-    # pixels up to ``reach`` from an edge, on either side; the image border counts as an edge
+    """Mark the pixels up to ``reach`` from the mask's edge, on either side; the image border is an edge."""
     inside = torch.from_numpy(np.asarray(mask) > 0)[None, None]
     padded = F.pad(torch.cat([inside, ~inside]).float(), (reach,) * 4)
     padded[1, :, :reach] = padded[1, :, -reach:] = padded[1, :, :, :reach] = padded[1, :, :, -reach:] = 1
@@ -127,6 +160,7 @@ def _captioned(picture: Image.Image, caption: str, iou: float | None) -> Image.I
 
 
 def _wrapped(text: str, font: Font, width: int) -> list[str]:
+    """Break text into lines of at most ``width`` pixels: at blanks, and within words that are too long."""
     lines = []
     for paragraph in text.splitlines():
         line = ""
@@ -135,7 +169,6 @@ def _wrapped(text: str, font: Font, width: int) -> list[str]:
             if font.getlength(longer) > width:
                 lines += [line] if line else []
                 longer = word
-            # a word too long for a line is broken within
             while font.getlength(longer) > width and len(longer) > 1:
                 fits = max(1, sum(font.getlength(longer[: n + 1]) <= width for n in range(len(longer))))
                 lines.append(longer[:fits])
