@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,20 @@ def mark(tmp_path: Path) -> Path:
 @pytest.fixture
 def folder(
     clip_folder: Callable[..., Path], tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+) -> Iterator[Path]:
     """A tiny CLIP with a Python file beside it; a question at the terminal fails the test."""
+    questions: list[str] = []
 
-    def ask(*_: Any) -> str:
-        raise AssertionError("a question was asked")
+    def ask(question: str = "") -> str:
+        # noted, since transformers catches what is raised here, and takes it for a system without questions
+        questions.append(question)
+        return "n"
 
     monkeypatch.setattr("builtins.input", ask)
     folder = Path(shutil.copytree(clip_folder("vit"), tmp_path / "clip"))
     (folder / "hostile.py").write_text(f"open({str(mark)!r}, 'w').write('ran')\nclass Hostile: pass\n")
-    return folder
+    yield folder
+    assert questions == []
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
