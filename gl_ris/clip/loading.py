@@ -97,6 +97,11 @@ def load_clip(
     return RegionCLIP(model, tokenizer, name)
 
 
+def brings_weights(name: str) -> bool:
+    """Say whether a model is one with weights of its own: shipped, a folder or a repository."""
+    return name in SHIPPED or name.startswith((LOCAL, HUB))
+
+
 def _model_config(name: str, source: str) -> dict[str, Any]:
     """Read the open_clip configuration of a model before anything large is touched."""
     import open_clip
