@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ def reaching_hub(needed: bool = True) -> Iterator[None]:
         needed: False changes nothing, for what is on this machine.
 
     Raises:
-        ConnectionError: What is asked for is not in the cache, and the hub cannot be, or is not to be, reached.
+        ConnectionError: The hub cannot be reached, or must not be, and its cache lacks what is asked for.
     """
     if not needed:
         yield
@@ -36,9 +35,6 @@ def reaching_hub(needed: bool = True) -> Iterator[None]:
     before = constants.HF_HUB_OFFLINE
     trouble = "HF_HUB_OFFLINE is set" if before else _trouble(int(time.monotonic() // 60))
     constants.HF_HUB_OFFLINE = bool(trouble)
-    # open_clip logs on the root logger, which doubles the lines of all others from then on
-    silent = logging.NullHandler()
-    logging.getLogger().addHandler(silent)
     try:
         yield
     except Exception as error:
@@ -46,7 +42,6 @@ def reaching_hub(needed: bool = True) -> Iterator[None]:
             raise ConnectionError(f"{trouble}, and it is not in {constants.HF_HUB_CACHE}") from error
         raise
     finally:
-        logging.getLogger().removeHandler(silent)
         constants.HF_HUB_OFFLINE = before
 
 

@@ -1,7 +1,7 @@
 """The tensors in a TorchScript archive, such as OpenAI's own CLIP files, read without running its code.
 
-Such a file (``RN50.pt``, ``ViT-B-32.pt`` in ``~/.cache/clip``) is a zip of programs (``code/``), a pickle of the
-modules (``data.pkl``) and the bytes of their tensors (``data/``). Here the programs are text, the pickle may
+Such a file (``RN50.pt``, ``ViT-B-32.pt`` in ``~/.cache/clip``) is a zip of programs (``code/``), a pickle of
+the modules (``data.pkl``) and the bytes of their tensors (``data/``). Here the programs are text, the pickle may
 name nothing but modules, which become bare containers, and tensors, and no more bytes are read than it has.
 """
 
@@ -13,6 +13,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,11 @@ def is_archive(path: str | Path) -> bool:
 def quick_gelu_of(path: str | Path) -> bool | None:
     """Say whether the programs of an archive compute QuickGELU (``x * sigmoid(1.702 x)``), by their text.
 
-    None if they compute neither that nor GELU.
+    None for a file that is none, or computes neither that nor GELU; `UserError` if it is damaged.
     """
-    with zipfile.ZipFile(path) as archive:
+    if not is_archive(path):
+        return None
+    with _damage_told(path), zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if "/code/" in name and name.endswith(".py")]
         texts = [archive.open(name).read(_MOST_CODE) for name in names[:_MOST_MODULES]]
     if any(b"torch.gelu(" in text for text in texts):
@@ -68,12 +71,17 @@ def read_archive(path: str | Path) -> dict[str, Tensor]:
 
     `UserError` if it is damaged, or its pickle names anything but modules and tensors.
     """
+    with _damage_told(path), zipfile.ZipFile(path) as archive:
+        return dict(_named(_Modules(archive, Path(path).stat().st_size).load()))
+
+
+@contextmanager
+def _damage_told(path: str | Path) -> Iterator[None]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            return dict(_named(_Modules(archive, Path(path).stat().st_size).load()))
+        yield
     except Exception as error:  # damage shows as nearly every exception there is
         raise UserError(
-            f"The TorchScript archive '{path}' cannot be read for its tensors ({in_short(error, typed=True)})."
+            f"The TorchScript archive '{path}' cannot be read ({in_short(error, typed=True)}); fetch it again."
         ) from error
 
 
@@ -90,7 +98,9 @@ class _Modules(pickle.Unpickler):
     """Reads ``data.pkl``, and the bytes of tensors, up to ``size`` of them."""
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
-        (entry,) = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
+        (entry,) = [
+            name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")
+        ]
         self._archive, self._root, self._left = archive, entry.removesuffix(".pkl"), size
         self._storages: dict[str, Tensor] = {}
         super().__init__(io.BytesIO(self._read(entry)))
@@ -102,7 +112,10 @@ class _Modules(pickle.Unpickler):
             ("torch._utils", "_rebuild_tensor_v2"): _tensor,
             ("collections", "OrderedDict"): OrderedDict,
             **{("torch", storage): dtype for storage, dtype in _STORAGES.items()},
-            **{("torch.jit._pickle", f"build_{kind}list"): list for kind in ("int", "double", "bool", "tensor")},
+            **{
+                ("torch.jit._pickle", f"build_{kind}list"): list
+                for kind in ("int", "double", "bool", "tensor")
+            },
         }
         if (module, name) not in known:
             raise pickle.UnpicklingError(f"it names {module}.{name}")
