@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gl_ris.masks import decode_rle
-from gl_ris.results import Prediction, read_predictions
+from gl_ris.predictions import Prediction, read_predictions
 from gl_ris.visualize import contact_sheet, overlay
 
 if TYPE_CHECKING:

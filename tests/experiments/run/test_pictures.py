@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from experiments.run.pictures import pick
-from gl_ris.results import Prediction
+from gl_ris.predictions import Prediction
 
 
 def records(images: int, sentences: int, methods: tuple[str, ...] = ("A", "B")) -> list[Prediction]:
