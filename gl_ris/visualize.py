@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+import random
+import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
+
+from gl_ris.masks import decode_rle
+from gl_ris.predictions import Prediction, read_predictions
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -25,6 +32,7 @@ _PAPER: Colour = (255, 255, 255)
 _SHORT_SIDE = 256
 _LONG_SIDE = 2048
 _MARGIN = 8
+COUNT = 12
 
 
 def overlay(
@@ -188,3 +196,52 @@ def _draw_legend(sheet: Image.Image, top: int) -> None:
         draw.rectangle((left, top, left + side, top + side), fill=fill, outline=line, width=3)
         draw.text((left + side + _MARGIN, top + side // 2), label, fill=_INK, font=font, anchor="lm")
         left += side + 3 * _MARGIN + round(font.getlength(label))
+
+
+def draw_overlays(folder: Path, scenes: Any, *, count: int = COUNT) -> list[Path]:
+    """Draw ``count`` predictions of a run's first method, picked with seed 0, into ``<folder>/overlays``.
+
+    Args:
+        folder: The run folder with its ``predictions.jsonl``.
+        scenes: The data set of the run, by the index of an image.
+        count: How many expressions, each of another image as far as there are enough.
+
+    Returns:
+        The pictures; the last is ``contact_sheet.png`` with all of them.
+    """
+    overlays = folder / "overlays"
+    overlays.mkdir(exist_ok=True)
+    pictures: dict[Path, Image.Image] = {}
+    for number, record in enumerate(
+        pick(read_predictions(folder / "predictions.jsonl"), count, seed=0), start=1
+    ):
+        name = re.sub(r"[^\w-]", "_", str(record.image_id))[:60]
+        pictures[overlays / f"{number:02d}_image_{name}.png"] = _draw(record, scenes[record.index])
+    if pictures:
+        pictures[overlays / "contact_sheet.png"] = contact_sheet(list(pictures.values()))
+    for path, picture in pictures.items():
+        picture.save(path)
+    return list(pictures)
+
+
+def pick(records: Sequence[Prediction], count: int, seed: int) -> list[Prediction]:
+    """Pick records of the first method at random, of different images as far as there are enough.
+
+    Example:
+        >>> pick([], 12, 0)
+        []
+    """
+    own = [record for record in records if record.method == records[0].method]
+    random.Random(seed).shuffle(own)
+    first_of_image = {record.index: record for record in reversed(own)}
+    # the first of each image before all others, each in the order of the shuffle
+    own.sort(key=lambda record: first_of_image[record.index] is not record)
+    return sorted(own[:count], key=lambda record: (record.index, str(record.ref_id), str(record.sent_id)))
+
+
+def _draw(record: Prediction, scene: Any) -> Image.Image:
+    expressions = list(zip(scene.ref_ids, scene.sent_ids, strict=True))
+    row = expressions.index((record.ref_id, record.sent_id))
+    chosen = None if record.segmentation is None else decode_rle(record.segmentation)
+    caption = record.expression + (f" [{record.failure}]" if record.failure else "")
+    return overlay(scene.image, chosen, scene.targets[scene.referents[row]], caption, iou=record.iou)

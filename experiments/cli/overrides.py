@@ -19,7 +19,25 @@ _NATIVE = re.compile(r".*[./{\[:]|null$|None$", re.DOTALL)
 # jsonargparse hands settings of the same name on from one class to the next, but those of one generator of
 # proposals, or of one supervised model, mean something else in another: cleared before another is chosen.
 CLEARED = ("model.proposals", "model.baseline")
+# A dotted name that is no part of a longer one, nor of the path of a file.
+_DOTTED = re.compile(r"(?<![\w./-])[A-Za-z_]\w*(?:\.\w+)+(?![\w./-])")
 FLAGS = ("--help", "--help_all", "--print_config")
+# Classes that have moved, so that the settings of old runs still load: the full path as it was, and as it is.
+MOVED: dict[str, str] = {
+    "datamodules.hf.benchmark.RefCOCOBenchmark": "datamodules.RefCOCOBenchmark",
+    "datamodules.hf.ref_rows.RefCOCORows": "datamodules.RefCOCORows",
+    "datamodules.hf.refcoco_m.RefCOCOM": "datamodules.RefCOCOM",
+    "gl_ris.proposals.cutler.CutLER": "gl_ris.proposals.CutLER",
+    "gl_ris.proposals.felzenszwalb.Felzenszwalb": "gl_ris.proposals.Felzenszwalb",
+    "gl_ris.proposals.freesolo.generator.FreeSOLO": "gl_ris.proposals.FreeSOLO",
+    "gl_ris.proposals.slic.SLIC": "gl_ris.proposals.SLIC",
+    "gl_ris.scorers.cropping.Cropping": "gl_ris.scorers.global_local.Cropping",
+    "gl_ris.scorers.largest.LargestProposal": "gl_ris.scorers.floors.LargestProposal",
+    "gl_ris.scorers.random_proposal.RandomProposal": "gl_ris.scorers.floors.RandomProposal",
+    "gl_ris.supervised.baselines.CRISBaseline": "gl_ris.supervised.CRISBaseline",
+    "gl_ris.supervised.baselines.LAVTBaseline": "gl_ris.supervised.LAVTBaseline",
+    "gl_ris.supervised.baselines.TSEGBaseline": "gl_ris.supervised.TSEGBaseline",
+}
 
 
 def normalise(
@@ -117,3 +135,24 @@ def _lacks_value(token: str) -> bool:
 def _full_name(name: str, shorthand: Mapping[str, str]) -> str:
     head, dot, tail = name.partition(".")
     return {"help_all": "help", **shorthand}.get(head, head) + dot + tail
+
+
+def current_paths(value: Any) -> Any:
+    """Write the present paths of classes for those of before.
+
+    Args:
+        value: Text such as a word of a command line, or a list or dictionary of values; others stay the same.
+
+    Example:
+        >>> MOVED["old.place.Mine"] = "new.Mine"
+        >>> current_paths({"class_path": "old.place.Mine", "methods": ["cropping", "old.place.Mine"]})
+        {'class_path': 'new.Mine', 'methods': ['cropping', 'new.Mine']}
+        >>> del MOVED["old.place.Mine"]
+    """
+    if isinstance(value, str):
+        return _DOTTED.sub(lambda name: MOVED.get(name[0], name[0]), value)
+    if isinstance(value, list):
+        return [current_paths(item) for item in value]
+    if isinstance(value, dict):
+        return {name: current_paths(item) for name, item in value.items()}
+    return value

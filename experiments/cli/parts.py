@@ -23,8 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command
 from experiments.cli.messages import explain
-from experiments.cli.moved import current_paths
-from experiments.cli.overrides import CLEARED, FLAGS, normalise
+from experiments.cli.overrides import CLEARED, FLAGS, current_paths, normalise
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
 

@@ -120,7 +120,7 @@ def _finished(path: Path, cell: Cell) -> Results | None:
     """Return the results in the folder of a cell, None if there are none; a `UserError` if of another one."""
     if not (path / RESULTS).is_file():
         return None
-    from experiments.cli.moved import current_paths
+    from experiments.cli.overrides import current_paths
     from gl_ris.files import plain
 
     found = read_results(path / RESULTS)

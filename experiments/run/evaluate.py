@@ -18,12 +18,12 @@ from msgspec import UNSET, UnsetType
 
 from experiments.cli.parts import ExperimentCLI
 from experiments.run.folder import RunFolder
-from experiments.run.pictures import draw_overlays
 from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.predictions import PredictionWriter, merge_predictions
 from gl_ris.results import Results, format_table, write_table_csv
 from gl_ris.tally import Evaluation, Figures, in_order, subset_label
+from gl_ris.visualize import draw_overlays
 
 Before = Callable[[Path | None], None]
 
@@ -40,7 +40,7 @@ def evaluate(
     def report(folder: Path) -> None:
         assert writes.results is not None
         print(f"\n{format_table(writes.results)}\n\nRun folder   {folder}")
-        draw_overlays(folder, cli.datamodule)
+        draw_overlays(folder, cli.datamodule.predict_dataloader().dataset)
 
     return carry_out(cli, writes, report, before)
 

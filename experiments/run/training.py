@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 from experiments.cli.command import Command
-from experiments.cli.moved import current_paths
+from experiments.cli.overrides import current_paths
 from experiments.cli.parts import ExperimentCLI
 from gl_ris.errors import UserError
 from gl_ris.files import atomic_file

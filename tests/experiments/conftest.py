@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from experiments.cli.command import exit_code
-from experiments.run.pictures import COUNT, draw_overlays
+from gl_ris.visualize import COUNT, draw_overlays
 from tiny_clips import save_clip
 
 ROOT = Path(__file__).parents[2]

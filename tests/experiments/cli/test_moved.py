@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.cli.moved import MOVED, current_paths
+from experiments.cli.overrides import MOVED, current_paths
 from gl_ris.errors import UserError
 
 OLD = {

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from experiments.run.pictures import pick
 from gl_ris.predictions import Prediction
+from gl_ris.visualize import pick
 
 
 def records(images: int, sentences: int, methods: tuple[str, ...] = ("A", "B")) -> list[Prediction]:
