@@ -21,6 +21,7 @@ from gl_ris.clip.torchscript import is_archive, quick_gelu_of, read_archive
 from gl_ris.clip.tower import check_tower
 from gl_ris.errors import UserError, in_short, unknown_name
 from gl_ris.hub import reaching_hub
+from gl_ris.no_code import refuse_code
 
 ASSETS = Path(__file__).parent.parent / "assets"
 SHIPPED = ("refshapes-vit", "refshapes-rn")
@@ -71,7 +72,8 @@ def load_clip(
         raise UserError(f"The configuration of CLIP model '{name}' says no image tower (vision_cfg); {mend}.")
     check_tower(name, config["vision_cfg"])
     check_text(name, config.get("text_cfg"), mend)
-    _check_no_code(name, source)
+    for folder in (source.removeprefix(LOCAL), str(config["text_cfg"].get("hf_model_name"))):
+        refuse_code(folder, f"CLIP model '{name}'")
     if not brings_weights(name):
         _check_pretrained(name, pretrained, config)
     from open_clip import create_model
@@ -166,21 +168,6 @@ def check_text(name: str, text: Any, mend: str) -> None:
             f"The configuration of CLIP model '{name}' sets text_cfg.tokenizer_kwargs {', '.join(unknown)}, "
             f"which is not handed on: a model brings no code. Allowed: {', '.join(TOKENIZER_OPTIONS)}."
         )
-
-
-def _check_no_code(name: str, source: str) -> None:
-    """Refuse a folder whose tokenizer or model is to be made by code of its own (``auto_map``)."""
-    folder = Path(source.removeprefix(LOCAL))
-    for path in sorted(folder.glob("*config.json")) if source.startswith(LOCAL) else ():
-        try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue  # a damaged file is told of by who reads it
-        if isinstance(said, dict) and "auto_map" in said:
-            raise UserError(
-                f"CLIP model '{name}' asks for code of its own ({path.name}: auto_map), which is never run; "
-                "use a model whose tokenizer is one of transformers' own classes."
-            )
 
 
 def _check_pretrained(name: str, pretrained: str | None, config: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
 """The tensors in a TorchScript archive, such as OpenAI's own CLIP files, read without running its code.
 
 Such a file (``RN50.pt``, ``ViT-B-32.pt`` in ``~/.cache/clip``) is a zip of programs (``code/``), a pickle of
-the modules (``data.pkl``) and the bytes of their tensors (``data/``). Here the programs are text, the pickle may
-name nothing but modules, which become bare containers, and tensors, and no more bytes are read than it has.
+the modules (``data.pkl``) and the bytes of their tensors (``data/``). Here the programs are text, the pickle
+may name nothing but tensors and modules, which become bare containers, and no more bytes are read than the
+file has.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def _damage_told(path: str | Path) -> Iterator[None]:
         yield
     except Exception as error:  # damage shows as nearly every exception there is
         raise UserError(
-            f"The TorchScript archive '{path}' cannot be read ({in_short(error, typed=True)}); fetch it again."
+            f"The TorchScript archive '{path}' cannot be read ({in_short(error, typed=True)}); it must be "
+            "complete and hold modules and tensors alone."
         ) from error
 
 
