@@ -28,8 +28,8 @@ def refuse_code(folder: str | Path, what: str) -> None:
             kernel = name.endswith("attn_implementation") and "/" in str(value)
             if name == "auto_map" or kernel:
                 raise UserError(
-                    f"{what} asks for code of its own ({path.name}: {name}), which is never run; use a model "
-                    "that is made of transformers' own classes."
+                    f"{what} cannot be loaded since it asks for custom code ({path.name}: {name}), which is "
+                    "never run; use a model that is made of transformers' own classes."
                 )
 
 

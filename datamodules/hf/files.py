@@ -56,8 +56,10 @@ class Repository:
 
     def fetch(self, root: Path, split: str) -> None:
         """Fetch a split into the cache of the hub, where whole files stay; a failure is a `UserError`."""
+        from huggingface_hub import is_offline_mode
+
         try:
-            with reaching_hub():
+            with reaching_hub(not is_offline_mode()):
                 self._snapshot(split)
         except Exception as error:  # every layer below the hub has exceptions of its own
             told = isinstance(error, ConnectionError)

@@ -111,8 +111,8 @@ def sam(folder: Path) -> Path:
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 def test_a_folder_of_a_bert(bert: Path, file: str, asks: dict[str, object]) -> None:
     edit(bert / file, **asks, model_type="hostile", tokenizer_class="Hostile")
-    refused(lambda: load_bert(nn.Linear(1, 1), str(bert)), f"asks for code .* {next(iter(asks))}")
-    refused(lambda: load_tokenizer(str(bert)), f"asks for code .* {next(iter(asks))}")
+    refused(lambda: load_bert(nn.Linear(1, 1), str(bert)), f"asks for custom code .* {next(iter(asks))}")
+    refused(lambda: load_tokenizer(str(bert)), f"asks for custom code .* {next(iter(asks))}")
 
 
 def test_pickled_weights_of_a_bert(bert: Path, mark: Path) -> None:
@@ -124,7 +124,7 @@ def test_pickled_weights_of_a_bert(bert: Path, mark: Path) -> None:
 @pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json", "processor_config.json"])
 def test_a_folder_of_a_sam(sam: Path, file: str) -> None:
     edit(sam / file, auto_map=AUTO_MAP, image_processor_type="Hostile", processor_class="Hostile")
-    refused(lambda: SamNetwork(find_model(str(sam))), "asks for code .* auto_map")
+    refused(lambda: SamNetwork(find_model(str(sam))), "asks for custom code .* auto_map")
 
 
 def test_pickled_weights_of_a_sam_are_not_even_looked_at(sam: Path, mark: Path) -> None:
