@@ -63,7 +63,9 @@ def standardize(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
     return (pixels - pixels.new_tensor(mean).view(3, 1, 1)) / pixels.new_tensor(std).view(3, 1, 1)
 
 
-def masks_on_grid(masks: Tensor, grid: tuple[int, int], rule: Literal["area", "sampled"]) -> Tensor:
+def masks_on_grid(
+    masks: Tensor, grid: tuple[int, int], rule: Literal["area", "sampled", "nearest"]
+) -> Tensor:
     """Bring masks to the resolution of a feature grid (the resize of Eq. 3).
 
     Args:
@@ -71,7 +73,8 @@ def masks_on_grid(masks: Tensor, grid: tuple[int, int], rule: Literal["area", "s
         grid: Rows and columns of the grid that covers the whole image.
         rule: ``"area"`` averages each cell (cells share a row or column of pixels where the size is no
             multiple of the grid), so a mask with a pixel keeps a positive cell; ``"sampled"`` interpolates
-            between the four pixels around each cell's centre, so a small mask can vanish.
+            between the four pixels around each cell's centre, so a small mask can vanish; ``"nearest"`` takes
+            the pixel at each cell's upper left corner.
 
     Returns:
         float32 ``(N, *grid)`` in [0, 1].
@@ -79,6 +82,8 @@ def masks_on_grid(masks: Tensor, grid: tuple[int, int], rule: Literal["area", "s
     soft = masks[:, None].float()
     if rule == "area":
         return F.adaptive_avg_pool2d(soft, grid)[:, 0]
+    if rule == "nearest":
+        return F.interpolate(soft, grid, mode="nearest")[:, 0]
     return F.interpolate(soft, grid, mode="bilinear", align_corners=False, antialias=False)[:, 0]
 
 

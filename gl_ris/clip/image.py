@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gl_ris.clip.threads import map_batches, one_thread_per_operation
 from gl_ris.clip.tower import Tower
-from gl_ris.clip.vit import region_tokens, tokens_of
+from gl_ris.clip.vit import centred_on_corners, region_tokens, tokens_of
 from gl_ris.crops import (
     crop_windows,
     masked_crop,
@@ -142,7 +142,13 @@ class ImageContext:
 
     def region_tokens(self, recipe: Recipe) -> Tensor:
         """Class tokens that saw one region each, float32 ``(N, D)``, not normalised; of a ViT only."""
-        key = ("tokens", recipe.grid_mask, *self._pixel_fields(recipe))
+        key = (
+            "tokens",
+            recipe.grid_mask,
+            recipe.region_token_patches,
+            recipe.region_token_members,
+            *self._pixel_fields(recipe),
+        )
         return self._once(key, lambda: self._region_tokens(recipe))
 
     def _global_features(self, recipe: Recipe, masked_blocks: int) -> Tensor:
@@ -179,11 +185,17 @@ class ImageContext:
         if not len(self.masks):
             return torch.zeros(0, self.clip.feature_dim, device=self.clip.device)
         tower: Any = self.clip.tower
-        members = tokens_of(self.grid_regions(recipe))
+        if recipe.region_token_members == "nearest":
+            members = masks_on_grid(self.masks, tower.grid_size, "nearest").flatten(1).bool()
+        else:
+            members = tokens_of(self.grid_regions(recipe))
         # As many in one pass as the image has tokens of its own, which bounds the memory.
         parts = members.split(max(self.clip.image_batch, members.shape[1]))
         with one_thread_per_operation(self.clip.device):
-            embedded = self.image_state(recipe, tower.depth)
+            if recipe.region_token_patches == "corners":
+                embedded = tower.image_state(centred_on_corners(tower, self.pixels(recipe)), tower.depth)
+            else:
+                embedded = self.image_state(recipe, tower.depth)
             features = map_batches(lambda part: region_tokens(tower, embedded, part), parts)
         return torch.cat(features).float()
 
