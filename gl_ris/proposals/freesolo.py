@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gl_ris.crops import standardize, to_unit_range
+from gl_ris.clip.image import standardize, to_unit_range
 from gl_ris.errors import check_ranges, unknown_name
 from gl_ris.masks import projection_boxes
 from gl_ris.proposals.base import Proposals

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from gl_ris.clip.threads import one_thread_per_operation
+from gl_ris.clip.tower import one_thread_per_operation
 from gl_ris.errors import UserError
 from gl_ris.evaluator import Choices, Evaluator, Records, SceneLike, make_records
 from gl_ris.masks import encode_rle

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gl_ris.crops import resize_pixels
+from gl_ris.clip.image import resize_pixels
 from gl_ris.supervised.segmenter import (
     Baseline,
     Example,

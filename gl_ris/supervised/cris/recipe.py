@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gl_ris.clip import load_clip
-from gl_ris.crops import standardize
+from gl_ris.clip.image import standardize
 from gl_ris.supervised.cris.network import CRIS, CRISSize
 from gl_ris.supervised.segmenter import Baseline, MaskSegmenter, Optimization, Tokenize, pad_ids
 from gl_ris.supervised.starting import clip_tokenizer

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from gl_ris.crops import standardize
+from gl_ris.clip.image import standardize
 from gl_ris.errors import UserError
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD
 from gl_ris.supervised.lavt.network import LAVT, LAVTSize
