@@ -7,7 +7,7 @@ import logging
 import random
 from abc import abstractmethod
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
@@ -22,14 +22,13 @@ from gl_ris.proposals.base import ProposalGenerator
 from gl_ris.proposals.source import ProposalSource
 
 GROUND_TRUTH = "ground_truth"
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
 # scenes are ragged and stay as they are; workers have to find this by its name
-def _identity(value: T) -> T:
-    return value
+def _identity(scene: Any) -> Any:
+    return scene
 
 
 def _resolve_proposals(proposals: object) -> str | ProposalGenerator | None:
