@@ -74,6 +74,7 @@ REPORT = Command(
 def fill(cli: ExperimentCLI) -> Path | None:
     """Fill the store, and say what is in it, also in the run folder, which rank 0 returns."""
     from experiments.run.evaluate import carry_out
+    from experiments.run.resuming import Beginning
     from gl_ris.files import write_json
 
     def show(folder: Path) -> None:
@@ -81,7 +82,7 @@ def fill(cli: ExperimentCLI) -> Path | None:
         write_json(folder / "proposals.json", document)
         print(f"\n{summary(document)}\nRun folder   {folder}")
 
-    return carry_out(cli, None, show)
+    return carry_out(cli, Beginning(), show)
 
 
 def describe(module: StoreFiller, data: Any, settings: dict[str, Any]) -> dict[str, Any]:

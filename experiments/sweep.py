@@ -47,6 +47,7 @@ def main() -> None:
     from experiments.cli.parts import parts_of
     from experiments.reporting.sweep_report import remarks, write_sweep
     from experiments.run.evaluate import carry_out, describe
+    from experiments.run.resuming import Keeper
     from gl_ris.results import Results, format_table
     from gl_ris.sweep import Sweep
 
@@ -59,7 +60,7 @@ def main() -> None:
         print(f"\n{format_table(msgspec.convert(document, Results))}\n{remarks(document)}\n")
         print(f"Heat maps    {', '.join(map(str, pictures))}\nRun folder   {folder}")
 
-    carry_out(cli, None, report)
+    carry_out(cli, Keeper(), report)
 
 
 if __name__ == "__main__":

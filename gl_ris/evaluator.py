@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -168,6 +168,11 @@ class Evaluator(LightningModule):
         self.evaluation: Evaluation | None = None
         self._watch = Stopwatch()
         self._logged: set[str] = set()
+        # of a run that goes on: the images that are done, and in rank 0 what `counted` had said of each
+        self.finished: frozenset[int] = frozenset()
+        self.taken_over: list[Mapping[str, Any]] = []
+        # when the run began, in nanoseconds since the epoch; None where nobody has said so
+        self.began: int | None = None
 
     @property
     @abstractmethod
@@ -194,10 +199,16 @@ class Evaluator(LightningModule):
             raise UserError("The trainer would leave images out; use data.limit=N for a part of a split.")
 
     def on_predict_start(self) -> None:
-        """Start the clock and a new tally."""
+        """Start the clock and a new tally, which has what is taken over."""
         self.evaluation = None
         self.tally = Tally(self.methods, self.bounded)
+        for image in self.taken_over:
+            self.tally.add_again(image["tally"])
         self._watch = Stopwatch(self.device)
+
+    def counted(self) -> dict[str, Any]:
+        """Say all that the last `predict_step` has counted, as JSON has it, for a run that goes on."""
+        return {"tally": self.tally.last}
 
     def on_predict_epoch_start(self) -> None:
         """Begin to wait for the first scene."""

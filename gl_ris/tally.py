@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from gl_ris.errors import EvaluationError
+from gl_ris.files import plain
 from gl_ris.metrics import THRESHOLDS, AreaSums, area_sums
 from gl_ris.results import STAGES
 
@@ -147,6 +148,21 @@ class _Count:
     def on_cpu(self) -> _Count:
         return replace(self, sums=AreaSums(*(part.cpu() for part in self.sums)))
 
+    def plain(self) -> dict[str, Any]:
+        """Return the count as JSON has it; empty where nothing was counted."""
+        return plain(vars(self)) if self.images else {}
+
+    def read(self, values: Mapping[str, Any]) -> _Count:
+        """Return what `plain` has written; this count, of nothing, says what is of which type."""
+        return replace(self, **{name: _as(getattr(self, name), value) for name, value in values.items()})
+
+
+def _as(example: Any, value: Any) -> Any:
+    if isinstance(example, AreaSums):
+        sums = zip(example, value, strict=True)
+        return AreaSums(*(torch.tensor(part, dtype=own.dtype) for own, part in sums))
+    return type(example)(value)
+
 
 class Tally:
     """What one process has counted so far; if ``bounded``, areas of a best choice come after the methods'."""
@@ -154,6 +170,7 @@ class Tally:
     def __init__(self, methods: Sequence[str], bounded: bool = True) -> None:
         self.methods, self.bounded = list(methods), bounded
         self._counts = {_ALL: self._none()}
+        self._last: dict[str, _Count] = {}
 
     def _none(self) -> _Count:
         areas = torch.zeros(len(self.methods) + self.bounded, 0, dtype=torch.int64)
@@ -177,14 +194,31 @@ class Tally:
         if intersection.ndim != 2 or len(intersection) != rows:
             raise ValueError(f"Areas must be ({rows}, samples), got {tuple(intersection.shape)}.")
         everything = torch.ones_like(intersection[0], dtype=torch.bool)
+        scene: dict[str, _Count] = {}
         for name, members in {_ALL: everything, **(subsets or {})}.items():
             if name and not _NAME.fullmatch(name):
                 raise ValueError(f"The name of a subset must look like unseen or unseen_names, not {name!r}.")
-            count = self._counts.setdefault(name, self._none())
             which = [index for index, is_in in enumerate(members.tolist()) if is_in]
             own = [[row[index] for index in which] for row in failures]
+            scene[name] = self._none()
             if which or name == _ALL:
-                self._counts[name] = _add(count, (intersection[:, members], union[:, members]), own, skipped)
+                areas = intersection[:, members], union[:, members]
+                scene[name] = _add(scene[name], areas, own, skipped).on_cpu()
+        self._add(scene)
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """What the last image has added, as JSON has it; `add_again` takes it."""
+        return {name: count.plain() for name, count in self._last.items()}
+
+    def add_again(self, last: Mapping[str, Any]) -> None:
+        """Add an image that was counted before, in a run that was cut off, of which `last` was kept."""
+        self._add({name: self._none().read(values) for name, values in last.items()})
+
+    def _add(self, scene: dict[str, _Count]) -> None:
+        self._last = scene
+        for name, count in scene.items():
+            self._counts[name] = self._counts.get(name, self._none()).plus(count)
 
     def compute(self, seconds: dict[str, float]) -> Evaluation:
         """Add up all processes, each of which must call this; EvaluationError if there is not one choice."""

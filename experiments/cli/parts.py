@@ -31,10 +31,17 @@ _DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+(,\d+)+,?|\d+,")
 _RECIPE = "--model.recipe"
 # Nothing to train, so nothing to save; results go to the run folder by other ways.
 _TRAINER = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
-_RUN_OPTIONS = ("run_dir", "overwrite")
+# Settings that can change neither a figure nor a record.
+_HARMLESS = (
+    "wandb",
+    *(f"trainer.{name}" for name in ("devices", "num_nodes", "strategy", "enable_progress_bar", "profiler")),
+    *(f"data.init_args.{name}" for name in ("num_workers", "pin_memory")),
+)
+_RUN_OPTIONS = ("run_dir", "overwrite", "resume")
 _KINDS: dict[str, Any] = {
     "run_dir": str | None,
     "overwrite": bool,
+    "resume": bool,
     "wandb": Literal["auto", "online", "offline", "disabled"],
 }
 # What Lightning says about itself; warnings about the run stay.
@@ -285,6 +292,7 @@ class ExperimentCLI(LightningCLI):
         args: ArgsType = None,
     ) -> None:
         self.command = command
+        self._began_with: dict[str, Any] | None = None
         super().__init__(
             model_class,
             datamodule_class,
@@ -310,6 +318,10 @@ class ExperimentCLI(LightningCLI):
         Raises:
             UserError: ``trainer.devices`` is not a number of devices, or a group of options holds a value.
         """
+        if self.config.resume and self.config.overwrite:
+            raise UserError(
+                "resume=true goes on with a run and overwrite=true begins it anew; give one of them."
+            )
         for name in ("model", "trainer"):
             value = self.config[name]
             if not isinstance(value, Namespace):
@@ -346,11 +358,25 @@ class ExperimentCLI(LightningCLI):
             first = " ".join(str(error).split()).partition(". ")[0].rstrip(".!")
             raise UserError(f"These trainer options do not work here: {first}.") from error
 
+    @property
+    def harmless(self) -> tuple[str, ...]:
+        """Settings in which a run that goes on may differ from its beginning."""
+        return _HARMLESS
+
     def check(self) -> None:
         """Check, before any work, what a command has beside model and data; here there is nothing."""
 
+    def take_settings(self, settings: dict[str, Any] | None) -> None:
+        """Let the settings be those that a run began with, which differ from its own in what is harmless."""
+        self._began_with = settings
+
     def settings(self) -> dict[str, Any]:
-        """Return all settings but the place of the run, as plain values that ``--config`` takes."""
+        """Return all settings but the place of the run, as plain values that ``--config`` takes.
+
+        Those of a run that goes on are the ones that it began with.
+        """
+        if self._began_with is not None:
+            return self._began_with
         config = self.config.clone()
         for name in _RUN_OPTIONS:
             config.pop(name, None)

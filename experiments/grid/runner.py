@@ -53,7 +53,10 @@ def carry_out(command: Command, grid: Grid, run_dir: str | None, overwrite: bool
     group = os.environ.get(GROUP) or folder.resolve().name
     together = {} if grid.wandb is None else {GROUP: group}
     jobs = usual_jobs(cells) if grid.jobs is None else grid.jobs
-    report = Runner(cells, folder, grid, jobs, together, overwrite).perform()
+    try:
+        report = Runner(cells, folder, grid, jobs, together, overwrite).perform()
+    finally:
+        place.close()
     print(f"\n{report}\n\nRun folder   {folder}", flush=True)
     if grid.wandb is not None:
         log_run(folder, grid.wandb, group)

@@ -51,6 +51,8 @@ class StoreFiller(LightningModule):
         # Wall time of the last run.
         self.seconds = self._started = 0.0
         self._counts: Counter[str] = Counter()
+        # when the run began, before it was cut off: what is stored since then it has made
+        self.began: int | None = None
         self._reported: set[str] = set()
 
     def setup(self, stage: str) -> None:
@@ -93,8 +95,10 @@ class StoreFiller(LightningModule):
         if scene.error is not None:
             self._warn(scene, scene.error)
             return "unusable"
-        if ImageKey.of(scene.image_id, scene.image) in self.kept:
-            return "stored before"
+        key = ImageKey.of(scene.image_id, scene.image)
+        if key in self.kept:
+            own = self.began is not None and self.kept.made_since(key, self.began)
+            return "generated" if own else "stored before"
         try:
             self.source(scene.image_id, scene.image)
         except UserError:
@@ -115,6 +119,7 @@ class StoreFiller(LightningModule):
         """Add up all processes; the store then knows what each of them has written."""
         parts = gather_objects(self._counts)
         self.outcome = {name: sum(part[name] for part in parts) for name in OUTCOMES}
+        self.kept.close()
         self.kept.refresh()
         self.seconds = time.perf_counter() - self._started
 

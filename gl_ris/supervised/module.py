@@ -88,6 +88,8 @@ class SupervisedRIS(Evaluator):
 
     def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> Records:
         """Segment every expression of a scene, measure, and count: a record per expression."""
+        if scene.index in self.finished:
+            return Records()
         # in a scene that cannot be used each is a miss: intersection 0, union the target
         masks = torch.zeros_like(scene.targets[scene.referents])
         failure = scene.error
