@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,7 +65,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         return to_json(content) + b"\n"
 
 
-class PredictionWriter:
+class PredictionWriter(AbstractContextManager["PredictionWriter"]):
     """Writes one process's records to ``predictions_rank{rank}.jsonl``, there from the start.
 
     After every `append` they are with the operating system, so that a kill loses none; after `close` they are
@@ -87,9 +87,6 @@ class PredictionWriter:
         if not self._file.closed:
             sync(self._file)
         self._file.close()
-
-    def __enter__(self) -> PredictionWriter:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -302,19 +299,16 @@ def _written(run_dir: Path) -> list[Path]:
 
 def _record(path: Path, number: int, line: bytes, strict: bool = True) -> Prediction | None:
     try:
-        return _parse(line)
+        if not line.endswith(b"\n"):
+            raise ValueError("the line is cut off.")
+        # json, because msgspec's own decoder knows no lone surrogates, which expressions can have
+        content = json.loads(line, parse_constant=_refuse_constant)
+        return msgspec.convert(content, Prediction)
+    # as are faults of JSON, UTF-8 and msgspec
     except ValueError as error:
         if not strict:
             return None
         raise UserError(f"Damaged record in {path}, line {number}: {error}") from error
-
-
-def _parse(line: bytes) -> Prediction:
-    # any fault is a ValueError, as are those of JSON, UTF-8 and msgspec
-    if not line.endswith(b"\n"):
-        raise ValueError("the line is cut off.")
-    # json, because msgspec's own decoder knows no lone surrogates, which expressions can have
-    return msgspec.convert(json.loads(line, parse_constant=_refuse_constant), Prediction)
 
 
 def _refuse_constant(name: str) -> None:

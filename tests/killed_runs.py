@@ -1,4 +1,4 @@
-"""Runs of commands in processes that are forked from one that has imported everything, to be killed and resumed.
+"""Runs of commands in processes forked from one that has imported everything, to be killed and resumed.
 
 A start costs a second in place of ten. Two processes are started as a cluster would: each finds its rank in
 its environment.
@@ -23,7 +23,14 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["experiments.zero_shot", "experiments.run.evaluate", "gl_ris.zero_shot", "datamodules", "open_clip", "spacy"]
+    [
+        "experiments.zero_shot",
+        "experiments.run.evaluate",
+        "gl_ris.zero_shot",
+        "datamodules",
+        "open_clip",
+        "spacy",
+    ]
 )
 LIMIT = 120
 
@@ -77,8 +84,8 @@ def kill_at_random(
 ) -> bool:
     """Start a command, kill one of its processes at a random moment, and the others soon after.
 
-    Half of the moments are taken from the whole run, the others from behind its first record; ``seconds`` says
-    how long both last. Returns whether there was something left to kill.
+    Half of the moments are taken from the whole run, the others from behind its first record; ``seconds``
+    says how long both last. Returns whether there was something left to kill.
     """
     started = start(arguments, processes, log)
     victim = random.choice(started)

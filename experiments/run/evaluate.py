@@ -22,8 +22,8 @@ from experiments.run.resuming import Beginning, Keeper, begin, end, is_finished,
 from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.files import atomic_file
-from gl_ris.predictions import Key
-from gl_ris.results import PredictionWriter, Results, format_table, merge_predictions, write_table_csv
+from gl_ris.predictions import Key, PredictionWriter, merge_predictions
+from gl_ris.results import Results, format_table, write_table_csv
 from gl_ris.tally import Evaluation, Figures, in_order, subset_label
 from gl_ris.visualize import draw_overlays
 

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments and resumed give what a run gives that nobody disturbs, byte for byte."""
+"""Runs that are killed at random moments and resumed give, byte for byte, what an undisturbed one gives."""
 
 from __future__ import annotations
 
