@@ -133,7 +133,8 @@ def test_a_refused_run_removes_what_it_has_made_itself(tmp_path: Path) -> None:
 def test_the_lock_of_a_killed_process_is_nobodys(tmp_path: Path) -> None:
     code = (
         "import os, sys\nfrom experiments.run.folder import RunFolder, RunLock\n"
-        "folder = RunFolder('zero_shot', sys.argv[1]).create()\nRunLock(folder, 1).take(); os.kill(os.getpid(), 9)"
+        "folder = RunFolder('zero_shot', sys.argv[1]).create()\n"
+        "RunLock(folder, 1).take()\nos.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert {path.name for path in tmp_path.iterdir()} == {".lock", ".lock1"}

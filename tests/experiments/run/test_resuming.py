@@ -17,7 +17,7 @@ from gl_ris.proposals.superpixels import Felzenszwalb
 
 Run = Callable[..., tuple[int, str, str]]
 PROPOSALS = ["proposals=felzenszwalb", "proposals.scale=20"]
-TRAINING = ["baseline=cris-tiny", "k=1", "epochs=1", "training.split=val", "schedule=official_epochs"]
+TRAINING = ["baseline=cris-tiny", "k=4", "epochs=1", "training.split=val", "schedule=official_epochs"]
 # Of each command: module, arguments, and its document.
 COMMANDS: dict[str, tuple[Any, list[str], str]] = {
     "zero_shot": (zero_shot, ["methods=[largest,random]", *PROPOSALS], "results.json"),
@@ -72,7 +72,8 @@ def test_a_command_that_was_cut_off_goes_on(
         store = [] if name == "supervised" else [f"store={folder}/store"]
         return [*base, *arguments, *store, f"run_dir={folder}"]
 
-    assert run_command(module, *line(whole))[0] == 0
+    code, _, error = run_command(module, *line(whole))
+    assert code == 0, error
     with monkeypatch.context() as patch:
         cut_after(patch, 3)
         with pytest.raises(Cut):
@@ -165,8 +166,8 @@ def test_another_run_is_not_gone_on_with(
             run_command(module, *line)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     code, _, error = run_command(module, *line, "resume=true", *change)
-    assert (code, error.count("\n")) == (2, 1)
-    assert said in error
+    assert (code, "Traceback" in error) == (2, False)
+    assert said in error.splitlines()[-1]
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 
@@ -177,7 +178,7 @@ def test_folders_without_a_run_of_the_command(run_command: Run, base: list[str],
     (tmp_path / "run" / "notes.txt").touch()
     assert "There is no run to go on with" in run_command(module, *line)[2]
     (tmp_path / "run" / "config.yaml").write_text("# python -m experiments.sweep --config x\n{}\n")
-    assert "not one of python -m experiments.zero_shot but of python -m exp" in run_command(module, *line)[2]
+    assert "not one of python -m experiments.zero_shot but of 'python -m exp" in run_command(module, *line)[2]
     for path in (tmp_path / "run").iterdir():
         path.unlink()
     # an empty folder is where a run begins, so that one line serves for both
@@ -256,7 +257,7 @@ def test_no_room_is_told_and_the_rest_goes_on(
         (
             {"a": [1] * 90},
             {"a": []},
-            ("a", "[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1...", "[]"),
+            ("a", "[1" + 19 * ", 1" + ",...", "[]"),
         ),
     ],
 )
