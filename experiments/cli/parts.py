@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command
 from experiments.cli.messages import explain
-from experiments.cli.overrides import CLEARED, FLAGS, current_paths, normalise
+from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, normalise
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
 
@@ -31,12 +31,6 @@ _DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+(,\d+)+,?|\d+,")
 _RECIPE = "--model.recipe"
 # Nothing to train, so nothing to save; results go to the run folder by other ways.
 _TRAINER = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
-# Settings that can change neither a figure nor a record.
-_HARMLESS = (
-    "wandb",
-    *(f"trainer.{name}" for name in ("devices", "num_nodes", "strategy", "enable_progress_bar", "profiler")),
-    *(f"data.init_args.{name}" for name in ("num_workers", "pin_memory")),
-)
 _RUN_OPTIONS = ("run_dir", "overwrite", "resume")
 _KINDS: dict[str, Any] = {
     "run_dir": str | None,
@@ -361,7 +355,7 @@ class ExperimentCLI(LightningCLI):
     @property
     def harmless(self) -> tuple[str, ...]:
         """Settings in which a run that goes on may differ from its beginning."""
-        return _HARMLESS
+        return HARMLESS
 
     def check(self) -> None:
         """Check, before any work, what a command has beside model and data; here there is nothing."""
@@ -371,10 +365,7 @@ class ExperimentCLI(LightningCLI):
         self._began_with = settings
 
     def settings(self) -> dict[str, Any]:
-        """Return all settings but the place of the run, as plain values that ``--config`` takes.
-
-        Those of a run that goes on are the ones that it began with.
-        """
+        """Return all settings but the place of the run; those that it began with if it goes on."""
         if self._began_with is not None:
             return self._began_with
         config = self.config.clone()

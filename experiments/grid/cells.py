@@ -179,7 +179,7 @@ def first_difference(before: Any, now: Any, ignored: Collection[str] = ()) -> st
         >>> first_difference({"model": {"alpha": 0.5}}, {"model": {"alpha": 0.9}})
         'model.alpha was 0.5 and is 0.9'
     """
-    from experiments.run.resuming import first_change
+    from experiments.run.resuming import first_change, in_brief
 
     change = first_change(before, now, ignored)
-    return "{} was {} and is {}".format(*change) if change else ""
+    return f"{change[0]} was {in_brief(change[1])} and is {in_brief(change[2])}" if change else ""

@@ -57,7 +57,7 @@ def settings_to_go_on(folder: Path, program: str, now: Mapping[str, Any], harmle
         of = text.partition(" --config")[0].removeprefix("# ")
         raise UserError(f"The run in '{folder}' is not one of {program} but of '{of:.100}'; go on with that.")
     if change := first_change(current_paths(before), plain(now), harmless):
-        name, was, is_now = change
+        name, was, is_now = change[0], *map(_written, change[1:])
         option = name.replace(".init_args", "")
         raise UserError(
             f"The run in '{folder}' has {option}={was}, but {is_now} is asked for; give {option}={was} to go "
@@ -68,12 +68,12 @@ def settings_to_go_on(folder: Path, program: str, now: Mapping[str, Any], harmle
 
 def first_change(
     before: Any, now: Any, ignored: Collection[str] = (), name: str = ""
-) -> tuple[str, str, str] | None:
+) -> tuple[str, Any, Any] | None:
     """Name the first setting that differs and is not ignored, with both values; None if there is none.
 
     Example:
         >>> first_change({"model": {"alpha": 0.5}}, {"model": {"alpha": 0.9}})
-        ('model.alpha', '0.5', '0.9')
+        ('model.alpha', 0.5, 0.9)
     """
     if name in ignored or before == now:
         return None
@@ -82,13 +82,18 @@ def first_change(
         parts = ((before.get(key), now.get(key), f"{name}.{key}".lstrip(".")) for key in keys)
         found = (first_change(was, is_now, ignored, full) for was, is_now, full in parts)
         return next(filter(None, found), None)
-    was, is_now = (text if len(text) <= 60 else f"{text[:60]}..." for text in map(_written, (before, now)))
-    return name, was, is_now
+    return name, before, now
+
+
+def in_brief(value: Any) -> str:
+    """Cut a long value off."""
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _written(value: Any) -> str:
     """Write a value as the command line takes it."""
-    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+    return in_brief(value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False))
 
 
 def begin(folder: Path, files: Sequence[str]) -> None:
