@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from gl_ris.command_line import Arguments, exit_code, show
+from gl_ris.command_line import Arguments, leave, show
 from gl_ris.errors import UserError
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def _fetch(items: Sequence[Item], arguments: Namespace) -> None:
     from datamodules.fetching.catalogue import in_words
     from datamodules.fetching.obtain import FetchFailed, Settings, missing, obtain
     from datamodules.fetching.transfer import Patience
+    from gl_ris.signals import kept_if_ended
 
     root = arguments.root
     if needed := require_space([item for item in items if not item.makes or missing(item, root)], root):
@@ -128,13 +129,14 @@ def _fetch(items: Sequence[Item], arguments: Namespace) -> None:
         root, patience, arguments.keep, not arguments.quiet, say=lambda line: print(line, flush=True)
     )
     there, failed = [], []
-    for item in items:
-        try:
-            obtain(item, settings)
-            there.append(item)
-        except FetchFailed as failure:
-            print(f"error: {failure}\n", file=sys.stderr, flush=True)
-            failed.append(item.name)
+    with kept_if_ended(lambda: "what has come is kept, and the same command goes on from there"):
+        for item in items:
+            try:
+                obtain(item, settings)
+                there.append(item)
+            except FetchFailed as failure:
+                print(f"error: {failure}\n", file=sys.stderr, flush=True)
+                failed.append(item.name)
     _say_what_is_next(there, root)
     if failed:
         print(f"not fetched: {', '.join(failed)}", file=sys.stderr)
@@ -192,4 +194,4 @@ def require_space(items: Sequence[Item], root: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    leave(main)
