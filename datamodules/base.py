@@ -7,7 +7,7 @@ import logging
 import random
 from abc import abstractmethod
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
@@ -23,18 +23,16 @@ from gl_ris.proposals.base import ProposalGenerator
 from gl_ris.proposals.source import ProposalSource
 
 GROUND_TRUTH = "ground_truth"
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
-def identity(value: T) -> T:
-    """Return ``value``: scenes are ragged and stay as they are."""
-    return value
+# scenes are ragged and stay as they are; workers have to find this by its name
+def _identity(scene: Any) -> Any:
+    return scene
 
 
 def _resolve_proposals(proposals: object) -> str | ProposalGenerator | None:
-    """Check the ``proposals`` argument; names of generators become generators."""
     if proposals is None or proposals == GROUND_TRUTH or isinstance(proposals, ProposalGenerator):
         return proposals
     if isinstance(proposals, str) and proposals in GENERATORS:
@@ -60,17 +58,11 @@ class RISDataModule(LightningDataModule):
         num_workers: Processes that read images and make proposals beside the main one.
         pin_memory: Page-lock what the workers hand over; pays off with a GPU.
         allow_missing_images: Count the expressions of missing images as failed, rather than refuse to start.
-
-    Attributes:
-        dataset_name: Name of the data set, as results carry it.
-        partition: Name of the partition.
-        split: Name of the split.
-        subset_names: Subsets of the expressions that results are also given for, see `gl_ris.tally`.
     """
 
-    dataset_name: str
+    dataset_name: str  # as results carry it
     partition: str
-    subset_names: tuple[str, ...] = ()
+    subset_names: tuple[str, ...] = ()  # subsets that results are also given for, see `gl_ris.tally`
 
     def __init__(
         self,
@@ -99,49 +91,29 @@ class RISDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.allow_missing_images = allow_missing_images
-        self._records: list[ImageRecord] | None = None
-        self._n_expressions: int | None = None
         self._dataset: SceneDataset | None = None
 
     @abstractmethod
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
-        """Return the split: one record per image, in a fixed order; instances too if they are asked for.
-
-        Every process calls it.
-        """
+        """Return the split, in every process: one record per image, in a fixed order, instances if asked."""
 
     def require_files(self) -> None:
-        """Check at the cost of a look that the annotations are there; reads and fetches nothing.
-
-        Raises:
-            UserError: If they are not; the message says what to put where.
-        """
+        """Raise a `UserError` that says what to put where if a look finds no annotations; reads nothing."""
 
     @abstractmethod
     def image_folders(self) -> list[Path]:
         """Return the folders where the images usually are, the likeliest first."""
 
-    @property
+    @functools.cached_property
     def records(self) -> list[ImageRecord]:
-        """The images of the split after `limit`, read at the first call.
-
-        Raises:
-            UserError: There is none, or what `read_records` raises.
-        """
-        if self._records is None:
-            records = self.read_records(self.proposals == GROUND_TRUTH)
-            if not records:
-                raise UserError(
-                    f"Split '{self.split}' of {self.dataset_name} ({self.partition}) has no expression; "
-                    "choose another split, or fetch the annotations anew."
-                )
-            self._records = self._limited(records)
-        return self._records
-
-    def _limited(self, records: list[ImageRecord]) -> list[ImageRecord]:
-        if self.limit is None or self.limit >= len(records):
-            return records
-        if self.limit_seed is None:
+        """The images of the split after `limit`, read at the first call; `UserError` if there is none."""
+        records = self.read_records(self.proposals == GROUND_TRUTH)
+        if not records:
+            raise UserError(
+                f"Split '{self.split}' of {self.dataset_name} ({self.partition}) has no expression; "
+                "choose another split, or fetch the annotations anew."
+            )
+        if self.limit_seed is None or self.limit is None or self.limit >= len(records):
             return records[: self.limit]
         drawn = random.Random(self.limit_seed).sample(range(len(records)), self.limit)
         return [records[place] for place in sorted(drawn)]
@@ -156,12 +128,10 @@ class RISDataModule(LightningDataModule):
         """Count of images, each one scene."""
         return len(self.records)
 
-    @property
+    @functools.cached_property
     def n_expressions(self) -> int:
         """Count of expressions over all images."""
-        if self._n_expressions is None:
-            self._n_expressions = len(self.expressions())
-        return self._n_expressions
+        return len(self.expressions())
 
     @property
     def subset_sizes(self) -> dict[str, int]:
@@ -174,29 +144,18 @@ class RISDataModule(LightningDataModule):
 
     def take_proposals_from(self, source: ProposalSource) -> None:
         """Let ``source`` call the generator that makes the proposals; before a loader is made."""
-        self.setup("predict")
-        assert self._dataset is not None
-        self._dataset.source = source
+        self._scenes().source = source
 
     def expressions(self) -> list[str]:
         """Return every expression, scene by scene, without opening an image."""
-        return [
-            text for record in self.records for referent in record.referents for text in referent.sentences
-        ]
+        return [text for record in self.records for ref in record.referents for text in ref.sentences]
 
     def image_ids(self) -> list[int | str]:
         """Return the id of every image, scene by scene."""
         return [record.image_id for record in self.records]
 
     def check_world_size(self, world_size: int) -> None:
-        """Check that every process gets an image.
-
-        Args:
-            world_size: Count of processes.
-
-        Raises:
-            UserError: If there are fewer images than processes.
-        """
+        """Raise a `UserError` if there are fewer images than processes."""
         if self.n_images < world_size:
             raise UserError(
                 f"{self.n_images} images cannot be spread over {world_size} processes; "
@@ -206,51 +165,45 @@ class RISDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Open the annotations and find the images; called in every process, harmless when repeated.
 
-        Raises:
-            UserError: If annotations or images are missing, a file name leads out of the image folder, or the
-                generator of proposals cannot serve these images.
+        `UserError` if annotations or images are missing, a file name leads out of the image folder, or the
+        generator of proposals cannot serve these images.
         """
-        if self._dataset is not None:
-            return
+        self._dataset = self._dataset or self._open()
+
+    def _scenes(self) -> SceneDataset:
+        self.setup("predict")
+        assert self._dataset is not None
+        return self._dataset
+
+    def _open(self) -> SceneDataset:
         reader = self.image_reader()
         if isinstance(self.proposals, ProposalGenerator):
             self.proposals.prepare(self.image_ids())
-        self._dataset = SceneDataset(self.records, reader, self.rule, self.proposals, self.subset_names)
+        return SceneDataset(self.records, reader, self.rule, self.proposals, self.subset_names)
 
     def image_reader(self) -> ImageReader:
-        """Find the images; a subclass whose images lie elsewhere than in a folder overrides it.
-
-        Raises:
-            UserError: If images are missing, or a file name leads out of the image folder.
-        """
+        """Find the images, or raise a `UserError`; to be overridden where they lie in no folder."""
         names = [record.file_name for record in self.records]
         folder = find_image_folder(
             self.image_root, self.image_folders() if self.image_root is None else [], names
         )
-        self._check_images(folder, names)
+        if missing := [name for name in names if not is_file(image_path(folder, name))]:
+            first = ", ".join(f"{name:.200}" for name in missing[:3])
+            what = f"{len(missing)} of {len(names)} images are not in '{folder}' (the first: {first})."
+            if not self.allow_missing_images:
+                raise UserError(
+                    f"{what} Add them, or set allow_missing_images to count their expressions as failed."
+                )
+            rank_zero_only(log.warning)("%s Their expressions count as failed.", what)
         return functools.partial(read_from_folder, folder)
-
-    def _check_images(self, folder: Path, names: list[str]) -> None:
-        missing = [name for name in names if not is_file(image_path(folder, name))]
-        if not missing:
-            return
-        first = ", ".join(f"{name:.200}" for name in missing[:3])
-        what = f"{len(missing)} of {len(names)} images are not in '{folder}' (the first: {first})."
-        if not self.allow_missing_images:
-            raise UserError(
-                f"{what} Add them, or set allow_missing_images to count their expressions as failed."
-            )
-        rank_zero_only(log.warning)("%s Their expressions count as failed.", what)
 
     def predict_dataloader(self) -> DataLoader[Scene]:
         """Return the loader: one `Scene` a step, in the order of the records."""
-        self.setup("predict")
-        assert self._dataset is not None
         return DataLoader(
-            self._dataset,
+            self._scenes(),
             batch_size=None,
             shuffle=False,
-            collate_fn=identity,
+            collate_fn=_identity,
             num_workers=self.num_workers,
             worker_init_fn=LoaderWorker.of_this_process() if self.num_workers else None,
             pin_memory=self.pin_memory,

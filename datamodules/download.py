@@ -7,13 +7,10 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
+from datamodules.fetching.catalogue import DOWNLOADS, Item, find_item, in_words, read_catalogue
 from gl_ris.command_line import Arguments, leave, show
 from gl_ris.errors import UserError
-
-if TYPE_CHECKING:
-    from datamodules.fetching.catalogue import Item
 
 _DESCRIPTION = """\
 Fetch data sets and weights to where the data modules look for them.
@@ -55,8 +52,6 @@ def parser() -> Arguments:
 def main(tokens: Sequence[str] | None = None) -> None:
     """Run the command; wrong usage or a full disk is a `UserError`, what cannot be fetched exit code 1."""
     arguments = parser().read(sys.argv[1:] if tokens is None else tokens)
-    from datamodules.fetching.catalogue import find_item, read_catalogue
-
     arguments.root = arguments.root.expanduser()
     if arguments.list:
         show("\n".join(_listed(item, arguments.root) for item in read_catalogue().values()))
@@ -79,7 +74,6 @@ def _listed(item: Item, root: Path) -> str:
 
 
 def _explain(items: Sequence[Item], arguments: Namespace) -> None:
-    from datamodules.fetching.catalogue import in_words
     from datamodules.fetching.obtain import missing, read_receipt
 
     root, lacking = arguments.root, []
@@ -116,7 +110,6 @@ def plan(item: Item, root: Path, state: str) -> str:
 
 
 def _fetch(items: Sequence[Item], arguments: Namespace) -> None:
-    from datamodules.fetching.catalogue import in_words
     from datamodules.fetching.obtain import FetchFailed, Settings, missing, obtain
     from datamodules.fetching.transfer import Patience
     from gl_ris.signals import kept_if_ended
@@ -144,7 +137,6 @@ def _fetch(items: Sequence[Item], arguments: Namespace) -> None:
 
 
 def _say_what_is_next(there: Sequence[Item], root: Path) -> None:
-    from datamodules.fetching.catalogue import find_item
     from datamodules.fetching.obtain import missing
 
     needs = dict.fromkeys(name for item in there for name in item.needs)
@@ -163,8 +155,6 @@ def free_bytes(root: Path) -> int:
 
 def peak(items: Iterable[Item], root: Path) -> int:
     """Return about how many more bytes are taken at most while the items are fetched one after the other."""
-    from datamodules.fetching.obtain import DOWNLOADS
-
     highest = settled = 0
     for item in items:
         for download in item.downloads:
@@ -181,8 +171,6 @@ def peak(items: Iterable[Item], root: Path) -> int:
 
 def require_space(items: Sequence[Item], root: Path) -> int:
     """Return the `peak` of the items; a `UserError` says if the disk has no room for it."""
-    from datamodules.fetching.catalogue import in_words
-
     needed, free = peak(items, root), free_bytes(root)
     if needed > free:
         names = ", ".join(item.name for item in items)

@@ -24,15 +24,12 @@ T = TypeVar("T")
 
 FETCH_AGAIN = "Fetch the file anew."
 
+# images wider or higher than this (the limit of JPEG) are taken for damage in the annotations
 MAX_SIDE = 65_535
-"""Images wider or higher than this (the limit of JPEG) are taken for damage in the annotations."""
-
+# images of more pixels are taken for damage, too: Pillow does not open them
 MAX_PIXELS = 178_956_970
-"""Images of more pixels are taken for damage, too: Pillow does not open them."""
-
+# what the id of a record may be; True is none
 Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Meta(max_length=1_000)]
-"""What the id of a record may be; True is none."""
-
 Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 
 
@@ -56,13 +53,7 @@ def read_annotations(path: Path, kind: type[T]) -> T:
 def convert(value: Any, kind: type[T], where: str) -> T:
     """Turn plain values that came from a file into a given type; fields that it lacks are not looked at.
 
-    Args:
-        value: Dicts, lists, numbers, text.
-        kind: What msgspec is to make of it.
-        where: Where the value stands, for the message.
-
-    Raises:
-        UserError: Something in it is missing or of another type; the message says what.
+    `UserError`, beginning with ``where``, if something in it is missing or of another type.
 
     Example:
         >>> convert({"height": 3, "width": 4, "url": None}, Sized, "'a.json': image 0").width
@@ -94,12 +85,7 @@ def clean_text(text: str) -> str:
 
 
 def compact_json(value: Any, kind: type, where: str) -> bytes:
-    """Write ``value`` as strict, compact JSON (UTF-8) that can be read back as ``kind``.
-
-    Raises:
-        UserError: It could not be read back; the message begins with ``where``.
-        ValueError: It is not strict, for example has a NaN.
-    """
+    """Write a value as strict, compact JSON in UTF-8; `UserError` if ``kind`` could not be read from it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     try:
         msgspec.json.decode(text, type=kind)
@@ -116,17 +102,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """Write a folder so that it appears complete or not at all.
+    """Give an empty folder that becomes ``folder`` when the block ends without an error, else is removed.
 
-    Args:
-        folder: The folder to make. If another process finishes it first, that one's work stands.
-
-    Yields:
-        An empty folder beside it to write into; it becomes ``folder`` when the block ends without an error,
-        and is removed when it does not.
-
-    Raises:
-        UserError: Nothing can be written there.
+    If another process finishes it first, that one's work stands. `UserError` if nothing can be written there.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -149,8 +127,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-MAX_PICKLE = 1 << 30
-"""Files of more bytes are not opened; the largest refs have less than a tenth of it."""
+MAX_PICKLE = 1 << 30  # bytes; larger files are not opened: the largest refs have less than a tenth of it
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -164,9 +141,7 @@ def read_plain_pickle(path: Path) -> Any:
 
     No global is admitted at all, so that no pickle can run anything. Python 2 byte strings are read as UTF-8;
     those that are not UTF-8 keep their bytes as surrogate escapes, which `clean_text` reads as Latin-1.
-
-    Raises:
-        UserError: The file is missing, larger than any refs, damaged, truncated, or asks for any global.
+    `UserError` if the file is missing, larger than any refs, damaged, truncated, or asks for any global.
     """
     if not path.is_file():
         raise UserError(f"No annotation file at '{path}'.")

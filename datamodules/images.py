@@ -16,22 +16,16 @@ from torch import Tensor
 
 from gl_ris.errors import UserError, in_short
 
+# what images may be; among Pillow's other formats are some that start programs
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""What images may be; among Pillow's other formats are some that start programs."""
 
 
 def image_path(folder: Path, file_name: str) -> Path:
-    r"""Return the path of ``file_name`` inside ``folder``.
+    r"""Return the path of ``file_name`` inside ``folder``; `UserError` if the name leads out of it.
 
     The name alone is judged, not where a link in the folder leads: links are the doing of whoever set up the
     folder, names come with the annotations. Backslashes part folders as slashes do. Names of non-ASCII
     characters come in two forms (NFC, NFD); a file is found whichever of them it has.
-
-    Returns:
-        The path; of the file if there is one, else as named.
-
-    Raises:
-        UserError: If the name leads out of the folder.
 
     Example:
         >>> image_path(Path("images"), "a\\../1.jpg").name
@@ -56,15 +50,9 @@ def is_file(path: Path) -> bool:
 
 
 def find_image_folder(given: Path | None, candidates: Sequence[Path], file_names: Sequence[str]) -> Path:
-    """Return the folder that holds the images.
+    """Return the folder ``given``, or else the first of the candidates that hold most of the images.
 
-    Args:
-        given: The folder the user named, or None.
-        candidates: Where to look otherwise; of those that hold most of the images the first is taken.
-        file_names: Names of the images.
-
-    Raises:
-        UserError: If none of the images is in any folder, naming those that were tried.
+    `UserError`, naming those that were tried, if none of the images is in any.
     """
     tried = [given] if given is not None else list(candidates)
     best, most = None, 0
@@ -86,18 +74,8 @@ def read_image(source: Path | IO[bytes], height: int, width: int) -> Tensor:
     """Read an image in the pixel orientation it is stored in, which is that of the annotations.
 
     EXIF rotation is not applied. Grey, palette and CMYK images become RGB, 16-bit values lose their lower 8
-    bits, alpha is dropped. Of several frames the first is read.
-
-    Args:
-        source: The file, or its content as a stream that can seek.
-        height: Rows that the annotations say it has.
-        width: Columns likewise.
-
-    Returns:
-        uint8 ``(3, height, width)``, RGB.
-
-    Raises:
-        ValueError: If the file cannot be read to its end or is of another size; the message is the reason.
+    bits, alpha is dropped. Of several frames the first is read. Returns uint8 ``(3, height, width)``, RGB;
+    `ValueError` with the reason if the file cannot be read to its end or is of another size than annotated.
     """
     if isinstance(source, Path) and not is_file(source):  # a pipe would be waited for
         raise ValueError("image file is missing")
@@ -116,8 +94,8 @@ def read_image(source: Path | IO[bytes], height: int, width: int) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
+# uint8 ``(H, W, 3)``
 def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Return uint8 ``(H, W, 3)``."""
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip rather than scale
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 0xFFFF:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -12,18 +13,21 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
+import yaml
 
 from datamodules.base import RISDataModule
-from datamodules.coco_names import coco_class, coco_names
 from datamodules.files import FETCH_AGAIN, Id, Sized, clean_text, compact_json, read_annotations, write_bytes
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
 from gl_ris.errors import UserError, unknown_name
 
+# names under which the list of images has been published
 IMAGE_FILES = ("image_data_split.json", "image_data_split3000.json")
-"""Names under which the list of images has been published."""
-
+# the folders that the two published archives of Visual Genome's images unpack to
 PARTS = ("VG_100K", "VG_100K_2")
-"""The folders that the two published archives of Visual Genome's images unpack to."""
+# COCO's classes, and what else their objects are called
+NAMES_FILE = Path(__file__).with_name("coco_names.yaml")
+# ending of a name, and of its plural
+_ENDINGS = ((r"(?<=[^aeiou])y$", "ies"), (r"fe$", "ves"), (r"(?<=s|x|z)$", "es"), (r"(?<=ch|sh)$", "es"))
 
 _FILE_NAME = re.compile(r"[\w.+-]{1,200}", re.ASCII)
 
@@ -46,13 +50,11 @@ class Task(msgspec.Struct):
     instances: list[msgspec.Raw] = msgspec.field(name="Polygons")
     structure: Structure | None = msgspec.field(name="phrase_structure", default=None)
 
+    # All instances of a phrase have the one category of its structure, so that this is also the name of its
+    # first instance, by which the published evaluation goes.
     @property
     def category(self) -> str | None:
-        """Name of what the phrase is about, or None if the file does not tell.
-
-        All instances of a phrase have the one category of its structure, so that this is also the name of its
-        first instance, by which the published evaluation goes.
-        """
+        """Name of what the phrase is about, or None if the file does not tell."""
         return (self.structure and self.structure.name) or None
 
     @property
@@ -73,12 +75,11 @@ class Image(Sized):
             raise ValueError(f"its image_id {self.image_id!r:.60} cannot name a file")
 
 
+# by name of a subset, what says whether a phrase of a known category is in it
 Subsets = Mapping[str, Callable[[Task], bool]]
-"""By name of a subset, what says whether a phrase of a known category is in it."""
 
 
-def tasks_path(folder: Path, split: str) -> Path:
-    """Return where the tasks of ``split`` lie."""
+def _tasks_path(folder: Path, split: str) -> Path:
     return folder / f"refer_{split}.json"
 
 
@@ -95,24 +96,15 @@ def _find_folder(root: Path) -> Path:
 
 
 def read_tasks(folder: Path, split: str) -> list[Task]:
-    """Read the tasks of one split.
-
-    Raises:
-        UserError: If the split is not there or its file is damaged.
-    """
-    path = tasks_path(folder, split)
+    """Read the tasks of one split; `UserError` if it is not there or its file is damaged."""
+    path = _tasks_path(folder, split)
     if not path.is_file():
         present = [p.stem[len("refer_") :] for p in folder.glob("refer_*.json")]
         raise unknown_name("split of PhraseCut", split, present)
     return read_annotations(path, list[Task])
 
 
-def read_images(folder: Path) -> dict[Key, Image]:
-    """Read the list of images, under either of its published names.
-
-    Raises:
-        UserError: If it is missing or damaged, or gives an image two sizes.
-    """
+def _read_images(folder: Path) -> dict[Key, Image]:
     path = next((folder / name for name in IMAGE_FILES if (folder / name).is_file()), None)
     if path is None:
         raise UserError(f"No {' or '.join(IMAGE_FILES)} in '{folder}': it gives the size of each image.")
@@ -126,27 +118,16 @@ def read_images(folder: Path) -> dict[Key, Image]:
 def read_split(
     folder: Path, split: str, all_instances: bool = False, subsets: Subsets | None = None
 ) -> list[ImageRecord]:
-    """Read one split, grouped by image; ref and sentence id of a phrase are its task id.
+    """Read one split, one record per image, by image id and task id, which is both ref and sentence id.
 
-    Args:
-        folder: Folder that holds ``refer_<split>.json``.
-        split: ``train``, ``val``, ``miniv`` or ``test``, or several joined by underscores: the published val
-            file leaves out the images of miniv, and ``val_miniv`` is the whole. A task that several files
-            have is read once.
-        all_instances: Also keep every instance that some phrase of the split names, without repeats, to
-            serve as ground-truth proposals.
-        subsets: What says which subsets a phrase is in. One whose category the file does not tell is in none,
-            and there is a warning.
-
-    Returns:
-        One record per image, ordered by image id, its phrases ordered by task id.
-
-    Raises:
-        UserError: If a file is missing, damaged or without a phrase, or a task is about an image that is not
-            listed.
+    Several splits may be joined by underscores: the published val file leaves out the images of miniv, and
+    ``val_miniv`` is the whole; a task that several files have is read once. ``all_instances`` keeps every
+    instance that some phrase of the split names, without repeats, to serve as ground-truth proposals. A
+    phrase whose category the file does not tell is in no subset, and there is a warning. `UserError` if a
+    file is missing, damaged or without a phrase, or a task is about an image that is not listed.
     """
     tasks = _joined(folder, split)
-    images = read_images(folder)
+    images = _read_images(folder)
     by_image: dict[Key, list[Task]] = defaultdict(list)
     for task in tasks:
         if task.image_id not in images:
@@ -164,20 +145,16 @@ def read_split(
 
 
 def _joined(folder: Path, split: str) -> list[Task]:
-    """Read the tasks of a split, or of several joined by underscores."""
     tasks: list[Task] = []
     known: set[Key] = set()
-    for part in [split] if tasks_path(folder, split).is_file() else split.split("_"):
-        found, path = read_tasks(folder, part), tasks_path(folder, part)
+    for part in [split] if _tasks_path(folder, split).is_file() else split.split("_"):
+        found, path = read_tasks(folder, part), _tasks_path(folder, part)
         if not found:
             raise UserError(f"'{path}' has no phrase. {FETCH_AGAIN}")
         ids = {task.task_id for task in found}
         if repeated := len(found) - len(ids):
-            log.warning(
-                "'%s' uses %d task ids again: records tell these phrases apart by their text alone.",
-                path,
-                repeated,
-            )
+            what = "task ids again: records tell these phrases apart by their text alone"
+            log.warning("'%s' uses %d %s.", path, repeated, what)
         tasks += [task for task in found if task.task_id not in known]
         known |= ids
     return tasks
@@ -216,20 +193,13 @@ def write_phrasecut(
 
     Writes ``image_data_split.json`` (images of other splits that it lists already are kept),
     ``name_att_rel_count.json`` (counted over all splits in the folder) and last ``refer_<split>.json``, each
-    complete or not at all.
+    complete or not at all; `UserError` if the records lack a field that the format has.
 
-    Args:
-        folder: Where to write, made if missing.
-        split: Name of the split.
-        tasks: Dicts with ``task_id, image_id, ann_ids, phrase, phrase_structure`` (``name, attributes,
-            relation_ids, relation_descriptions, type``), ``instance_boxes`` (XYWH) and ``Polygons``: per
-            instance a list of polygons, each a list of ``[x, y]``.
-        images: Dicts with ``image_id, width, height, url, split``.
-
-    Raises:
-        UserError: If the records lack a field that the format has.
+    Tasks are dicts with ``task_id, image_id, ann_ids, phrase, phrase_structure`` (``name, attributes,
+    relation_ids, relation_descriptions, type``), ``instance_boxes`` (XYWH) and ``Polygons``: per instance a
+    list of polygons, each a list of ``[x, y]``. Images have ``image_id, width, height, url, split``.
     """
-    listed, own = Path(folder) / IMAGE_FILES[0], tasks_path(Path(folder), split)
+    listed, own = Path(folder) / IMAGE_FILES[0], _tasks_path(Path(folder), split)
     written = compact_json([dict(task) for task in tasks], list[Task], f"'{own}'")
     known = {image["image_id"]: image for image in (*_plain(listed), *images)}
     ordered = [dict(known[key]) for key in sorted(known, key=sort_key)]
@@ -245,7 +215,6 @@ def _plain(path: Path) -> list[dict[str, Any]]:
 
 
 def _counts(tasks: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[str, int]]]:
-    """Count names, attributes and relation predicates over ``tasks``, the most frequent first."""
     structures = [task.get("phrase_structure") or {} for task in tasks]
     counters = {
         "cat": Counter(s["name"] for s in structures if "name" in s),
@@ -253,6 +222,48 @@ def _counts(tasks: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[str, int
         "rel": Counter(r[0] for s in structures for r in s.get("relation_descriptions", ())),
     }
     return {kind: counter.most_common() for kind, counter in counters.items()}
+
+
+@functools.cache
+def coco_names() -> Mapping[str, list[str]]:
+    """Return the 80 names of COCO's classes, each with its synonyms."""
+    return dict(yaml.safe_load(NAMES_FILE.read_text(encoding="utf-8"))["classes"])
+
+
+def coco_class(name: str) -> str | None:
+    """Return the class of COCO whose objects a name stands for, or None.
+
+    A name stands for a class if it is the class's own name, one of its synonyms, or the plural of either.
+    Case does not count, and hyphens, underscores and runs of blanks are one blank.
+
+    Example:
+        >>> [coco_class(name) for name in ("tv", "Women", "bikes", "glass")]
+        ['tv', 'person', 'bicycle', None]
+    """
+    return _lookup().get(" ".join(re.sub(r"[-_]", " ", name).lower().split()))
+
+
+def plural(name: str) -> str:
+    """Return the regular plural of a name (of its last word, or that before "of"); the file lists others.
+
+    Example:
+        >>> [plural(name) for name in ("pony", "toy bus", "wine glass", "knife", "slice of pizza")]
+        ['ponies', 'toy buses', 'wine glasses', 'knives', 'slices of pizza']
+    """
+    head, of, rest = name.partition(" of ")
+    for ending, plural_ending in _ENDINGS:
+        if re.search(ending, head):
+            return re.sub(ending, plural_ending, head) + of + rest
+    return f"{head}s{of}{rest}"
+
+
+@functools.cache
+def _lookup() -> dict[str, str]:
+    # what stands later wins, so that the classes' own names come last
+    words = [(synonym, name) for name, synonyms in coco_names().items() for synonym in synonyms]
+    with_plurals = [pair for word, name in words for pair in ((plural(word), name), (word, name))]
+    plurals = [(plural(name), name) for name in coco_names()]
+    return dict([*with_plurals, *plurals, *((name, name) for name in coco_names())])
 
 
 class PhraseCut(RISDataModule):
@@ -282,35 +293,19 @@ class PhraseCut(RISDataModule):
         "unseen_synonyms": lambda task: coco_class(task.category or "") is None,
     }
 
-    def __init__(
-        self,
-        root: str | Path = "data/phrasecut",
-        split: str = "test",
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            split=split,
-            rule="drawn",
-            **options,
-        )
+    def __init__(self, root: str | Path = "data/phrasecut", split: str = "test", **options: Any) -> None:
+        super().__init__(split=split, rule="drawn", **options)
         self.root = Path(root).expanduser()
         self.subset_names = tuple(self.subsets)
 
     def require_files(self) -> None:
-        """Check that there is a folder of PhraseCut.
-
-        Raises:
-            UserError: If there is none.
-        """
+        """Check that there is a folder of PhraseCut; `UserError` if there is none."""
         _find_folder(self.root)
 
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split; see `read_split`."""
         records = read_split(_find_folder(self.root), self.split, all_instances, self.subsets)
-        return self._in_parts(records)
-
-    def _in_parts(self, records: list[ImageRecord]) -> list[ImageRecord]:
-        """Put the part of Visual Genome that holds each image in front of its name, where there are parts."""
+        # the part of Visual Genome that holds an image goes in front of its name, where there are parts
         for folder in [self.image_root] if self.image_root else self.image_folders():
             if all((folder / part).is_dir() for part in PARTS):
                 found = {name: f"{part}/{name}" for part in PARTS for name in os.listdir(folder / part)}

@@ -15,13 +15,10 @@ from torch import Tensor
 from gl_ris.errors import in_short
 from gl_ris.masks import decode_rle, far_outside, polygons_to_mask
 
+# How the polygons of one instance become one mask. ``union``: every pixel inside any of them (COCO's rule).
+# ``sum_equals_one``: pixels inside exactly one of them, as in the published evaluation code. ``drawn``:
+# PhraseCut's own rule, vertices cut down to integers and each polygon drawn with its outline.
 MaskRule = Literal["union", "sum_equals_one", "drawn"]
-"""How the polygons of one instance become one mask.
-
-``union``: every pixel inside any of them (COCO's own rule). ``sum_equals_one``: pixels inside exactly one of
-them, as in the published evaluation code. ``drawn``: PhraseCut's own rule, vertices cut down to integers and
-each polygon drawn with its outline.
-"""
 
 Key = int | str
 
@@ -91,8 +88,7 @@ class Segmentation:
     def mask(self, height: int, width: int, rule: MaskRule = "union") -> Tensor:
         """Return the mask, bool ``(height, width)``; polygons of no area give an empty one.
 
-        Raises:
-            ValueError: If the annotation is faulty or was made for an image of another size.
+        `ValueError` if the annotation is faulty or was made for an image of another size.
         """
         if self.json is not None:
             return self.opened().mask(height, width, rule)
@@ -111,11 +107,7 @@ class Segmentation:
 
 
 def _require_modest(polygons: Sequence[np.ndarray], height: int, width: int) -> None:
-    """Check that polygons can be filled: the rasteriser walks along every edge and keeps a layer of each.
-
-    Raises:
-        ValueError: If they are too far outside, too long or too many.
-    """
+    # the rasteriser walks along every edge and keeps a layer of each polygon
     if any(far_outside(p, height, width) for p in polygons):
         raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
     length = sum(

@@ -10,8 +10,7 @@ from datamodules.records import ImageRecord
 from datamodules.refer import partitions, read_split, require_partition
 from gl_ris.errors import UserError, unknown_name
 
-PUBLISHED = ("refcoco", "refcoco+", "refcocog")
-"""Data sets that `datamodules.download` fetches."""
+PUBLISHED = ("refcoco", "refcoco+", "refcocog")  # what `datamodules.download` fetches
 
 
 class RefCOCO(RISDataModule):
@@ -42,11 +41,7 @@ class RefCOCO(RISDataModule):
         overlap: Literal["union", "sum_equals_one"] = "union",
         **options: Any,
     ) -> None:
-        super().__init__(
-            split=split,
-            rule=overlap,
-            **options,
-        )
+        super().__init__(split=split, rule=overlap, **options)
         self.root = Path(root).expanduser()
         self.dataset_name = dataset
         self.partition = split_by
@@ -54,11 +49,7 @@ class RefCOCO(RISDataModule):
         self.crowds = crowds
 
     def require_files(self) -> None:
-        """Check that the refs of the partition are there.
-
-        Raises:
-            UserError: If they are not.
-        """
+        """Check that the refs of the partition are there; `UserError` if they are not."""
         require_partition(self._folder(), self.partition)
 
     def _folder(self) -> Path:
@@ -76,13 +67,9 @@ class RefCOCO(RISDataModule):
 
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split; see `datamodules.refer.read_split`."""
+        where, split, instances = self._folder(), self.split, self.instances
         return read_split(
-            self._folder(),
-            self.partition,
-            self.split,
-            all_instances,
-            instances=self.instances,
-            crowds=self.crowds,
+            where, self.partition, split, all_instances, instances=instances, crowds=self.crowds
         )
 
     def image_folders(self) -> list[Path]:

@@ -32,8 +32,7 @@ from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_k
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import atomic_file
 
-MAX_SENTENCE = 10_000
-"""Sentences of more characters are taken for damage; RefCOCOg's longest has a few hundred."""
+MAX_SENTENCE = 10_000  # characters; more are taken for damage: RefCOCOg's longest has a few hundred
 
 log = logging.getLogger(__name__)
 
@@ -107,11 +106,7 @@ def partitions(folder: Path) -> list[str]:
 
 
 def require_partition(folder: Path, split_by: str) -> Path:
-    """Return the file with the refs of one partition.
-
-    Raises:
-        UserError: If the folder or partition is not there.
-    """
+    """Return the file with the refs of one partition; `UserError` if it or its folder is not there."""
     if not folder.is_dir():
         raise UserError(f"No folder '{folder}': it should hold refs(<split_by>).p and instances.json.")
     path = refs_path(folder, split_by)
@@ -121,11 +116,7 @@ def require_partition(folder: Path, split_by: str) -> Path:
 
 
 def load_refs(path: Path) -> list[Ref]:
-    """Read a file of refs; ids may be there twice.
-
-    Raises:
-        UserError: If it is missing or damaged; see `datamodules.files.read_plain_pickle`.
-    """
+    """Read a file of refs, `UserError` if it is missing or damaged; ids may be there twice."""
     plain = read_plain_pickle(path)
     # a pickle may name one list again and again, so that a small file stands for billions of sentences
     dicts = [ref for ref in plain if isinstance(ref, dict)] if isinstance(plain, list) else []
@@ -135,26 +126,8 @@ def load_refs(path: Path) -> list[Ref]:
     return convert(plain, list[Ref], f"'{path}'")
 
 
-def load_instances(path: Path) -> Instances:
-    """Read a file of COCO instances; ids may be there twice.
-
-    Raises:
-        UserError: If it is missing or damaged.
-    """
-    return read_annotations(path, Instances)
-
-
 def read_refs(folder: Path, split_by: str) -> list[Ref]:
-    """Read the refs of one partition.
-
-    Args:
-        folder: Folder of the data set, e.g. ``data/refcocog``.
-        split_by: ``"unc"``, ``"umd"``, ``"google"`` or another that is there.
-
-    Raises:
-        UserError: If the folder or partition is not there, the file is not a list of refs, or two of them
-            have one id.
-    """
+    """Read the refs of one partition; `UserError` as `load_refs`, and if two of them have one id."""
     path = require_partition(folder, split_by)
     refs = load_refs(path)
     _require_own_ids(refs, path)
@@ -182,35 +155,22 @@ def read_split(
 
     An image of a partition by object (RefCOCOg ``google``) may stand in several splits; here it comes with
     the refs of ``split`` alone. Refs without any sentence are left out, since nothing is asked of them; a
-    line says how many.
-
-    Args:
-        folder: Folder of the data set.
-        split_by: The partition.
-        split: The split, one that the partition has.
-        all_instances: Give each record every instance of its image, to serve as ground-truth proposals.
-        instances: Their file, e.g. COCO's ``instances_train2014.json``; None takes the ``instances.json`` of
-            the data set, which has every instance of its images.
-        crowds: Also give crowds (``iscrowd``), which outline many objects at once.
-
-    Returns:
-        One record per image, ordered by image id, the refs of each ordered by ref id.
-
-    Raises:
-        UserError: If a file is missing or damaged, the split is unknown, the two files do not belong
-            together, or ``instances`` lacks an image.
+    line says how many. ``all_instances`` gives each record every instance of its image in ``instances`` (None
+    for the data set's own), crowds only if they are wanted, to serve as ground-truth proposals. Records are
+    ordered by image id, the refs of each by ref id. `UserError` if a file is missing or damaged, the split is
+    unknown, the two files do not belong together, or ``instances`` lacks an image.
     """
     by_image: dict[Key, list[Ref]] = defaultdict(list)
     for ref in _asked(folder, split_by, split):
         by_image[ref.image_id].append(ref)
     path = folder / "instances.json"
-    found = load_instances(path)
+    found = read_annotations(path, Instances)
     images = _by_id((image for image in found.images if image.id in by_image), f"'{path}': image")
     targets = _targets(found, by_image, images.keys(), f"'{refs_path(folder, split_by)}' and '{path}'", path)
     categories = {category.id: clean_text(category.name) for category in found.categories}
     proposals: Mapping[Key, tuple[Segmentation, ...]] = {}
     if all_instances:
-        other = found if instances is None else load_instances(instances)
+        other = found if instances is None else read_annotations(instances, Instances)
         proposals = _proposals(other, images, instances or path, crowds)
     return [
         ImageRecord(
@@ -226,7 +186,6 @@ def read_split(
 
 
 def _asked(folder: Path, split_by: str, split: str) -> list[Ref]:
-    """Return the refs of a split that have a sentence, ordered by id."""
     refs = read_refs(folder, split_by)
     own = [ref for ref in refs if clean_text(ref.split) == split]
     if not own:
@@ -269,7 +228,6 @@ def _targets(
 def _proposals(
     found: Instances, images: Mapping[Key, Image], path: Path, crowds: bool
 ) -> dict[Key, tuple[Segmentation, ...]]:
-    """Return all instances of each image, in the order of the file."""
     listed = _by_id((image for image in found.images if image.id in images), f"'{path}': image")
     if missing := [key for key in images if key not in listed]:
         raise UserError(
@@ -329,20 +287,13 @@ def write_refer(
 ) -> None:
     """Write a data set in the format of RefCOCO; `read_split` is the inverse.
 
-    Each file appears complete or not at all: first ``instances.json``, then the refs, so that refs never
-    stand without the instances they name.
+    Each file appears complete or not at all: first ``instances.json``, then the refs (a pickle of protocol
+    2), so that refs never stand without the instances they name; `UserError` if they lack a field.
 
-    Args:
-        folder: Folder of the data set, made if missing.
-        split_by: Name of the partition.
-        refs: Dicts with ``ref_id, ann_id, image_id, category_id, split, file_name, sent_ids`` and
-            ``sentences``, a list of dicts with ``sent_id, sent, raw, tokens``. Written as a pickle of
-            protocol 2.
-        instances: COCO instances: ``images`` (``id, file_name, height, width``), ``annotations`` (``id,
-            image_id, category_id, segmentation, area, bbox, iscrowd``) and ``categories`` (``id, name``).
-
-    Raises:
-        UserError: If the records lack a field that the format has.
+    Refs are dicts with ``ref_id, ann_id, image_id, category_id, split, file_name, sent_ids`` and
+    ``sentences``, a list of dicts with ``sent_id, sent, raw, tokens``. Instances have ``images`` (``id,
+    file_name, height, width``), ``annotations`` (``id, image_id, category_id, segmentation, area, bbox,
+    iscrowd``) and ``categories`` (``id, name``).
     """
     refs_file, instances_file = refs_path(Path(folder), split_by), Path(folder) / "instances.json"
     plain = [dict(ref) for ref in refs]

@@ -25,22 +25,19 @@ from gl_ris.drafts import sweep
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import cache_folder
 
+# part of the cache folders' names: raised whenever images or expressions change
 VERSION = 3
-"""Part of the cache folders' names: raised whenever images or expressions change."""
-
+# Images per split. In testA all targets have curved outlines (circle, oval, semicircle, heart, moon, drop,
+# flower), in testB straight ones, as RefCOCO's testA holds people and testB everything else.
 SIZES = {"train": 3000, "val": 250, "testA": 150, "testB": 150}
-"""Images per split. In testA all targets have curved outlines (circle, oval, semicircle, heart, moon, drop,
-flower), in testB straight ones, as RefCOCO's testA holds people and testB everything else."""
-
+# images per split of the PhraseCut-style set
 PHRASE_SIZES = {"val": 100, "test": 250}
-"""Images per split of the PhraseCut-style set."""
-
 REGISTERS = ("refshapes", "refshapes+", "refshapesg")
 
 
+# whoever meets a damaged cache is told that it can be made again
 @contextmanager
 def _advice(root: Path) -> Iterator[None]:
-    """Tell whoever meets a damaged cache that it can be made again."""
     try:
         yield
     except UserError as error:
@@ -89,17 +86,10 @@ class RefShapes(_Drawn, RefCOCO):
         split: ``train``, ``val``, ``testA`` or ``testB``.
         seed: Of the whole data set; results are comparable at the default only.
         options: Those of `RISDataModule`.
-
-    Raises:
-        UserError: The register is unknown (the split: when it is read).
     """
 
     def __init__(
-        self,
-        dataset: str = "refshapesg",
-        split: str = "val",
-        seed: int = 0,
-        **options: Any,
+        self, dataset: str = "refshapesg", split: str = "val", seed: int = 0, **options: Any
     ) -> None:
         if dataset not in REGISTERS:
             raise unknown_name("register of RefShapes", dataset, REGISTERS)
@@ -150,12 +140,7 @@ class RefShapesPhrases(_Drawn, PhraseCut):
         "unseen_fills": lambda task: not set(UNSEEN_FILLS).isdisjoint(task.attributes),
     }
 
-    def __init__(
-        self,
-        split: str = "test",
-        seed: int = 0,
-        **options: Any,
-    ) -> None:
+    def __init__(self, split: str = "test", seed: int = 0, **options: Any) -> None:
         if split not in (*PHRASE_SIZES, "miniv"):
             raise unknown_name("split of RefShapes phrases", split, (*PHRASE_SIZES, "miniv"))
         super().__init__(

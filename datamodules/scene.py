@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.images import image_path, read_image
-from datamodules.records import ImageRecord, MaskRule, Segmentation
+from datamodules.records import ImageRecord, MaskRule
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.source import ProposalSource
 
@@ -87,18 +87,7 @@ def read_from_folder(folder: Path, record: ImageRecord) -> Tensor:
 
 
 class SceneDataset(Dataset[Scene]):
-    """Turns records into scenes, in the process of whoever asks.
-
-    Args:
-        records: The images, in order.
-        read: Reads the image of a record.
-        rule: How polygons become masks.
-        proposals: ``"ground_truth"``, a generator, or None.
-        subsets: Names of the subsets that the data set has.
-
-    Attributes:
-        source: What calls the generator, or looks into a store first; by default nothing is stored.
-    """
+    """Turns records into scenes, in their order and in the process of whoever asks."""
 
     def __init__(
         self,
@@ -108,11 +97,9 @@ class SceneDataset(Dataset[Scene]):
         proposals: str | ProposalGenerator | None = None,
         subsets: Sequence[str] = (),
     ) -> None:
-        self.records = records
-        self.read = read
-        self.rule = rule
-        self.proposals = proposals
-        self.subsets = subsets
+        self.records, self.read, self.rule = records, read, rule
+        self.proposals, self.subsets = proposals, subsets
+        # what calls the generator, or looks into a store first; by default nothing is stored
         self.source = ProposalSource(proposals, None) if isinstance(proposals, ProposalGenerator) else None
 
     def __len__(self) -> int:
@@ -164,11 +151,13 @@ class SceneDataset(Dataset[Scene]):
             return None
         if self.source is not None:
             return self._generated(self.source, record, image)
-        masks = [self._instance(record, instance) for instance in record.instances]
-        empty = torch.zeros(0, record.height, record.width, dtype=torch.bool)
-        return Proposals.from_masks(
-            torch.stack([m for m in masks if m.any()]) if any(m.any() for m in masks) else empty
-        )
+        size = record.height, record.width
+        try:
+            masks = [instance.mask(*size, self.rule) for instance in record.instances]
+        except ValueError as reason:
+            raise ValueError(f"a ground-truth proposal: {reason}") from reason
+        found = [mask for mask in masks if mask.any()]
+        return Proposals.from_masks(torch.stack(found) if found else torch.zeros(0, *size, dtype=torch.bool))
 
     def _generated(self, source: ProposalSource, record: ImageRecord, image: Tensor) -> Proposals:
         try:
@@ -177,9 +166,3 @@ class SceneDataset(Dataset[Scene]):
             raise
         except Exception as error:
             raise ValueError(f"proposals: {type(error).__name__}: {error}") from error
-
-    def _instance(self, record: ImageRecord, instance: Segmentation) -> Tensor:
-        try:
-            return instance.mask(record.height, record.width, self.rule)
-        except ValueError as reason:
-            raise ValueError(f"a ground-truth proposal: {reason}") from reason

@@ -22,10 +22,7 @@ COMMAND = Command(
             "from published towards clean, fifty images, the ViT",
         ),
         ("precisions=[bf16,fp16]", "also what half precision changes"),
-        (
-            "data=refcoco data.root=data",
-            "on RefCOCO, from published towards clean",
-        ),
+        ("data=refcoco data.root=data", "on RefCOCO, from published towards clean"),
     ),
     shorthand={**SHORTHAND, "method": "model.method", "precisions": "model.precisions"},
     groups=("data", "proposals"),
@@ -43,7 +40,7 @@ def main() -> None:
     from experiments.reporting.effects_report import EffectsTable, write_effects
     from experiments.run.effects import RecipeEffects
     from experiments.run.evaluate import Recorder, carry_out
-    from gl_ris.results import read_predictions
+    from gl_ris.predictions import read_predictions
 
     cli = parts_of(COMMAND, RecipeEffects)
     recorder = Recorder(COMMAND.name, cli.settings())

@@ -9,10 +9,11 @@ which of them carries the plain label. ``unseen_names`` is labelled "Unseen" und
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -136,8 +137,10 @@ class _Count:
     failures: Counter[str] = field(default_factory=Counter)
 
     def plus(self, other: _Count) -> _Count:
+        # the first sums are on the CPU, those of areas wherever the model is
+        own = AreaSums(*(part.to(other.sums.union.device) for part in self.sums))
         return _Count(
-            self.sums.plus(other.sums),
+            own.plus(other.sums),
             self.images + other.images,
             self.skipped + other.skipped,
             self.choices + other.choices,
@@ -153,7 +156,7 @@ class Tally:
 
     def __init__(self, methods: Sequence[str], bounded: bool = True) -> None:
         self.methods, self.bounded = list(methods), bounded
-        self._counts = {_ALL: self._none()}
+        self._counts = defaultdict(self._none, {_ALL: self._none()})
 
     def _none(self) -> _Count:
         areas = torch.zeros(len(self.methods) + self.bounded, 0, dtype=torch.int64)
@@ -180,20 +183,19 @@ class Tally:
         for name, members in {_ALL: everything, **(subsets or {})}.items():
             if name and not _NAME.fullmatch(name):
                 raise ValueError(f"The name of a subset must look like unseen or unseen_names, not {name!r}.")
-            count = self._counts.setdefault(name, self._none())
+            count = self._counts[name]
             which = [index for index, is_in in enumerate(members.tolist()) if is_in]
             own = [[row[index] for index in which] for row in failures]
             if which or name == _ALL:
-                self._counts[name] = _add(count, (intersection[:, members], union[:, members]), own, skipped)
+                more = _count_of(intersection[:, members], union[:, members], own, skipped)
+                self._counts[name] = count.plus(more)
 
     def compute(self, seconds: dict[str, float]) -> Evaluation:
         """Add up all processes, each of which must call this; EvaluationError if there is not one choice."""
         parts = gather_objects((seconds, {name: count.on_cpu() for name, count in self._counts.items()}))
-        names = dict.fromkeys(name for _, counts in parts for name in counts)
-        total = {name: self._none() for name in names}
-        for _, counts in parts:
-            for name, count in counts.items():
-                total[name] = total[name].plus(count)
+        total: defaultdict[str, _Count] = defaultdict(self._none)
+        for name, count in itertools.chain.from_iterable(counts.items() for _, counts in parts):
+            total[name] = total[name].plus(count)
         figures = {name: self._figures(count) for name, count in total.items()}
         everything = figures.pop(_ALL)
         if everything.failures and not total[_ALL].choices:
@@ -218,21 +220,17 @@ class Tally:
         )
 
 
-def _add(
-    count: _Count, areas: tuple[Tensor, Tensor], failures: Sequence[Sequence[str | None]], skipped: bool
+def _count_of(
+    intersection: Tensor, union: Tensor, failures: Sequence[Sequence[str | None]], skipped: bool
 ) -> _Count:
-    expressions = areas[0].shape[1]
-    sums = count.sums
-    if not skipped:
-        more = area_sums(*areas, THRESHOLDS, rows=True)
-        # the first sums are on the CPU, those of areas wherever the model is
-        sums = AreaSums(*(part.to(more.union.device) for part in sums)).plus(more)
+    """Count expressions of one image: areas ``(rows, E)``, failures by method and expression."""
     # an expression counts once by a reason, however many methods fail by it
     failed = {(i, reason) for row in failures for i, reason in enumerate(row) if reason is not None}
+    counted = 0 if skipped else intersection.shape[1]
     return _Count(
-        sums,
-        count.images + 1,
-        count.skipped + (expressions if skipped else 0),
-        count.choices + sum(reason is None for row in failures for reason in row),
-        count.failures + Counter(reason for _, reason in failed),
+        area_sums(intersection[:, :counted], union[:, :counted], THRESHOLDS, rows=True),
+        images=1,
+        skipped=intersection.shape[1] - counted,
+        choices=sum(reason is None for row in failures for reason in row),
+        failures=Counter(reason for _, reason in failed),
     )

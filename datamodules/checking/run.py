@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from datamodules import phrasecut, refer
 from datamodules.checking.counts import Counts, Published, compared, differences, read_counts
+from datamodules.files import read_annotations
 from datamodules.images import find_image_folder, image_path, read_image
 from datamodules.records import ImageRecord, MaskRule, Referent
 from gl_ris.errors import UserError, unknown_name
@@ -315,7 +316,7 @@ def _refer_overview(target: Target, problems: Problems) -> Overview:
             problems.add("ref without sentences", f"{ref.split}, ref {ref.ref_id}")
     _duplicates(problems, "ref_id", (ref.ref_id for ref in refs))
     _duplicates(problems, "sent_id", (s.sent_id for ref in refs for s in ref.sentences))
-    instances = refer.load_instances(target.folder / "instances.json")
+    instances = read_annotations(target.folder / "instances.json", refer.Instances)
     for kind in ("images", "annotations", "categories"):
         ids = (item.id for item in getattr(instances, kind))
         _duplicates(problems, f"id of {kind} in instances.json", ids)

@@ -8,11 +8,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import msgspec
-import yaml
 
 from gl_ris.errors import unknown_name
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
+DOWNLOADS = "downloads"  # folder below the root for archives, unfinished parts and receipts
 
 
 # a field that is misspelt in the file is an error, not left out
@@ -144,6 +144,8 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def read_catalogue(path: Path = CATALOGUE) -> dict[str, Item]:
     """Read the catalogue: items by name, in the file's order."""
+    import yaml  # here, since the help of the command should come at once
+
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {name: item_from(name, entry) for name, entry in entries.items()}
 

@@ -79,7 +79,7 @@ class HubData(RISDataModule):
 
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split without its images, in the order of the rows; see `datamodules.hf.rows.merge`."""
-        return merge(self._read(self._files()), f"'{self.file_split}' of {self.repository.name}")
+        return merge(self._read(), f"'{self.file_split}' of {self.repository.name}")
 
     def image_folders(self) -> list[Path]:
         """Return no folder: the images lie in the files."""
@@ -100,8 +100,8 @@ class HubData(RISDataModule):
             raise self.repository.absent(self.root, self.file_split)
         return found
 
-    def _read(self, paths: list[Path]) -> Iterator[ImageRecord]:
-        for path in paths:
+    def _read(self) -> Iterator[ImageRecord]:
+        for path in self._files():
             for number, (place, row) in enumerate(files.read_rows(path, self.form.columns)):
                 record = self.read_row(row, f"'{path}': row {number}", self.split)
                 self._places.setdefault(record.image_id, place)

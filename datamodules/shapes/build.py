@@ -19,18 +19,14 @@ from gl_ris.processes import pool
 
 T = TypeVar("T")
 
-PARTITION = "shapes"
-"""The `split_by` of the REFER files."""
+PARTITION = "shapes"  # the `split_by` of the REFER files
 
 
 def build_refer(root: Path, sizes: dict[str, int], seed: int, first: int = 1) -> None:
-    """Draw the images of all splits and write the three registers' files.
+    """Draw so many images of each split into an empty folder and write the three registers' files.
 
-    Args:
-        root: An existing, empty folder: images go to ``images/``, annotations to one folder per register.
-        sizes: Split -> number of images.
-        seed: Of everything; an image depends on the seed, its split and its place in the split alone.
-        first: Id of the first image.
+    Images go to ``images/``, annotations to one folder per register. An image depends on the seed, its split
+    and its place in the split alone; ``first`` is the id of the first one.
     """
     (root / "images").mkdir()
     places = [(split, index) for split, size in sizes.items() for index in range(size)]
@@ -54,12 +50,9 @@ def build_refer(root: Path, sizes: dict[str, int], seed: int, first: int = 1) ->
 
 
 def build_phrasecut(root: Path, sizes: dict[str, int], seed: int) -> None:
-    """Draw the images of the PhraseCut-style set and write its files.
+    """Draw so many images of each split of the PhraseCut-style set into an empty folder; write its files.
 
-    Args:
-        root: An existing, empty folder.
-        sizes: Split -> number of images; a ``miniv`` is made of the first tenth of ``val``.
-        seed: Of everything.
+    A split ``miniv`` is made of the first tenth of ``val``.
     """
     (root / "images").mkdir()
     jobs = [(split, index) for split, size in sizes.items() for index in range(size)]
@@ -100,7 +93,6 @@ def _phrases(
 
 
 def _in_parallel(work: Callable[[Any], T], jobs: list[Any], title: str) -> list[T]:
-    """Do independent jobs on all cores, in order, with a progress bar."""
     from tqdm import tqdm
 
     try:
@@ -121,10 +113,9 @@ def _annotate(
     annotations: list[dict[str, Any]] = []
     ids: list[list[int]] = []
     for image_id, (scene, masks) in enumerate(scenes, start=first):
-        ids.append([])
-        for thing, mask in zip(scene.things, masks, strict=True):
-            ids[-1].append(len(annotations) + 1)
-            annotations.append(annotation(ids[-1][-1], image_id, thing, mask))
+        ids.append(list(range(len(annotations) + 1, len(annotations) + len(scene.things) + 1)))
+        made = zip(ids[-1], scene.things, masks, strict=True)
+        annotations += [annotation(number, image_id, thing, mask) for number, thing, mask in made]
     return annotations, ids
 
 

@@ -1,20 +1,21 @@
-"""Painting a RefShapes scene, and the exact mask of each of its objects."""
+"""Painting a RefShapes scene, and the exact mask of each of its objects, whose outlines stand at the end."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from random import Random
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from datamodules.shapes.outlines import outline
 from datamodules.shapes.world import COLORS, ShapeScene, Thing
 
 _SCALE = 2  # scenes are painted this much larger and averaged down, for smooth edges
 
 _RGB = tuple[int, int, int]
+_Polygon = list[tuple[float, float]]
 _BACKDROPS: tuple[_RGB, ...] = (
     (196, 184, 164), (168, 180, 186), (178, 190, 170), (190, 172, 172), (158, 162, 150),
     (140, 150, 164), (206, 202, 192),
@@ -22,14 +23,9 @@ _BACKDROPS: tuple[_RGB, ...] = (
 
 
 def draw_scene(scene: ShapeScene) -> tuple[Image.Image, np.ndarray]:
-    """Paint a scene.
+    """Paint a scene; return the RGB image and the masks of its objects, bool ``(objects, height, width)``.
 
-    Args:
-        scene: What to paint.
-
-    Returns:
-        The RGB image of ``scene.width`` x ``scene.height`` pixels, and the visible masks of its objects, bool
-        ``(len(scene.things), height, width)``: what later objects cover is not part of a mask.
+    What later objects cover is not part of a mask.
     """
     image = _backdrop(scene)
     covers = np.zeros((len(scene.things), scene.height, scene.width), bool)
@@ -40,15 +36,13 @@ def draw_scene(scene: ShapeScene) -> tuple[Image.Image, np.ndarray]:
         stencil = Image.new("L", (scene.width, scene.height), 0)
         stencil.paste(alpha, (left, top))
         covers[index] = np.asarray(stencil) >= 128
-    return image, _visible(covers)
+    above = np.logical_or.accumulate(covers[::-1])[::-1]  # what an object and all later ones cover
+    covers[:-1] &= ~above[1:]
+    return image, covers
 
 
 def paint_thing(thing: Thing) -> tuple[Image.Image, Image.Image]:
-    """Paint one object, with its fill and a dark rim, on a square patch around its centre.
-
-    Returns:
-        The RGB patch and its coverage (mode L, 0 to 255), both at the scale of the image.
-    """
+    """Paint one object on an RGB patch at the scale of the image; also its coverage (mode L, 0 to 255)."""
     main, second, rim = _palette(thing)
     side = 2 * _reach(thing)
     pattern = Image.new("RGB", (side * _SCALE, side * _SCALE), main)
@@ -65,21 +59,14 @@ def _reach(thing: Thing) -> int:
     return math.ceil(1.12 * thing.radius) + 2
 
 
+# the whole pixel of the image at which an object's patch begins
 def _corner(thing: Thing) -> tuple[int, int]:
-    """The whole pixel of the image at which an object's patch begins."""
     return math.floor(thing.x) - _reach(thing), math.floor(thing.y) - _reach(thing)
 
 
 def _centre(thing: Thing) -> tuple[float, float]:
     left, top = _corner(thing)
     return (thing.x - left) * _SCALE, (thing.y - top) * _SCALE
-
-
-def _visible(covers: np.ndarray) -> np.ndarray:
-    above = np.logical_or.accumulate(covers[::-1])[::-1]  # what an object and all later ones cover
-    visible = covers.copy()
-    visible[:-1] &= ~above[1:]
-    return visible
 
 
 def _corners(thing: Thing, closed: bool = False) -> list[tuple[float, float]]:
@@ -151,8 +138,8 @@ _FILLS: dict[str, Callable[[ImageDraw.ImageDraw, Thing, _RGB], None]] = {
 }
 
 
+# a muted gradient with a soft grain, weaker than any object's edge
 def _backdrop(scene: ShapeScene) -> Image.Image:
-    """A muted gradient with a soft grain, weaker than any object's edge."""
     rng = Random(scene.background)
     base = _mix(rng.choice(_BACKDROPS), rng.choice(_BACKDROPS), rng.random() * 0.5)
     tilt_x, tilt_y = rng.uniform(-16, 16), rng.uniform(-16, 16)
@@ -165,3 +152,83 @@ def _backdrop(scene: ShapeScene) -> Image.Image:
     grain = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32) / 255 - 0.5
     shade = np.rint(shade + np.float32(rng.uniform(6, 16)) * grain).astype(np.int16)
     return Image.fromarray(np.clip(shade[..., None] + np.asarray(base, np.int16), 0, 255).astype(np.uint8))
+
+
+def _polar(radius: Callable[[float], float], steps: int = 72) -> _Polygon:
+    turns = [2 * math.pi * i / steps for i in range(steps)]
+    return [(radius(t) * math.sin(t), -radius(t) * math.cos(t)) for t in turns]
+
+
+def _heart() -> _Polygon:
+    def height(t: float) -> float:
+        return -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 15.5
+
+    return [(math.sin(t) ** 3, height(t)) for t in (2 * math.pi * i / 72 for i in range(72))]
+
+
+def _moon() -> _Polygon:
+    outer = [(-math.sin(t), -math.cos(t)) for t in (math.pi * (i / 24 * 1.24 - 0.12) for i in range(25))]
+    inner = [(0.36 - 0.80 * math.sin(t), 0.80 * math.cos(t)) for t in (math.pi * (i / 20) for i in range(21))]
+    return [(x + 0.32, y) for x, y in outer + inner]
+
+
+def _drop() -> _Polygon:
+    turns = [math.radians(62 + i * 236 / 40) for i in range(41)]
+    return [(0.0, -1.0), *((0.68 * math.sin(t), 0.32 - 0.68 * math.cos(t)) for t in turns)]
+
+
+def _fish() -> _Polygon:
+    turns = [math.radians(28 + i * 304 / 40) for i in range(41)]
+    body = [(-0.25 + 0.75 * math.cos(t), 0.5 * math.sin(t)) for t in turns]
+    return [*body, (1.0, -0.6), (0.82, 0.0), (1.0, 0.6)]
+
+
+_OUTLINES: dict[str, Callable[[], _Polygon]] = {
+    "circle": lambda: _polar(lambda _: 0.94),
+    "oval": lambda: [(1.08 * x, 0.58 * y) for x, y in _polar(lambda _: 1.0)],
+    "semicircle": lambda: [
+        (math.cos(t), 0.5 - math.sin(t)) for t in (math.pi * i / 36 for i in range(37))
+    ],
+    "square": lambda: [(-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)],
+    "triangle": lambda: [(0.0, -0.95), (1.0, 0.78), (-1.0, 0.78)],
+    "diamond": lambda: [(0.0, -1.05), (0.72, 0.0), (0.0, 1.05), (-0.72, 0.0)],
+    "hexagon": lambda: [
+        (math.sin(t), -math.cos(t)) for t in (2 * math.pi * i / 6 + math.pi / 6 for i in range(6))
+    ],
+    "star": lambda: [
+        (radius * math.sin(t), -radius * math.cos(t))
+        for radius, t in ((1.0 if i % 2 == 0 else 0.42, i * math.pi / 5) for i in range(10))
+    ],
+    "cross": lambda: [
+        (-0.32, -1.0), (0.32, -1.0), (0.32, -0.32), (1.0, -0.32), (1.0, 0.32), (0.32, 0.32),
+        (0.32, 1.0), (-0.32, 1.0), (-0.32, 0.32), (-1.0, 0.32), (-1.0, -0.32), (-0.32, -0.32),
+    ],
+    "heart": _heart,
+    "moon": _moon,
+    "drop": _drop,
+    "arrow": lambda: [
+        (-1.0, -0.3), (0.1, -0.3), (0.1, -0.8), (1.0, 0.0), (0.1, 0.8), (0.1, 0.3), (-1.0, 0.3),
+    ],
+    "flower": lambda: _polar(lambda t: 0.76 + 0.24 * math.cos(6 * t), 96),
+    "crown": lambda: [
+        (-0.9, 0.75), (-1.0, -0.75), (-0.45, -0.05), (0.0, -0.9), (0.45, -0.05), (1.0, -0.75), (0.9, 0.75),
+    ],
+    "bolt": lambda: [
+        (0.25, -1.0), (-0.6, 0.15), (-0.1, 0.15), (-0.3, 1.0), (0.6, -0.25), (0.1, -0.25), (0.55, -1.0),
+    ],
+    "gear": lambda: _polar(lambda t: 1.0 if (t * 8 / (2 * math.pi)) % 1.0 < 0.5 else 0.72, 160),
+    "house": lambda: [
+        (0.0, -1.0), (1.0, -0.15), (0.72, -0.15), (0.72, 0.85), (-0.72, 0.85), (-0.72, -0.15), (-1.0, -0.15),
+    ],
+    "fish": _fish,
+    "tree": lambda: [
+        (0.0, -1.0), (0.55, -0.3), (0.3, -0.3), (0.8, 0.4), (0.18, 0.4), (0.18, 1.0),
+        (-0.18, 1.0), (-0.18, 0.4), (-0.8, 0.4), (-0.3, -0.3), (-0.55, -0.3),
+    ],
+}  # fmt: skip
+
+
+@cache
+def outline(category: str) -> tuple[tuple[float, float], ...]:
+    """Give the corners ``(x, y)`` of a category, y pointing down, roughly within the unit circle."""
+    return tuple(_OUTLINES[category]())

@@ -57,16 +57,11 @@ _PLACES_AFTER = {
 _FIRST = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "bottommost"}
 _ORDINALS = {1: ("first", "1st"), 2: ("second", "2nd"), 3: ("third", "3rd")}
 _ANY = ("object", "shape", "thing", "one")
+_LINKS = ("that is ", "which is ", "", "", "", "sitting ", "located ")
 
 
 def kind(rng: Random, noun: Noun, article: str = "") -> str:
-    """Word a kind of object, e.g. ``"the small striped red star"``.
-
-    Args:
-        rng: Chooses among phrasings.
-        noun: The kind.
-        article: ``"the"``, ``"a"`` (turned to ``"an"`` where due) or nothing.
-    """
+    """Word a kind of object, e.g. ``"the small striped red star"``; ``article`` is the, a (or an) or none."""
     head = noun.category or rng.choice(_ANY)
     size = [rng.choice(_SIZES[noun.size])] if noun.size else []
     fill, clause = [], ""
@@ -77,7 +72,9 @@ def kind(rng: Random, noun: Noun, article: str = "") -> str:
     color = [noun.color] if noun.color else []
     middle = fill + color if rng.random() < 0.7 else color + fill
     words = " ".join([*size, *middle, head])
-    return _with_article(article, words) + clause
+    if article == "a" and words[0] in "aeiou" and not words.startswith("one"):
+        article = "an"
+    return (f"{article} {words}" if article else words) + clause
 
 
 def telegram(rng: Random, expression: Expression) -> str:
@@ -100,10 +97,8 @@ def sentence(rng: Random, expression: Expression, article: str = "the") -> str:
     if expression.place:
         text = f"{text} {rng.choice(_PLACES_AFTER[expression.place])}"
     for number, relation in enumerate(expression.relations):
-        links = (
-            ("that is ", "which is ", "", "", "", "sitting ", "located ") if number == 0 else ("and ", "and ")
-        )
-        text = f"{text} {rng.choice(links)}{clause(rng, relation)}"
+        link = rng.choice(("and ", "and ") if number else _LINKS)
+        text = f"{text} {link}{clause(rng, relation)}"
     return text
 
 
@@ -129,9 +124,3 @@ def _ranked(rng: Random, name: str, axis: str, number: int) -> str:
         return rng.choice((first, f"{name} farthest to the {axis}" if axis in ("left", "right") else first))
     ordinal = rng.choice(_ORDINALS[number])
     return rng.choice((f"{ordinal} {name} from the {axis}", f"{ordinal} {name} from {axis}"))
-
-
-def _with_article(article: str, words: str) -> str:
-    if article == "a" and words[0] in "aeiou" and not words.startswith("one"):
-        article = "an"
-    return f"{article} {words}" if article else words

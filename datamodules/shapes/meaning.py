@@ -52,28 +52,27 @@ class Expression:
     relations: tuple[Relation, ...] = ()
 
 
-def _gap(a: Thing, b: Thing) -> float:
-    return math.hypot(a.x - b.x, a.y - b.y) - a.radius - b.radius
-
-
 def _beyond(ahead: float, aside: float, strict: bool) -> bool:
     """Tell whether so many pixels ahead and aside are in a direction: far enough, and in its cone."""
     lean, least = (0.75, 18.0) if strict else (1.35, 6.0)
     return ahead > least and abs(aside) < lean * ahead
 
 
+def _near(a: Thing, b: Thing, strict: bool) -> bool:
+    return math.hypot(a.x - b.x, a.y - b.y) - a.radius - b.radius < (14.0 if strict else 30.0)
+
+
+# whether a relation holds of two objects, strictly or loosely
 RELATIONS: dict[str, Callable[[Thing, Thing, bool], bool]] = {
     "above": lambda a, b, strict: _beyond(b.y - a.y, a.x - b.x, strict),
     "below": lambda a, b, strict: _beyond(a.y - b.y, b.x - a.x, strict),
     "left of": lambda a, b, strict: _beyond(b.x - a.x, a.y - b.y, strict),
     "right of": lambda a, b, strict: _beyond(a.x - b.x, b.y - a.y, strict),
-    "next to": lambda a, b, strict: _gap(a, b) < (14.0 if strict else 30.0),
+    "next to": _near,
 }
-"""Relation -> whether it holds of two objects, strictly or loosely."""
 
-_Region = Callable[[float, float], float]
-
-PLACES: dict[str, _Region] = {
+# how far inside a place a point of the unit square lies (negative: outside), as a share of the image
+PLACES: dict[str, Callable[[float, float], float]] = {
     "left": lambda x, y: 0.5 - x,
     "right": lambda x, y: x - 0.5,
     "top": lambda x, y: 0.5 - y,
@@ -84,7 +83,6 @@ PLACES: dict[str, _Region] = {
     "bottom right": lambda x, y: min(x - 0.5, y - 0.5),
     "middle": lambda x, y: 0.2 - max(abs(x - 0.5), abs(y - 0.5)),
 }
-"""Place -> how far inside it a point of the unit square lies (negative: outside), as a share of the image."""
 
 _AXES: dict[str, Callable[[Thing], float]] = {
     "left": lambda thing: thing.x,
@@ -95,14 +93,7 @@ _AXES: dict[str, Callable[[Thing], float]] = {
 
 
 def holds(expression: Expression, scene: ShapeScene, index: int, strict: bool) -> bool:
-    """Tell whether an expression is true of one object of a scene.
-
-    Args:
-        expression: What is said.
-        scene: Of which scene.
-        index: Of which of its objects.
-        strict: True for the speaker's reading, False for the generous listener's.
-    """
+    """Tell whether an expression is true of one object, as a (strict) speaker or generous listener says."""
     thing = scene.things[index]
     return (
         expression.noun.fits(thing)

@@ -18,8 +18,7 @@ from datamodules.shapes.draw import draw_scene, paint_thing
 from datamodules.shapes.speakers import subject_caption, telling_caption
 from datamodules.shapes.world import CANVASES, COLORS, EVERYTHING, FILLS, RADIUS, ShapeScene, sample_scene
 
-Shot = tuple[Image.Image, Callable[[], str]]
-"""A picture, and someone who captions it."""
+Shot = tuple[Image.Image, Callable[[], str]]  # a picture, and someone who captions it
 
 FAMILY = 4
 _COUNTS = (2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6)
@@ -27,15 +26,9 @@ _GREY = (128, 128, 128)
 
 
 def family(seed: str, size: int, captions: int) -> tuple[np.ndarray, list[list[str]]]:
-    """Make one family of images.
+    """Make one family: uint8 images ``(4, size, size, 3)`` RGB, and for each so many captions.
 
-    Args:
-        seed: Any text; equal seeds give equal families.
-        size: Height and width of the images: the scenes are squashed to a square, as CLIP will see them.
-        captions: Number of captions for each image.
-
-    Returns:
-        uint8 images ``(4, size, size, 3)`` RGB, and for each its captions.
+    Equal seeds give equal families. Scenes are squashed to a square, as CLIP will see them.
     """
     rng = Random(seed)
     (make,) = rng.choices(tuple(FAMILIES), tuple(FAMILIES.values()))
@@ -78,6 +71,7 @@ def close_ups_of_one_object(rng: Random) -> list[Shot]:
     return [_close_up(rng, scene, 0) for scene in _relatives(rng, sample_scene(rng, 1, EVERYTHING))]
 
 
+# kinds of families, and their shares
 FAMILIES: dict[Callable[[Random], list[Shot]], float] = {
     views: 0.3,
     views_of_one_object: 0.15,
@@ -86,12 +80,16 @@ FAMILIES: dict[Callable[[Random], list[Shot]], float] = {
     close_ups_within_a_scene: 0.15,
     close_ups_of_one_object: 0.1,
 }
-"""Kind of family -> its share."""
 
 
 def _views(rng: Random, count: int) -> list[Shot]:
     scenes = list(_relatives(rng, sample_scene(rng, count, EVERYTHING)))
     return [_view(rng, scene, [other for other in scenes if other is not scene]) for scene in scenes]
+
+
+# the whole scene; a function, so that each caption keeps its own
+def _view(rng: Random, scene: ShapeScene, others: list[ShapeScene]) -> Shot:
+    return draw_scene(scene)[0], lambda: telling_caption(rng, scene, others)
 
 
 def _four_of_one_scene(rng: Random) -> tuple[ShapeScene, list[int]]:
@@ -143,11 +141,6 @@ def _changed(rng: Random, scene: ShapeScene) -> ShapeScene:
     things = list(scene.things)
     things[index] = replace(thing, **rng.choice(changes))  # type: ignore[arg-type]
     return replace(scene, things=tuple(things), background=rng.getrandbits(32))
-
-
-def _view(rng: Random, scene: ShapeScene, others: list[ShapeScene]) -> Shot:
-    """Take the whole scene."""
-    return draw_scene(scene)[0], lambda: telling_caption(rng, scene, others)
 
 
 def _portrait(rng: Random, scene: ShapeScene, index: int) -> Shot:

@@ -42,15 +42,10 @@ class Picture:
 
 
 def make_picture(seed: str, split: str, file: Path) -> Picture:
-    """Sample, paint and save a scene of three to seven objects, two or three of which are referred to.
+    """Sample, paint and save (as PNG) a scene of three to seven objects, and refer to two or three of them.
 
-    Args:
-        seed: Any text; equal seeds give equal pictures.
-        split: In ``testA`` only objects with a curved outline are referred to, in ``testB`` only the others.
-        file: Where the image is saved, as PNG.
-
-    Returns:
-        The picture; every utterance denotes its object and no other.
+    Equal seeds give equal pictures. In ``testA`` only objects with a curved outline are referred to, in
+    ``testB`` only the others; every utterance denotes its object and no other.
     """
     rng = Random(seed)
     while True:
@@ -97,14 +92,10 @@ class Phrase:
 
 
 def make_phrases(seed: str, file: Path) -> tuple[ShapeScene, np.ndarray, list[Phrase]]:
-    """Sample, paint and save a scene from the whole vocabulary, and name things in it, alone or in groups.
+    """Sample, paint and save (as JPEG) a scene of the whole vocabulary, and name things, alone or in groups.
 
-    Args:
-        seed: Any text; equal seeds give equal scenes.
-        file: Where the image is saved, as JPEG (the format's file names demand it).
-
-    Returns:
-        The scene, its visible masks, and two to four phrases; at least one names an unseen category or fill.
+    Equal seeds give equal scenes. Returns the scene, its visible masks, and two to four phrases, at least one
+    of which names an unseen category or fill.
     """
     rng = Random(seed)
     while True:

@@ -16,8 +16,8 @@ from datamodules.shapes.world import ShapeScene, Thing
 
 Draft = Callable[[Random, ShapeScene, int], tuple[Expression, str]]
 
+# what a caption asserts: for each expression, that the scene holds an object it is true of
 Claim = tuple[Expression, ...]
-"""What a caption asserts: for each expression, that the scene holds an object it is true of."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,7 @@ class Utterance:
 
 
 def refer(rng: Random, scene: ShapeScene, index: int, register: str, tries: int = 60) -> Utterance | None:
-    """Let a speaker of a register refer to an object.
-
-    Args:
-        rng: Chooses what is said and how.
-        scene: The scene.
-        index: The object meant.
-        register: One of `REGISTERS`.
-        tries: Drafts made before giving up.
-
-    Returns:
-        An utterance that denotes the object and nothing else in the scene, or None where no draft did.
-    """
+    """Refer to an object by an utterance that denotes it and nothing else; None where no draft did."""
     for _ in range(tries):
         meaning, text = REGISTERS[register](rng, scene, index)
         if denotes(meaning, scene, index):
@@ -109,24 +98,16 @@ def _long(rng: Random, scene: ShapeScene, index: int) -> tuple[Expression, str]:
     return meaning, sentence(rng, meaning, rng.choice(("the", "the", "a")))
 
 
+# how a register drafts an expression, which may fail to single the object out
 REGISTERS: dict[str, Draft] = {
     "refshapes": _short,
     "refshapes+": _short_without_place,
     "refshapesg": _long,
 }
-"""Register -> its way of drafting an expression (which may fail to single the object out)."""
 
 
 def caption(rng: Random, scene: ShapeScene) -> tuple[Claim, str]:
-    """Say something true of a scene: of one to four of its objects.
-
-    Args:
-        rng: Chooses what is said and how.
-        scene: The scene, of at least one object.
-
-    Returns:
-        What is claimed, and its words.
-    """
+    """Say something true of a scene, of one to four of its objects: what is claimed, and its words."""
     count = min(len(scene.things), rng.choice((1, 1, 1, 1, 1, 2, 2, 3, 4)))
     chosen = rng.sample(range(len(scene.things)), count)
     if count == 1:
@@ -139,11 +120,10 @@ def caption(rng: Random, scene: ShapeScene) -> tuple[Claim, str]:
 
 def telling_caption(rng: Random, scene: ShapeScene, others: list[ShapeScene], tries: int = 4) -> str:
     """Caption a scene with something that, if it can be found, is false of some similar scenes."""
-    claim, text = caption(rng, scene)
-    for _ in range(tries - 1):
+    for _ in range(tries):
+        claim, text = caption(rng, scene)
         if not any(is_true(claim, other) for other in others):
             break
-        claim, text = caption(rng, scene)
     return text
 
 

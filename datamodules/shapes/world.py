@@ -13,6 +13,7 @@ from typing import Literal
 
 Size = Literal["small", "medium", "large"]
 
+# sRGB values, 0 to 255
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (214, 40, 40),
     "orange": (244, 134, 24),
@@ -24,37 +25,32 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "white": (248, 248, 248),
     "black": (30, 30, 34),
 }
-"""Name of a colour -> its sRGB value, 0 to 255."""
 
+# the categories of the three REFER sets; a category's id is its place in `CATEGORIES` plus one
 SEEN_CATEGORIES = (
     "circle", "oval", "semicircle", "square", "triangle", "diamond", "hexagon", "star",
     "cross", "heart", "moon", "drop", "arrow", "flower", "crown",
 )  # fmt: skip
-"""The categories of the three REFER sets; a category's id is its place in `CATEGORIES` plus one."""
-
+# occur in the PhraseCut-style set only
 UNSEEN_CATEGORIES = ("bolt", "gear", "house", "fish", "tree")
-"""Categories that occur in the PhraseCut-style set only."""
-
 CATEGORIES = SEEN_CATEGORIES + UNSEEN_CATEGORIES
-
+# targets of testA; the other seen categories, with straight edges, are the targets of testB
 CURVED_CATEGORIES = frozenset({"circle", "oval", "semicircle", "heart", "moon", "drop", "flower"})
-"""Targets of testA; the other seen categories, with straight edges, are the targets of testB."""
 
 SEEN_FILLS = ("solid", "striped", "dotted")
+# occur in the PhraseCut-style set only
 UNSEEN_FILLS = ("checkered", "hollow")
-"""Fills that occur in the PhraseCut-style set only."""
-
 FILLS = SEEN_FILLS + UNSEEN_FILLS
 
+# of an object in pixels, by size; the gaps keep the size words beyond dispute
 RADIUS: dict[Size, tuple[float, float]] = {
     "small": (20.0, 23.0),
     "medium": (29.0, 33.0),
     "large": (41.0, 47.0),
 }
-"""Radius of an object in pixels, by size; the gaps keep the size words beyond dispute."""
 
+# widths and heights of the images, in pixels
 CANVASES = ((240, 192), (216, 216), (192, 240))
-"""Widths and heights of the images, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -108,16 +104,9 @@ EVERYTHING = Vocabulary(CATEGORIES, FILLS)
 def sample_scene(rng: Random, count: int, vocabulary: Vocabulary = SEEN) -> ShapeScene:
     """Sample a scene in which naming the category is mostly not enough.
 
-    From three objects on, two or three share a category, and often a colour or fill as well.
-
-    Args:
-        rng: Source of all randomness.
-        count: Number of objects wanted, at least 1. Where no free place is found for the last ones the scene
-            holds fewer, but never less than one.
-        vocabulary: Categories and fills to draw from.
-
-    Returns:
-        The scene; objects overlap by a small part of the smaller one at most.
+    From three objects on, two or three share a category, and often a colour or fill as well. Objects overlap
+    by a small part of the smaller one at most; where no free place is found for the last ones the scene holds
+    fewer than ``count``, but never less than one.
     """
     width, height = rng.choice(CANVASES)
     looks = _sample_looks(rng, count, vocabulary)

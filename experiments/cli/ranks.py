@@ -68,7 +68,9 @@ def end_ranks(trainer: Trainer, error: BaseException) -> Ended | None:
 
 def _cause(error: BaseException, processes: list[subprocess.Popen[bytes]]) -> Ended | None:
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
-        return Ended(1, "a process that reads images was killed, perhaps for lack of memory (data.num_workers)")
+        return Ended(
+            1, "a process that reads images was killed, perhaps for lack of memory (data.num_workers)"
+        )
     until = time.monotonic() + _SEEN_LATER
     while isinstance(error, RuntimeError) and processes and time.monotonic() < until:
         if cause := _lost(processes):

@@ -21,6 +21,8 @@ RESULTS, WEIGHTS, MANIFEST = "results.json", "weights.pt", "manifest.json"
 Results = Mapping[str, Any]
 
 
+# What comparisons call their zero-shot run, and the folder that it has.
+ZERO_SHOT_CELL = "zero-shot"
 ZERO_SHOT, SUPERVISED = "experiments.zero_shot", "experiments.supervised"
 # Settings that cannot change a figure.
 _NOWHERE = ("wandb", "trainer.enable_progress_bar")
@@ -73,19 +75,10 @@ class Cell:
 
 
 def plan(cells: Sequence[Cell], folder: Path | None, overwrite: bool) -> list[Cell]:
-    """Check everything that cells need, before any of them is started.
+    """Check everything that cells need, before any of them is started; a `UserError` if something is wrong.
 
-    Args:
-        cells: The cells as they are wanted.
-        folder: Their folder if it is known; what is finished in it is not run again.
-        overwrite: Run everything anew.
-
-    Returns:
-        The cells with name, settings, and the results of those that are finished.
-
-    Raises:
-        UserError: A setting, file or model is wrong, two cells are the same, or a finished one in the folder
-            had other settings.
+    Returns them with name, settings, and the results of those that are finished in the folder, if it is known
+    and not everything is to be run anew.
     """
     planned: dict[str, Cell] = {}
     checked: set[str] = set()

@@ -1,31 +1,30 @@
-"""One image and its masks as a tower reads them, and the features made of them, as a recipe says."""
+"""One image and its masks as a tower reads them, and the features made of them, as a recipe says.
+
+Everything is squashed to the tower's input size, never centre-cropped, so that a mask and the feature grid
+always cover the same part of the image. Pixel values are RGB in [0, 1] until `standardize`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from functools import partial
-from typing import Any, Protocol, TypeVar
+import functools
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from gl_ris.clip.threads import map_batches, one_thread_per_operation
-from gl_ris.clip.tower import Tower
+from gl_ris.clip.tower import Tower, map_batches, one_thread_per_operation
 from gl_ris.clip.vit import region_tokens, tokens_of
-from gl_ris.crops import (
-    crop_windows,
-    masked_crop,
-    masks_on_grid,
-    resize_pixels,
-    standardize,
-    to_unit_range,
-)
 from gl_ris.masks import projection_boxes, tight_boxes
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
 
-_T = TypeVar("_T")
+_Make = TypeVar("_Make", bound=Callable[..., Any])
 
 _BOX_RULES: dict[str, Callable[[Tensor], Tensor]] = {"tight": tight_boxes, "projection": projection_boxes}
+# What the pixels that a tower reads depend on.
+_RESIZING = ("working_size", "interpolation", "antialias")
+_PIXELS = ("normalization", *_RESIZING)
 
 
 class Model(Protocol):
@@ -45,6 +44,25 @@ class Model(Protocol):
     @property
     def image_batch(self) -> int:
         """Masks or crops that go through the tower together."""
+
+
+def _kept(*fields: str) -> Callable[[_Make], _Make]:
+    """Make what a method gives once for all recipes that agree in ``fields``, on one thread per operation."""
+
+    def decorate(make: _Make) -> _Make:
+        @functools.wraps(make)
+        def ask(self: ImageContext, recipe: Recipe, *blocks: int) -> Any:
+            # A tower without blocks to mask does the same for any number of them.
+            blocks = tuple(min(count, self.clip.tower.depth) for count in blocks)
+            key = (make.__name__, *blocks, *(self._effective(recipe, field) for field in fields))
+            if key not in self._made:
+                with torch.no_grad(), one_thread_per_operation(self.clip.device):
+                    self._made[key] = make(self, recipe, *blocks)
+            return self._made[key]
+
+        return cast("_Make", ask)
+
+    return decorate
 
 
 class ImageContext:
@@ -71,168 +89,126 @@ class ImageContext:
         self.image, self.masks = (tensor.to(clip.device, copy=True) for tensor in (image, masks))
         self.boxes = None if boxes is None else boxes.to(clip.device, copy=True)
         self.occupied = self.masks.flatten(1).any(dim=1)
-        self._kept: dict[Hashable, Any] = {}
+        self._made: dict[Hashable, Any] = {}
 
     def is_about(self, image: Tensor, masks: Tensor, boxes: Tensor | None) -> bool:
         """Say whether this is the context of exactly these values."""
-        if (boxes is None) != (self.boxes is None):
-            return False
-        pairs = [(image, self.image), (masks, self.masks)]
-        if boxes is not None and self.boxes is not None:
-            pairs.append((boxes, self.boxes))
-        return all(a.dtype == b.dtype and torch.equal(a.to(b.device), b) for a, b in pairs)
-
-    def pixels(self, recipe: Recipe) -> Tensor:
-        """The image as the tower reads it, float32 ``(1, 3, *image_size)``, standardised."""
-        return self._once(("pixels", *self._pixel_fields(recipe)), lambda: self._pixels(recipe))
-
-    def grid_masks(self, recipe: Recipe) -> Tensor:
-        """The masks on the tower's feature grid, float32 ``(N, rows, columns)`` in [0, 1]."""
-        grid = self.clip.tower.grid_size
-        return self._once(
-            ("grid", recipe.grid_mask), lambda: masks_on_grid(self.masks, grid, recipe.grid_mask)
+        pairs = [(image, self.image), (masks, self.masks), (boxes, self.boxes)]
+        return all(
+            a is b
+            or (a is not None and b is not None and a.dtype == b.dtype and torch.equal(a.to(b.device), b))
+            for a, b in pairs
         )
 
+    @_kept(*_PIXELS)
+    def pixels(self, recipe: Recipe) -> Tensor:
+        """The image as the tower reads it, float32 ``(1, 3, *image_size)``, standardised."""
+        pixels = self._resized(recipe, self._source(recipe), self.clip.image_size)
+        return standardize(pixels, *self._statistics(recipe))
+
+    @_kept("grid_mask")
+    def grid_masks(self, recipe: Recipe) -> Tensor:
+        """The masks on the tower's feature grid, float32 ``(N, rows, columns)`` in [0, 1]."""
+        return masks_on_grid(self.masks, self.clip.tower.grid_size, recipe.grid_mask)
+
+    @_kept("grid_mask")
     def grid_regions(self, recipe: Recipe) -> Tensor:
         """`grid_masks`, but a mask that vanished on the grid is there as the covered share of each cell."""
-        return self._once(("regions", recipe.grid_mask), lambda: self._grid_regions(recipe))
+        grid = self.grid_masks(recipe)
+        shares = masks_on_grid(self.masks, self.clip.tower.grid_size, "area")
+        return torch.where(grid.flatten(1).any(dim=1)[:, None, None], grid, shares)
 
     def crops(self, recipe: Recipe, rows: Tensor) -> Tensor:
         """Masked crops of the masks in ``rows``, float32 ``(len(rows), 3, *image_size)``, standardised."""
         canvas, windows = self._canvas(recipe), self._windows(recipe)
         mean, std = self._statistics(recipe)
         fill = canvas.new_tensor(mean) + canvas.new_tensor(std) * canvas.new_tensor(recipe.crop_fill)
-        resize = self._resizer(recipe)
-        crops = [
-            resize(masked_crop(canvas, self.masks[row], windows[row], fill)[None], self.clip.image_size)
-            for row in rows.tolist()
-        ]
-        return standardize(torch.cat(crops), mean, std)
+        crops = [masked_crop(canvas, self.masks[row], windows[row], fill) for row in rows.tolist()]
+        resized = [self._resized(recipe, crop, self.clip.image_size) for crop in crops]
+        return standardize(torch.cat(resized), mean, std)
 
+    @_kept("unit_map", *_PIXELS)
     def image_state(self, recipe: Recipe, masked_blocks: int) -> Any:
         """What the tower computes once per image; see `Tower.image_state`."""
         unit_map = recipe.mixing(self.clip.tower.kind).unit_map
-        # A tower without blocks to mask does the same for any number of them.
-        masked_blocks = min(masked_blocks, self.clip.tower.depth)
-        key = ("state", masked_blocks, unit_map, *self._pixel_fields(recipe))
-        return self._once(
-            key, lambda: self.clip.tower.image_state(self.pixels(recipe), masked_blocks, unit_map)
-        )
+        return self.clip.tower.image_state(self.pixels(recipe), masked_blocks, unit_map)
 
+    @_kept("unit_map", "grid_mask", *_PIXELS)
     def global_features(self, recipe: Recipe, masked_blocks: int) -> Tensor:
         """Global-context visual features (Eq. 3), float32 ``(N, D)``, as the tower gives them."""
-        unit_map = recipe.mixing(self.clip.tower.kind).unit_map
-        key = ("global", masked_blocks, unit_map, recipe.grid_mask, *self._pixel_fields(recipe))
-        return self._once(key, lambda: self._global_features(recipe, masked_blocks))
+        tower, state = self.clip.tower, self.image_state(recipe, masked_blocks)
+        return self._by_mask(
+            lambda part: tower.region_features(state, part, masked_blocks),
+            self.grid_masks(recipe).split(self.clip.image_batch),
+        )
 
+    @_kept("crop_fill", "box_rounding", "boxes", *_PIXELS)
     def local_features(self, recipe: Recipe) -> Tensor:
         """Local-context visual features (Eq. 4), float32 ``(N, D)``, as the tower gives them."""
-        key = (
-            "local",
-            recipe.crop_fill,
-            recipe.box_rounding,
-            None if self.boxes is not None else recipe.boxes,
-            *self._pixel_fields(recipe),
-        )
-        return self._once(key, lambda: self._local_features(recipe))
-
-    def dense_features(self, recipe: Recipe) -> Tensor:
-        """A feature for every position of the grid, float32 ``(rows, columns, D)``, not normalised."""
-        return self._once(("dense", *self._pixel_fields(recipe)), lambda: self._dense_features(recipe))
-
-    def region_tokens(self, recipe: Recipe) -> Tensor:
-        """Class tokens that saw one region each, float32 ``(N, D)``, not normalised; of a ViT only."""
-        key = ("tokens", recipe.grid_mask, *self._pixel_fields(recipe))
-        return self._once(key, lambda: self._region_tokens(recipe))
-
-    def _global_features(self, recipe: Recipe, masked_blocks: int) -> Tensor:
-        if not len(self.masks):
-            return torch.zeros(0, self.clip.feature_dim, device=self.clip.device)
-        grid, tower = self.grid_masks(recipe), self.clip.tower
-        with one_thread_per_operation(self.clip.device):
-            state = self.image_state(recipe, masked_blocks)
-            features = map_batches(
-                lambda part: tower.region_features(state, part, masked_blocks),
-                grid.split(self.clip.image_batch),
-            )
-        return torch.cat(features).float()
-
-    def _local_features(self, recipe: Recipe) -> Tensor:
-        if not len(self.masks):
-            return torch.zeros(0, self.clip.feature_dim, device=self.clip.device)
         # Made here, once, and not by several workers at the same time.
         self._canvas(recipe)
         self._windows(recipe)
-        rows = torch.arange(len(self.masks))
-        with one_thread_per_operation(self.clip.device):
-            features = map_batches(
-                lambda part: self.clip.tower.encode(self.crops(recipe, part)),
-                rows.split(self.clip.image_batch),
-            )
-        return torch.cat(features).float()
+        return self._by_mask(
+            lambda part: self.clip.tower.encode(self.crops(recipe, part)),
+            torch.arange(len(self.masks)).split(self.clip.image_batch),
+        )
 
-    def _dense_features(self, recipe: Recipe) -> Tensor:
-        with one_thread_per_operation(self.clip.device):
-            return self.clip.tower.dense_features(self.image_state(recipe, 1)).float()
+    @_kept(*_PIXELS)
+    def dense_features(self, recipe: Recipe) -> Tensor:
+        """A feature for every position of the grid, float32 ``(rows, columns, D)``, not normalised."""
+        return self.clip.tower.dense_features(self.image_state(recipe, 1)).float()
 
-    def _region_tokens(self, recipe: Recipe) -> Tensor:
-        if not len(self.masks):
-            return torch.zeros(0, self.clip.feature_dim, device=self.clip.device)
+    @_kept("grid_mask", *_PIXELS)
+    def region_tokens(self, recipe: Recipe) -> Tensor:
+        """Class tokens that saw one region each, float32 ``(N, D)``, not normalised; of a ViT only."""
         tower: Any = self.clip.tower
+        embedded = self.image_state(recipe, tower.depth)
         members = tokens_of(self.grid_regions(recipe))
         # As many in one pass as the image has tokens of its own, which bounds the memory.
         parts = members.split(max(self.clip.image_batch, members.shape[1]))
-        with one_thread_per_operation(self.clip.device):
-            embedded = self.image_state(recipe, tower.depth)
-            features = map_batches(lambda part: region_tokens(tower, embedded, part), parts)
-        return torch.cat(features).float()
+        return self._by_mask(lambda part: region_tokens(tower, embedded, part), parts)
 
-    def _grid_regions(self, recipe: Recipe) -> Tensor:
-        grid = self.grid_masks(recipe)
-        shares = masks_on_grid(self.masks, self.clip.tower.grid_size, "area")
-        return torch.where(grid.flatten(1).any(dim=1)[:, None, None], grid, shares)
+    def _by_mask(self, encode: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Tensor:
+        if not len(self.masks):
+            return torch.zeros(0, self.clip.feature_dim, device=self.clip.device)
+        return torch.cat(map_batches(encode, parts)).float()
 
-    def _pixels(self, recipe: Recipe) -> Tensor:
-        pixels = self._resizer(recipe)(self._source(recipe)[None], self.clip.image_size)
-        return standardize(pixels, *self._statistics(recipe))
-
+    @_kept("working_size")
     def _source(self, recipe: Recipe) -> Tensor:
         """The image in [0, 1] at the working size."""
-        size = recipe.working_size
-        return self._once(("source", size), lambda: to_unit_range(self.image, size))
+        return to_unit_range(self.image, recipe.working_size)
 
+    @_kept(*_RESIZING)
     def _canvas(self, recipe: Recipe) -> Tensor:
         """The image in [0, 1] at its original size, by way of the working size; crops are cut from it."""
-        size = (self.image.shape[1], self.image.shape[2])
-        return self._once(
-            ("canvas", *self._pixel_fields(recipe)),
-            lambda: self._resizer(recipe)(self._source(recipe)[None], size)[0],
-        )
+        return self._resized(recipe, self._source(recipe), self._size)[0]
 
+    @_kept("box_rounding", "boxes")
     def _windows(self, recipe: Recipe) -> list[list[int]]:
-        size = (self.image.shape[1], self.image.shape[2])
         boxes = _BOX_RULES[recipe.boxes](self.masks) if self.boxes is None else self.boxes
-        key = ("windows", recipe.box_rounding, recipe.boxes)
-        return self._once(key, lambda: crop_windows(boxes.float(), size, recipe.box_rounding).tolist())
+        return crop_windows(boxes.float(), self._size, recipe.box_rounding).tolist()
 
-    def _resizer(self, recipe: Recipe) -> Callable[[Tensor, tuple[int, int]], Tensor]:
-        return partial(resize_pixels, mode=self._mode(recipe), antialias=recipe.antialias)
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.image.shape[1], self.image.shape[2]
 
-    def _mode(self, recipe: Recipe) -> Any:
-        return self.clip.interpolation if recipe.interpolation == "weights" else recipe.interpolation
+    def _resized(self, recipe: Recipe, pixels: Tensor, size: tuple[int, int]) -> Tensor:
+        mode = self._effective(recipe, "interpolation")
+        return resize_pixels(pixels[None], size, mode=mode, antialias=recipe.antialias)
 
     def _statistics(self, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
         if recipe.normalization == "imagenet":
             return IMAGENET_MEAN, IMAGENET_STD
         return self.clip.mean, self.clip.std
 
-    def _pixel_fields(self, recipe: Recipe) -> tuple[Hashable, ...]:
-        return recipe.normalization, recipe.working_size, self._mode(recipe), recipe.antialias
-
-    def _once(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
+    def _effective(self, recipe: Recipe, field: str) -> Any:
+        """What a field of the recipe or its mixing comes to for this model and these boxes."""
+        if field == "unit_map":
+            return recipe.mixing(self.clip.tower.kind).unit_map
+        value = getattr(recipe, field)
+        if field == "interpolation" and value == "weights":
+            return self.clip.interpolation
+        return None if field == "boxes" and self.boxes is not None else value
 
 
 def _check(image: Tensor, masks: Tensor, boxes: Tensor | None) -> None:
@@ -245,3 +221,111 @@ def _check(image: Tensor, masks: Tensor, boxes: Tensor | None) -> None:
         )
     if boxes is not None and boxes.shape != (len(masks), 4):
         raise ValueError(f"boxes must be ({len(masks)}, 4) XYXY, got {tuple(boxes.shape)}.")
+
+
+def to_unit_range(image: Tensor, working_size: int | None = None) -> Tensor:
+    """Turn an image into numbers, by way of a fixed short side if asked.
+
+    Args:
+        image: uint8 ``(3, H, W)`` RGB.
+        working_size: Short side in pixels to resize to with Pillow (bilinear, rounded to whole grey levels;
+            the long side is truncated to an integer); None keeps the size.
+
+    Returns:
+        float32 ``(3, h, w)`` in [0, 1] on the image's device.
+    """
+    if working_size is not None:
+        from torchvision.transforms.functional import pil_to_tensor, resize, to_pil_image
+
+        image = pil_to_tensor(resize(to_pil_image(image.cpu()), [working_size])).to(image.device)
+    return image.float() / 255
+
+
+def resize_pixels(
+    pixels: Tensor, size: tuple[int, int], *, mode: Literal["bilinear", "bicubic"], antialias: bool
+) -> Tensor:
+    """Resize to exactly ``size`` (height, width), whatever the aspect ratio.
+
+    Args:
+        pixels: float ``(B, 3, h, w)`` in [0, 1].
+        size: Height and width of the result.
+        mode: Interpolation; what bicubic overshoots is cut to [0, 1], as it is in an image library.
+        antialias: Average over the source pixels that a target pixel covers when making smaller.
+
+    Returns:
+        ``(B, 3, *size)`` in [0, 1].
+    """
+    if pixels.shape[-2:] == size:
+        return pixels
+    resized = F.interpolate(pixels, size, mode=mode, align_corners=False, antialias=antialias)
+    return resized.clamp(0, 1)
+
+
+def standardize(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Subtract the mean and divide by the standard deviation, channel by channel.
+
+    Args:
+        pixels: float ``(B, 3, h, w)`` in [0, 1].
+        mean: RGB mean in [0, 1].
+        std: RGB standard deviation.
+    """
+    return (pixels - pixels.new_tensor(mean).view(3, 1, 1)) / pixels.new_tensor(std).view(3, 1, 1)
+
+
+def masks_on_grid(masks: Tensor, grid: tuple[int, int], rule: Literal["area", "sampled"]) -> Tensor:
+    """Bring masks to the resolution of a feature grid (the resize of Eq. 3).
+
+    Args:
+        masks: bool ``(N, H, W)`` at the image's own size.
+        grid: Rows and columns of the grid that covers the whole image.
+        rule: ``"area"`` averages each cell (cells share a row or column of pixels where the size is no
+            multiple of the grid), so a mask with a pixel keeps a positive cell; ``"sampled"`` interpolates
+            between the four pixels around each cell's centre, so a small mask can vanish.
+
+    Returns:
+        float32 ``(N, *grid)`` in [0, 1].
+    """
+    soft = masks[:, None].float()
+    if rule == "area":
+        return F.adaptive_avg_pool2d(soft, grid)[:, 0]
+    return F.interpolate(soft, grid, mode="bilinear", align_corners=False, antialias=False)[:, 0]
+
+
+def crop_windows(boxes: Tensor, size: tuple[int, int], rounding: Literal["cover", "truncate"]) -> Tensor:
+    """Round boxes to whole pixels inside the image.
+
+    Args:
+        boxes: float ``(N, 4)`` XYXY in pixels.
+        size: Height and width of the image.
+        rounding: ``"cover"`` rounds outwards, ``"truncate"`` all four numbers towards zero.
+
+    Returns:
+        int64 ``(N, 4)`` XYXY, right and lower edge exclusive. A window that came out empty is widened to
+        one pixel (the published code fails there).
+    """
+    height, width = size
+    if rounding == "truncate":
+        low, high = boxes[:, :2].trunc(), boxes[:, 2:].trunc()
+    else:
+        low, high = boxes[:, :2].floor(), boxes[:, 2:].ceil()
+    edge = boxes.new_tensor([width, height])
+    low = torch.minimum(low.clamp(min=0), edge - 1)
+    high = torch.maximum(torch.minimum(high, edge), low + 1)
+    return torch.cat([low, high], dim=1).long()
+
+
+def masked_crop(pixels: Tensor, mask: Tensor, window: Sequence[int], fill: Tensor) -> Tensor:
+    """Cut the window out of the image and fill everything outside the mask (``crop(I * m)`` of Eq. 4).
+
+    Args:
+        pixels: float ``(3, H, W)``.
+        mask: bool ``(H, W)``.
+        window: XYXY in whole pixels, exclusive.
+        fill: ``(3,)`` colour of the background.
+
+    Returns:
+        ``(3, window height, window width)``.
+    """
+    left, top, right, bottom = window
+    inside = mask[top:bottom, left:right]
+    return torch.where(inside, pixels[:, top:bottom, left:right], fill.view(3, 1, 1))

@@ -8,10 +8,10 @@ import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -29,7 +29,6 @@ CONFIG = "open_clip_config.json"
 TOKENIZER_OPTIONS = ("clean", "strip_sep_token", "language", "additional_special_tokens")
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_T = TypeVar("_T")
 
 
 def load_clip(
@@ -60,60 +59,49 @@ def load_clip(
     source = f"{LOCAL}{ASSETS / name}" if name in SHIPPED else name
     if source.startswith((LOCAL, HUB)) and pretrained is not None:
         raise UserError(f"CLIP model '{name}' brings its own weights: leave out pretrained='{pretrained}'.")
-    config = _model_config(name, source)
+    mend = _mend(name, source, pretrained)
+    config = _model_config(name, source, mend)
     if not isinstance(config.get("vision_cfg"), dict):
-        mend = _mend(name, source, pretrained)
         raise UserError(f"The configuration of CLIP model '{name}' says no image tower (vision_cfg); {mend}.")
     check_tower(name, config["vision_cfg"])
-    check_text(name, config.get("text_cfg"), mend=_mend(name, source, pretrained))
+    check_text(name, config.get("text_cfg"), mend)
     _check_no_code(name, source)
     if not source.startswith((LOCAL, HUB)):
         _check_pretrained(name, pretrained, config)
     from open_clip import create_model, get_tokenizer
 
     place, precision = _device(device), _precision(dtype)
+    meta = place if place.type == "meta" else nullcontext()
+    failure = f"The weights of CLIP model '{name}' cannot be loaded"
     # Weights made in inference mode could never take part in a gradient, which Grad-CAM needs.
-    with torch.inference_mode(False), place if place.type == "meta" else nullcontext():
-        model = _or_user_error(
-            lambda: create_model(
-                source,
-                pretrained,
-                precision=precision,
-                device=place,
-                pretrained_text=False,
-                require_pretrained=pretrained is not None or source.startswith((LOCAL, HUB)),
-            ),
-            f"The weights of CLIP model '{name}' cannot be loaded",
-            _mend(name, source, pretrained),
+    with _reading(failure, mend), torch.inference_mode(False), meta:
+        model = create_model(
+            source,
+            pretrained,
+            precision=precision,
+            device=place,
+            pretrained_text=False,
+            require_pretrained=pretrained is not None or source.startswith((LOCAL, HUB)),
         )
     # Said explicitly, or transformers asks at the terminal; open_clip's own tokenizer does not know it.
-    own = config["text_cfg"].get("hf_tokenizer_name")
-    options = {"trust_remote_code": False} if own else {}
-    tokenizer = _or_user_error(
-        lambda: get_tokenizer(source, **options),
-        f"The tokenizer of CLIP model '{name}' cannot be loaded",
-        _mend(name, source, pretrained),
-    )
+    options = {"trust_remote_code": False} if config["text_cfg"].get("hf_tokenizer_name") else {}
+    with _reading(f"The tokenizer of CLIP model '{name}' cannot be loaded", mend):
+        tokenizer = get_tokenizer(source, **options)
     return RegionCLIP(model, tokenizer, name)
 
 
-def _model_config(name: str, source: str) -> dict[str, Any]:
+def _model_config(name: str, source: str, mend: str) -> dict[str, Any]:
     """Read the open_clip configuration of a model before anything large is touched."""
     import open_clip
 
-    mend = _mend(name, source, None)
     if source.startswith(LOCAL):
         return _local_config(name, Path(source.removeprefix(LOCAL)), mend)
     if source.startswith(HUB):
-        return _or_user_error(
-            lambda: open_clip.get_model_config(source),
-            f"The configuration of CLIP model '{name}' cannot be read",
-            mend,
-        )
+        with _reading(f"The configuration of CLIP model '{name}' cannot be read", mend):
+            return open_clip.get_model_config(source)
     config = open_clip.get_model_config(name)
     if config is None:
-        names = [*SHIPPED, *open_clip.list_models()]
-        near = difflib.get_close_matches(name, names, n=1)
+        near = difflib.get_close_matches(name, [*SHIPPED, *open_clip.list_models()], n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise UserError(
             f"Unknown CLIP model '{name}'.{hint} Available: {', '.join(SHIPPED)}, '{LOCAL}FOLDER', "
@@ -131,23 +119,13 @@ def _local_config(name: str, folder: Path, mend: str) -> dict[str, Any]:
     if not [file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin", ".pth")]:
         raise UserError(f"CLIP model '{name}': no weights (open_clip_model.safetensors) in {folder}; {mend}.")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        return dict(config["model_cfg"])
+        return dict(json.loads(path.read_text(encoding="utf-8"))["model_cfg"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"CLIP model '{name}': {path} is damaged ({in_short(error)}); {mend}.") from error
 
 
 def check_text(name: str, text: Any, mend: str) -> None:
-    """Check that a model says a text tower, and asks of its tokenizer only what brings no code along.
-
-    Args:
-        name: What the user calls the model.
-        text: ``text_cfg`` of its open_clip configuration.
-        mend: What to do about a model without one.
-
-    Raises:
-        UserError: Of either it does not.
-    """
+    """Raise a `UserError` unless ``text_cfg`` says a text tower whose tokenizer brings no code along."""
     if not isinstance(text, dict):
         raise UserError(f"The configuration of CLIP model '{name}' says no text tower (text_cfg); {mend}.")
     options = text.get("tokenizer_kwargs") or {}
@@ -234,33 +212,24 @@ def _mend(name: str, source: str, pretrained: str | None) -> str:
     return "check that the file is complete and holds weights of that very architecture"
 
 
-def _or_user_error(make: Callable[[], _T], what: str, mend: str) -> _T:
+@contextmanager
+def _reading(what: str, mend: str) -> Iterator[None]:
+    """Turn what open_clip and transformers raise into a `UserError`, and let neither ask at the terminal."""
     from safetensors import SafetensorError
+    from transformers import dynamic_module_utils
 
     causes = (RuntimeError, OSError, ValueError, LookupError, TypeError, EOFError, ImportError)
     damage = (ArithmeticError, AttributeError, pickle.UnpicklingError, SafetensorError)
-    try:
-        with _no_questions():
-            return make()
-    except UserError:
-        raise
-    except (*causes, *damage) as error:
-        raise UserError(f"{what} ({in_short(error)}); {mend}.") from error
-
-
-@contextmanager
-def _no_questions() -> Iterator[None]:
-    """Keep transformers from asking at the terminal whether to run a repository's code; it refuses instead.
-
-    open_clip makes text towers of transformers without saying ``trust_remote_code``, and then
-    transformers asks, unless it has no seconds to wait for an answer.
-    """
-    from transformers import dynamic_module_utils
-
+    # open_clip makes text towers of transformers without saying ``trust_remote_code``, and then transformers
+    # asks whether to run a repository's code, unless it has no seconds to wait for an answer: it refuses.
     before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
     try:
         yield
+    except UserError:
+        raise
+    except (*causes, *damage) as error:
+        raise UserError(f"{what} ({in_short(error)}); {mend}.") from error
     finally:
         dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
 

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from gl_ris.clip.image import ImageContext
 from gl_ris.clip.text_tower import TextTower
-from gl_ris.clip.threads import map_batches, one_thread_per_operation
-from gl_ris.clip.tower import open_tower
+from gl_ris.clip.tower import map_batches, one_thread_per_operation, open_tower
 from gl_ris.errors import UserError
 
 Gather = Callable[[list[Any]], list[list[Any]]]
@@ -145,14 +144,13 @@ class RegionCLIP(nn.Module):
         self._forget_if_weights_changed()
         missing = [text for text in texts if text not in self._texts]
         if missing:
-            self._encode(missing, 0, 1, lambda own: [own])
+            self.prepare_texts(missing)
         rows = [self._texts[text] for text in texts]
-        return (
-            torch.stack(rows).to(self.device)
-            if rows
-            else torch.zeros(0, self.feature_dim, device=self.device)
-        )
+        return (torch.stack(rows) if rows else torch.zeros(0, self.feature_dim)).to(self.device)
 
+    # Outside inference mode, so that a remembered feature can take part in a gradient later.
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def prepare_texts(
         self, texts: Iterable[str], rank: int = 0, world_size: int = 1, gather: Gather | None = None
     ) -> None:
@@ -174,12 +172,6 @@ class RegionCLIP(nn.Module):
         if world_size > 1 and gather is None:
             raise ValueError(f"gather is needed to share texts between {world_size} processes.")
         self._forget_if_weights_changed()
-        self._encode(texts, rank, world_size, gather or (lambda own: [own]))
-
-    @torch.inference_mode(False)
-    @torch.no_grad()
-    def _encode(self, texts: Iterable[str], rank: int, world_size: int, gather: Gather) -> None:
-        # Outside inference mode, so that a remembered feature can take part in a gradient later.
         batches, cut = self._text_tower.batches(texts, self.text_batch_size)
         if cut and not self._warned:
             self._warned = True
@@ -191,16 +183,14 @@ class RegionCLIP(nn.Module):
         own = batches[rank::world_size]
         with one_thread_per_operation(self.device):
             features = map_batches(self._text_tower.encode, own)
-        payload = [(batch.texts, rows.cpu()) for batch, rows in zip(own, features, strict=True)]
-        for keys, rows in itertools.chain.from_iterable(gather(payload)):
+        encoded = [(batch.texts, rows.cpu()) for batch, rows in zip(own, features, strict=True)]
+        for keys, rows in itertools.chain.from_iterable(gather(encoded) if gather else [encoded]):
             self._texts.update(zip(keys, rows, strict=True))
 
     def _weights(self) -> tuple[tuple[int, int], ...]:
         """Identify the weights: where each lies, and how often it was written to."""
         tensors = itertools.chain(self.model.parameters(), self.model.buffers())
-        return tuple(
-            (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors
-        )
+        return tuple((part.data_ptr(), 0 if part.is_inference() else part._version) for part in tensors)
 
     def _forget_if_weights_changed(self) -> None:
         weights = self._weights()

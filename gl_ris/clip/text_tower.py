@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 
-@dataclass(frozen=True)
-class TokenBatch:
+class TokenBatch(NamedTuple):
     """Texts that are encoded together."""
 
     # the texts, sorted
@@ -21,14 +19,10 @@ class TokenBatch:
 
 
 class TextTower:
-    """The text side of an open_clip model.
+    """The text side of an open_clip ``CLIP`` or ``CustomTextCLIP``.
 
     A causal tower reads a text at its true length: the pooled token does not see what comes after it. Towers
     that are not causal, or pool elsewhere, read the full context.
-
-    Args:
-        model: An open_clip ``CLIP`` or ``CustomTextCLIP``.
-        tokenizer: Callable ``(texts, context_length) -> int64 (len(texts), context_length)``.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Callable[..., Tensor]) -> None:
@@ -48,14 +42,9 @@ class TextTower:
         )
 
     def batches(self, texts: Iterable[str], batch_size: int) -> tuple[list[TokenBatch], int]:
-        """Tokenise and group texts; the result depends on the set of texts alone.
+        """Group the distinct texts by length; say also how many are longer than the context and so cut.
 
-        Args:
-            texts: Any order, any repeats.
-            batch_size: Most texts in a batch.
-
-        Returns:
-            Batches of distinct texts, and how many texts are longer than the context and so lost their end.
+        The result depends on the set of texts alone; a batch has ``batch_size`` texts at most.
         """
         distinct = sorted(set(texts))
         if not distinct:
@@ -67,7 +56,7 @@ class TextTower:
         batches = [
             TokenBatch(tuple(distinct[row] for row in part), tokens[part, :length])
             for length, group in sorted(groups.items())
-            for part in _parts(group, batch_size)
+            for part in (group[i : i + batch_size] for i in range(0, len(group), batch_size))
         ]
         return batches, self._count_cut(distinct)
 
@@ -81,11 +70,9 @@ class TextTower:
         hidden = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)
         hidden = tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length])
         pooled = tower.ln_final(hidden[:, -1])
-        if tower.text_projection is None:
-            return pooled.float()
         if isinstance(tower.text_projection, nn.Linear):
             return tower.text_projection(pooled).float()
-        return (pooled @ tower.text_projection).float()
+        return (pooled if tower.text_projection is None else pooled @ tower.text_projection).float()
 
     def _lengths(self, tokens: Tensor) -> list[int]:
         """Tokens up to and with the pooled one, row by row; the full context if the tower needs it."""
@@ -98,7 +85,3 @@ class TextTower:
         """Count the texts that would still fill a context of one token more."""
         wider = self.tokenizer([*texts, ""], context_length=self.context_length + 1)[:, -1]
         return int((wider[:-1] != wider[-1]).sum())
-
-
-def _parts(items: list[int], size: int) -> list[list[int]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]

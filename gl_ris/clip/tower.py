@@ -1,32 +1,42 @@
-"""What every image tower opened for regions offers, and which of open_clip's towers can be opened."""
+"""What image towers opened for regions offer, which of open_clip's can be opened, and how they are run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from gl_ris.errors import UserError
 
+_Batch = TypeVar("_Batch")
+_Result = TypeVar("_Result")
+
+# Matrix products on a CPU split their sums differently for different numbers of threads, which changes the
+# last bits of a feature and, once in a while, a choice between two equal proposals. So features on a CPU are
+# computed by operations of one thread each, and cores are kept busy by working on several batches at the same
+# time instead.
+_workers: ContextVar[int] = ContextVar("workers", default=0)
+
 
 class Tower(Protocol):
-    """An image tower whose last part can be run once per mask; see `ViTTower` and `ResNetTower`.
+    """An image tower whose last part can be run once per mask; see `ViTTower` and `ResNetTower`."""
 
-    Attributes:
-        kind: ``"vit"`` or ``"resnet"``.
-        visual: The open_clip tower.
-        image_size: Height and width of its input.
-        grid_size: Rows and columns of its patches or of its last map.
-        feature_dim: Length of its features.
-        depth: Number of blocks ``L``; 0 for a ResNet, which has none in which tokens could be masked.
-    """
-
+    # "vit" or "resnet"
     kind: str
+    # the open_clip tower
     visual: Any
+    # height and width of its input
     image_size: tuple[int, int]
+    # rows and columns of its patches or of its last map
     grid_size: tuple[int, int]
+    # length of its features
     feature_dim: int
+    # number of blocks ``L``; 0 for a ResNet, which has none in which tokens could be masked
     depth: int
 
     def check_masked_blocks(self, masked_blocks: int) -> None:
@@ -36,24 +46,15 @@ class Tower(Protocol):
         """Encode whole images, standardised ``(B, 3, *image_size)``, to unnormalised ``(B, feature_dim)``."""
 
     def image_state(self, pixels: Tensor, masked_blocks: int, unit_map: bool = False) -> Any:
-        """Do the work that all masks of an image share.
+        """Do the work that all masks of one image share, standardised ``(1, 3, *image_size)``.
 
-        Args:
-            pixels: ``(1, 3, *image_size)``, standardised.
-            masked_blocks: ``k``; a ResNet, which masks its last map, does the same for any.
-            unit_map: L2-normalise a ResNet's map over channels, position by position.
+        A ResNet does the same for any ``masked_blocks``; ``unit_map`` L2-normalises its map over channels.
         """
 
     def region_features(self, state: Any, grid_masks: Tensor, masked_blocks: int) -> Tensor:
-        """Finish the tower once per mask (Eqs. 2, 3).
+        """Finish the tower once per mask (Eqs. 2, 3) from the state for the same ``k``.
 
-        Args:
-            state: What `image_state` gave for the same ``k``.
-            grid_masks: float ``(N, rows, columns)`` in [0, 1].
-            masked_blocks: ``k``.
-
-        Returns:
-            ``(N, feature_dim)``, not normalised.
+        Masks are float ``(N, rows, columns)`` in [0, 1], features ``(N, feature_dim)``, not normalised.
         """
 
     def last_map(self, state: Any) -> Tensor:
@@ -65,20 +66,12 @@ class Tower(Protocol):
     def dense_features(self, state: Any) -> Tensor:
         """Take every position by itself through value and output layers of the last attention (MaskCLIP).
 
-        Returns:
-            ``(rows, columns, feature_dim)``, not normalised, of the state for ``k = 1``.
+        From the state for ``k = 1`` to ``(rows, columns, feature_dim)``, not normalised.
         """
 
 
 def misfit(vision_cfg: Mapping[str, Any]) -> str | None:
-    """Say why an image tower cannot be opened for regions.
-
-    Args:
-        vision_cfg: The ``vision_cfg`` of an open_clip model configuration.
-
-    Returns:
-        The reason, or None if it is a ModifiedResNet or a VisionTransformer that returns its class token.
-    """
+    """Say why the image tower of an open_clip configuration cannot be opened for regions; None if it can."""
     if name := vision_cfg.get("timm_model_name"):
         return f"its image tower is timm's '{name}'"
     if vision_cfg.get("attentional_pool"):
@@ -97,11 +90,7 @@ def fitting_architectures() -> list[str]:
 
 
 def check_tower(name: str, vision_cfg: Mapping[str, Any]) -> None:
-    """Check that an image tower can be opened for regions.
-
-    Raises:
-        UserError: It cannot; the message says why and lists what fits.
-    """
+    """Raise a `UserError` that lists what fits if an image tower cannot be opened for regions."""
     if reason := misfit(vision_cfg):
         raise UserError(
             f"CLIP model '{name}' does not fit: {reason}. The image tower must be a ModifiedResNet or a "
@@ -110,11 +99,7 @@ def check_tower(name: str, vision_cfg: Mapping[str, Any]) -> None:
 
 
 def open_tower(visual: Any) -> Tower:
-    """Open an image tower of open_clip for regions.
-
-    Raises:
-        UserError: It is neither a VisionTransformer with a class token nor a ModifiedResNet.
-    """
+    """Open an image tower of open_clip for regions; a `UserError` if it does not fit."""
     from open_clip.modified_resnet import ModifiedResNet
     from open_clip.transformer import VisionTransformer
 
@@ -129,3 +114,50 @@ def open_tower(visual: Any) -> Tower:
         f"An image tower of type {type(visual).__name__} cannot be opened for regions; it must be a "
         "ModifiedResNet or a VisionTransformer with a class token and no attentional pooler."
     )
+
+
+@contextmanager
+def one_thread_per_operation(device: torch.device) -> Iterator[None]:
+    """Run operations on one thread each inside the block, on a CPU; elsewhere nothing changes.
+
+    `map_batches` inside the block uses as many workers as there were threads before. Blocks nest.
+    """
+    if device.type != "cpu" or _workers.get():
+        yield
+        return
+    threads = torch.get_num_threads()
+    token = _workers.set(threads)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _workers.reset(token)
+
+
+def map_batches(function: Callable[[_Batch], _Result], batches: Sequence[_Batch]) -> list[_Result]:
+    """Apply a function to every batch, in any order and several at a time in `one_thread_per_operation`."""
+    workers = min(_workers.get(), len(batches))
+    if workers < 2:
+        return [function(batch) for batch in batches]
+    # Not kept between calls: idle threads are lost in a forked process, and the pool would wait for them.
+    # OpenMP keeps the number of threads per thread, and a new one takes it from the environment. torch sets
+    # it before its own loops only: oneDNN's convolutions and products would still split their sums.
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(_with_modes_of_this_thread(function), batches))
+
+
+def _with_modes_of_this_thread(function: Callable[[_Batch], _Result]) -> Callable[[_Batch], _Result]:
+    """Carry inference mode, gradients and autocast over: each thread of torch has its own."""
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+    autocast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+
+    def call(batch: _Batch) -> _Result:
+        with (
+            torch.inference_mode(inference),
+            torch.set_grad_enabled(gradients),
+            torch.autocast("cpu", dtype=dtype, enabled=autocast),
+        ):
+            return function(batch)
+
+    return call

@@ -36,19 +36,27 @@ class ViTTower:
         return features[0] if isinstance(features, tuple) else features
 
     def image_state(self, pixels: Tensor, masked_blocks: int, unit_map: bool = False) -> Tensor:
-        """Run the first ``L - k`` blocks.
-
-        Returns:
-            Tokens ``(1, 1 + rows * columns, width)``, the class token first: what enters block ``L - k``.
-        """
+        """Run the first ``L - k`` blocks, to tokens ``(1, 1 + rows * columns, width)``, class token first."""
         self.check_masked_blocks(masked_blocks)
-        pixels = pixels.to(self.visual.conv1.weight.dtype)
-        if masked_blocks == self.depth:
-            return self._embedded(pixels)
-        intermediates = self._run(pixels, self.depth - masked_blocks - 1)
-        return torch.cat(
-            [intermediates["image_intermediates_prefix"][0], intermediates["image_intermediates"][0]], dim=1
+        embedded: list[Tensor] = []
+        # open_clip offers no call for the tokens before the first block: they are caught on their way in
+        hook = self.visual.transformer.resblocks[0].register_forward_pre_hook(
+            lambda _, inputs: embedded.append(inputs[0])
         )
+        try:
+            found = self.visual.forward_intermediates(
+                pixels.to(self.visual.conv1.weight.dtype),
+                indices=[max(0, self.depth - masked_blocks - 1)],
+                stop_early=True,
+                intermediates_only=True,
+                output_fmt="NLC",
+                output_extra_tokens=True,
+            )
+        finally:
+            hook.remove()
+        if masked_blocks == self.depth:
+            return embedded[0]
+        return torch.cat([found["image_intermediates_prefix"][0], found["image_intermediates"][0]], dim=1)
 
     def region_features(self, state: Tensor, grid_masks: Tensor, masked_blocks: int) -> Tensor:
         """Multiply grid tokens by the mask before each of the last ``k`` blocks, and project the class token.
@@ -84,39 +92,12 @@ class ViTTower:
         tokens = self.visual.transformer.resblocks[-1](tokens, attn_mask=alone)
         return self.project(tokens)[0].unflatten(0, self.grid_size)
 
-    def _run(self, pixels: Tensor, last_block: int) -> dict[str, list[Tensor]]:
-        return self.visual.forward_intermediates(
-            pixels,
-            indices=[last_block],
-            stop_early=True,
-            intermediates_only=True,
-            output_fmt="NLC",
-            output_extra_tokens=True,
-        )
-
-    def _embedded(self, pixels: Tensor) -> Tensor:
-        """Tokens before the first block, which open_clip offers no call for: caught on their way in."""
-        caught: list[Tensor] = []
-        hook = self.visual.transformer.resblocks[0].register_forward_pre_hook(
-            lambda _, inputs: caught.append(inputs[0])
-        )
-        try:
-            self._run(pixels, 0)
-        finally:
-            hook.remove()
-        return caught[0]
-
 
 def tokens_of(regions: Tensor) -> Tensor:
     """Say which grid tokens a region is made of: those at least half of which it covers.
 
-    A region that covers no token by half is made of the ones that it covers most.
-
-    Args:
-        regions: float ``(N, rows, columns)``, covered shares in [0, 1].
-
-    Returns:
-        bool ``(N, rows * columns)``, with at least one True in a row.
+    A region that covers no token by half is made of the ones that it covers most. From covered shares, float
+    ``(N, rows, columns)`` in [0, 1], to bool ``(N, rows * columns)``, with at least one True in a row.
     """
     shares = regions.flatten(1)
     return shares >= shares.amax(dim=1, keepdim=True).clamp(max=0.5)
@@ -125,18 +106,12 @@ def tokens_of(regions: Tensor) -> Tensor:
 def region_tokens(tower: ViTTower, embedded: Tensor, members: Tensor) -> Tensor:
     """Run one class token per region, which attends to itself and to the tokens of its region alone.
 
-    The region tokens start as copies of the class token and ride along in one pass over the image. Nothing
-    attends to them: grid tokens and the image's own class token are those of the unchanged model, so they are
-    computed once for all regions, and a region of all tokens gives the feature of the image.
-
-    Args:
-        tower: The ViT.
-        embedded: What enters its first block, ``(1, 1 + rows * columns, width)``, the class token first.
-        members: bool ``(N, rows * columns)``, see `tokens_of`.
-
-    Returns:
-        The projected class token of each region, ``(N, feature_dim)``, not normalised.
+    From what enters the first block, ``(1, 1 + rows * columns, width)``, and the ``members`` of `tokens_of`,
+    to the projected class tokens, ``(N, feature_dim)``, not normalised.
     """
+    # The region tokens start as copies of the class token and ride along in one pass over the image. Nothing
+    # attends to them: grid tokens and the image's own class token are those of the unchanged model, so they
+    # are computed once for all regions, and a region of all tokens gives the feature of the image.
     count, length = len(members), embedded.shape[1]
     attends = torch.eye(length + count, dtype=torch.bool, device=members.device)
     attends[:length, :length] = True

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gl_ris.crops import standardize, to_unit_range
+from gl_ris.clip.image import standardize, to_unit_range
 from gl_ris.errors import check_ranges, unknown_name
 from gl_ris.masks import projection_boxes
 from gl_ris.proposals.base import Proposals
@@ -256,8 +256,8 @@ def suppress(candidates: Candidates, settings: Decoding) -> Candidates:
     """Lower the scores of masks that overlap better ones, and keep what stays above the threshold."""
     masks = candidates.probabilities > settings.mask_threshold
     scores = matrix_nms(masks, candidates.labels, candidates.scores, settings.nms_sigma)
-    lowered = Candidates(candidates.probabilities, candidates.labels, scores)
-    return _best(lowered.rows(scores >= settings.keep_threshold), settings.max_count)
+    lowered = candidates._replace(scores=scores).rows(scores >= settings.keep_threshold)
+    return _best(lowered, settings.max_count)
 
 
 def matrix_nms(masks: Tensor, labels: Tensor, scores: Tensor, sigma: float) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gl_ris.clip.threads import one_thread_per_operation
+from gl_ris.clip.tower import one_thread_per_operation
 from gl_ris.errors import UserError, in_short
 from gl_ris.proposals.base import ProposalGenerator
 

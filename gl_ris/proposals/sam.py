@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gl_ris.clip.loading import PRECISIONS
-from gl_ris.clip.threads import one_thread_per_operation
+from gl_ris.clip.tower import one_thread_per_operation
 from gl_ris.errors import check_ranges, unknown_name
 from gl_ris.masks import pairwise_areas, suppress, tight_boxes
 from gl_ris.proposals.base import ProposalGenerator, Proposals

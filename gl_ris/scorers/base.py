@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
-from gl_ris.clip.threads import one_thread_per_operation
+from gl_ris.clip.tower import one_thread_per_operation
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.recipe import Recipe
+
+Texts = Sequence[str]
 
 
 class Scorer(nn.Module, ABC):
@@ -45,6 +47,8 @@ class Scorer(nn.Module, ABC):
 
     name: ClassVar[str]
     title: str
+    # of a method that compares with the whole sentence alone, whatever beta is
+    whole_sentence: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -68,9 +72,7 @@ class Scorer(nn.Module, ABC):
         self.parser = parser
 
     @abstractmethod
-    def score(
-        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
-    ) -> Tensor:
+    def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Score the masks of ``context`` against the expressions.
 
         Runs without gradients; there is at least one mask and one expression.
@@ -95,8 +97,8 @@ class Scorer(nn.Module, ABC):
         self,
         image: Tensor,
         masks: Tensor,
-        expressions: Sequence[str],
-        noun_phrases: Sequence[str] | None = None,
+        expressions: Texts,
+        noun_phrases: Texts | None = None,
         boxes: Tensor | None = None,
     ) -> Tensor:
         """Score every mask against every expression (Eq. 1 is the argmax of a row).
@@ -125,10 +127,10 @@ class Scorer(nn.Module, ABC):
 
     def text_weight(self) -> float:
         """The share of the global text feature that this method uses, ``beta`` unless it says otherwise."""
-        return self.beta
+        return 1.0 if self.whole_sentence else self.beta
 
     @torch.no_grad()
-    def text_features(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None = None) -> Tensor:
+    def text_features(self, expressions: Texts, noun_phrases: Texts | None = None) -> Tensor:
         """Global-local textual features (Eqs. 6 to 8).
 
         Args:
@@ -140,11 +142,11 @@ class Scorer(nn.Module, ABC):
         """
         return blend(
             self.text_weight(),
-            lambda: self._unit_text(self.clip.encode_texts(self._sentences(expressions))),
-            lambda: self._unit_text(self.clip.encode_texts(self._phrases(expressions, noun_phrases))),
+            lambda: self._encoded(self._sentences(expressions)),
+            lambda: self._encoded(self._phrases(expressions, noun_phrases)),
         )
 
-    def texts(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None = None) -> list[str]:
+    def texts(self, expressions: Texts, noun_phrases: Texts | None = None) -> list[str]:
         """Everything that will be encoded for these expressions, to give to `RegionCLIP.prepare_texts`."""
         sentences = self._sentences(expressions) if self.text_weight() > 0 else []
         return sentences + (self._phrases(expressions, noun_phrases) if self.text_weight() < 1 else [])
@@ -155,19 +157,19 @@ class Scorer(nn.Module, ABC):
 
     def comparable(self, features: Tensor) -> Tensor:
         """Return mixed features ``(..., D)`` as they enter the dot product of `similarity`."""
-        return F.normalize(features, dim=-1) if self.mixing.cosine else features
+        return unit_if(self.mixing.cosine, features)
 
-    def _unit_text(self, features: Tensor) -> Tensor:
-        return F.normalize(features, dim=-1) if self.mixing.unit_text else features
+    def _encoded(self, texts: list[str]) -> Tensor:
+        return unit_if(self.mixing.unit_text, self.clip.encode_texts(texts))
 
-    def _sentences(self, expressions: Sequence[str]) -> list[str]:
+    def _sentences(self, expressions: Texts) -> list[str]:
         if self.recipe.text == "as_given":
             return list(expressions)
         from gl_ris.text import published_texts
 
         return published_texts(expressions, self.parser)
 
-    def _phrases(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None) -> list[str]:
+    def _phrases(self, expressions: Texts, noun_phrases: Texts | None) -> list[str]:
         if noun_phrases is not None:
             return list(noun_phrases)
         from gl_ris.text import noun_phrases as find
@@ -180,6 +182,11 @@ def check_shares(**shares: float) -> None:
     for name, value in shares.items():
         if not 0 <= value <= 1:
             raise UserError(f"{name}={value} is out of range: it is a share from 0 to 1.")
+
+
+def unit_if(wanted: bool, features: Tensor) -> Tensor:
+    """L2-normalise features ``(..., D)`` if that is wanted."""
+    return F.normalize(features, dim=-1) if wanted else features
 
 
 def cosine(text: Tensor, visual: Tensor) -> Tensor:
@@ -220,9 +227,8 @@ def load_scorer(name: str) -> type[Scorer]:
 
 def available_scorers() -> dict[str, type[Scorer]]:
     """Return the methods of this package by their short names: every class in a file of `gl_ris.scorers`."""
-    package = __name__.rpartition(".")[0]
     files = pkgutil.iter_modules([str(Path(__file__).parent)])
-    modules = [importlib.import_module(f"{package}.{file.name}") for file in files]
+    modules = [importlib.import_module(f"{__package__}.{file.name}") for file in files]
     return {
         item.name: item
         for module in modules
@@ -235,10 +241,10 @@ def available_scorers() -> dict[str, type[Scorer]]:
 def _by_path(path: str) -> type[Scorer]:
     module_name, _, class_name = path.rpartition(".")
     try:
-        module = importlib.import_module(module_name)
+        found = vars(importlib.import_module(module_name))
     except ImportError as error:
         raise UserError(f"Method '{path}': module '{module_name}' cannot be imported ({error}).") from error
-    classes = {key: item for key, item in vars(module).items() if isinstance(item, type)}
+    classes = {key: item for key, item in found.items() if isinstance(item, type)}
     if class_name not in classes:
         raise unknown_name(f"class in module '{module_name}',", class_name, classes)
     if not issubclass(classes[class_name], Scorer):

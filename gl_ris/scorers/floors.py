@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from gl_ris.clip.image import ImageContext
-from gl_ris.scorers.base import Scorer
+from gl_ris.scorers.base import Scorer, Texts
 
 
 class Floor(Scorer):
     """A method in which the model and all settings have no influence."""
 
-    def texts(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None = None) -> list[str]:
+    def texts(self, expressions: Texts, noun_phrases: Texts | None = None) -> list[str]:
         """Nothing is encoded."""
         return []
 
@@ -30,9 +29,7 @@ class RandomProposal(Floor):
     name = "random"
     title = "Random"
 
-    def score(
-        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
-    ) -> Tensor:
+    def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Draw scores in [0, 1)."""
         seed = hashlib.blake2b(context.image.cpu().contiguous().numpy().tobytes(), digest_size=8)
         rows = [_draw(seed.copy(), text, len(context.masks)) for text in expressions]
@@ -51,8 +48,6 @@ class LargestProposal(Floor):
     name = "largest"
     title = "Largest"
 
-    def score(
-        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
-    ) -> Tensor:
+    def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Score by the number of pixels."""
         return context.masks.flatten(1).sum(dim=1).expand(len(expressions), -1)

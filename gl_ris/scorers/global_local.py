@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gl_ris.clip.image import ImageContext
-from gl_ris.scorers.base import Scorer, blend
+from gl_ris.scorers.base import Scorer, Texts, blend, unit_if
 
 
 class GlobalLocal(Scorer):
@@ -48,14 +45,11 @@ class GlobalLocal(Scorer):
         context = self.clip.context(image, masks, boxes)
         return self._global(context), self._local(context)
 
-    @torch.no_grad()
     def prepare(self, context: ImageContext) -> None:
         """Compute the visual feature of every mask (Eqs. 3 to 5)."""
         self.mixed_features(context)
 
-    def score(
-        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
-    ) -> Tensor:
+    def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Score by the similarity of Eq. 1."""
         return self.similarity(self.text_features(expressions, noun_phrases), self.mixed_features(context))
 
@@ -65,11 +59,10 @@ class GlobalLocal(Scorer):
 
     def _global(self, context: ImageContext) -> Tensor:
         features = context.global_features(self.recipe, self.masked_blocks)
-        return F.normalize(features, dim=-1) if self.mixing.unit_global else features
+        return unit_if(self.mixing.unit_global, features)
 
     def _local(self, context: ImageContext) -> Tensor:
-        features = context.local_features(self.recipe)
-        return F.normalize(features, dim=-1) if self.mixing.unit_local else features
+        return unit_if(self.mixing.unit_local, context.local_features(self.recipe))
 
 
 class Cropping(GlobalLocal):
@@ -81,11 +74,8 @@ class Cropping(GlobalLocal):
 
     name = "cropping"
     title = "Cropping"
+    whole_sentence = True
 
     def visual_weight(self) -> float:
         """None of the global visual feature."""
         return 0.0
-
-    def text_weight(self) -> float:
-        """Nothing but the global text feature."""
-        return 1.0

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gl_ris.clip.image import ImageContext
-from gl_ris.clip.tower import Tower
-from gl_ris.scorers.base import Scorer, cosine
+from gl_ris.scorers.base import Scorer, Texts, cosine
 
 # Of a gradient in float16, whose smallest parts would be lost.
 _SCALE = 256.0
@@ -35,49 +31,34 @@ class GradCAM(Scorer):
 
     name = "grad_cam"
     title = "Grad-CAM"
+    whole_sentence = True
 
-    def text_weight(self) -> float:
-        """Nothing but the global text feature."""
-        return 1.0
-
-    @torch.no_grad()
     def prepare(self, context: ImageContext) -> None:
         """Compute the last feature map."""
         context.image_state(self.recipe, 1)
 
-    def maps(self, context: ImageContext, expressions: Sequence[str]) -> Tensor:
-        """Activation maps, float32 ``(E, rows, columns)``, none negative; the grid covers the image."""
-        state = context.image_state(self.recipe, 1)
-        return activation_maps(self.clip.tower, state, self.text_features(expressions))
+    # Lightning predicts in inference mode, where there are no gradients; its tensors can be copied out of it.
+    @torch.inference_mode(False)
+    @torch.enable_grad()
+    def maps(self, context: ImageContext, expressions: Texts) -> Tensor:
+        """Activation maps, float32 ``(E, rows, columns)``, none negative; the grid covers the image.
 
-    def score(
-        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
-    ) -> Tensor:
+        One pass from the last map onwards, and one backward pass for each text; without gradients.
+        """
+        state = context.image_state(self.recipe, 1)
+        last_map = self.clip.tower.last_map(state).detach().clone().requires_grad_()
+        text = self.text_features(expressions).clone()
+        similarity = cosine(text, self.clip.tower.pool(state, last_map).float())
+        gradients = [
+            torch.autograd.grad(_SCALE * row.sum(), last_map, retain_graph=True)[0].float()
+            for row in similarity
+        ]
+        weights = torch.cat(gradients).mean(dim=(2, 3)) / _SCALE
+        return torch.einsum("ec,chw->ehw", weights, last_map[0].detach().float()).relu()
+
+    def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Sum the map over each mask."""
         maps = self.maps(context, expressions)[:, None]
         size = context.masks.shape[1:]
         pixels = F.interpolate(maps, size, mode="bilinear", align_corners=False)
         return pixels.flatten(1) @ context.masks.flatten(1).float().T
-
-
-# Lightning predicts in inference mode, where there are no gradients; its tensors can be copied out of it.
-@torch.inference_mode(False)
-@torch.enable_grad()
-def activation_maps(tower: Tower, state: Any, text: Tensor) -> Tensor:
-    """Grad-CAM's map for each text: one pass from the last map onwards, one backward pass for each text.
-
-    Args:
-        tower: The image tower.
-        state: Its `image_state` for one masked block, from any mode.
-        text: float ``(E, D)``.
-
-    Returns:
-        float32 ``(E, rows, columns)``, none negative, without gradients.
-    """
-    last_map = tower.last_map(state).detach().clone().requires_grad_()
-    similarity = cosine(text.clone(), tower.pool(state, last_map).float())
-    gradients = [
-        torch.autograd.grad(_SCALE * row.sum(), last_map, retain_graph=True)[0].float() for row in similarity
-    ]
-    weights = torch.cat(gradients).mean(dim=(2, 3)) / _SCALE
-    return torch.einsum("ec,chw->ehw", weights, last_map[0].detach().float()).relu()

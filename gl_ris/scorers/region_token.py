@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
 from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.errors import UserError
-from gl_ris.scorers.base import Scorer, cosine
+from gl_ris.scorers.base import Scorer, Texts, cosine
 
 
 class RegionToken(Scorer):
@@ -29,6 +26,7 @@ class RegionToken(Scorer):
 
     name = "region_token"
     title = "Region token"
+    whole_sentence = True
 
     def check(self, clip: RegionCLIP) -> None:
         """Accept a ViT only."""
@@ -38,17 +36,10 @@ class RegionToken(Scorer):
                 f"'{clip.name}' has a ResNet; choose a ViT, or the method 'score_map' or 'cropping'."
             )
 
-    def text_weight(self) -> float:
-        """Nothing but the global text feature."""
-        return 1.0
-
-    @torch.no_grad()
     def prepare(self, context: ImageContext) -> None:
         """Compute the class token of every mask."""
         context.region_tokens(self.recipe)
 
-    def score(
-        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
-    ) -> Tensor:
+    def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Score by the cosine."""
         return cosine(self.text_features(expressions), context.region_tokens(self.recipe))

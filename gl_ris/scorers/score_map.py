@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
 from gl_ris.clip.image import ImageContext
-from gl_ris.scorers.base import Scorer, cosine
+from gl_ris.scorers.base import Scorer, Texts, cosine
 
 
 class ScoreMap(Scorer):
@@ -25,25 +22,19 @@ class ScoreMap(Scorer):
 
     name = "score_map"
     title = "Score map"
+    whole_sentence = True
 
-    def text_weight(self) -> float:
-        """Nothing but the global text feature."""
-        return 1.0
-
-    @torch.no_grad()
     def prepare(self, context: ImageContext) -> None:
         """Compute the feature of every position."""
         context.dense_features(self.recipe)
 
-    def maps(self, context: ImageContext, expressions: Sequence[str]) -> Tensor:
+    def maps(self, context: ImageContext, expressions: Texts) -> Tensor:
         """Score every position, float32 ``(E, rows, columns)`` in [-1, 1]; the grid covers the image."""
         features = context.dense_features(self.recipe)
         scores = cosine(self.text_features(expressions), features.flatten(0, 1))
         return scores.unflatten(1, features.shape[:2])
 
-    def score(
-        self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
-    ) -> Tensor:
+    def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Average the map over each mask."""
         weights = context.grid_regions(self.recipe).flatten(1)
         total = weights.sum(dim=1, keepdim=True)

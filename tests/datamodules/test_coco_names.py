@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from datamodules.coco_names import NAMES_FILE, coco_class, coco_names, plural
+from datamodules.phrasecut import NAMES_FILE, coco_class, coco_names, plural
 
 # COCO's own list, in its order
 _LIST = (
@@ -31,7 +31,7 @@ def file() -> Any:
 
 def test_the_names_are_those_of_coco(file: Any) -> None:
     assert list(file["classes"]) == COCO
-    assert coco_names() == set(COCO)
+    assert coco_names().keys() == set(COCO)
 
 
 def test_every_word_belongs_to_one_class_alone(file: Any) -> None:

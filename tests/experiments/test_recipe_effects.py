@@ -20,7 +20,7 @@ from experiments import recipe_effects, zero_shot
 from experiments.reporting.effects_report import EffectsTable, Row, markdown, write_effects
 from experiments.run.effects import ALL, BASE, RecipeEffects
 from gl_ris.masks import encode_rle
-from gl_ris.results import Prediction
+from gl_ris.predictions import Prediction
 
 Run = Callable[..., tuple[int, str, str]]
 HEIGHT, WIDTH = 8, 10

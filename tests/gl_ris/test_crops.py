@@ -8,7 +8,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gl_ris.crops import crop_windows, masked_crop, masks_on_grid, resize_pixels, standardize, to_unit_range
+from gl_ris.clip.image import (
+    crop_windows,
+    masked_crop,
+    masks_on_grid,
+    resize_pixels,
+    standardize,
+    to_unit_range,
+)
 
 
 def pillow_resize(pixels: Tensor, size: tuple[int, int], mode: Image.Resampling) -> Tensor:

@@ -138,22 +138,23 @@ def test_a_recipe_can_leave_images_out(names: dict[str, str], scenes: list[Scene
 def test_an_image_is_encoded_once_whatever_the_grid(
     names: dict[str, str], scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gl_ris.clip.image import ImageContext
     from gl_ris.clip.text_tower import TextTower
+    from gl_ris.clip.vit import ViTTower
 
     done: list[Any] = []
-    for cls, name in ((ImageContext, "_local_features"), (ImageContext, "_global_features")):
-        work = getattr(cls, name)
+    for name in ("encode", "region_features"):
+        work = getattr(ViTTower, name)
+        # all masks of one of these images go through together
         monkeypatch.setattr(
-            cls, name, lambda self, *a, n=name, w=work: (done.append((n, id(self), a[1:])), w(self, *a))[1]
+            ViTTower, name, lambda self, *a, n=name, w=work: (done.append((n,)), w(self, *a))[1]
         )
     encode = TextTower.encode
     monkeypatch.setattr(
         TextTower, "encode", lambda self, batch: (done.extend(batch.texts), encode(self, batch))[1]
     )
     predict(Sweep(clip=names["vit"], alphas=9, betas=9, masked_blocks=[2, 3]), scenes)
-    assert sum(item[0] == "_local_features" for item in done) == len(scenes)
-    assert sum(item[0] == "_global_features" for item in done) == 2 * len(scenes)
+    assert sum(item == ("encode",) for item in done) == len(scenes)
+    assert sum(item == ("region_features",) for item in done) == 2 * len(scenes)
     texts = [item for item in done if isinstance(item, str)]
     assert len(texts) == len(set(texts)) >= len(EXPRESSIONS)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gl_ris.clip.threads import map_batches, one_thread_per_operation
+from gl_ris.clip.tower import map_batches, one_thread_per_operation
 
 CPU = torch.device("cpu")
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from datamodules.fetching.catalogue import Clip, Hub, item_from
-from datamodules.fetching.hub import fetch_clip, fetch_hub, picked
-from datamodules.fetching.obtain import FetchFailed, Settings, obtain
+from datamodules.fetching.obtain import FetchFailed, Settings, fetch_clip, fetch_hub, obtain, picked
 from datamodules.fetching.transfer import Patience, SourceFailed
 
 SHA = "5" * 40

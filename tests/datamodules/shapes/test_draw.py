@@ -7,8 +7,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from datamodules.shapes.draw import draw_scene
-from datamodules.shapes.outlines import outline
+from datamodules.shapes.draw import draw_scene, outline
 from datamodules.shapes.pairs import FAMILIES, FAMILY, Shot, close_ups_within_a_scene, family
 from datamodules.shapes.world import CATEGORIES, COLORS, EVERYTHING, FILLS, ShapeScene, Thing, sample_scene
 
