@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar
 
+from gl_ris.drafts import draft_of, sweep
 from gl_ris.errors import UserError, in_short
 
 _T = TypeVar("_T")
@@ -35,11 +37,12 @@ def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
     """Open ``path`` for writing bytes so that it appears complete or not at all; missing folders are made.
 
     An error inside the block leaves an earlier file of that name as it was. When the block is left, the file
-    is on the disk: a loss of power does not undo it.
+    is on the disk: a loss of power does not undo it. Drafts of processes that were killed are removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    sweep(path.parent, f".{glob.escape(path.name)}.*.tmp")
+    temporary = draft_of(path)
     try:
         with temporary.open("wb") as file:
             yield file
