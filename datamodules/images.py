@@ -49,10 +49,15 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def find_image_folder(given: Path | None, candidates: Sequence[Path], file_names: Sequence[str]) -> Path:
+def find_image_folder(
+    given: Path | None,
+    candidates: Sequence[Path],
+    file_names: Sequence[str],
+    option: str = "data.image_root",
+) -> Path:
     """Return the folder ``given``, or else the first of the candidates that hold most of the images.
 
-    `UserError`, naming those that were tried, if none of the images is in any.
+    `UserError`, naming those that were tried and the option to set, if none of the images is in any.
     """
     tried = [given] if given is not None else list(candidates)
     best, most = None, 0
@@ -66,7 +71,7 @@ def find_image_folder(given: Path | None, candidates: Sequence[Path], file_names
         return best
     names = ", ".join(f"'{folder}'" for folder in tried)
     raise UserError(
-        f"None of the images ({file_names[0]:.200}, ...) is in {names}. Set image_root to their folder."
+        f"None of the images ({file_names[0]:.200}, ...) is in {names}. Name their folder by {option}=FOLDER."
     )
 
 

@@ -208,7 +208,7 @@ def _look_into(report: Report, split: str, options: Options) -> None:
     if options.images != "none" and names:
         try:
             places = [] if options.image_root else form.folders(report.target)
-            folder = find_image_folder(options.image_root, places, names)
+            folder = find_image_folder(options.image_root, places, names, "--image-root")
         except UserError as error:
             report.problems.add("image missing", f"{split}: {error}", len(names))
     look = partial(check_record, split=split, options=options, folder=folder, rule=form.rule)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import pickle
@@ -17,7 +16,7 @@ import torch
 
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.clip.tower import check_tower
-from gl_ris.errors import UserError, in_short, unknown_name
+from gl_ris.errors import UserError, did_you_mean, in_short, unknown_name
 
 ASSETS = Path(__file__).parent.parent / "assets"
 SHIPPED = ("refshapes-vit", "refshapes-rn")
@@ -101,8 +100,7 @@ def _model_config(name: str, source: str, mend: str) -> dict[str, Any]:
             return open_clip.get_model_config(source)
     config = open_clip.get_model_config(name)
     if config is None:
-        near = difflib.get_close_matches(name, [*SHIPPED, *open_clip.list_models()], n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(name, [*SHIPPED, *open_clip.list_models()])
         raise UserError(
             f"Unknown CLIP model '{name}'.{hint} Available: {', '.join(SHIPPED)}, '{LOCAL}FOLDER', "
             f"'{HUB}ORG/REPO', and the architectures that open_clip.list_models() lists."
