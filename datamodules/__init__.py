@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datamodules.captioned_shapes import CaptionedShapes as CaptionedShapes
+    from datamodules.folder import Folder as Folder
     from datamodules.hf import RefCOCOBenchmark as RefCOCOBenchmark
     from datamodules.hf import RefCOCOM as RefCOCOM
     from datamodules.hf import RefCOCORows as RefCOCORows
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # Imported when asked for: the commands of this package print their help without torch.
 _HOMES = {
     "CaptionedShapes": "datamodules.captioned_shapes",
+    "Folder": "datamodules.folder",
     "PhraseCut": "datamodules.phrasecut",
     "RefCOCO": "datamodules.refcoco",
     "RefCOCOBenchmark": "datamodules.hf",

@@ -36,6 +36,8 @@ class Scene:
             what could be made of the annotations (zeros where they are at fault), and every expression counts
             as failed.
         subsets: For each subset that the data set has, bool ``(E,)``: which of the expressions are in it.
+        targeted: bool ``(E,)``, which expressions have a target; None where all have. The others are asked
+            about, and their choices written down, but nothing is measured by them.
         raw: The expressions as they were typed, before the data set cleaned them; where that is not known, as
             they are.
     """
@@ -52,6 +54,7 @@ class Scene:
     error: str | None = None
     subsets: Mapping[str, Tensor] = field(default_factory=dict)
     raw: list[str] = field(default_factory=list)
+    targeted: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Let expressions stand for what was typed where that is not given."""
@@ -74,6 +77,7 @@ class Scene:
             referents=change(self.referents),
             proposals=None if self.proposals is None else change(self.proposals),
             subsets={name: change(members) for name, members in self.subsets.items()},
+            targeted=None if self.targeted is None else change(self.targeted),
         )
 
 
@@ -133,6 +137,7 @@ class SceneDataset(Dataset[Scene]):
                 for name in self.subsets
             },
             raw=[text for referent in record.referents for text in referent.raw or referent.sentences],
+            targeted=None if all(ref.targeted for ref in refs) else torch.tensor([r.targeted for r in refs]),
         )
 
     def _targets(self, record: ImageRecord) -> tuple[Tensor, str | None]:

@@ -245,4 +245,5 @@ def _draw(record: Prediction, scene: Any) -> Image.Image:
     row = expressions.index((record.ref_id, record.sent_id))
     chosen = None if record.segmentation is None else decode_rle(record.segmentation)
     caption = record.expression + (f" [{record.failure}]" if record.failure else "")
-    return overlay(scene.image, chosen, scene.targets[scene.referents[row]], caption, iou=record.iou)
+    target = None if record.iou is None else scene.targets[scene.referents[row]]
+    return overlay(scene.image, chosen, target, caption, iou=record.iou)
