@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from experiments.cli.command import Command, run
-from experiments.grid.cells import Cell, Results
+from experiments.grid.cells import ZERO_SHOT_CELL, Cell, Results
 from experiments.grid.settings import Comparison
 from gl_ris.errors import UserError
 
@@ -68,11 +67,7 @@ class FewShotSettings(Comparison):
     seeds: dict[str, list[int]] | list[int] | int | None = None
 
     def shots(self) -> list[Shot]:
-        """Return the supervised cells: smallest k first, then by baseline, then by seed.
-
-        Raises:
-            UserError: A setting is wrong.
-        """
+        """Return the supervised cells: smallest k first, then by baseline, then by seed."""
         from experiments.reporting.fewshot_report import Shot
 
         names, wanted = self.names(), in_order(self.k)
@@ -81,13 +76,7 @@ class FewShotSettings(Comparison):
         ]
 
     def cells(self) -> list[Cell]:
-        """Return all cells, the zero-shot run first.
-
-        Raises:
-            UserError: A setting is wrong or out of place.
-        """
-        from experiments.reporting.frame import ZERO_SHOT_CELL
-
+        """Return all cells, the zero-shot run first."""
         self.check()
         place = self.data, self.split
         cells = [self.zero_shot_cell(ZERO_SHOT_CELL, ZERO_SHOT_CELL, place)]
@@ -107,10 +96,7 @@ class FewShotSettings(Comparison):
 
 
 def in_order(k: Sequence[int | str] | int | str) -> list[int | str]:
-    """Return what ``k`` asks for, each once, the smallest first and ``"all"`` last.
-
-    Raises:
-        UserError: It asks for nothing, or for something that is no number of refs.
+    """Return what ``k`` asks for, each once, the smallest first and ``"all"`` last; a `UserError` for others.
 
     Example:
         >>> in_order([16, "all", "4", 4])
@@ -134,25 +120,14 @@ def _count(item: int | str) -> int | str:
 def seeds_of(
     k: int | str, seeds: Mapping[str, Sequence[int]] | Sequence[int] | int | None, wanted: Sequence[int | str]
 ) -> list[int]:
-    """Return the seeds of one k.
-
-    Args:
-        k: The k.
-        seeds: As in `FewShotSettings`.
-        wanted: Every k.
-
-    Raises:
-        UserError: There are none.
-    """
+    """Return the ``seeds`` (see `FewShotSettings`) of one of the ``wanted`` k; a `UserError` for none."""
     if seeds is None:
         return [0, 1, 2] if len(wanted) > 1 and isinstance(k, int) and k <= FEW else [0]
-    chosen: Sequence[int] | int
-    if isinstance(seeds, Mapping):
-        # YAML reads the keys of {1: [0]} as numbers
-        by_text = {str(key): value for key, value in seeds.items()}
-        chosen = by_text.get(str(k), by_text.get("*", []))
-    else:
-        chosen = seeds
+    # YAML reads the keys of {1: [0]} as numbers
+    by_text = {
+        str(key): value for key, value in (seeds if isinstance(seeds, Mapping) else {"*": seeds}).items()
+    }
+    chosen = by_text.get(str(k), by_text.get("*", []))
     found = [chosen] if isinstance(chosen, int) else list(dict.fromkeys(chosen))
     if not found:
         fix = f"{{{k}: [0,1,2], ...}}" if isinstance(seeds, Mapping) and len(wanted) > 1 else "[0,1,2]"
@@ -166,7 +141,7 @@ def main() -> None:
     """Make the comparison that the command line describes."""
     from experiments.grid.runner import carry_out
 
-    carry_out(COMMAND, *FewShotSettings.parse(COMMAND, sys.argv[1:]))
+    carry_out(COMMAND, FewShotSettings)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.cli.command import Command, run
+from experiments.cli.command import SHORTHAND, Command, run
 
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
@@ -31,12 +32,7 @@ COMMAND = Command(
         ("store=/data/proposals", "in a folder of one's own; give the same to the other commands"),
         ("report data=refshapes+ split=testA", "how good everything is that is stored for a split"),
     ),
-    shorthand={
-        "limit": "data.limit",
-        "proposals": "model.proposals",
-        "split": "data.split",
-        "store": "model.store",
-    },
+    shorthand={name: SHORTHAND[name] for name in ("limit", "proposals", "split", "store")},
     groups=("data", "proposals"),
     explained=(
         ("model", "experiments.run.proposal_jobs:StoreFiller"),
@@ -61,7 +57,7 @@ REPORT = Command(
         ("post.nms=0.5 post.min_area=100", "after post-processing, the same for all"),
         ("--trainer.devices=2", "on two processes"),
     ),
-    shorthand={"limit": "data.limit", "post": "model.post", "split": "data.split", "store": "model.store"},
+    shorthand={name: SHORTHAND[name] for name in ("limit", "post", "split", "store")},
     groups=("data",),
     explained=(
         ("model", "experiments.run.proposal_jobs:ProposalReport"),
@@ -71,17 +67,13 @@ REPORT = Command(
 )
 
 
-def fill(cli: ExperimentCLI) -> Path | None:
-    """Fill the store, and say what is in it, also in the run folder, which rank 0 returns."""
-    from experiments.run.evaluate import carry_out
+def show_filled(cli: ExperimentCLI, folder: Path) -> None:
+    """Say what is in the store, also in the run folder."""
     from gl_ris.files import write_json
 
-    def show(folder: Path) -> None:
-        document = describe(cli.model, cli.datamodule, cli.settings())
-        write_json(folder / "proposals.json", document)
-        print(f"\n{summary(document)}\nRun folder   {folder}")
-
-    return carry_out(cli, None, show)
+    document = describe(cli.model, cli.datamodule, cli.settings())
+    write_json(folder / "proposals.json", document)
+    print(f"\n{summary(document)}\nRun folder   {folder}")
 
 
 def describe(module: StoreFiller, data: Any, settings: dict[str, Any]) -> dict[str, Any]:
@@ -132,27 +124,25 @@ def summary(document: dict[str, Any]) -> str:
     return "\n".join(f"{name:<13}{value}" for name, value in lines.items())
 
 
-def report(cli: ExperimentCLI) -> Path | None:
-    """Measure what is stored, and leave table and curves in the run folder, which rank 0 returns."""
+def show_measured(cli: ExperimentCLI, folder: Path) -> None:
+    """Leave table and curves in the run folder."""
     from experiments.reporting.proposal_report import write_report
-    from experiments.run.evaluate import carry_out
 
-    def show(folder: Path) -> None:
-        text = write_report(folder, cli.model, cli.datamodule, cli.settings())
-        print(f"\n{text}\nCurve        {folder / 'curve.png'}\nRun folder   {folder}")
-
-    return carry_out(cli, None, show)
+    text = write_report(folder, cli.model, cli.datamodule, cli.settings())
+    print(f"\n{text}\nCurve        {folder / 'curve.png'}\nRun folder   {folder}")
 
 
 def main() -> None:
     """Do what the command line describes; the word ``report`` in front asks for the report."""
     from experiments.cli.parts import parts_of
+    from experiments.run.evaluate import carry_out
     from experiments.run.proposal_jobs import ProposalReport, StoreFiller
 
     if sys.argv[1:2] == ["report"]:
-        report(parts_of(REPORT, ProposalReport, sys.argv[2:]))
+        cli, show = parts_of(REPORT, ProposalReport, sys.argv[2:]), show_measured
     else:
-        fill(parts_of(COMMAND, StoreFiller))
+        cli, show = parts_of(COMMAND, StoreFiller), show_filled
+    carry_out(cli, None, partial(show, cli))
 
 
 if __name__ == "__main__":

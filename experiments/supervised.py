@@ -50,12 +50,18 @@ COMMAND = Command(
 )
 
 
-def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
-    """Train unless there are weights, and evaluate; return the run folder in rank 0.
+def parts(arguments: list[str] | None = None) -> SupervisedCLI:
+    """Make the parts that a command line describes, by default that of the process."""
+    from experiments.run.training import supervised_parts
 
-    `UserError` if a setting, file or model is wrong; `EvaluationError` if the figures would mean nothing.
-    """
+    return supervised_parts(COMMAND, arguments)
+
+
+def main() -> None:
+    """Train unless there are weights, and evaluate."""
     from experiments.run.evaluate import Recorder, evaluate
+
+    cli = parts()
 
     def before(folder: Path | None) -> None:
         if cli.training is None:
@@ -66,19 +72,7 @@ def train_and_evaluate(cli: SupervisedCLI) -> Path | None:
         cli.training.run(None if folder is None else cli.unfinished(folder), cli.checkpoint)
 
     record = None if cli.training is None else cli.training.record
-    return evaluate(cli, Recorder(COMMAND.name, cli.settings(), record), before)
-
-
-def parts(arguments: list[str] | None = None) -> SupervisedCLI:
-    """Make the parts that a command line describes, by default that of the process."""
-    from experiments.run.training import supervised_parts
-
-    return supervised_parts(COMMAND, arguments)
-
-
-def main() -> None:
-    """Run the experiment that the command line describes."""
-    train_and_evaluate(parts())
+    evaluate(cli, Recorder(COMMAND.name, cli.settings(), record), before)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from experiments.cli.command import SHORTHAND, Command, run
+
+if TYPE_CHECKING:
+    from gl_ris.sweep import Cell, Sweep
 
 COMMAND = Command(
     name="sweep",
@@ -24,13 +30,8 @@ COMMAND = Command(
         ("data=refshapesg proposals=ground_truth limit=20 --run_dir=/tmp/try", "twenty images, a folder"),
         ("--trainer.devices=2", "two processes (or GPUs); the figures stay the same bit for bit"),
     ),
-    shorthand={
-        **SHORTHAND,
-        "alphas": "model.alphas",
-        "betas": "model.betas",
-        "masked_blocks": "model.masked_blocks",
-        "precision": "model.precision",
-    },
+    shorthand=SHORTHAND
+    | {name: f"model.{name}" for name in ("alphas", "betas", "masked_blocks", "precision")},
     groups=("data", "proposals"),
     explained=(
         ("model", "gl_ris.sweep:Sweep"),
@@ -40,12 +41,67 @@ COMMAND = Command(
 )
 
 
+CSV = "sweep.csv"
+_MEASURED_ON = ("dataset", "split", "partition", "proposals", "n_images", "n_expressions_evaluated")
+
+
+def write_sweep(folder: Path, sweep: Sweep, evaluated: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``sweep.csv``, ``sweep.json`` and a heat map for each k, and return the document."""
+    from experiments.reporting.frame import write_csv
+    from experiments.reporting.plots import draw_heat_maps
+    from gl_ris.files import write_json
+
+    assert sweep.evaluation is not None
+    figures = dict(zip(sweep.cells, sweep.evaluation.methods.values(), strict=True))
+    document = sweep_document(sweep, figures, evaluated)
+    measured_on = {name: document[name] for name in _MEASURED_ON}
+    write_csv(folder / CSV, [{**measured_on, **asdict(cell), **row} for cell, row in figures.items()])
+    # a folder with this file is a finished sweep: pictures cannot undo it
+    write_json(folder / "sweep.json", document)
+    where = f"{document['dataset']} {document['split']}, proposals: {document['proposals']}"
+    title = f"{where}, {document['config']['model']['clip']}"
+    points = {(cell.masked_blocks, cell.alpha, cell.beta): row for cell, row in figures.items()}
+    draw_heat_maps(folder, points, (sweep.alpha, sweep.beta), title)
+    return document
+
+
+def sweep_document(sweep: Sweep, figures: Mapping[Cell, Any], evaluated: Mapping[str, Any]) -> dict[str, Any]:
+    """Build ``sweep.json`` of the result document: its methods are the best cells and the default one.
+
+    ``best``: by oIoU and by mIoU, the first of equals. ``default``: None if it is not on the grid.
+    """
+    from experiments.reporting.frame import FIGURES
+    from gl_ris.files import plain
+
+    named = {f"Best {name}": max(figures, key=lambda cell: figures[cell][name]) for name in FIGURES}
+    if sweep.default is not None:
+        named["Default"] = sweep.default
+    cells = {what: {**asdict(cell), **figures[cell]} for what, cell in named.items()}
+    more = {
+        "methods": {f"{what}: {cell.title}": figures[cell] for what, cell in named.items()},
+        "axes": {"alpha": sweep.alphas, "beta": sweep.betas, "masked_blocks": sweep.blocks},
+        "best": {name: cells[f"Best {name}"] for name in FIGURES},
+        "default": cells.get("Default"),
+    }
+    return plain({**evaluated, **more})
+
+
+def remarks(document: Mapping[str, Any]) -> str:
+    """Say how many cells there were, and what must be borne in mind about the best one."""
+    cells = math.prod(map(len, document["axes"].values()))
+    lines = [f"Cells        {cells:,}; all of them in {CSV}"]
+    if document["default"] is None:
+        lines.append("Default      its alpha and beta are not on the grid")
+    if (split := document["split"]) != "train":
+        lines.append(f"Note         choosing a cell by '{split}' is tuning to it; choose by split=train")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Sweep, and leave table, document and heat maps in the run folder."""
     import msgspec
 
     from experiments.cli.parts import parts_of
-    from experiments.reporting.sweep_report import remarks, write_sweep
     from experiments.run.evaluate import carry_out, describe
     from gl_ris.results import Results, format_table
     from gl_ris.sweep import Sweep
@@ -55,9 +111,10 @@ def main() -> None:
     def report(folder: Path) -> None:
         model = cast("Any", cli.model)
         evaluated = describe(model, cli.datamodule, cli.command.name, cli.settings()).document()
-        document, pictures = write_sweep(folder, model, evaluated)
+        document = write_sweep(folder, model, evaluated)
         print(f"\n{format_table(msgspec.convert(document, Results))}\n{remarks(document)}\n")
-        print(f"Heat maps    {', '.join(map(str, pictures))}\nRun folder   {folder}")
+        pictures = (str(folder / f"sweep_k{k}.png") for k in model.blocks)
+        print(f"Heat maps    {', '.join(pictures)}\nRun folder   {folder}")
 
     carry_out(cli, None, report)
 

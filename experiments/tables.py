@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -105,39 +103,32 @@ class TableSettings(Grid):
         return super().sort_out([_chosen_table(token) for token in normalise(arguments, {}, {}, CONFIGS)])
 
     def cells(self) -> list[Cell]:
-        """Return all cells, the zero-shot ones first.
-
-        Raises:
-            UserError: A setting is wrong or out of place.
-        """
+        """Return all cells, the zero-shot ones first."""
         self._paper()
         return [*self.zero_shot_cells(), *self.supervised_cells()]
 
     def write(self, folder: Path, results: Mapping[str, Results]) -> str:
         """Write the table, once all cells are finished, and return it."""
-        from experiments.reporting.table_report import Table, runs_of, write_all
+        from experiments.reporting.table_report import Table, joined, runs_of, supervised_entries, write_all
 
-        documents, count = list(results.items()), len(self.zero_shot_cells())
-        if len(documents) < count + len(self.supervised_cells()):
+        if len(results) < len(self.cells()):
             return ""
-        trained = [document for _, document in documents[count:]]
-        runs = [row for name, one in documents[:count] for row in runs_of(joined(one, trained), name)]
+        trained = [one for one in results.values() if "training" in one]
+        others = {name: one for name, one in results.items() if "training" not in one}
+        runs = [row for name, one in others.items() for row in runs_of(joined(one, trained), name)]
         figures, entries = self.figures or ["oIoU", "mIoU"], [*self.entries(), *supervised_entries(trained)]
         table = Table(self.title, self.heading, figures, entries, runs, self._paper())
         return write_all(folder, table, asdict(self))
 
     def _paper(self) -> PaperTable | None:
+
         from experiments.reporting.table_report import paper_table
 
         needed = [entry.paper for entry in self.entries() if entry.paper]
         return paper_table(self.paper, needed) if self.paper else None
 
     def entries(self) -> list[Entry]:
-        """Return the methods, line by line.
-
-        Raises:
-            UserError: There is none to run, or one is described wrongly.
-        """
+        """Return the methods, line by line; a `UserError` if there is none to run."""
         entries = [self._entry(row) for row in self.rows or []]
         if not any(entry.variant for entry in entries):
             known = sorted(_table_files())
@@ -147,11 +138,7 @@ class TableSettings(Grid):
         return entries
 
     def zero_shot_cells(self) -> list[Cell]:
-        """Return a cell for each data set and split: all zero-shot methods in one pass.
-
-        Raises:
-            UserError: A setting is wrong or out of place.
-        """
+        """Return a cell for each data set and split: all zero-shot methods in one pass."""
         options = self.options or []
         self.check_options(options)
         variants = [entry.variant for entry in self.entries() if entry.variant]
@@ -185,11 +172,7 @@ class TableSettings(Grid):
         return found
 
     def _data_sets(self) -> list[tuple[str, str]]:
-        """Return name and option of each data set.
-
-        Raises:
-            UserError: There is none, or alphas or splits are given for another.
-        """
+        """Return name and option of each data set; a `UserError` for alphas or splits of another."""
         if not self.data:
             raise UserError("data=[] must name one data set or more.")
         sets = _listed(self.data)
@@ -254,41 +237,11 @@ def _clip(encoder: str) -> dict[str, Any]:
     return {"clip": clip, "pretrained": pretrained or None}
 
 
-def supervised_entries(trained: Iterable[Results]) -> list[Entry]:
-    """Return a line for each supervised model, in whichever runs it was evaluated."""
-    from experiments.reporting.table_report import Entry
-
-    titles = dict.fromkeys(map(_title, trained))
-    return [Entry(title, "", "", title, None, None) for title in titles]
-
-
-def joined(document: Results, trained: Iterable[Results]) -> Results:
-    """Put the figures of supervised models beside those of zero-shot methods on the same data and split."""
-    place = itemgetter("dataset", "partition", "split")
-    models = [own for own in trained if place(own) == place(document)]
-
-    def beside(part: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        figures = [next(iter(own["methods"].values())) for own in parts]
-        return {**part, "methods": part["methods"] | dict(zip(map(_title, models), figures, strict=True))}
-
-    subsets = {
-        name: beside(part, [own["subsets"][name] for own in models])
-        for name, part in document.get("subsets", {}).items()
-    }
-    return beside(document, models) | ({"subsets": subsets} if subsets else {})
-
-
-def _title(document: Results) -> str:
-    """Return the name of a supervised model, without what it learnt from."""
-    (method,) = document["methods"]
-    return str(method).removesuffix(" k=all")
-
-
 def main() -> None:
     """Make the table that the command line describes."""
     from experiments.grid.runner import carry_out
 
-    carry_out(COMMAND, *TableSettings.parse(COMMAND, sys.argv[1:]))
+    carry_out(COMMAND, TableSettings)
 
 
 def _chosen_table(token: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,7 +52,7 @@ def train(cli: ExperimentCLI) -> Path:
     data.prepare_data()
     tokenizer = folder / "tokenizer"
     if not tokenizer.is_dir():
-        train_tokenizer(data.training_captions(), tokenizer, model.vocabulary)
+        train_tokenizer(data.training_captions(), tokenizer, model.model_cfg["text_cfg"]["vocab_size"])
     model.use_tokenizer(tokenizer)
     _set_up_logs(trainer, folder)
     _keep_curve(folder)
@@ -82,17 +81,13 @@ def _keep_curve(folder: Path) -> None:
 
 
 def _join_curves(parts: list[Path], path: Path) -> None:
+    import pandas as pd
+
+    rows = pd.concat(pd.read_csv(part, dtype=str, keep_default_na=False, na_values=[""]) for part in parts)
     # of two rows for a step the later, of a resumption, counts
-    rows: dict[tuple[str, bool], dict[str, str]] = {}
-    for part in parts:
-        with part.open(newline="") as file:
-            for row in csv.DictReader(file):
-                rows[row["step"], bool(row.get("train/loss"))] = row
-    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows.values(), key=lambda row: int(row["step"])))
+    twice = rows.assign(training=rows["train/loss"].notna()).duplicated(["step", "training"], keep="last")
+    rows = rows[~twice].sort_values("step", key=lambda steps: steps.astype(int), kind="stable")
+    rows.to_csv(path, index=False)
 
 
 def main() -> None:

@@ -59,22 +59,10 @@ def measure(generator: ProposalGenerator, scenes: Sequence[Scene]) -> dict[str, 
     }
 
 
-def tune(
-    generator: str = "slic",
-    split: str = "train",
-    images: int = 100,
-    seed: int = 0,
-    grid: dict[str, list[float]] | None = None,
-) -> None:
+def tune(generator: str, split: str, images: int, seed: int, grid: dict[str, list[float]] | None) -> None:
     """Print the upper bound of every combination of settings, the highest overall IoU first.
 
-    Args:
-        generator: slic or felzenszwalb.
-        split: Split of refshapesg to measure on.
-        images: Number of images, a sample of the split.
-        seed: Of the sample.
-        grid: Setting of the generator -> values to try, e.g. '{scale: [500, 1000], sigma: [0.5]}'; the grid
-            behind the defaults if it is left out, the defaults alone if it is {}.
+    ``grid`` has the values to try by setting, None those behind the defaults, {} the defaults alone.
     """
     from tabulate import tabulate
     from tqdm import tqdm

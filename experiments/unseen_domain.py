@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from experiments.cli.command import Command, run
-from experiments.grid.cells import Cell, Results
+from experiments.grid.cells import ZERO_SHOT_CELL, Cell, Results
 from experiments.grid.settings import Comparison, Place, name_of_data
 from gl_ris.errors import UserError, unknown_name
 
@@ -28,10 +27,7 @@ COMMAND = Command(
         ("", "LAVT and CRIS trained on RefShapes, beside Global-Local, on RefShapes' PhraseCut-style set"),
         ("limit=20 training.epochs=1", "a quick look: twenty images of each set, one epoch"),
         ("recipe.unseen=names", "another definition of what counts as unseen"),
-        (
-            "weights.lavt-tiny=DIR/weights.pt baselines=lavt-tiny",
-            "with a model that is trained already",
-        ),
+        ("weights.lavt-tiny=DIR/weights.pt baselines=lavt-tiny", "with a model that is trained already"),
         ("run_dir=DIR", "into a folder of one's own; once more, and it goes on with what is unfinished"),
         (
             "data=refcoco weights.lavt=FILE weights.cris=FILE",
@@ -75,11 +71,7 @@ class UnseenSettings(Comparison):
     weights: dict[str, str] | None = None
 
     def names(self) -> list[str]:
-        """Return the baselines.
-
-        Raises:
-            UserError: There are none, one is unknown, or weights are given for another.
-        """
+        """Return the baselines; a `UserError` also for weights of another."""
         names = super().names()
         for name in self.weights or {}:
             if name not in names:
@@ -87,12 +79,7 @@ class UnseenSettings(Comparison):
         return names
 
     def cells(self) -> list[Cell]:
-        """Return all cells: the zero-shot ones, then for each model the two data sets.
-
-        Raises:
-            UserError: A setting is wrong or out of place.
-        """
-        from experiments.reporting.frame import ZERO_SHOT_CELL
+        """Return all cells: the zero-shot ones, then for each model the two data sets."""
         from experiments.reporting.unseen_report import SEEN, UNSEEN, cell_name
 
         self.check()
@@ -140,7 +127,7 @@ def main() -> None:
     """Make the comparison that the command line describes."""
     from experiments.grid.runner import carry_out
 
-    carry_out(COMMAND, *UnseenSettings.parse(COMMAND, sys.argv[1:]))
+    carry_out(COMMAND, UnseenSettings)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from gl_ris.errors import EvaluationError, UserError
+from gl_ris.predictions import Prediction
 from gl_ris.recipe import Recipe
-from gl_ris.results import Prediction
 from gl_ris.tally import Evaluation, Stopwatch, Tally, subsets_of, targeted_in
 
 if TYPE_CHECKING:

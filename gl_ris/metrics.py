@@ -52,68 +52,8 @@ def mask_areas(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return (prediction & target).sum(dim=(-2, -1)), (prediction | target).sum(dim=(-2, -1))
 
 
-def overall_iou(intersection: Tensor, union: Tensor) -> Tensor:
-    """Compute overall IoU: the sum of the intersections over the sum of the unions (oIoU).
-
-    Args:
-        intersection: Integers of any shape, pixels.
-        union: Integers of the same shape, pixels.
-
-    Returns:
-        A float64 scalar in [0, 1]: 0 if every union is empty, nan if there is no sample.
-
-    Raises:
-        TypeError: If the areas are not integers.
-        ValueError: If the shapes differ, or not 0 <= I <= U < 2**31.
-
-    Example:
-        >>> overall_iou(torch.tensor([1, 3]), torch.tensor([4, 4]))
-        tensor(0.5000, dtype=torch.float64)
-    """
-    return area_sums(intersection, union).overall()
-
-
-def mean_iou(intersection: Tensor, union: Tensor) -> Tensor:
-    """Compute mean IoU: the mean over samples of I / U, 0 where U = 0 (mIoU).
-
-    Each IoU enters as the nearest multiple of 2**-32, so the mean is within 2**-33 of the exact one.
-    Arguments and errors are those of `overall_iou`.
-
-    Returns:
-        A float64 scalar in [0, 1]; nan if there is no sample.
-
-    Example:
-        >>> mean_iou(torch.tensor([1, 3, 0]), torch.tensor([4, 4, 0])).item().__round__(6)
-        0.333333
-    """
-    return area_sums(intersection, union).mean()
-
-
-def precision_at_iou(intersection: Tensor, union: Tensor, threshold: float) -> Tensor:
-    """Compute the fraction of samples with I / U >= threshold (Pr@X), compared in whole numbers.
-
-    The threshold is the decimal that is written (0.7 is seven tenths), so a sample exactly on it is a hit.
-    Arguments and errors are otherwise those of `overall_iou`.
-
-    Args:
-        intersection: Integers of any shape, pixels.
-        union: Integers of the same shape, pixels.
-        threshold: In (0, 1], at most nine decimals.
-
-    Returns:
-        A float64 scalar in [0, 1]; nan if there is no sample.
-
-    Example:
-        >>> precision_at_iou(torch.tensor([7, 6]), torch.tensor([10, 10]), 0.7)
-        tensor(0.5000, dtype=torch.float64)
-    """
-    return area_sums(intersection, union, (threshold,)).precision()[0]
-
-
 def sample_iou(intersection: Tensor, union: Tensor) -> Tensor:
-    """Compute each sample's own IoU.
-
-    Arguments and errors are those of `overall_iou`.
+    """Compute each sample's own IoU; arguments and errors are those of `area_sums`.
 
     Returns:
         float64 of the shape of the areas, in [0, 1]; 0 where U = 0.
@@ -127,7 +67,7 @@ def sample_iou(intersection: Tensor, union: Tensor) -> Tensor:
 
 
 def checked_areas(intersection: Tensor, union: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the areas as int64, or raise the errors of `overall_iou`."""
+    """Return the areas as int64, or raise the errors of `area_sums`."""
     for areas in (intersection, union):
         if areas.is_floating_point() or areas.is_complex() or areas.dtype == torch.bool:
             raise TypeError(f"Areas must be integers (pixels), got {areas.dtype}.")
@@ -158,20 +98,22 @@ def exact_threshold(threshold: float) -> tuple[int, int]:
 
 
 class AreaSums(NamedTuple):
-    """What all figures are made of: whole numbers, summed over samples.
+    """What all figures are made of: int64, summed over samples, in ``(...)`` an entry for each row of them.
 
-    Attributes:
-        intersection: int64 ``(...)``, pixels; one entry for each row of samples.
-        union: int64 ``(...)``, pixels.
-        iou: int64 ``(...)``, IoUs in units of 2**-32.
-        hits: int64 ``(..., T)``, samples at or over each threshold.
-        samples: int64 scalar.
+    Example:
+        >>> area_sums(torch.tensor([1, 3]), torch.tensor([4, 4])).overall()
+        tensor(0.5000, dtype=torch.float64)
     """
 
+    # (...), pixels.
     intersection: Tensor
+    # (...), pixels.
     union: Tensor
+    # (...), each sample's IoU in units of 2**-32.
     iou: Tensor
+    # (..., T), samples at or over each threshold.
     hits: Tensor
+    # A scalar.
     samples: Tensor
 
     def plus(self, other: AreaSums) -> AreaSums:
@@ -179,16 +121,16 @@ class AreaSums(NamedTuple):
         return AreaSums(*(own + more for own, more in zip(self, other, strict=True)))
 
     def overall(self) -> Tensor:
-        """Overall IoU, float64 ``(...)``: 0 if all unions are empty."""
+        """Overall IoU, float64 ``(...)``: 0 if all unions are empty, nan if there is no sample."""
         value = _float64(self.intersection) / _float64(self.union.clamp(min=1))
         return value if self.samples else torch.full_like(value, torch.nan)
 
     def mean(self) -> Tensor:
-        """Mean IoU, float64 ``(...)``."""
+        """Mean IoU, float64 ``(...)``; nan if there is no sample."""
         return _float64(self.iou) / float(int(self.samples) << _IOU_BITS)
 
     def precision(self) -> Tensor:
-        """Precision at each threshold, float64 ``(..., T)``."""
+        """Precision at each threshold, float64 ``(..., T)``; nan if there is no sample."""
         return _float64(self.hits) / float(self.samples)
 
     def percent(self, thresholds: Sequence[float]) -> list[dict[str, float]]:
@@ -202,13 +144,17 @@ class AreaSums(NamedTuple):
 def area_sums(
     intersection: Tensor, union: Tensor, thresholds: Sequence[float] = (), *, rows: bool = False
 ) -> AreaSums:
-    """Sum over samples what the figures need; errors are those of `overall_iou` and `precision_at_iou`.
+    """Sum over samples what the figures need.
 
     Args:
         intersection: Integers of any shape, pixels.
         union: Integers of the same shape, pixels.
         thresholds: Of precision.
         rows: Whether the areas are ``(rows, samples)``, to be summed row by row, and not all samples.
+
+    Raises:
+        TypeError: If the areas are not integers.
+        ValueError: If the shapes differ, or not 0 <= I <= U < 2**31, or a threshold is not in (0, 1].
     """
     checked = checked_areas(intersection, union)
     intersection, union = checked if rows else (areas.reshape(-1) for areas in checked)
@@ -256,7 +202,7 @@ class _AreaMetric(Metric):
         self._add(*mask_areas(prediction, target))
 
     def update_areas(self, intersection: Tensor, union: Tensor) -> None:
-        """Add samples by their areas: integers of one shape, pixels; see `overall_iou` for the errors."""
+        """Add samples by their areas: integers of one shape, pixels; see `area_sums` for the errors."""
         self._add(intersection, union)
         # what torchmetrics' wrapper around `update` does
         self._computed = None
@@ -273,7 +219,7 @@ class _AreaMetric(Metric):
 
 
 class OverallIoU(_AreaMetric):
-    """Overall IoU in [0, 1] as a float64 scalar; the stateful `overall_iou`.
+    """Overall IoU in [0, 1] as a float64 scalar: the sum of the intersections over that of the unions.
 
     Example:
         >>> metric = OverallIoU()
@@ -288,7 +234,7 @@ class OverallIoU(_AreaMetric):
 
 
 class MeanIoU(_AreaMetric):
-    """Mean IoU over samples in [0, 1] as a float64 scalar, to 2**-33; the stateful `mean_iou`.
+    """Mean IoU over samples, of I / U or 0 where U = 0, in [0, 1] as a float64 scalar, to 2**-33.
 
     Unlike `torchmetrics.segmentation.MeanIoU`, a sample with an empty union counts, with IoU 0.
     """
@@ -299,7 +245,9 @@ class MeanIoU(_AreaMetric):
 
 
 class PrecisionAtIoU(_AreaMetric):
-    """Fraction of samples with IoU >= threshold, as a float64 scalar; the stateful `precision_at_iou`.
+    """Fraction of samples with IoU >= threshold, compared in whole numbers, as a float64 scalar.
+
+    The threshold is the decimal that is written: 0.7 is seven tenths.
 
     Args:
         threshold: In (0, 1], at most nine decimals; a sample exactly on it is a hit.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     # has no subsets
     subsets: tuple[str, ...] | None = None
 
+    def __post_init__(self) -> None:
+        """Check that a record has been measured as a whole or not at all."""
+        if len({value is None for value in (self.iou, self.intersection, self.union)}) > 1:
+            raise ValueError("of iou, intersection and union, either all are null or none is")
+
     def line(self) -> bytes:
         """Return the record as a line of strict JSON."""
         content = msgspec.structs.asdict(self)
@@ -57,7 +63,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         return to_json(content) + b"\n"
 
 
-class PredictionWriter:
+class PredictionWriter(AbstractContextManager["PredictionWriter"]):
     """Writes one process's records to ``predictions_rank{rank}.jsonl``, on disk after every `append`.
 
     A file of that name from an earlier run is replaced. Usable as a context manager.
@@ -76,9 +82,6 @@ class PredictionWriter:
     def close(self) -> None:
         """Close the file; further `append` calls raise ValueError."""
         self._file.close()
-
-    def __enter__(self) -> PredictionWriter:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -138,17 +141,14 @@ def _records(path: Path) -> Iterator[tuple[Prediction, bytes]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                yield _parse(line), line
+                if not line.endswith(b"\n"):
+                    raise ValueError("the line is cut off.")
+                # json, because msgspec's own decoder knows no lone surrogates, which expressions can have
+                content = json.loads(line, parse_constant=_refuse_constant)
+                yield msgspec.convert(content, Prediction), line
+            # as are faults of JSON, UTF-8 and msgspec
             except ValueError as error:
                 raise UserError(f"Damaged record in {path}, line {number}: {error}") from error
-
-
-def _parse(line: bytes) -> Prediction:
-    # any fault is a ValueError, as are those of JSON, UTF-8 and msgspec
-    if not line.endswith(b"\n"):
-        raise ValueError("the line is cut off.")
-    # json, because msgspec's own decoder knows no lone surrogates, which expressions can have
-    return msgspec.convert(json.loads(line, parse_constant=_refuse_constant), Prediction)
 
 
 def _refuse_constant(name: str) -> None:

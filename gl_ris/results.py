@@ -7,7 +7,8 @@ import io
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -17,32 +18,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gl_ris.files import atomic_file, decode, plain, write_json
-from gl_ris.predictions import (
-    Prediction,
-    PredictionWriter,
-    merge_predictions,
-    read_predictions,
-)
 
-__all__ = [
-    "SCHEMA",
-    "STAGES",
-    "Bound",
-    "Prediction",
-    "PredictionWriter",
-    "Results",
-    "Subset",
-    "Training",
-    "format_table",
-    "git_commit",
-    "merge_predictions",
-    "read_predictions",
-    "versions",
-    "write_json",
-    "write_table_csv",
-]
-
-SCHEMA = 1
 STAGES = ("data", "proposals", "image", "text", "score", "metrics", "total")
 _LIBRARIES = (
     *("gl-ris", "torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch"),
@@ -174,7 +150,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         """
         seconds = {stage: round(float(value), 3) for stage, value in content["seconds"].items()}
         made = {
-            "schema": SCHEMA,
+            "schema": 1,
             "versions": versions(),
             "git_commit": git_commit(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -216,7 +192,10 @@ def format_table(results: Results) -> str:
     for subset in subsets:
         figures = _block(subset, results) if subset.n_expressions_expected else []
         lines += ["", f"{subset.label}: {_evaluated(subset)}", *figures]
-    return "\n".join([_heading(results), *lines, "", _counts(results), _times(results)])
+    partition = f" ({results.partition})" if results.partition else ""
+    heading = f"{results.dataset} {results.split}{partition}, proposals: {results.proposals}"
+    seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in results.seconds.items())
+    return "\n".join([heading, *lines, "", _counts(results), f"Seconds      {seconds}"])
 
 
 def _block(part: Results | Subset, whole: Results) -> list[str]:
@@ -224,15 +203,10 @@ def _block(part: Results | Subset, whole: Results) -> list[str]:
     cells = [["Method", *columns]]
     cells += [[name, *("-" if value is None else f"{value:.2f}" for value in row)] for name, row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(_aligned(row, widths)) for row in cells]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
     rule = "-" * len(lines[0])
     bound = len(part.methods) + 1
     return [lines[0], rule, *lines[1:bound], *([rule, *lines[bound:]] if lines[bound:] else [])]
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    figures = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
-    return [row[0].ljust(widths[0]), *figures]
 
 
 def _table(part: Results | Subset, whole: Results) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
@@ -248,9 +222,8 @@ def _table(part: Results | Subset, whole: Results) -> tuple[list[str], list[tupl
 def write_table_csv(path: Path | str, results: Results) -> None:
     """Write the table as CSV, one row per method and one for the upper bound, atomically.
 
-    Every row says what it was measured on, so files of several runs can be joined. Figures in percent at full
-    precision, empty where there is none. Where there are subsets, a column ``subset`` has "All" or the label
-    of one, and the rows of each follow those of all.
+    Figures in percent at full precision, empty where there is none. Where there are subsets, a column
+    ``subset`` has "All" or the label of one, and the rows of each follow those of all.
     """
     parts: list[tuple[str, Results | Subset]] = [("All", results)]
     parts += [(part.label, part) for part in results.subsets.values()]
@@ -263,8 +236,8 @@ def write_table_csv(path: Path | str, results: Results) -> None:
     writer.writerow([*setting, *extra, "n_expressions_evaluated", "method", *columns])
     for label, part in parts:
         where = [*(getattr(results, key) for key in setting), *([label] if extra else [])]
-        for name, row in _table(part, results)[1]:
-            writer.writerow([*where, part.n_expressions_evaluated, name, *row])
+        counted = part.n_expressions_evaluated
+        writer.writerows([*where, counted, name, *row] for name, row in _table(part, results)[1])
     with atomic_file(path) as file:
         file.write(text.getvalue().encode("utf-8", "backslashreplace"))
 
@@ -276,11 +249,6 @@ def _evaluated(part: Results | Subset) -> str:
     missed = f", {failed:,} without a choice" if failed else ""
     counted = f"{part.n_expressions_evaluated:,} of {part.n_expressions_expected:,} expressions"
     return f"{counted} on {part.n_images:,} images{missed}"
-
-
-def _heading(results: Results) -> str:
-    partition = f" ({results.partition})" if results.partition else ""
-    return f"{results.dataset} {results.split}{partition}, proposals: {results.proposals}"
 
 
 def _counts(results: Results) -> str:
@@ -296,18 +264,12 @@ def _counts(results: Results) -> str:
     )
 
 
-def _times(results: Results) -> str:
-    return "Seconds      " + ", ".join(f"{stage} {results.seconds[stage]:.1f}" for stage in results.seconds)
-
-
 def versions() -> dict[str, str | None]:
     """Look up the versions of Python and of the libraries that can change a figure; None if not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    found: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(_LIBRARIES)}
     for library in _LIBRARIES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            found[library] = None
     return found
 
 

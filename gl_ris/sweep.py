@@ -15,7 +15,6 @@ from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.errors import UserError
 from gl_ris.evaluator import Choices, Records, SceneLike
 from gl_ris.proposals.base import Proposals
-from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
 from gl_ris.scorers.base import check_shares
 from gl_ris.scorers.global_local import GlobalLocal
@@ -43,19 +42,12 @@ class GlobalLocalGrid(GlobalLocal):
     """`GlobalLocal` at every pair of shares; each pair's scores have the bits of a `GlobalLocal` of its own.
 
     Called like a scorer, it gives ``(len(alphas) * len(betas) * E, N)``: pair by pair, beta running faster,
-    and within a pair expression by expression.
+    and within a pair expression by expression. ``settings``: those of a `GlobalLocal` behind its shares.
     """
 
     def __init__(
-        self,
-        clip: RegionCLIP,
-        alphas: Sequence[float],
-        betas: Sequence[float],
-        masked_blocks: int,
-        recipe: str | Recipe,
-        parser: Any = None,
+        self, clip: RegionCLIP, alphas: Sequence[float], betas: Sequence[float], *settings: Any
     ) -> None:
-        settings = (masked_blocks, recipe, parser)
         super().__init__(clip, alphas[0], betas[0], *settings)
         # In tuples, not modules: all of them hold the same model, which is registered once.
         self._visuals = tuple(GlobalLocal(clip, alpha, betas[0], *settings) for alpha in alphas)
@@ -109,7 +101,9 @@ class Sweep(ZeroShotRIS):
         masked_blocks: list[int] | int = 3,
         **run: Any,
     ) -> None:
-        blocks = blocks_axis(masked_blocks)
+        # whether they fit the tower shows when it is loaded
+        given = [masked_blocks] if isinstance(masked_blocks, int) else masked_blocks
+        blocks = _in_order("masked_blocks", given, "number")
         super().__init__(methods="global_local", masked_blocks=blocks[0], **run)
         self.alphas, self.betas, self.blocks = axis("alphas", alphas), axis("betas", betas), blocks
         self.cells = [Cell(a, b, k) for k, a, b in itertools.product(self.blocks, self.alphas, self.betas)]
@@ -151,18 +145,14 @@ def axis(name: str, values: Sequence[float] | int) -> list[float]:
         if values < 2:
             raise UserError(f"{name}={values} is no number of steps from 0 to 1: give 2 or more, or a list.")
         return [step / (values - 1) for step in range(values)]
-    found = sorted(float(value) for value in values)
-    if not found or len(set(found)) < len(found):
-        raise UserError(f"{name}={list(values)} must hold one value or more, each once.")
+    found = [float(value) for value in _in_order(name, values, "value")]
     for value in found:
         check_shares(**{name: value})
     return found
 
 
-def blocks_axis(values: Sequence[int] | int) -> list[int]:
-    """Return the numbers of masked blocks in order; a `UserError` for one twice or none."""
-    # whether they fit the tower shows when it is loaded
-    found = [values] if isinstance(values, int) else sorted(values)
+def _in_order(name: str, values: Sequence[Any], what: str) -> list[Any]:
+    found = sorted(values)
     if not found or len(set(found)) < len(found):
-        raise UserError(f"masked_blocks={values} must hold one number or more, each once.")
+        raise UserError(f"{name}={list(values)} must hold one {what} or more, each once.")
     return found

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gl_ris.masks import decode_rle
-from gl_ris.results import Prediction, read_predictions
+from gl_ris.predictions import Prediction, read_predictions
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

@@ -14,7 +14,8 @@ import pytest
 
 from experiments.grid import cells
 from experiments.grid.cells import Cell
-from gl_ris.results import STAGES, Results, write_json
+from gl_ris.files import write_json
+from gl_ris.results import STAGES, Results
 
 AVAILABLE = {"1": 30, "2": 10, "3": 0}
 

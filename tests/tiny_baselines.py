@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from gl_ris.supervised.cris import CRISSize
-from gl_ris.supervised.lavt import LAVTSize
+from gl_ris.supervised.cris.network import CRISSize
+from gl_ris.supervised.lavt.network import LAVTSize
 from gl_ris.supervised.tseg import TSEGSize
 
 TEXT = {

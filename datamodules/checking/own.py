@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.checking.problems import Problems
-from datamodules.folder import ALL, find_annotations, records_of, rows_of
+from datamodules.own_folder import ALL, find_annotations, records_of, rows_of
 from datamodules.own_rows import BadRow, Row
 from datamodules.records import ImageRecord
 

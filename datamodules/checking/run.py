@@ -20,8 +20,8 @@ from datamodules.checking.counts import Counts, Published, compared, differences
 from datamodules.checking.own import own_overview, own_records
 from datamodules.checking.problems import Problems
 from datamodules.files import read_annotations
-from datamodules.folder import PARTITION, annotation_files
 from datamodules.images import find_image_folder, image_path, read_image
+from datamodules.own_folder import PARTITION, annotation_files
 from datamodules.records import ImageRecord, MaskRule, Referent
 from gl_ris.errors import UserError, unknown_name
 

@@ -25,23 +25,16 @@ PATIENCE = 20.0
 _TAIL = 12
 
 
-def carry_out(command: Command, grid: Grid, run_dir: str | None, overwrite: bool) -> None:
-    """Run the cells of a grid that are not finished yet, writing what there is after each.
+def carry_out(command: Command, kind: type[Grid]) -> None:
+    """Run the cells of the grid on the command line, those that are not finished yet or all anew.
 
-    Args:
-        command: The command that the grid is of.
-        grid: The grid, a dataclass.
-        run_dir: Its folder; None makes ``runs/<command>/<time>``.
-        overwrite: Run everything anew.
-
-    Raises:
-        UserError: A setting, file or model is wrong; nothing has been run then, or a cell has said so.
-        EvaluationError: A cell failed; what was finished before stays.
+    What there is is written after each, and stays if the next one fails, which is an `EvaluationError`.
     """
     from experiments.run.evaluate import write_config
     from experiments.run.folder import RunFolder
     from experiments.run.wandb import log_run
 
+    grid, run_dir, overwrite = kind.parse(command, sys.argv[1:])
     cells = grid.cells()
     place = RunFolder(command.name, run_dir, overwrite, command.program)
     print(f"Checking {len(cells):,} cells ...", flush=True)
@@ -61,41 +54,36 @@ def carry_out(command: Command, grid: Grid, run_dir: str | None, overwrite: bool
 
 @dataclass
 class Runner:
-    """Carries out cells in their order.
+    """Carries out cells in their order."""
 
-    Args:
-        cells: The cells, planned.
-        folder: For their folders.
-        grid: Writes what they amount to.
-        jobs: How many side by side; the output of several goes to ``log.txt`` in the folder of each.
-        environment: Variables for all of them.
-        overwrite: Whether a training that was cut off begins anew rather than going on.
-    """
-
+    # as `plan` returns them
     cells: Sequence[Cell]
+    # for their folders
     folder: Path
+    # writes what they amount to
     grid: Grid
+    # how many side by side; the output of several goes to ``log.txt`` in the folder of each
     jobs: int
+    # variables for all of them
     environment: Mapping[str, str]
+    # whether a training that was cut off begins anew rather than going on
     overwrite: bool
 
     def perform(self) -> str:
         """Carry out the cells that are not done, and return what the grid says in the end.
 
-        Raises:
-            UserError: One ended with code 2, having said why; the others are ended.
-            EvaluationError: One failed; the others are ended.
+        When one fails, the others are ended; a `UserError` if it ended with code 2, having said why.
         """
         results = {cell.name: cell.done for cell in self.cells if cell.done is not None}
         for cell in self.cells:
-            if cell.done is not None:
-                path = self.folder / cell.name
+            path = self.folder / cell.name
+            if cell.done is None:
+                # What is to be made anew must not be taken for finished if that is cut off.
+                (path / RESULTS).unlink(missing_ok=True)
+            else:
                 print(f"{cell.label}: finished on {cell.done['created']}, kept as it is in {path}")
                 print(one_line(cell.label, cell.done), flush=True)
         waiting = [cell for cell in self.cells if cell.done is None]
-        for cell in waiting:
-            # What is to be made anew must not be taken for finished if that is cut off.
-            (self.folder / cell.name / RESULTS).unlink(missing_ok=True)
         report, start = None, time.monotonic()
         # An error in here must end the other cells now, not when the generator is collected.
         with closing(self._ended(waiting)) as ended:
@@ -237,15 +225,12 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def shares(jobs: int) -> list[dict[str, str]]:
-    """Return the variables that give each of several cells its part of the machine.
+    """Return the variables that give each of several cells its part of the machine, GPUs and cores.
 
-    One alone gets none: all of the machine is its own. What is set already stays.
-
-    Returns:
-        For each, ``OMP_NUM_THREADS``, and ``CUDA_VISIBLE_DEVICES`` where there are several GPUs; with fewer
-        GPUs than cells, some are shared.
+    What is set already stays. With fewer GPUs than cells, some are shared.
     """
     if jobs == 1:
+        # all of the machine is its own
         return [{}]
     threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
     devices = gpus()

@@ -25,19 +25,15 @@ _EVERYWHERE = ("run_dir", "overwrite", "config", "print_config", "help")
 
 
 class Grid:
-    """A grid of runs, declared: the dataclass of a command's options says which cells they make, and more.
-
-    Attributes:
-        reserved: Options of cells that the grid sets for each of them, and what to use in their place.
-        shorthand: Short names of such options.
-        jobs: How many cells side by side; None takes as many as suit the machine.
-        wandb: Mode of logging the grid, in one group with its cells; None leaves it out.
-    """
+    """A grid of runs, declared: the dataclass of a command's options says which cells they make, and more."""
 
     # jsonargparse reads these annotations in the module of a subclass, which must import their names too.
+    # Options of cells that the grid sets for each of them, with what to use in their place; short names.
     reserved: ClassVar[Mapping[str, str]] = {}
     shorthand: ClassVar[Mapping[str, str]] = {}
+    # how many cells side by side; None takes as many as suit the machine
     jobs: int | None
+    # mode of logging the grid, in one group with its cells; None leaves it out
     wandb: str | None
 
     def cells(self) -> list[Cell]:
@@ -45,12 +41,7 @@ class Grid:
         raise NotImplementedError
 
     def write(self, folder: Path, results: Mapping[str, Results]) -> str:
-        """Write all that the finished cells amount to, and return what to print about it.
-
-        Args:
-            folder: That of the grid.
-            results: Of the finished cells by name, in the order of the cells.
-        """
+        """Write all that the finished cells, in their order, amount to; return what to print about it."""
         raise NotImplementedError
 
     @staticmethod
@@ -60,14 +51,7 @@ class Grid:
 
     @classmethod
     def parse(cls, command: Command, arguments: Sequence[str]) -> tuple[Self, str | None, bool]:
-        """Read a command line.
-
-        Returns:
-            The grid; its folder, or None; whether to run everything anew.
-
-        Raises:
-            UserError: An option is wrong.
-        """
+        """Read a command line: the grid; its folder, or None; whether to run everything anew."""
         from experiments.cli.parts import parse_settings
 
         settings, run_dir, overwrite = parse_settings(command, cls, cls.sort_out(arguments))
@@ -138,11 +122,7 @@ class Comparison(Grid):
         return "zero_shot" if name.partition(".")[0] in _OF_ZERO_SHOT else "supervised"
 
     def check(self) -> None:
-        """Check what all comparisons have.
-
-        Raises:
-            UserError: There is no job or no zero-shot method, or an option for cells is reserved.
-        """
+        """Check jobs, methods and the options for cells."""
         if self.jobs is not None and self.jobs < 1:
             raise UserError(f"jobs={self.jobs} must be 1 or more.")
         if not self.methods:
@@ -172,15 +152,9 @@ def known_baselines() -> list[str]:
 
 
 def baselines_for(dataset: str, baselines: Mapping[str, Sequence[str]] | Sequence[str] | str) -> list[str]:
-    """Return the baselines of a data set, each once.
+    """Return the baselines of a data set, each once; a `UserError` if there are none or one is unknown.
 
-    Args:
-        dataset: Its name.
-        baselines: Names; or a mapping from names of data sets to names. ``*`` in a data set's name stands for
-            anything; of several that fit, an exact one counts, else the first.
-
-    Raises:
-        UserError: There is none for the data set, or one is unknown.
+    In the names of data sets of a mapping, ``*`` stands for anything; an exact one counts, else the first.
     """
     if isinstance(baselines, Mapping):
         fitting = [names for pattern, names in baselines.items() if fnmatchcase(dataset, pattern)]

@@ -15,13 +15,13 @@ import msgspec
 import torch
 from torch import Tensor
 
-from experiments.reporting.frame import FIGURES, frame_of, number, render, write_text
-from experiments.run.effects import ALL, BASE, POINTS, RecipeEffects, other_recipe
+from experiments.reporting.frame import FIGURES, frame_of, number, render, write_csv, write_text
+from experiments.run.effects import ALL, BASE, POINTS, RecipeEffects, applies, other_recipe, owner_of
 from gl_ris.files import write_json
 from gl_ris.masks import decode_rle
 from gl_ris.metrics import RISMetrics, mask_areas
+from gl_ris.predictions import Prediction
 from gl_ris.recipe import Recipe
-from gl_ris.results import Prediction
 from gl_ris.tally import subset_label
 from gl_ris.zero_shot import NO_PROPOSALS
 
@@ -75,16 +75,16 @@ class EffectsTable:
         rows.append(
             self._measured(Row(None, ALL, other), everything, self.other.skip_images_without_proposals)
         )
-        for variant in self.model.variants:
-            if variant.precision != "fp32":
-                row = Row(None, "precision", variant.precision)
-                rows.append(self._measured(row, self._records[variant.title]))
+        halves = {one.precision: one.title for one in self.model.variants if one.precision != "fp32"}
+        rows += [self._measured(Row(None, "precision", p), self._records[t]) for p, t in halves.items()]
         return rows
 
     def _field(self, name: str, value: Any) -> Row:
         row, base, tower = Row(POINTS[name], name, value), self._records[BASE], name.partition("_")[0]
         if tower in _TOWERS and tower != self.model.tower:
             return replace(row, note=f"does not apply: for a {_TOWERS[tower]} only")
+        if not applies(name, self.model.method):
+            return replace(row, note=f"does not apply: for method {owner_of(name)} only")
         if name == "unseen":
             return replace(row, note=_LABEL + self._both_definitions())
         if name == "skip_images_without_proposals":
@@ -162,7 +162,7 @@ def write_effects(folder: Path, rows: Sequence[Row], document: Mapping[str, Any]
     heading = f"{document['dataset']} {document['split']}, proposals: {document['proposals']}"
     write_text(folder / f"{NAME}.md", f"{heading}\n\n{table}\n")
     flat = [{**asdict(row), "value": _value(row.value), **row.figures} for row in rows]
-    write_text(folder / f"{NAME}.csv", render(frame_of(flat).drop(columns="figures"), "csv"))
+    write_csv(folder / f"{NAME}.csv", flat, [name for name in flat[0] if name != "figures"])
     # the figures are those of the rows
     about = {name: value for name, value in document.items() if name not in ("methods", "upper_bound")}
     write_json(folder / f"{NAME}.json", {**about, "rows": [asdict(row) for row in rows]})

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
-import msgspec
-
+from experiments.grid.cells import ZERO_SHOT_CELL
 from experiments.reporting import frame
-from experiments.reporting.frame import FIGURES, ZERO_SHOT_CELL, number
+from experiments.reporting.frame import FIGURES, number
 from experiments.reporting.plots import axis_place, draw_curves, rounded
 from gl_ris.files import decode, write_json
 
-_SPREAD = ("mean", "std", "min", "max")
 Results = Mapping[str, Any]
 
 
@@ -59,10 +58,10 @@ class FewShotCells:
 def read_available(folder: Path) -> list[int]:
     """Read from the manifest of a supervised cell how many refs each class has, of those that have any."""
     manifest = decode(folder / "manifest.json", _Manifest, "manifest of refs", f"Delete '{folder}'.")
-    return [available for available, _ in manifest.per_class.values() if available]
+    return [available for available, _ in manifest["per_class"].values() if available]
 
 
-class _Manifest(msgspec.Struct):
+class _Manifest(TypedDict):
     # For each class, how many refs there are and how many were chosen.
     per_class: dict[str, tuple[int, int]]
 
@@ -71,10 +70,8 @@ def write_all(folder: Path, cells: FewShotCells, settings: Mapping[str, Any]) ->
     """Write everything that the finished cells amount to into ``folder``, and return the document."""
     made = document(cells, settings)
     few_shot = made["few_shot"]
-    frame.write_text(folder / "curve.csv", frame.render(frame.frame_of(curve_rows(few_shot)), "csv"))
-    draw_curves(
-        folder / "figure4_right.png", few_shot, frame.heading("Few-shot comparison", made, few_shot["limit"])
-    )
+    frame.write_csv(folder / "curve.csv", curve_rows(few_shot))
+    draw_curves(folder / "figure4_right.png", few_shot, _title(made))
     write_json(folder / "results.json", made)
     return made
 
@@ -104,11 +101,10 @@ def document(cells: FewShotCells, settings: Mapping[str, Any]) -> dict[str, Any]
 
 def rows_of(cells: FewShotCells) -> list[dict[str, Any]]:
     """Return a row for each model and k of which a seed is finished: model by model, the smallest k first."""
-    planned: dict[str, dict[int | str, list[Shot]]] = {}
-    for shot in cells.shots:
-        planned.setdefault(shot.baseline, {}).setdefault(shot.k, []).append(shot)
-    points = (shots for of_model in planned.values() for shots in of_model.values())
-    rows = list(filter(None, (_row(shots, cells) for shots in points)))
+    baselines = [shot.baseline for shot in cells.shots]
+    by_model = sorted(cells.shots, key=lambda shot: baselines.index(shot.baseline))
+    points = itertools.groupby(by_model, key=lambda shot: (shot.baseline, shot.k))
+    rows = list(filter(None, (_row(list(shots), cells) for _, shots in points)))
     names = frame.unique_names({row["baseline"]: row["model"] for row in rows})
     for row in rows:
         row["model"] = names[row["baseline"]]
@@ -164,7 +160,11 @@ def curve_rows(few_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {key: row.get(key) for key in about}
         | {"seeds": len(row["seeds"]) if "seeds" in row else None}
-        | {f"{name}_{what}": row[name].get(what) for name in FIGURES for what in _SPREAD}
+        | {
+            f"{name}_{what}": row[name].get(what)
+            for name in FIGURES
+            for what in ("mean", "std", "min", "max")
+        }
         for row in (*levels, *few_shot["rows"])
     ]
 
@@ -175,9 +175,12 @@ def report(made: Mapping[str, Any]) -> str:
     lines = [[method, *"----", *map(number, row.values())] for method, row in few_shot["zero_shot"].items()]
     lines += [_line(row) for row in few_shot["rows"]]
     table = frame.frame_of(lines, ["Model", "k", "Refs", "Share %", "Seeds", *FIGURES])
-    title = frame.heading("Few-shot comparison", made, few_shot["limit"])
     bullets = "\n".join(f"* {note}" for note in notes(few_shot))
-    return f"# {title}\n\n{frame.render(table, 'markdown')}\n\n{bullets}".rstrip()
+    return f"# {_title(made)}\n\n{frame.render(table, 'markdown')}\n\n{bullets}".rstrip()
+
+
+def _title(made: Mapping[str, Any]) -> str:
+    return frame.heading("Few-shot comparison", made, made["few_shot"]["limit"])
 
 
 def _line(row: Mapping[str, Any]) -> list[str]:
@@ -242,11 +245,12 @@ def crossings(rows: Sequence[Mapping[str, Any]], cells: FewShotCells) -> list[di
         own = {row["k"]: row for row in rows if row["model"] == model}
         curve = [own.get(k, {"k": k, **nothing}) for k in dict.fromkeys(shot.k for shot in cells.shots)]
         points = [Point(str(row["k"]), axis_place(row), row["oIoU"]["mean"]) for row in curve]
-        lines += [
-            {"model": model, "method": method, "level": level, **asdict(find_crossing(points, level))}
-            | {"sentence": sentence(model, method, level, points)}
-            for method, level in levels.items()
-        ]
+        for method, level in levels.items():
+            found = find_crossing(points, level)
+            said = sentence(model, f"{method} ({level:.2f})", points[0].name, found)
+            lines.append(
+                {"model": model, "method": method, "level": level, **asdict(found), "sentence": said}
+            )
     return lines
 
 
@@ -284,14 +288,12 @@ def _meeting(below: Point, above: Point, level: float) -> float | None:
     return math.exp((1 - part) * math.log(below.place) + part * math.log(above.place))
 
 
-def sentence(model: str, method: str, level: float, points: Sequence[Point]) -> str:
-    """Say how the curve of a model lies to the line of a method."""
-    found = find_crossing(points, level)
-    line = f"{method} ({level:.2f})"
+def sentence(model: str, line: str, first: str, found: Crossing) -> str:
+    """Say how the curve of a model, whose first point is ``first``, lies to the ``line`` of a method."""
     if found.start is None:
         return f"{model} has no figure to compare with {line}."
     missing = f" Not measured: k={', '.join(found.missing)}." if found.missing else ""
-    return f"{model} {_course(found, line, points[0].name)}.{missing}"
+    return f"{model} {_course(found, line, first)}.{missing}"
 
 
 def _course(found: Crossing, line: str, first: str) -> str:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FIGURES = ("oIoU", "mIoU")
-# What comparisons call their zero-shot run, and the folder that it has.
-ZERO_SHOT_CELL = "zero-shot"
 
 # What must be equal in two results for their figures to compare.
 _SAME = ("dataset", "split", "partition", "n_images", "n_expressions_expected")
@@ -89,6 +87,11 @@ def write_text(path: Path, text: str) -> None:
     """Write a text, complete or not at all."""
     with atomic_file(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Any = None) -> None:
+    """Write rows as CSV, at full precision, complete or not at all; see `frame_of`."""
+    write_text(path, render(frame_of(rows, columns), "csv"))
 
 
 def check_same_test(documents: Mapping[str, Mapping[str, Any]]) -> None:

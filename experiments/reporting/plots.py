@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from experiments.reporting.frame import FIGURES
 from gl_ris.files import atomic_file
 
@@ -19,7 +17,7 @@ LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 Row = Mapping[str, Any]
-Cells = Mapping[tuple[float, float], Mapping[str, float]]
+Cells = Mapping[tuple[float, float], Mapping[str, Any]]
 _ASIDE = 1.04
 _MOST_LABELS = 11
 
@@ -52,7 +50,7 @@ def legend_below(picture: Any, axes: Any, columns: int) -> None:
     picture.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
 
 
-def save(picture: Any, path: Path | str) -> None:
+def save(picture: Any, path: Path) -> None:
     """Write a picture as PNG, complete or not at all."""
     with atomic_file(path) as file:
         picture.savefig(file, format="png")
@@ -178,35 +176,29 @@ def draw_bars(path: Path, bars: Mapping[str, Mapping[str, float | None]], title:
     save(picture, path)
 
 
-def draw_heat_map(
-    path: Path | str,
-    cells: Cells,
-    default: tuple[float, float],
-    title: str,
-    limits: Mapping[str, tuple[float, float]] | None = None,
+def draw_heat_maps(
+    folder: Path, points: Mapping[tuple[int, float, float], Row], default: tuple[float, float], title: str
 ) -> None:
-    """Draw the figures of all (alpha, beta), in percent, side by side; alpha to the right, beta upwards.
+    """Draw for each k, of (k, alpha, beta), ``sweep_k{k}.png``: figures in percent, colours the same.
 
-    ``default`` is the pair to mark. ``limits`` are the ends of the colours of each figure, so that several
-    pictures compare; by default its own.
+    Alpha runs to the right, beta upwards. ``default`` is the pair to mark.
     """
-    picture, both = panels(11, 5.6, title, len(FIGURES))
-    for panel, name in zip(both, FIGURES, strict=True):
-        image = _draw_panel(panel, cells, name, default, (limits or limits_of([cells]))[name])
-        picture.colorbar(image, ax=panel, label=f"{name} (%)", shrink=0.85)
-    legend_below(picture, both[0], 2)
-    save(picture, path)
-
-
-def limits_of(maps: Sequence[Cells]) -> dict[str, tuple[float, float]]:
-    """Return the least and the greatest value of each figure over several maps."""
-    values = {name: [row[name] for cells in maps for row in cells.values()] for name in FIGURES}
-    return {name: (min(of_name), max(of_name)) for name, of_name in values.items()}
+    for k in dict.fromkeys(k for k, *_ in points):
+        cells = {(alpha, beta): row for (own, alpha, beta), row in points.items() if own == k}
+        picture, both = panels(11, 5.6, f"{title}, k = {k}", len(FIGURES))
+        for panel, name in zip(both, FIGURES, strict=True):
+            values = [row[name] for row in points.values()]
+            image = _draw_panel(panel, cells, name, default, (min(values), max(values)))
+            picture.colorbar(image, ax=panel, label=f"{name} (%)", shrink=0.85)
+        legend_below(picture, both[0], 2)
+        save(picture, folder / f"sweep_k{k}.png")
 
 
 def _draw_panel(
     panel: Any, cells: Cells, name: str, default: tuple[float, float], limits: tuple[float, float]
 ) -> Any:
+    import numpy as np
+
     alphas, betas = (sorted(set(values)) for values in zip(*cells, strict=True))
     # Cells are drawn equally large, whatever the spacing of the values.
     grid = np.array([[cells[alpha, beta][name] for alpha in alphas] for beta in betas])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from experiments.reporting.frame import frame_of, number, render, write_text
+from experiments.reporting.frame import frame_of, number, render, write_csv, write_text
 from experiments.reporting.plots import legend_below, panels, save
 from experiments.run.proposal_jobs import Measured, ProposalReport
 from gl_ris.files import write_json
@@ -22,7 +22,10 @@ def write_report(folder: Path, module: ProposalReport, data: Any, settings: Mapp
     """Write what a module measured on ``data`` into the run folder, and return the Markdown."""
     most = max(module.rows, key=lambda row: len(row.quality.objects))
     bounds = size_bounds([found.area for found in most.quality.objects])
-    rows = sorted(module.rows, key=_rank)
+    # by league, and within a league by upper bound, the best first
+    leagues = get_args(League)
+    best_first = sorted(module.rows, key=lambda row: -row.quality.upper_bound()["oIoU"])
+    rows = sorted(best_first, key=lambda row: leagues.index(row.league))
     document = {
         "schema": 1,
         "experiment": "proposal_report",
@@ -43,16 +46,11 @@ def write_report(folder: Path, module: ProposalReport, data: Any, settings: Mapp
     }
     text = markdown(document)
     write_text(folder / "report.md", text)
-    write_text(folder / "report.csv", render(frame_of(document["rows"]), "csv"))
-    write_text(folder / "curve.csv", render(frame_of(curve_rows(rows)), "csv"))
+    write_csv(folder / "report.csv", document["rows"])
+    write_csv(folder / "curve.csv", curve_rows(rows))
     draw_curves(folder / "curve.png", rows, _heading(document))
     write_json(folder / "report.json", document)
     return text
-
-
-def _rank(row: Measured) -> tuple[int, float]:
-    # By league, and within a league by upper bound, the best first.
-    return get_args(League).index(row.league), -row.quality.upper_bound()["oIoU"]
 
 
 def line_of(row: Measured, bounds: tuple[float, float]) -> dict[str, Any]:

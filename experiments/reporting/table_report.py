@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from experiments.cli.command import CONFIGS
-from experiments.reporting.frame import FIGURES, escape, frame_of, limit_of, number, render, write_text
+from experiments.reporting.frame import (
+    FIGURES,
+    escape,
+    frame_of,
+    limit_of,
+    number,
+    render,
+    write_csv,
+    write_text,
+)
 from gl_ris.errors import unknown_name
 from gl_ris.files import write_json
 
@@ -34,6 +45,7 @@ _SHOWN = {
     "Seconds": "{seconds:.1f}",
 }
 Row = dict[str, Any]
+Results = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,34 @@ def runs_of(document: Mapping[str, Any], folder: str) -> Iterator[Row]:
             **{key: document[key] for key in ("git_commit", "created")},
             "methods": {**part["methods"], UPPER_BOUND: part["upper_bound"]},
         }
+
+
+def supervised_entries(trained: Iterable[Results]) -> list[Entry]:
+    """Return a line for each supervised model, in whichever runs it was evaluated."""
+    titles = dict.fromkeys(map(_title, trained))
+    return [Entry(title, "", "", title, None, None) for title in titles]
+
+
+def joined(document: Results, trained: Iterable[Results]) -> Results:
+    """Put the figures of supervised models beside those of zero-shot methods on the same data and split."""
+    place = itemgetter("dataset", "partition", "split")
+    models = [own for own in trained if place(own) == place(document)]
+
+    def beside(part: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        figures = [next(iter(own["methods"].values())) for own in parts]
+        return {**part, "methods": part["methods"] | dict(zip(map(_title, models), figures, strict=True))}
+
+    subsets = {
+        name: beside(part, [own["subsets"][name] for own in models])
+        for name, part in document.get("subsets", {}).items()
+    }
+    return beside(document, models) | ({"subsets": subsets} if subsets else {})
+
+
+def _title(document: Results) -> str:
+    """Return the name of a supervised model, without what it learnt from."""
+    (method,) = document["methods"]
+    return str(method).removesuffix(" k=all")
 
 
 @dataclass(frozen=True)
@@ -130,8 +170,14 @@ class Table:
 
     @cached_property
     def names(self) -> dict[tuple[str, ...], str]:
-        """What to call each place; see `place_names`."""
-        return place_names(map(place_of, self.runs))
+        """Name each place, e.g. "g val (umd)": by its partition too where the data set has several."""
+        places = [place_of(run) for run in self.runs]
+        partitions = Counter(data for data, _ in {place[:2] for place in places})
+        return {
+            place: " ".join([data, split, *([f"({partition})"] if partitions[data] > 1 else []), *subset])
+            for place in places
+            for data, partition, split, *subset in [place]
+        }
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -173,9 +219,11 @@ class Table:
 
     def counts(self) -> DataFrame:
         """Return what was counted in each run, as text to be read."""
-        rows = [{what: form.format_map(run) for what, form in _SHOWN.items()} for run in self.runs]
-        names = [self.names[place_of(run)] for run in self.runs]
-        return frame_of({"Data set": name, **row} for name, row in zip(names, rows, strict=True))
+        return frame_of(
+            {"Data set": self.names[place_of(run)]}
+            | {what: form.format_map(run) for what, form in _SHOWN.items()}
+            for run in self.runs
+        )
 
     def notes(self) -> list[str]:
         """Return what a reader must know: whose numbers are whose, what failed, what was limited."""
@@ -205,26 +253,13 @@ def place_of(row: Row) -> tuple[str, ...]:
     return tuple(row[key] for key in PLACE if key in row)
 
 
-def place_names(places: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """Name each place, e.g. "g val (umd)": by its partition too where the data set has several."""
-    partitions: dict[str, set[str]] = {}
-    places = list(places)
-    for data, partition, *_ in places:
-        partitions.setdefault(data, set()).add(partition)
-    return {
-        (data, partition, split, *subset): " ".join(
-            [data, split, *([f"({partition})"] if len(partitions[data]) > 1 else []), *subset]
-        )
-        for data, partition, split, *subset in places
-    }
-
-
 def write_all(folder: Path, table: Table, settings: Mapping[str, Any]) -> str:
     """Write ``table.md``, ``.tex``, ``.csv`` and ``.json`` into ``folder``, and return the Markdown."""
     text = markdown(table)
     write_text(folder / "table.md", text)
     write_text(folder / "table.tex", latex(table))
-    write_text(folder / "table.csv", comma_separated(table))
+    # full precision; the counts are empty for the paper's scores
+    write_csv(folder / "table.csv", table.rows, max(map(list, table.rows), key=len))
     write_json(folder / "table.json", document(table, settings))
     return text
 
@@ -264,11 +299,6 @@ def latex(table: Table) -> str:
         "\\end{table}\n",
     ]
     return "\n".join(lines)
-
-
-def comma_separated(table: Table) -> str:
-    """Return the table as CSV, one row per score; full precision, the counts empty for the paper's scores."""
-    return render(frame_of(table.rows, max(map(list, table.rows), key=len)), "csv")
 
 
 def document(table: Table, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.grid.cells import ZERO_SHOT_CELL
 from experiments.reporting import frame
-from experiments.reporting.frame import FIGURES, ZERO_SHOT_CELL, number
+from experiments.reporting.frame import FIGURES, number
 from experiments.reporting.plots import draw_bars
 from gl_ris.errors import EvaluationError
 from gl_ris.files import write_json
@@ -34,9 +35,9 @@ class UnseenCells:
     # Of the finished cells, by name.
     results: Mapping[str, Results]
 
-    def of(self, model: str) -> list[Results | None]:
-        """Return the results of a model on the seen and on the unseen set."""
-        return [self.results.get(cell_name(model, where)) for where in (SEEN, UNSEEN)]
+    def of(self, model: str) -> list[Results]:
+        """Return the results of a model on the seen and on the unseen set, empty if not finished."""
+        return [self.results.get(cell_name(model, where), {}) for where in (SEEN, UNSEEN)]
 
     def on(self, where: str) -> dict[str, Results]:
         """Return the finished cells on one of the two data sets, the zero-shot one first."""
@@ -56,8 +57,7 @@ def write_all(folder: Path, cells: UnseenCells, settings: Mapping[str, Any]) -> 
     """Write what the finished cells amount to, and return `document`; if that is None, nothing is written."""
     made = document(cells, settings)
     if made is not None:
-        lines = frame.frame_of(itertools.chain(*lines_of(made).values()))
-        frame.write_text(folder / "unseen_domain.csv", frame.render(lines, "csv"))
+        frame.write_csv(folder / "unseen_domain.csv", itertools.chain(*lines_of(made).values()))
         draw_bars(folder / "figure4_left.png", bars(made), _title(made))
         write_json(folder / "results.json", made)
     return made
@@ -90,29 +90,27 @@ def document(cells: UnseenCells, settings: Mapping[str, Any]) -> dict[str, Any] 
 def rows_of(cells: UnseenCells) -> list[dict[str, Any]]:
     """Return a row per method: its figures on each set and subset, None where it is not finished."""
     zero_shot = cells.of(ZERO_SHOT_CELL)
-    titles = dict.fromkeys(title for cell in zero_shot if cell is not None for title in cell["methods"])
+    titles = dict.fromkeys(title for cell in zero_shot for title in cell.get("methods", ()))
     rows = [_row(title, title, None, zero_shot) for title in titles]
     return rows + [_row(name, None, baseline, cells.of(baseline)) for baseline, name in cells.names().items()]
 
 
-def _row(
-    name: str, title: str | None, baseline: str | None, cells: Sequence[Results | None]
-) -> dict[str, Any]:
+def _row(name: str, title: str | None, baseline: str | None, cells: Sequence[Results]) -> dict[str, Any]:
     seen, unseen = cells
-    subsets = {} if unseen is None else unseen.get("subsets", {})
+    subsets = unseen.get("subsets", {})
     return {
         "model": name,
         "baseline": baseline,
-        "training": None if seen is None else seen.get("training"),
+        "training": seen.get("training"),
         "seen": _figures(seen, title),
         "all": _figures(unseen, title),
         "subsets": {key: _figures(part, title) for key, part in subsets.items()},
     }
 
 
-def _figures(part: Results | None, title: str | None) -> Figures | None:
+def _figures(part: Results, title: str | None) -> Figures | None:
     """Return the figures of a method; those of the only one if it has no title here."""
-    methods = {} if part is None else part["methods"]
+    methods = part.get("methods", {})
     found = next(iter(methods.values()), None) if title is None else methods.get(title)
     return None if found is None else {key: found.get(key) for key in FIGURES}
 
@@ -184,16 +182,12 @@ def report(made: Mapping[str, Any] | None) -> str:
     for figure in FIGURES:
         rows = []
         for model, lines in lines_of(made).items():
+            both = [[number(line[figure]), number(line[f"{figure}_change"], "+.2f")] for line in lines]
             # the seen set has no change from itself
-            first, _, *more = (cell for line in lines for cell in _cells(line, figure))
-            rows.append([model, first, *more])
+            rows.append([model, both[0][0], *itertools.chain(*both[1:])])
         parts.append(f"{figure}\n\n{frame.render(frame.frame_of(rows, heads), 'markdown')}")
     parts.append("\n".join(f"* {note}" for note in _notes(made, seen)))
     return "\n\n".join(parts)
-
-
-def _cells(line: Mapping[str, Any], figure: str) -> tuple[str, str]:
-    return number(line[figure]), number(line[f"{figure}_change"], "+.2f")
 
 
 def _title(made: Mapping[str, Any]) -> str:

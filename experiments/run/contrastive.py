@@ -61,20 +61,26 @@ class ContrastiveCLIP(LightningModule):
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(preprocess_cfg[name]).view(1, 3, 1, 1), persistent=False)
 
-    @property
-    def vocabulary(self) -> int:
-        """Number of tokens that the text tower knows."""
-        return int(self.model_cfg["text_cfg"]["vocab_size"])
-
     def use_tokenizer(self, folder: Path) -> None:
         """Read texts with a Hugging Face tokenizer whose end token has the highest id."""
-        self.tokenize = load_tokenizer(folder, self.model_cfg["text_cfg"]["context_length"])
+        from open_clip.tokenizer import HFTokenizer
+
+        tokenizer = HFTokenizer(str(folder), context_length=self.model_cfg["text_cfg"]["context_length"])
+
+        def tokenize(texts: list[str]) -> Tensor:
+            tokens = tokenizer(texts)
+            # the text tower is causal: padding behind the longest text adds nothing
+            return tokens[:, : int((tokens != 0).sum(1).max())]
+
+        self.tokenize = tokenize
 
     def features(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """Encode uint8 images ``(B, H, W, 3)`` and lists of B captions: ``(B, D)`` each, all of length 1."""
+        from gl_ris.supervised.cris.network import text_states
+
         images, captions = batch
         pixels = (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-        texts = [self._encode_text(self.tokenize(texts).to(pixels.device)) for texts in captions]
+        texts = [text_states(self.model, self.tokenize(texts).to(pixels.device))[1] for texts in captions]
         return self.model.encode_image(pixels, normalize=True), [F.normalize(text, dim=-1) for text in texts]
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -101,11 +107,8 @@ class ContrastiveCLIP(LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with CLIP's betas; warm-up, level, decay."""
         total = int(self.trainer.estimated_stepping_batches)
-        optimizer = torch.optim.AdamW(
-            _decay_groups(self.model.named_parameters(), self.weight_decay),
-            lr=self.learning_rate,
-            betas=(0.9, 0.98),
-        )
+        groups = _decay_groups(self.model.named_parameters(), self.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.98))
         warmup, decay = self.warmup, (1 - LEVEL) * total
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: max(0.0, min((step + 1) / warmup, 1.0, (total - step) / decay))
@@ -117,35 +120,11 @@ class ContrastiveCLIP(LightningModule):
         from safetensors.torch import save_file
 
         shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
-        state = {
-            name: value.half() if value.is_floating_point() else value
-            for name, value in self.model.state_dict().items()
-        }
-        save_file({k: v.contiguous().cpu() for k, v in state.items()}, folder / "open_clip_model.safetensors")
+        state = {name: value.contiguous().cpu() for name, value in self.model.state_dict().items()}
+        halved = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+        save_file(halved, folder / "open_clip_model.safetensors")
         config = {"model_cfg": self.model_cfg, "preprocess_cfg": self.preprocess_cfg}
         (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-    def _encode_text(self, tokens: Tensor) -> Tensor:
-        """open_clip's text tower over texts cut at the longest: causal, so padding behind adds nothing."""
-        from open_clip.transformer import text_global_pool
-
-        model, length = self.model, tokens.shape[1]
-        hidden = model.token_embedding(tokens) + model.positional_embedding[:length]
-        hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
-        return text_global_pool(hidden, tokens, model.text_pool_type) @ model.text_projection
-
-
-def load_tokenizer(folder: Path, context_length: int) -> Tokenize:
-    """Load open_clip's wrapper of a Hugging Face tokenizer; batches are cut at their longest text."""
-    from open_clip.tokenizer import HFTokenizer
-
-    tokenizer = HFTokenizer(str(folder), context_length=context_length)
-
-    def tokenize(texts: list[str]) -> Tensor:
-        tokens = tokenizer(texts)
-        return tokens[:, : int((tokens != 0).sum(1).max())]
-
-    return tokenize
 
 
 def train_tokenizer(texts: Iterable[str], folder: Path, vocabulary: int) -> None:

@@ -20,7 +20,8 @@ from experiments.cli.parts import ExperimentCLI
 from experiments.run.folder import RunFolder
 from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
-from gl_ris.results import PredictionWriter, Results, format_table, merge_predictions, write_table_csv
+from gl_ris.predictions import PredictionWriter, merge_predictions
+from gl_ris.results import Results, format_table, write_table_csv
 from gl_ris.tally import Evaluation, Figures, in_order, subset_label
 from gl_ris.visualize import draw_overlays
 

@@ -19,7 +19,7 @@ from gl_ris.errors import EvaluationError, UserError, in_short
 from gl_ris.evaluator import SceneLike
 from gl_ris.proposals.base import ImageKey, ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
-from gl_ris.proposals.quality import Quality, add_up
+from gl_ris.proposals.quality import Quality
 from gl_ris.proposals.source import ProposalSource, open_source
 from gl_ris.proposals.store import ProposalStore, default_root, find_stores
 from gl_ris.tally import gather_objects, targeted_in
@@ -208,7 +208,8 @@ class ProposalReport(LightningModule):
     def on_predict_epoch_end(self) -> None:
         """Add up all processes; an `EvaluationError` if of no image that can be read anything is stored."""
         self.unusable = sum(gather_objects(self.unusable))
-        *qualities, truth = add_up(gather_objects(self._qualities))
+        parts = zip(*gather_objects(self._qualities), strict=True)
+        *qualities, truth = (sum(own, Quality()) for own in parts)
         names = labels([store.manifest for store in self._stores])
         rows = [
             Measured(name, store.manifest.get("league", "not stated"), store.name, quality, store.seconds)

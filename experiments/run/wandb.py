@@ -32,10 +32,8 @@ Document = Mapping[str, Any]
 def log_run(folder: Path, mode: str, group: str | None = None) -> None:
     """Log a finished run, and say in a line where; never raises and never waits longer than its limit.
 
-    Args:
-        folder: The run folder.
-        mode: One of `MODES`; ``auto`` is what ``WANDB_MODE`` says, else online with a key, offline without.
-        group: Group of runs that it is one of; None leaves that to ``WANDB_RUN_GROUP``.
+    The mode ``auto`` is what ``WANDB_MODE`` says, else online with a key, offline without. A group of None
+    leaves that to ``WANDB_RUN_GROUP``.
     """
     if mode == "disabled" or (mode == "auto" and os.environ.get("WANDB_MODE") == "disabled"):
         return
@@ -82,15 +80,7 @@ def document_of(folder: Path) -> Path | None:
 
 
 def log_folder(folder: Path, mode: str) -> str:
-    """Log a run folder from this process.
-
-    Args:
-        folder: With one of `DOCUMENTS`, and perhaps a learning curve and pictures.
-        mode: One of `MODES`; see `log_run`.
-
-    Returns:
-        A line that says where the run is.
-    """
+    """Log a run folder from this process, which has one of `DOCUMENTS`; return where it is."""
     import wandb
 
     path = document_of(folder)

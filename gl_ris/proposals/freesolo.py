@@ -256,8 +256,8 @@ def suppress(candidates: Candidates, settings: Decoding) -> Candidates:
     """Lower the scores of masks that overlap better ones, and keep what stays above the threshold."""
     masks = candidates.probabilities > settings.mask_threshold
     scores = matrix_nms(masks, candidates.labels, candidates.scores, settings.nms_sigma)
-    lowered = Candidates(candidates.probabilities, candidates.labels, scores)
-    return _best(lowered.rows(scores >= settings.keep_threshold), settings.max_count)
+    lowered = candidates._replace(scores=scores).rows(scores >= settings.keep_threshold)
+    return _best(lowered, settings.max_count)
 
 
 def matrix_nms(masks: Tensor, labels: Tensor, scores: Tensor, sigma: float) -> Tensor:

@@ -6,7 +6,7 @@ highest IoU; it is recalled at ``n`` proposals if one of the ``n`` best-scored h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gl_ris.evaluator import best_proposals
 from gl_ris.masks import pairwise_areas
-from gl_ris.metrics import mean_iou, overall_iou
+from gl_ris.metrics import area_sums
 from gl_ris.proposals.base import Proposals
 from gl_ris.proposals.post import best_first
 
@@ -58,12 +58,8 @@ class Quality:
         self.objects += objects_found(proposals, targets, referents)
 
     def __add__(self, other: Quality) -> Quality:
-        return Quality(
-            self.counts + other.counts,
-            self.failed + other.failed,
-            self.missing + other.missing,
-            self.objects + other.objects,
-        )
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Quality(*(own + more for own, more in pairs))
 
     def upper_bound(self) -> dict[str, float]:
         """Return oIoU and mIoU over expressions, in percent, if the best proposal is chosen each time."""
@@ -72,10 +68,7 @@ class Quality:
             torch.tensor(values, dtype=torch.int64).repeat_interleave(repeats)
             for values in zip(*((f.intersection, f.union) for f in self.objects), strict=True)
         )
-        return {
-            "oIoU": 100 * float(overall_iou(intersection, union)),
-            "mIoU": 100 * float(mean_iou(intersection, union)),
-        }
+        return area_sums(intersection, union).percent(())[0]
 
     def recall(self, threshold: float, area: tuple[float, float] = (0, float("inf"))) -> float:
         """Return the percentage of objects that some proposal has found; nan without an object.
@@ -126,8 +119,3 @@ def size_bounds(areas: Sequence[int]) -> tuple[float, float]:
     if not len(values) or min(small, large - small, 1 - large) >= _LEAST_SHARE:
         return COCO_BOUNDS
     return float(values[len(values) // 3]), float(values[2 * len(values) // 3])
-
-
-def add_up(parts: Iterable[Sequence[Quality]]) -> list[Quality]:
-    """Add the qualities of several processes, generator by generator."""
-    return [sum(column, Quality()) for column in zip(*parts, strict=True)]

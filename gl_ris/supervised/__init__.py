@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from gl_ris.supervised.cris import CRIS, CRISBaseline
-from gl_ris.supervised.lavt import LAVT, LAVTBaseline
+from gl_ris.supervised.cris.network import CRIS
+from gl_ris.supervised.cris.recipe import CRISBaseline
+from gl_ris.supervised.lavt.network import LAVT
+from gl_ris.supervised.lavt.recipe import LAVTBaseline
 from gl_ris.supervised.tseg import TSEG, TSEGBaseline
 
 __all__ = ["CRIS", "LAVT", "TSEG", "CRISBaseline", "LAVTBaseline", "TSEGBaseline"]

@@ -11,6 +11,7 @@ from gl_ris.clip.tower import one_thread_per_operation
 from gl_ris.errors import UserError
 from gl_ris.evaluator import Choices, Evaluator, Records, SceneLike, make_records
 from gl_ris.masks import encode_rle
+from gl_ris.metrics import mask_areas
 from gl_ris.recipe import Recipe
 from gl_ris.supervised.segmenter import Baseline, Segmenter
 from gl_ris.supervised.starting import read_weights
@@ -69,12 +70,7 @@ class SupervisedRIS(Evaluator):
 
     def configure_optimizers(self) -> Any:
         """Make the optimiser and the schedule of the model's recipe."""
-        epochs = cast("int", self.trainer.max_epochs)
-        made = self.segmenter.optimization(self.expected_steps, epochs)
-        return {
-            "optimizer": made.optimizer,
-            "lr_scheduler": {"scheduler": made.schedule, "interval": made.interval},
-        }
+        return self.segmenter.optimization(self.expected_steps, cast("int", self.trainer.max_epochs))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int = 0) -> Tensor:
         """Return the loss of a batch; `FloatingPointError` if it is no number."""
@@ -105,7 +101,7 @@ class SupervisedRIS(Evaluator):
 
     def _judge(self, scene: SceneLike, masks: Tensor, failure: str | None) -> Records:
         targets = scene.targets[scene.referents]
-        intersection, union = (area.flatten(1).sum(dim=1) for area in (masks & targets, masks | targets))
+        intersection, union = mask_areas(masks, targets)
         none = Choices.none(len(masks), failure)
         areas, own = (intersection[None], union[None]), targeted_in(scene)
         self.tally.add_scene(*areas, [none.failures], subsets_of(scene), targeted=own)

@@ -28,16 +28,6 @@ class Example:
     target: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Optimization:
-    """An optimiser and how its rate falls."""
-
-    optimizer: torch.optim.Optimizer
-    schedule: Any
-    # when the schedule steps: "step" or "epoch"
-    interval: str
-
-
 class Baseline(ABC):
     """The settings of a supervised model and of its training; nothing is loaded before `make`."""
 
@@ -95,8 +85,8 @@ class Segmenter(nn.Module, ABC):
         """Turn the `logits` of ``B`` expressions on one image into masks of its size, bool ``(B, H, W)``."""
 
     @abstractmethod
-    def optimization(self, steps: int, epochs: int) -> Optimization:
-        """Make the optimiser for a training of ``steps`` steps in ``epochs`` epochs."""
+    def optimization(self, steps: int, epochs: int) -> dict[str, Any]:
+        """Make optimiser and schedule, as Lightning takes them, for so many steps and epochs."""
 
     def load_weights(self, content: Any) -> None:
         """Load the state of this model or its published form; `UserError` if it is neither or misfits."""
@@ -125,11 +115,9 @@ class Segmenter(nn.Module, ABC):
         pixels = self.read_image(image)[None].to(device)
         masks = [torch.zeros(0, height, width, dtype=torch.bool, device=image.device)]
         for start in range(0, len(expressions), batch_size):
-            texts = self.read_texts(expressions[start : start + batch_size])
-            count = len(next(iter(texts.values())))
-            rows = self.logits(
-                pixels.expand(count, -1, -1, -1), **{k: v.to(device) for k, v in texts.items()}
-            )
+            some = expressions[start : start + batch_size]
+            texts = {name: tensor.to(device) for name, tensor in self.read_texts(some).items()}
+            rows = self.logits(pixels.expand(len(some), -1, -1, -1), **texts)
             masks.append(self.answer(rows, height, width).to(image.device))
         return torch.cat(masks)
 
@@ -166,9 +154,8 @@ def pad_ids(rows: Sequence[Sequence[int]], length: int) -> Tensor:
         tensor([[5, 6, 0],
                 [7, 8, 9]])
     """
-    return torch.tensor(
-        [[*row[:length], *[0] * (length - len(row))] for row in rows], dtype=torch.int64
-    ).view(len(rows), length)
+    padded = [[*row[:length], *[0] * (length - len(row))] for row in rows]
+    return torch.tensor(padded, dtype=torch.int64).view(len(rows), length)
 
 
 def bert_inputs(rows: Sequence[Sequence[int]], length: int) -> dict[str, Tensor]:
@@ -178,10 +165,16 @@ def bert_inputs(rows: Sequence[Sequence[int]], length: int) -> dict[str, Tensor]
     return {"input_ids": pad_ids(rows, length), "attention_mask": mask}
 
 
-def polynomial_decay(optimizer: torch.optim.Optimizer, steps: int) -> Optimization:
+def polynomial_decay(optimizer: torch.optim.Optimizer, steps: int) -> dict[str, Any]:
     """Let rates fall at every step as ``(1 - step / steps) ** 0.9``."""
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps) ** 0.9)
-    return Optimization(optimizer, schedule, "step")
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def convolution(incoming: int, outgoing: int, kernel: int = 3) -> nn.Sequential:
+    """Return convolution (same size), batch normalisation and ReLU."""
+    conv = nn.Conv2d(incoming, outgoing, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outgoing), nn.ReLU())
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], title: str) -> None:

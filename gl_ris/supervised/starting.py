@@ -38,11 +38,7 @@ def load_tokenizer(source: str) -> Tokenize:
         ) from error
     if tokenizer.pad_token_id != 0:
         raise UserError(f"The tokenizer '{source}' pads with id {tokenizer.pad_token_id}; it must be 0.")
-
-    def tokenize(expressions: Sequence[str]) -> list[list[int]]:
-        return [list(row) for row in tokenizer(list(expressions))["input_ids"]] if expressions else []
-
-    return tokenize
+    return lambda texts: [list(row) for row in tokenizer(list(texts))["input_ids"]] if texts else []
 
 
 def clip_tokenizer(name: str) -> Tokenize:

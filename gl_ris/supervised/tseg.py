@@ -15,14 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gl_ris.clip.image import resize_pixels
-from gl_ris.supervised.segmenter import (
-    Baseline,
-    Example,
-    Optimization,
-    Segmenter,
-    bert_inputs,
-    polynomial_decay,
-)
+from gl_ris.supervised.segmenter import Baseline, Example, Segmenter, bert_inputs, polynomial_decay
 from gl_ris.supervised.starting import load_bert, load_classifier, load_tokenizer
 
 # Of one image in a batch.
@@ -103,13 +96,9 @@ class TSEG(nn.Module):
     def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Compare every expression with every patch of every image.
 
-        Args:
-            pixels: float ``(B, 3, side, side)``, values from -1 to 1.
-            input_ids: int64 ``(E, T)``, padded with 0.
-            attention_mask: ``(E, T)``, 1 for tokens, 0 for padding.
-
-        Returns:
-            Similarities ``(B, E, P)``, patches row by row. That of an expression depends on no other.
+        From pixels, float ``(B, 3, side, side)`` from -1 to 1, and token ids, int64 ``(E, T)`` padded with 0
+        as ``attention_mask`` says, to similarities ``(B, E, P)``, patches row by row. That of an expression
+        depends on no other.
         """
         patches = self.incoming(self.visual.forward_features(pixels)[:, self.visual.num_prefix_tokens :])
         words = self.text(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
@@ -214,12 +203,10 @@ class TSEGSegmenter(Segmenter):
         )
         return heat[:, 0] > self.settings.threshold
 
-    def optimization(self, steps: int, epochs: int) -> Optimization:
+    def optimization(self, steps: int, epochs: int) -> dict[str, Any]:
         """AdamW with `polynomial_decay`."""
-        text = list(self.network.text.parameters())
-        known = {id(parameter) for parameter in text}
-        rest = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
-        rate = self.settings.learning_rate
+        rate, text = self.settings.learning_rate, list(self.network.text.parameters())
+        rest = [p for name, p in self.network.named_parameters() if not name.startswith("text.")]
         groups: list[dict[str, Any]] = [{"params": rest}, {"params": text, "lr": TEXT_RATE * rate}]
         optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=self.settings.weight_decay)
         return polynomial_decay(optimizer, steps)

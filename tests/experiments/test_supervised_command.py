@@ -20,7 +20,7 @@ import yaml
 from experiments import supervised
 from experiments.run.training import Progress
 from gl_ris.command_line import exit_code
-from gl_ris.results import read_predictions
+from gl_ris.predictions import read_predictions
 
 Run = Callable[..., tuple[int, str, str]]
 EXPRESSIONS = 45

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from experiments import tables
-from gl_ris.results import read_predictions
+from gl_ris.predictions import read_predictions
 
 Run = Callable[..., tuple[int, str, str]]
 ROWS = [

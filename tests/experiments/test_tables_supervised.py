@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from experiments.tables import TableSettings, joined, supervised_entries
+from experiments.reporting.table_report import joined, supervised_entries
+from experiments.tables import TableSettings
 
 
 def spec(**settings: Any) -> TableSettings:

@@ -15,7 +15,8 @@ import yaml
 from PIL import Image
 
 from experiments import zero_shot
-from gl_ris.results import STAGES, read_predictions
+from gl_ris.predictions import read_predictions
+from gl_ris.results import STAGES
 from gl_ris.scorers import Scorer
 
 Run = Callable[..., tuple[int, str, str]]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gl_ris.clip import RegionCLIP, load_clip
-from gl_ris.results import Prediction
+from gl_ris.predictions import Prediction
 from gl_ris.zero_shot import ZeroShotRIS
 from tiny_clips import VISION, save_clip
 from toy_scenes import TOLD, run

@@ -23,9 +23,6 @@ from gl_ris.metrics import (
     PrecisionAtIoU,
     RISMetrics,
     area_sums,
-    mean_iou,
-    overall_iou,
-    precision_at_iou,
 )
 from random_areas import random_areas
 
@@ -57,11 +54,11 @@ def test_areas_alone_count_as_an_update() -> None:
 
 
 @pytest.mark.parametrize("metric_class", METRICS)
-def test_metric_equals_function_and_forgets_its_cache(metric_class: type[Metric]) -> None:
+def test_metric_equals_the_sums_and_forgets_its_cache(metric_class: type[Metric]) -> None:
     functions = {
-        OverallIoU: overall_iou,
-        MeanIoU: mean_iou,
-        PrecisionAtIoU: lambda i, u: precision_at_iou(i, u, 0.5),
+        OverallIoU: lambda i, u: area_sums(i, u).overall(),
+        MeanIoU: lambda i, u: area_sums(i, u).mean(),
+        PrecisionAtIoU: lambda i, u: area_sums(i, u, [0.5]).precision()[0],
     }
     intersection, union = random_areas()
     metric = metric_class()

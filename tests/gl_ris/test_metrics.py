@@ -16,10 +16,8 @@ from gl_ris.metrics import (
     OverallIoU,
     PrecisionAtIoU,
     RISMetrics,
+    area_sums,
     mask_areas,
-    mean_iou,
-    overall_iou,
-    precision_at_iou,
     sample_iou,
 )
 
@@ -87,8 +85,8 @@ def test_a_sample_on_the_threshold_is_a_hit_and_one_pixel_less_is_not(threshold:
     scale = (2**31 - 1) // ratio.denominator
     on = torch.tensor([ratio.numerator, ratio.numerator * scale])
     union = torch.tensor([ratio.denominator, ratio.denominator * scale])
-    assert precision_at_iou(on, union, threshold) == 1
-    assert precision_at_iou(on - 1, union, threshold) == 0
+    assert area_sums(on, union, [threshold]).precision() == 1
+    assert area_sums(on - 1, union, [threshold]).precision() == 0
 
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.01, float("nan"), float("inf"), 1 / 3, "half"])
@@ -101,8 +99,8 @@ def test_mean_iou_is_as_precise_as_it_says_even_for_huge_masks() -> None:
     union = torch.tensor([3, 7, 2**31 - 1, 2**31 - 1, 1])
     intersection = torch.tensor([1, 6, 2**31 - 1, 2**31 - 2, 0])
     exact = sum(Fraction(int(i), int(u)) for i, u in zip(intersection, union, strict=True)) / 5
-    assert abs(Fraction(mean_iou(intersection, union).item()) - exact) <= Fraction(1, 2**33)
-    rounded_up = mean_iou(torch.tensor([2]), torch.tensor([3])).item()
+    assert abs(Fraction(area_sums(intersection, union).mean().item()) - exact) <= Fraction(1, 2**33)
+    rounded_up = area_sums(torch.tensor([2]), torch.tensor([3])).mean().item()
     assert abs(Fraction(rounded_up) - Fraction(2, 3)) <= Fraction(1, 2**33)
 
 
@@ -120,11 +118,12 @@ def test_empty_cases() -> None:
     assert sample_iou(torch.tensor([0, 3]), torch.tensor([0, 4])).tolist() == [0.0, 0.75]
 
 
-def test_functions_give_nan_for_no_sample() -> None:
+def test_sums_give_nan_for_no_sample() -> None:
     none = torch.zeros(0, dtype=torch.int64)
-    assert overall_iou(none, none).isnan()
-    assert mean_iou(none, none).isnan()
-    assert precision_at_iou(none, none, 0.5).isnan()
+    sums = area_sums(none, none, [0.5])
+    assert sums.overall().isnan()
+    assert sums.mean().isnan()
+    assert sums.precision().isnan()
 
 
 def _mask(*shape: int) -> torch.Tensor:
@@ -166,6 +165,6 @@ def test_bad_masks_are_refused(
 def test_bad_areas_are_refused(
     intersection: torch.Tensor, union: torch.Tensor, error: type, message: str
 ) -> None:
-    for refuse in (overall_iou, mean_iou, sample_iou, RISMetrics().update_areas):
+    for refuse in (area_sums, sample_iou, RISMetrics().update_areas):
         with pytest.raises(error, match=message):
             refuse(intersection, union)

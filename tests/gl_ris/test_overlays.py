@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from gl_ris.results import Prediction
+from gl_ris.predictions import Prediction
 from gl_ris.visualize import pick
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from gl_ris.errors import UserError
-from gl_ris.results import STAGES, Results, write_json
+from gl_ris.files import write_json
+from gl_ris.results import STAGES, Results
 
 
 def document(**changes: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,19 +45,15 @@ class Node:
 
 def to_tree(root: Node) -> Tree:
     """Read the words off in order and number their heads."""
-    order: list[Node] = []
-    parents: dict[int, Node] = {}
 
-    def visit(node: Node) -> None:
+    def visit(node: Node, head: Node) -> Iterator[tuple[Node, Node]]:
         for child in node.left:
-            parents[id(child)] = node
-            visit(child)
-        order.append(node)
+            yield from visit(child, node)
+        yield node, head
         for child in node.right:
-            parents[id(child)] = node
-            visit(child)
+            yield from visit(child, node)
 
-    visit(root)
+    order, heads = zip(*visit(root, root), strict=True)
     index = {id(node): i for i, node in enumerate(order)}
     for node, after in itertools.pairwise(order):
         if node.word == "a" and after.word[0] in "aeiou":
@@ -66,7 +62,7 @@ def to_tree(root: Node) -> Tree:
     return {
         "words": [node.word for node in order],
         "spaces": [*(not after for after in glued[1:]), False],
-        "heads": [index[id(parents.get(id(node), node))] for node in order],
+        "heads": [index[id(head)] for head in heads],
         "deps": [node.dep for node in order],
         "tags": [node.tag for node in order],
         "pos": [TAG_MAP[node.tag]["POS"] for node in order],
@@ -83,9 +79,9 @@ class Grammar:
         """True with the given chance."""
         return self.rng.random() < chance
 
-    def word(self, words: list[str], tag: str, dep: str) -> Node:
-        """One word of a list as a leaf."""
-        return Node(self.rng.choice(words), tag, dep)
+    def word(self, kind: str | list[str], tag: str, dep: str) -> Node:
+        """One word as a leaf, of a list or of the list in `WORDS`."""
+        return Node(self.rng.choice(WORDS[kind] if isinstance(kind, str) else kind), tag, dep)
 
     def noun(self, dep: str, *, article: float = 0.5, rich: float = 0.5, position: float = 0.0) -> Node:
         """A noun with left modifiers: chances of an article, of each kind of adjective, of a position."""
@@ -97,13 +93,12 @@ class Grammar:
         if self.maybe(position):
             left.extend(self._position())
         if self.maybe(rich * 0.35):
-            left.append(self.word(WORDS["sizes"], "JJ", "amod"))
+            left.append(self.word("sizes", "JJ", "amod"))
         if self.maybe(rich * 0.25):
-            superlative = self.maybe(0.6)
-            degree = (WORDS["superlatives"], "JJS") if superlative else (WORDS["comparatives"], "JJR")
+            degree = ("superlatives", "JJS") if self.maybe(0.6) else ("comparatives", "JJR")
             left.append(self.word(*degree, "amod"))
         if self.maybe(rich * 0.35):
-            left.append(self.word(WORDS["looks"], "JJ", "amod"))
+            left.append(self.word("looks", "JJ", "amod"))
         if self.maybe(rich * 0.7):
             left.append(self._colour())
         head.left = left + head.left
@@ -115,7 +110,7 @@ class Grammar:
             first, last = self.rng.choice(WORDS["compounds"]).split()
             return Node(last, "NN", dep, left=[Node(first, "NN", "compound")])
         if draw < 0.22:
-            return self.word(WORDS["plurals"], "NNS", dep)
+            return self.word("plurals", "NNS", dep)
         if draw < 0.23:
             numbered = Node(str(self.rng.randrange(100)), "CD", "nummod")
             return Node("number", "NN", dep).add(numbered)
@@ -123,88 +118,70 @@ class Grammar:
             clothing = self.noun("compound", article=0, rich=0.6)
             clothing.tag = "NN"
             return Node(self.rng.choice(WORDS["people"]), "NN", dep, left=[clothing])
-        return self.word(WORDS["people"] if draw < 0.5 else WORDS["things"], "NN", dep)
+        return self.word("people" if draw < 0.5 else "things", "NN", dep)
 
     def _determiner(self, plural: bool) -> Node:
         draw = self.rng.random()
         if draw < 0.04:
-            owner = Node(self.rng.choice(WORDS["people"]), "NN", "poss", right=[Node("'s", "POS", "case")])
+            owner = self.word("people", "NN", "poss").add(Node("'s", "POS", "case"))
             owner.left = [Node(self.rng.choice(["the", "a"]), "DT", "det")] if self.maybe(0.6) else []
             return owner
         if draw < 0.1:
-            return Node(self.rng.choice(["his", "her", "its", "their"]), "PRP$", "poss")
+            return self.word("owners", "PRP$", "poss")
         if plural and draw < 0.5:
-            return self.word(["two", "three", "four", "2", "3"], "CD", "nummod")
+            return self.word("numbers", "CD", "nummod")
         return Node("the" if plural or self.maybe(0.6) else "a", "DT", "det")
 
     def _colour(self) -> Node:
-        colour = self.word(WORDS["colours"], "JJ", "amod")
+        colour = self.word("colours", "JJ", "amod")
         draw = self.rng.random()
         if draw < 0.12:
-            colour.add(Node("and", "CC", "cc"), self.word(WORDS["colours"], "JJ", "conj"))
+            colour.add(Node("and", "CC", "cc"), self.word("colours", "JJ", "conj"))
         elif draw < 0.2:
-            colour.left = [self.word(["light", "dark", "bright", "pale"], "JJ", "amod")]
+            colour.left = [self.word("shades", "JJ", "amod")]
         elif draw < 0.25:
-            colour.left = [self.word(["mostly", "very", "partially", "completely", "barely"], "RB", "advmod")]
+            colour.left = [self.word("degrees", "RB", "advmod")]
         return colour
 
     def _position(self) -> list[Node]:
         draw = self.rng.random()
         if draw < 0.25:
-            ordinal = self.word(WORDS["ordinals"], "JJ", "amod")
+            ordinal = self.word("ordinals", "JJ", "amod")
             if self.maybe(0.5):
                 article = [Node("the", "DT", "det")] if self.maybe(0.3) else []
                 side = Node(self.rng.choice(WORDS["sides"]), "NN", "pobj", left=article)
                 ordinal.add(Node("from", "IN", "prep").add(side))
             return [ordinal]
-        side = self.word(WORDS["sides"], "JJ", "amod")
+        side = self.word("sides", "JJ", "amod")
         if draw < 0.35:
             side.left = [Node("far", "RB", "advmod")]
         elif draw < 0.42:
             side.add(Node("most", "RBS", "advmod"))
         elif draw < 0.6:
-            corner = [self.word(["top", "bottom", "upper", "lower", "back", "front"], "JJ", "amod")]
-            return [*corner, self.word(["left", "right", "middle"], "JJ", "amod")]
+            return [self.word("edges", "JJ", "amod"), self.word("columns", "JJ", "amod")]
         return [side]
 
     def postmodified(self, dep: str, depth: int = 0, *, position: float = 0.0, article: float = 0.5) -> Node:
         """A noun with up to two phrases on its right."""
         head = self.noun(dep, article=article, rich=0.6 if depth else 0.8, position=position)
-        # the more often a kind of phrase is listed, the more often it is drawn
-        tails: list[Callable[[int], list[Node]]] = [
-            *[self._prepositional] * 4,
-            self._in_colour,
-            self._with,
-            self._side,
-            self._bare_side,
-            *[self._doing] * 2,
-            self._done,
-            *[self._relative] * 2,
-            self._object_relative,
-            self._whose,
-            self._of,
-            self._next_to,
-            self._nearest,
-            self._not_doing,
-            self._apposed,
-        ]
         for _ in range(self.rng.choice([0, 1, 1, 1, 2]) if depth < 2 else 0):
-            head.add(*self.rng.choice(tails)(depth))
+            # the more often a kind of phrase is listed, the more often it is drawn
+            head.add(*getattr(self, f"_{self.rng.choice(WORDS['phrases'])}")(depth))
         return head
 
     def _object(self, dep: str, depth: int) -> Node:
         if self.maybe(0.04):
-            return Node(self.rng.choice(["us", "it", "them", "him", "her"]), "PRP", dep)
+            return self.word("pronouns", "PRP", dep)
         thing = self.postmodified(dep, depth + 1) if self.maybe(0.3) else self.noun(dep, article=0.7)
         if self.maybe(0.06):
             thing.add(Node("and", "CC", "cc"), self.noun("conj", article=0.4))
         return thing
 
     def _prepositional(self, depth: int) -> list[Node]:
-        return [self.word(WORDS["prepositions"], "IN", "prep").add(self._object("pobj", depth))]
+        return [self.word("prepositions", "IN", "prep").add(self._object("pobj", depth))]
 
     def _in_colour(self, depth: int) -> list[Node]:
-        return [Node("in", "IN", "prep").add(self.word(WORDS["colours"], "NN", "pobj"))]
+        return [Node("in", "IN", "prep").add(self.word("colours", "NN", "pobj"))]
 
     def _with(self, depth: int) -> list[Node]:
         held = self._object("pobj", depth)
@@ -220,8 +197,7 @@ class Grammar:
     def _side(self, depth: int) -> list[Node]:
         place = self.word([*WORDS["sides"], "corner", "background", "foreground", "edge"], "NN", "pobj")
         if self.maybe(0.25):
-            degrees = ["far", "top", "bottom", "upper", "lower", "very", "left", "right"]
-            place.left = [self.word(degrees, "JJ", "amod")]
+            place.left = [self.word("side_degrees", "JJ", "amod")]
         if self.maybe(0.6):
             place.left.insert(0, Node("the", "DT", "det"))
         if self.maybe(0.3):
@@ -229,11 +205,9 @@ class Grammar:
         return [self.word(["on", "in", "at", "to", "from"], "IN", "prep").add(place)]
 
     def _bare_side(self, depth: int) -> list[Node]:
-        sides = ["left", "right", "center", "front", "back", "top", "bottom", "middle"]
-        side = self.word(sides, "RB", "advmod")
+        side = self.word("bare_sides", "RB", "advmod")
         if self.maybe(0.5):
-            degrees = ["far", "top", "bottom", "upper", "lower", "front", "back"]
-            side.left = [self.word(degrees, "RB", "advmod")]
+            side.left = [self.word("bare_side_degrees", "RB", "advmod")]
         if self.maybe(0.3):
             side.add(*self._of(depth))
         return [side]
@@ -241,19 +215,19 @@ class Grammar:
     def _activity(self, dep: str, depth: int) -> Node:
         # a verb in -ing with its object or place
         if self.maybe(0.5):
-            return self.word(WORDS["actions"], "VBG", dep).add(self._object("dobj", depth))
-        verb = self.word(WORDS["states"], "VBG", dep)
+            return self.word("actions", "VBG", dep).add(self._object("dobj", depth))
+        verb = self.word("states", "VBG", dep)
         if self.maybe(0.15):
-            verb.add(self.word(["up", "down", "over", "back"], "RP", "prt"))
+            verb.add(self.word("particles", "RP", "prt"))
         if self.maybe(0.65):
             places = [self._prepositional, self._prepositional, self._next_to, self._side]
             verb.add(*self.rng.choice(places)(depth))
         elif self.maybe(0.3):
-            purpose = self.word(["eat", "catch", "hit", "swing", "throw", "drink", "get"], "VB", "advcl")
+            purpose = self.word("purposes", "VB", "advcl")
             purpose.left = [Node("to", "TO", "aux")]
             verb.add(purpose.add(self._object("dobj", depth)))
         if self.maybe(0.15):
-            verb.add(self.word(WORDS["actions"], "VBG", "advcl").add(self._object("dobj", depth)))
+            verb.add(self.word("actions", "VBG", "advcl").add(self._object("dobj", depth)))
         return verb
 
     def _doing(self, depth: int) -> list[Node]:
@@ -268,7 +242,7 @@ class Grammar:
         return [verb]
 
     def _done(self, depth: int) -> list[Node]:
-        verb = self.word(WORDS["participles"], "VBN", "acl")
+        verb = self.word("participles", "VBN", "acl")
         if self.maybe(0.4):
             verb.left = [Node("being", "VBG", "auxpass")]
             if self.maybe(0.7):
@@ -292,7 +266,7 @@ class Grammar:
             look = self.word(WORDS["looks"] + WORDS["sizes"], "JJ", "acomp")
             verb = Node("is", "VBZ", dep).add(look)
             if self.maybe(0.2):
-                look.left = [self.word(["half", "very", "not", "mostly"], "RB", "advmod")]
+                look.left = [self.word("look_degrees", "RB", "advmod")]
         elif draw < 0.9:
             verb = Node("is", "VBZ", dep).add(*self._nearest(depth))
             verb.right[0].dep = "acomp"
@@ -314,8 +288,7 @@ class Grammar:
         return [verb.add(self.word(["on", "in", "at", "with"], "IN", "prep"))] if self.maybe(0.5) else [verb]
 
     def _whose(self, depth: int) -> list[Node]:
-        parts = ["face", "hair", "head", "back", "shirt", "hat", "door", "tail", "mouth"]
-        owned = self.word(parts, "NN", "nsubj")
+        owned = self.word("owned", "NN", "nsubj")
         owned.left = [Node("whose", "WP$", "poss")]
         verb = self._predicate("relcl", depth)
         verb.left.insert(0, owned)

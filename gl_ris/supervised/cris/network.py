@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gl_ris.errors import UserError, unknown_name
-from gl_ris.supervised.segmenter import load_strictly
+from gl_ris.supervised.segmenter import convolution, load_strictly
 
 # CLIPs of the published models, and what open_clip calls them with the activation of OpenAI's weights.
 ARCHITECTURES = {"RN50": "RN50-quickgelu", "RN101": "RN101-quickgelu"}
@@ -65,10 +65,8 @@ class DenseAttentionPool(nn.Module):
         """Return ``(B, E, h, w)``, not negative, for a last map ``(B, C, h, w)``."""
         size = x.shape[2:]
         tokens = (x + self._position(*size)).flatten(2).transpose(1, 2)
-        heads = [
-            layer(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for layer in (self.q_proj, self.k_proj, self.v_proj)
-        ]
+        layers = (self.q_proj, self.k_proj, self.v_proj)
+        heads = [layer(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for layer in layers]
         attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
         dense = self.c_proj(attended).transpose(1, 2).unflatten(2, size)
         return F.relu(dense + self.connect(x))
@@ -79,12 +77,6 @@ class DenseAttentionPool(nn.Module):
         side = round(len(rows) ** 0.5)
         grid = rows.T.unflatten(1, (side, side))[None]
         return F.interpolate(grid, (height, width), mode="bicubic", align_corners=False)
-
-
-def densify(clip: Any) -> Any:
-    """Swap the attention pooling of an open_clip model with a `ModifiedResNet` for a dense one, in place."""
-    clip.visual.attnpool = DenseAttentionPool(clip.visual.attnpool)
-    return clip
 
 
 def image_maps(clip: Any, pixels: Tensor) -> list[Tensor]:
@@ -107,26 +99,12 @@ def text_states(clip: Any, token_ids: Tensor) -> tuple[Tensor, Tensor]:
     return states, ends @ clip.text_projection
 
 
-def convolution(incoming: int, outgoing: int, kernel: int) -> nn.Sequential:
-    """Return convolution (same size), batch normalisation and ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(incoming, outgoing, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outgoing),
-        nn.ReLU(),
-    )
-
-
-def upsample(x: Tensor) -> Tensor:
-    """Double height and width, bilinear."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
 class CoordinateConvolution(nn.Module):
     """A convolution that is told where it is: x and y from -1 to 1 as two more channels."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         super().__init__()
-        self.conv1 = convolution(incoming + 2, outgoing, 3)
+        self.conv1 = convolution(incoming + 2, outgoing)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(B, C, h, w)``."""
@@ -144,31 +122,31 @@ class Neck(nn.Module):
     def __init__(self, incoming: Sequence[int], outgoing: Sequence[int], sentence: int) -> None:
         super().__init__()
         fine, middle, coarse = outgoing
-        self.txt_proj = nn.Sequential(
-            nn.Linear(sentence, coarse, bias=False), nn.BatchNorm1d(coarse), nn.ReLU()
-        )
+        text = nn.Linear(sentence, coarse, bias=False)
+        self.txt_proj = nn.Sequential(text, nn.BatchNorm1d(coarse), nn.ReLU())
         self.f1_v_proj = convolution(incoming[2], coarse, 1)
         self.norm_layer = nn.Sequential(nn.BatchNorm2d(coarse), nn.ReLU())
-        self.f2_v_proj = convolution(incoming[1], middle, 3)
+        self.f2_v_proj = convolution(incoming[1], middle)
         self.f2_cat = convolution(middle + coarse, middle, 1)
-        self.f3_v_proj = convolution(incoming[0], fine, 3)
+        self.f3_v_proj = convolution(incoming[0], fine)
         self.f3_cat = convolution(fine + middle, middle, 1)
-        self.f4_proj5 = convolution(coarse, middle, 3)
-        self.f4_proj4 = convolution(middle, middle, 3)
-        self.f4_proj3 = convolution(middle, middle, 3)
+        self.f4_proj5 = convolution(coarse, middle)
+        self.f4_proj4 = convolution(middle, middle)
+        self.f4_proj3 = convolution(middle, middle)
         self.aggr = convolution(3 * middle, middle, 1)
-        self.coordconv = nn.Sequential(CoordinateConvolution(middle, middle), convolution(middle, middle, 3))
+        self.coordconv = nn.Sequential(CoordinateConvolution(middle, middle), convolution(middle, middle))
 
     def forward(self, maps: Sequence[Tensor], sentence: Tensor) -> Tensor:
         """Fuse maps ``(B, C, h, w)`` with sentences ``(B, D)`` to ``(B, middle, h, w)`` at stride 16.
 
         In training ``B`` is at least 2, which batch normalisation needs.
         """
+        double = nn.Upsample(scale_factor=2, mode="bilinear")
         state = self.txt_proj(sentence)[:, :, None, None]
         f5 = self.norm_layer(self.f1_v_proj(maps[2]) * state)
-        f4 = self.f2_cat(torch.cat([self.f2_v_proj(maps[1]), upsample(f5)], dim=1))
+        f4 = self.f2_cat(torch.cat([self.f2_v_proj(maps[1]), double(f5)], dim=1))
         f3 = self.f3_cat(torch.cat([F.avg_pool2d(self.f3_v_proj(maps[0]), 2), f4], dim=1))
-        parts = [self.f4_proj3(f3), self.f4_proj4(f4), upsample(self.f4_proj5(f5))]
+        parts = [self.f4_proj3(f3), self.f4_proj4(f4), double(self.f4_proj5(f5))]
         return self.coordconv(self.aggr(torch.cat(parts, dim=1)))
 
 
@@ -255,9 +233,9 @@ class Projector(nn.Module):
         super().__init__()
         self.vis = nn.Sequential(
             nn.Upsample(scale_factor=2, mode="bilinear"),
-            convolution(2 * channels, 2 * channels, 3),
+            convolution(2 * channels, 2 * channels),
             nn.Upsample(scale_factor=2, mode="bilinear"),
-            convolution(2 * channels, channels, 3),
+            convolution(2 * channels, channels),
             nn.Conv2d(channels, channels, 1),
         )
         self.txt = nn.Linear(sentence, channels * self.kernel**2 + 1)
@@ -298,7 +276,8 @@ class CRIS(nn.Module):
         _check(self.size, words)
         # channels of the last map; they double at each stage
         trunk = model.visual.attnpool.c_proj.in_features
-        self.backbone = densify(model)
+        model.visual.attnpool = DenseAttentionPool(model.visual.attnpool)
+        self.backbone = model
         self.neck = Neck((trunk // 4, trunk // 2, sentence), self.size.neck, sentence)
         self.decoder = Decoder(words, self.size)
         self.proj = Projector(sentence, self.size.projector)

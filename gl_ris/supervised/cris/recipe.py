@@ -13,7 +13,7 @@ from torch import Tensor
 from gl_ris.clip import load_clip
 from gl_ris.clip.image import standardize
 from gl_ris.supervised.cris.network import CRIS, CRISSize
-from gl_ris.supervised.segmenter import Baseline, MaskSegmenter, Optimization, Tokenize, pad_ids
+from gl_ris.supervised.segmenter import Baseline, MaskSegmenter, Tokenize, pad_ids
 from gl_ris.supervised.starting import clip_tokenizer
 
 # A pixel is the object's if its probability is above this.
@@ -110,7 +110,7 @@ class CRISSegmenter(MaskSegmenter):
         box = self._letterbox(height, width)
         return torch.stack([box.back(plane[0]) > THRESHOLD for plane in heat])
 
-    def optimization(self, steps: int, epochs: int) -> Optimization:
+    def optimization(self, steps: int, epochs: int) -> dict[str, Any]:
         """Adam; both rates fall to a tenth after seven tenths of the epochs."""
         chosen = self.settings
         optimizer = torch.optim.Adam(self.groups(), lr=chosen.learning_rate)
@@ -123,7 +123,7 @@ class CRISSegmenter(MaskSegmenter):
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, [lambda epoch: raised if epoch == 0 else fall(epoch), fall]
         )
-        return Optimization(optimizer, schedule, "epoch")
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
     def load_published(self, content: Mapping[str, Any]) -> None:
         """Load a checkpoint of the published layout: a state, or a mapping with ``state_dict``."""
@@ -131,42 +131,28 @@ class CRISSegmenter(MaskSegmenter):
 
     def groups(self) -> list[dict[str, object]]:
         """The CLIP without its position embeddings; then those, and all that is new beside the CLIP."""
-        backbone = dict(self.network.backbone.named_parameters())
-        positions = [name for name in backbone if "positional_embedding" in name]
-        rest = [self.network.neck, self.network.decoder, self.network.proj]
-        return [
-            {
-                "params": [p for name, p in backbone.items() if name not in positions],
-                "lr": self.settings.backbone_rate,
-            },
-            {"params": [*(backbone[name] for name in positions), *(p for m in rest for p in m.parameters())]},
-        ]
+        known: list[Tensor] = []
+        new: list[Tensor] = []
+        for name, parameter in self.network.named_parameters():
+            kept = name.startswith("backbone.") and "positional_embedding" not in name
+            (known if kept else new).append(parameter)
+        return [{"params": known, "lr": self.settings.backbone_rate}, {"params": new}]
 
     def _letterbox(self, height: int, width: int) -> Letterbox:
         return Letterbox(height, width, self.side)
 
 
-@dataclass(frozen=True)
 class Letterbox:
     """How an image of ``height`` by ``width`` pixels lies centred in a square of ``side`` pixels.
 
     A pixel ``x`` of the image lies at ``scale * x + shift`` of the square, counted in whole pixels from the
-    first one's centre, along either axis.
+    first one's centre, along either axis; the shift is (y, x).
     """
 
-    height: int
-    width: int
-    side: int
-
-    @property
-    def scale(self) -> float:
-        """Pixels of the square for a pixel of the image."""
-        return min(self.side / self.height, self.side / self.width)
-
-    @property
-    def shift(self) -> tuple[float, float]:
-        """Where the first pixel of the image lies in the square, (y, x)."""
-        return (self.side - self.height * self.scale) / 2, (self.side - self.width * self.scale) / 2
+    def __init__(self, height: int, width: int, side: int) -> None:
+        self.size, self.side = (height, width), side
+        self.scale = min(side / height, side / width)
+        self.shift = (side - height * self.scale) / 2, (side - width * self.scale) / 2
 
     def image(self, image: Tensor, border: Sequence[float]) -> Tensor:
         """Bring a uint8 RGB image into the square, bicubic without antialiasing, beside a ``border`` colour.
@@ -184,7 +170,7 @@ class Letterbox:
         """Bring a map ``(side, side)`` back onto the image, bicubic, 0 outside: ``(height, width)``."""
         places = [
             torch.arange(length, device=heat.device) * self.scale + start
-            for length, start in zip((self.height, self.width), self.shift, strict=True)
+            for length, start in zip(self.size, self.shift, strict=True)
         ]
         return _sample(heat[None].float(), places[0], places[1], "bicubic")[0]
 

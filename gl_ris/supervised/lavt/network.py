@@ -20,7 +20,7 @@ from timm.models.swin_transformer import (
 )
 from torch import Tensor, nn
 
-from gl_ris.supervised.segmenter import load_strictly
+from gl_ris.supervised.segmenter import convolution, load_strictly
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,8 @@ class LAVTDecoder(nn.Module):
         hidden = channels[-1] // 2
         incoming = [channels[-1], *[hidden] * (len(channels) - 2)]
         for number, (above, own) in enumerate(zip(incoming, reversed(channels[:-1]), strict=True)):
-            setattr(self, f"block{len(channels) - number}", _double_convolution(above + own, hidden))
+            block = nn.Sequential(*convolution(above + own, hidden), *convolution(hidden, hidden))
+            setattr(self, f"block{len(channels) - number}", block)
         self.head = nn.Conv2d(hidden, 2, 1)
 
     def forward(self, stages: list[Tensor]) -> Tensor:
@@ -253,27 +254,6 @@ class LAVTDecoder(nn.Module):
             x = getattr(self, f"block{number}")(torch.cat([x, finer], dim=1))
         return self.head(x)
 
-
-def _double_convolution(incoming: int, outgoing: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for channels in (incoming, outgoing):
-        layers += [
-            nn.Conv2d(channels, outgoing, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outgoing),
-            nn.ReLU(),
-        ]
-    return nn.Sequential(*layers)
-
-
-_PWAM = {
-    "vis_project.0": "vis",
-    "image_lang_att.f_query.0": "query",
-    "image_lang_att.f_key.0": "key",
-    "image_lang_att.f_value.0": "value",
-    "image_lang_att.W.0": "out",
-    "project_mm.0": "mm",
-}
-_LAYER_IN_BLOCK = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}
 
 # Buffers that follow from the measures, and what segmentation has no use for.
 _DROPPED = re.compile(
@@ -300,28 +280,26 @@ def rename(name: str) -> str:
         >>> rename("classifier.bn2_3.running_mean")
         'decoder.block3.4.running_mean'
     """
-    for pattern, translate in _RULES:
-        if match := pattern.fullmatch(name):
-            return translate(match)
+    for pattern, ours in _RULES.items():
+        name = re.sub(f"^{pattern}", ours, name)
     return name
 
 
-_RULES = [
-    (
-        re.compile(r"backbone\.layers\.(\d+)\.downsample\.(.+)"),
-        lambda m: f"visual.layers.{int(m[1]) + 1}.downsample.{m[2]}",
-    ),
-    (re.compile(r"backbone\.(layers\.\d+\.blocks\..+|patch_embed\..+)"), lambda m: f"visual.{m[1]}"),
-    (
-        re.compile(rf"backbone\.layers\.(\d+)\.fusion\.({'|'.join(map(re.escape, _PWAM))})\.(.+)"),
-        lambda m: f"pwam.{m[1]}.{_PWAM[m[2]]}.{m[3]}",
-    ),
-    (re.compile(r"backbone\.layers\.(\d+)\.res_gate\.(.+)"), lambda m: f"gate.{m[1]}.{m[2]}"),
-    (re.compile(r"backbone\.norm(\d+)\.(.+)"), lambda m: f"out_norm.{m[1]}.{m[2]}"),
-    (re.compile(r"classifier\.conv1_1\.(.+)"), lambda m: f"decoder.head.{m[1]}"),
-    (
-        re.compile(r"classifier\.(conv[12]|bn[12])_([2-4])\.(.+)"),
-        lambda m: f"decoder.block{m[2]}.{_LAYER_IN_BLOCK[m[1]]}.{m[3]}",
-    ),
-    (re.compile(r"text_encoder\.(.+)"), lambda m: f"text.{m[1]}"),
-]
+# From the beginnings of published names to those of ours; no rule fits what another has made.
+_RULES: dict[str, Any] = {
+    r"backbone\.layers\.(\d+)\.downsample\.": lambda m: f"visual.layers.{int(m[1]) + 1}.downsample.",
+    r"backbone\.(layers\.\d+\.blocks|patch_embed)\.": r"visual.\1.",
+    r"backbone\.layers\.(\d+)\.fusion\.vis_project\.0\.": r"pwam.\1.vis.",
+    r"backbone\.layers\.(\d+)\.fusion\.image_lang_att\.f_(query|key|value)\.0\.": r"pwam.\1.\2.",
+    r"backbone\.layers\.(\d+)\.fusion\.image_lang_att\.W\.0\.": r"pwam.\1.out.",
+    r"backbone\.layers\.(\d+)\.fusion\.project_mm\.0\.": r"pwam.\1.mm.",
+    r"backbone\.layers\.(\d+)\.res_gate\.": r"gate.\1.",
+    r"backbone\.norm(\d+)\.": r"out_norm.\1.",
+    r"classifier\.conv1_1\.": r"decoder.head.",
+    # a block of the decoder is a sequence: convolution, normalisation, ReLU, and these once more
+    r"classifier\.conv1_([2-4])\.": r"decoder.block\1.0.",
+    r"classifier\.bn1_([2-4])\.": r"decoder.block\1.1.",
+    r"classifier\.conv2_([2-4])\.": r"decoder.block\1.3.",
+    r"classifier\.bn2_([2-4])\.": r"decoder.block\1.4.",
+    r"text_encoder\.": "text.",
+}

@@ -16,13 +16,7 @@ from gl_ris.clip.image import standardize
 from gl_ris.errors import UserError
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD
 from gl_ris.supervised.lavt.network import LAVT, LAVTSize
-from gl_ris.supervised.segmenter import (
-    Baseline,
-    MaskSegmenter,
-    Optimization,
-    bert_inputs,
-    polynomial_decay,
-)
+from gl_ris.supervised.segmenter import Baseline, MaskSegmenter, bert_inputs, polynomial_decay
 from gl_ris.supervised.starting import load_bert, load_classifier, load_tokenizer
 
 # Of background and referred object in the loss.
@@ -103,7 +97,7 @@ class LAVTSegmenter(MaskSegmenter):
         ).unbind(dim=1)
         return object_ > background
 
-    def optimization(self, steps: int, epochs: int) -> Optimization:
+    def optimization(self, steps: int, epochs: int) -> dict[str, Any]:
         """AdamW with `polynomial_decay`."""
         rate, decay = self.settings.learning_rate, self.settings.weight_decay
         return polynomial_decay(torch.optim.AdamW(self.groups(), lr=rate, weight_decay=decay), steps)
@@ -117,12 +111,8 @@ class LAVTSegmenter(MaskSegmenter):
     def groups(self) -> list[dict[str, object]]:
         """Parameters that are trained: what is not decayed of the backbone, its rest, decoder, and text."""
         net = self.network
-        parts = {"visual": net.visual, "pwam": net.pwam, "gate": net.gate, "out_norm": net.out_norm}
-        backbone = {
-            f"{prefix}.{name}": parameter
-            for prefix, part in parts.items()
-            for name, parameter in part.named_parameters()
-        }
+        parts = ("visual.", "pwam.", "gate.", "out_norm.")
+        backbone = {name: p for name, p in net.named_parameters() if name.startswith(parts)}
         spared = [key for key in backbone if "norm" in key or "relative_position_bias_table" in key]
         return [
             {"params": [backbone[key] for key in spared], "weight_decay": 0.0},

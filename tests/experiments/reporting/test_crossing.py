@@ -107,4 +107,4 @@ def test_crossings(points: list[Point], level: float, expected: Crossing) -> Non
     ],
 )
 def test_sentences(points: list[Point], said: str) -> None:
-    assert sentence("CRIS", "X", 20.0, points) == said
+    assert sentence("CRIS", "X (20.00)", points[0].name, find_crossing(points, 20.0)) == said

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.reporting.plots import draw_heat_map, limits_of
+from experiments.reporting import plots
+from experiments.reporting.plots import draw_heat_maps
 
 
 def grid(
-    alphas: list[float], betas: list[float], peak: tuple[float, float]
-) -> dict[tuple[float, float], dict[str, float]]:
+    alphas: list[float], betas: list[float], peak: tuple[float, float], k: int = 3
+) -> dict[tuple[int, float, float], dict[str, float]]:
     return {
-        (a, b): {"oIoU": 50 - abs(a - peak[0]) - abs(b - peak[1]), "mIoU": 10 * a}
+        (k, a, b): {"oIoU": 50 - abs(a - peak[0]) - abs(b - peak[1]), "mIoU": 10 * a}
         for a in alphas
         for b in betas
     }
@@ -25,11 +27,11 @@ def grid(
     ids=["small", "one-cell", "dense"],
 )
 def test_any_grid_can_be_drawn(alphas: list[float], betas: list[float], tmp_path: Path) -> None:
-    draw_heat_map(tmp_path / "map.png", grid(alphas, betas, (0.5, 0.5)), (0.85, 0.5), "toy val, k = 3")
-    picture = np.asarray(Image.open(tmp_path / "map.png").convert("RGB"))
+    draw_heat_maps(tmp_path, grid(alphas, betas, (0.5, 0.5)), (0.85, 0.5), "toy val")
+    picture = np.asarray(Image.open(tmp_path / "sweep_k3.png").convert("RGB"))
     assert min(picture.shape[:2]) > 400
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
-    assert [path.name for path in tmp_path.iterdir()] == ["map.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep_k3.png"]
 
 
 def test_alpha_runs_to_the_right_and_beta_upwards(tmp_path: Path) -> None:
@@ -37,8 +39,8 @@ def test_alpha_runs_to_the_right_and_beta_upwards(tmp_path: Path) -> None:
     alphas = betas = [i / 20 for i in range(21)]
     centres = {}
     for peak in ((0.1, 0.1), (0.9, 0.1), (0.1, 0.9)):
-        draw_heat_map(tmp_path / "map.png", grid(alphas, betas, peak), (2.0, 2.0), "")
-        picture = np.asarray(Image.open(tmp_path / "map.png").convert("RGB")).astype(int)
+        draw_heat_maps(tmp_path, grid(alphas, betas, peak), (2.0, 2.0), "")
+        picture = np.asarray(Image.open(tmp_path / "sweep_k3.png").convert("RGB")).astype(int)
         left = picture[:, : picture.shape[1] // 2 - 120]
         yellow = (left[..., 0] > 180) & (left[..., 1] > 200) & (left[..., 2] < 90)
         centres[peak] = np.argwhere(yellow).mean(axis=0)
@@ -46,6 +48,16 @@ def test_alpha_runs_to_the_right_and_beta_upwards(tmp_path: Path) -> None:
     assert centres[0.1, 0.9][0] < centres[0.1, 0.1][0] - 50
 
 
-def test_limits_span_all_maps() -> None:
-    maps = [grid([0.0, 0.5], [0.5], (0.0, 0.5)), grid([1.0], [0.5], (0.0, 0.5))]
-    assert limits_of(maps) == {"oIoU": (49.0, 50.0), "mIoU": (0.0, 10.0)}
+def test_each_map_has_its_cells_and_the_colours_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    draw = plots._draw_panel
+    monkeypatch.setattr(plots, "_draw_panel", lambda *given: drawn.append(given[1:]) or draw(*given))
+    points = {**grid([0.0, 0.5], [0.5], (0.0, 0.5), 1), **grid([1.0], [0.5], (0.0, 0.5), 3)}
+    draw_heat_maps(tmp_path, points, (0.5, 0.5), "toy val")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep_k1.png", "sweep_k3.png"]
+    maps = [{(0.0, 0.5): points[1, 0.0, 0.5], (0.5, 0.5): points[1, 0.5, 0.5]}]
+    maps.append({(1.0, 0.5): points[3, 1.0, 0.5]})
+    limits = {"oIoU": (49.0, 50.0), "mIoU": (0.0, 10.0)}
+    assert drawn == [(cells, name, (0.5, 0.5), limits[name]) for cells in maps for name in limits]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +14,12 @@ from experiments.reporting.table_report import (
     PaperTable,
     Row,
     Table,
-    comma_separated,
     document,
     latex,
     markdown,
     paper_table,
     runs_of,
+    write_all,
 )
 from gl_ris.errors import UserError
 
@@ -138,8 +139,9 @@ def test_latex_is_escaped_and_sets_the_papers_lines_in_italics() -> None:
     )
 
 
-def test_csv_has_one_row_per_score_and_counts_beside_ours_alone() -> None:
-    rows = list(csv.DictReader(io.StringIO(comma_separated(make(BOTH[1:])))))
+def test_csv_has_one_row_per_score_and_counts_beside_ours_alone(tmp_path: Path) -> None:
+    write_all(tmp_path, make(BOTH[1:]), {})
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
     assert [(row["source"], row["method"], row["encoder"], row["oIoU"], row["mIoU"]) for row in rows] == [
         ("ours", "Random", "", "10.0", ""),
         ("ours", "Cropping", "my_rn|x", "20.5", "30.25"),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from experiments.run.contrastive import END, LEVEL, PAD, START, ContrastiveCLIP, train_tokenizer
 from gl_ris.clip import load_clip
+from gl_ris.supervised.cris.network import text_states
 
 CAPTIONS = [
     "a red star",
@@ -75,7 +76,7 @@ def test_cut_texts_are_encoded_as_whole_ones(tokenizer: Path) -> None:
     tokens = module.tokenize(CAPTIONS)
     assert tokens.shape[1] < TEXT["context_length"]
     whole = torch.nn.functional.pad(tokens, (0, TEXT["context_length"] - tokens.shape[1]))
-    assert torch.allclose(module._encode_text(tokens), module.model.encode_text(whole), atol=1e-6)
+    assert torch.allclose(text_states(module.model, tokens)[1], module.model.encode_text(whole), atol=1e-6)
 
 
 @pytest.mark.parametrize("tower", VISION)
@@ -83,7 +84,7 @@ def test_exported_model_loads_and_encodes_alike(tower: str, tokenizer: Path, tmp
     module = make(tower, tokenizer).eval()
     module.export(tmp_path / "model", tokenizer)
     clip = load_clip(f"local-dir:{tmp_path / 'model'}")
-    expected = module._encode_text(module.tokenize(CAPTIONS))
+    expected = text_states(module.model, module.tokenize(CAPTIONS))[1]
     assert torch.allclose(clip.encode_texts(CAPTIONS), expected, atol=5e-3)  # stored in half precision
     pixels = torch.randn(2, 3, *[VISION[tower]["image_size"]] * 2)
     assert torch.allclose(clip.model.encode_image(pixels), module.model.encode_image(pixels), atol=2e-2)

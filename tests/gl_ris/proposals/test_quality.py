@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from experiments.run.proposal_jobs import labels
 from gl_ris.proposals import Proposals
-from gl_ris.proposals.quality import COCO_BOUNDS, THRESHOLDS, Quality, add_up, size_bounds
+from gl_ris.proposals.quality import COCO_BOUNDS, THRESHOLDS, Quality, size_bounds
 
 Image = tuple[Proposals, torch.Tensor, torch.Tensor]
 
@@ -97,7 +97,7 @@ def test_recall_by_size_counts_objects_of_that_size_only() -> None:
 def test_qualities_of_several_processes_add_up_to_that_of_one() -> None:
     images = [draw(seed) for seed in range(7)]
     parts = [[measured(images[:3]), Quality()], [measured(images[3:]), Quality([], 1, 2)]]
-    together, second = add_up(parts)
+    together, second = (sum(own, Quality()) for own in zip(*parts, strict=True))
     assert together == measured(images)
     assert (second.failed, second.missing) == (1, 2)
 

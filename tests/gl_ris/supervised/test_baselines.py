@@ -14,9 +14,8 @@ from torch import Tensor, nn
 import gl_ris
 from gl_ris.errors import UserError
 from gl_ris.supervised import CRISBaseline, LAVTBaseline, TSEGBaseline
-from gl_ris.supervised.cris import CRISSize
-from gl_ris.supervised.lavt import LAVTSize
-from gl_ris.supervised.lavt.network import swin
+from gl_ris.supervised.cris.network import CRISSize
+from gl_ris.supervised.lavt.network import LAVTSize, swin
 from gl_ris.supervised.segmenter import Baseline
 from gl_ris.supervised.starting import read_weights
 from gl_ris.supervised.tseg import TSEGSize

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.masks import decode_rle
 from gl_ris.supervised.module import SupervisedRIS
-from gl_ris.supervised.segmenter import Baseline, Example, MaskSegmenter, Optimization
+from gl_ris.supervised.segmenter import Baseline, Example, MaskSegmenter
 from toy_scenes import HEIGHT, WIDTH, Data, make_scene, run
 
 
@@ -40,9 +40,10 @@ class Threshold(MaskSegmenter):
     def answer(self, logits: Tensor, height: int, width: int) -> Tensor:
         return logits > 0
 
-    def optimization(self, steps: int, epochs: int) -> Optimization:
+    def optimization(self, steps: int, epochs: int) -> dict[str, Any]:
         optimizer = torch.optim.SGD(self.parameters(), lr=0.05)
-        return Optimization(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0), "step")
+        schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class ThresholdBaseline(Baseline):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import gl_ris
 from gl_ris.supervised import CRIS, LAVT
-from gl_ris.supervised.cris import CRISBaseline, CRISSegmenter
-from gl_ris.supervised.lavt import LAVTBaseline, LAVTSegmenter
+from gl_ris.supervised.cris.recipe import CRISBaseline, CRISSegmenter
+from gl_ris.supervised.lavt.recipe import LAVTBaseline, LAVTSegmenter
 from gl_ris.supervised.segmenter import Segmenter
 from tiny_baselines import TINY_CRIS, TINY_LAVT
 
@@ -47,11 +47,11 @@ def test_the_published_sizes_are_optimised_in_the_published_groups() -> None:
     with torch.device("meta"):
         lavt = LAVTSegmenter(LAVT(), by_characters, LAVTBaseline())
         cris = CRISSegmenter(CRIS("RN50"), by_characters, CRISBaseline(), (0.5,) * 3, (0.5,) * 3)
-    groups = lavt.optimization(100, 40).optimizer.param_groups
+    groups = lavt.optimization(100, 40)["optimizer"].param_groups
     assert [len(group["params"]) for group in groups] == [136, 253, 20, 160]
     assert [group["weight_decay"] for group in groups] == [0.0, 0.01, 0.01, 0.01]
     assert {group["lr"] for group in groups} == {5e-5}
-    groups = cris.optimization(100, 50).optimizer.param_groups
+    groups = cris.optimization(100, 50)["optimizer"].param_groups
     assert len(groups[0]["params"]) == 325
     assert [group["lr"] for group in groups] == pytest.approx([1e-5, 1e-4])
     shapes = [tuple(p.shape) for p in groups[1]["params"][:2]]
@@ -60,24 +60,24 @@ def test_the_published_sizes_are_optimised_in_the_published_groups() -> None:
 
 def test_the_rate_of_lavt_falls_at_every_step() -> None:
     made = tiny_lavt().optimization(steps=10, epochs=2)
-    assert made.interval == "step"
+    assert made["lr_scheduler"]["interval"] == "step"
     for step in range(10):
         expected = 5e-5 * (1 - step / 10) ** 0.9
-        assert [g["lr"] for g in made.optimizer.param_groups] == pytest.approx([expected] * 4)
-        made.optimizer.step()
-        made.schedule.step()
-    assert made.optimizer.param_groups[0]["lr"] == 0
+        assert [g["lr"] for g in made["optimizer"].param_groups] == pytest.approx([expected] * 4)
+        made["optimizer"].step()
+        made["lr_scheduler"]["scheduler"].step()
+    assert made["optimizer"].param_groups[0]["lr"] == 0
 
 
 @pytest.mark.parametrize("oversight", [False, True])
 def test_the_rates_of_cris_fall_after_seven_tenths_of_the_epochs(oversight: bool) -> None:
     made = tiny_cris(first_epoch_at_full_rate=oversight).optimization(steps=500, epochs=50)
-    assert made.interval == "epoch"
+    assert made["lr_scheduler"]["interval"] == "epoch"
     rates = []
     for _ in range(50):
-        rates.append([group["lr"] for group in made.optimizer.param_groups])
-        made.optimizer.step()
-        made.schedule.step()
+        rates.append([group["lr"] for group in made["optimizer"].param_groups])
+        made["optimizer"].step()
+        made["lr_scheduler"]["scheduler"].step()
     assert rates[0] == pytest.approx([1e-4 if oversight else 1e-5, 1e-4])
     assert all(rate == pytest.approx([1e-5, 1e-4]) for rate in rates[1:35])
     assert all(rate == pytest.approx([1e-6, 1e-5]) for rate in rates[35:])

@@ -129,6 +129,6 @@ def test_answers_are_masks_of_the_size_of_the_image() -> None:
 
 def test_the_text_encoder_learns_at_a_tenth_of_the_rate() -> None:
     segmenter = TSEGSegmenter(TSEG(TINY_TSEG), words, TSEGBaseline())
-    groups = segmenter.optimization(10, 1).optimizer.param_groups
+    groups = segmenter.optimization(10, 1)["optimizer"].param_groups
     assert [group["lr"] for group in groups] == pytest.approx([1e-4, 1e-5])
     assert sum(len(g["params"]) for g in groups) == len(list(segmenter.parameters()))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import gl_ris
 from gl_ris.errors import UserError
 from gl_ris.supervised import CRIS
-from gl_ris.supervised.cris import CRISSize
+from gl_ris.supervised.cris.network import CRISSize
 from gl_ris.supervised.segmenter import pad_ids
 from gl_ris.supervised.starting import clip_tokenizer
 from tiny_baselines import TINY_CRIS
