@@ -64,7 +64,7 @@ class Recipe:
         resnet_unit_text: (6) ModifiedResNet: normalise both text features before mixing.
         resnet_cosine: (6) ModifiedResNet: compare by cosine; a plain dot product if False.
         text: (7) Expressions ``"as_given"``, or ``"tokens"``: in lower case, spaCy's tokens joined by
-            single blanks.
+            single blanks, and noun phrases that may be pronouns (see `gl_ris.text.noun_phrases`).
         skip_images_without_proposals: (8) Leave such images out of the metrics instead of counting misses.
         target_overlap: (9) Pixels under two polygons of one annotation: ``"union"`` keeps them,
             ``"sum_equals_one"`` makes them background.
