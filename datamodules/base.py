@@ -82,7 +82,7 @@ class RISDataModule(LightningDataModule):
         if limit is not None and limit < 1:
             raise UserError(f"limit is {limit}, but at least one image must be left; leave it out for all.")
         if num_workers < 0:
-            raise UserError(f"num_workers is {num_workers}; 0 reads in the main process.")
+            raise UserError(f"data.num_workers={num_workers} must be 0 (read in the main process) or more.")
         self.split = split
         self.image_root = None if image_root is None else Path(image_root).expanduser()
         self.proposals = _resolve_proposals(proposals)
@@ -206,9 +206,8 @@ class RISDataModule(LightningDataModule):
             first = ", ".join(f"{name:.200}" for name in missing[:3])
             what = f"{len(missing)} of {len(names)} images are not in '{folder}' (the first: {first})."
             if not self.allow_missing_images:
-                raise UserError(
-                    f"{what} Add them, or set allow_missing_images to count their expressions as failed."
-                )
+                fix = "Add them, or count their expressions as failed by data.allow_missing_images=true."
+                raise UserError(f"{what} {fix}")
             rank_zero_only(log.warning)("%s Their expressions count as failed.", what)
         return functools.partial(read_from_folder, folder)
 

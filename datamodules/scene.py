@@ -37,6 +37,8 @@ class Scene:
             as failed.
         subsets: For each subset that the data set has, bool ``(E,)``: which of the expressions are in it.
         outcome: One of `gl_ris.proposals.source.COUNTS`, where the data had to come by proposals; else None.
+        targeted: bool ``(E,)``, which expressions have a target; None where all have. The others are asked
+            about, and their choices written down, but nothing is measured by them.
         raw: The expressions as they were typed, before the data set cleaned them; where that is not known, as
             they are.
     """
@@ -53,6 +55,7 @@ class Scene:
     error: str | None = None
     subsets: Mapping[str, Tensor] = field(default_factory=dict)
     raw: list[str] = field(default_factory=list)
+    targeted: Tensor | None = None
     outcome: str | None = None
 
     def __post_init__(self) -> None:
@@ -76,6 +79,7 @@ class Scene:
             referents=change(self.referents),
             proposals=None if self.proposals is None else change(self.proposals),
             subsets={name: change(members) for name, members in self.subsets.items()},
+            targeted=None if self.targeted is None else change(self.targeted),
         )
 
 
@@ -138,6 +142,7 @@ class SceneDataset(Dataset[Scene]):
             },
             outcome=None if self.source is None else self.source.outcome,
             raw=[text for referent in record.referents for text in referent.raw or referent.sentences],
+            targeted=None if all(ref.targeted for ref in refs) else torch.tensor([r.targeted for r in refs]),
         )
 
     def _targets(self, record: ImageRecord) -> tuple[Tensor, str | None]:

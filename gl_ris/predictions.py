@@ -41,12 +41,13 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     choice: int | None
     # the method's score of the choice, or None; NaN is written as null
     score: float | None
-    # intersection over union in [0, 1]; 0 where the union is empty
-    iou: float
+    # intersection over union in [0, 1]; 0 where the union is empty. It and both areas are None where the data
+    # have no target for the expression.
+    iou: float | None
     # pixels that the choice and the target share
-    intersection: int
+    intersection: int | None
     # pixels that they cover together
-    union: int
+    union: int | None
     # the chosen mask as compressed COCO RLE (`gl_ris.masks.encode_rle`), or None
     segmentation: dict[str, Any] | None
     # Why the expression counts as a miss without a choice (e.g. "no proposals"), or None.
@@ -56,6 +57,11 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     # the data set's subsets that the expression is in; None, and no key in the line, where the data set
     # has no subsets
     subsets: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that a record has been measured as a whole or not at all."""
+        if len({value is None for value in (self.iou, self.intersection, self.union)}) > 1:
+            raise ValueError("of iou, intersection and union, either all are null or none is")
 
     def line(self) -> bytes:
         """Return the record as a line of strict JSON."""

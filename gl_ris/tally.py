@@ -30,7 +30,8 @@ from gl_ris.results import STAGES
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)?")
-_ALL = ""
+# all expressions that have a target, and those that have none
+_ALL, _WITHOUT = "", "-"
 
 
 def gather_objects(value: _T) -> list[_T]:
@@ -60,6 +61,12 @@ def subset_label(name: str, recipe: Any) -> str:
 def in_order(names: Iterable[str], recipe: Any) -> list[str]:
     """Order names so that those with a plain label come first, and otherwise as they are."""
     return sorted(names, key=lambda name: "(" in subset_label(name, recipe))
+
+
+def targeted_in(scene: Any) -> Tensor | None:
+    """Return which expressions of a scene have a target, bool ``(E,)``; None if all have."""
+    found: Tensor | None = getattr(scene, "targeted", None)
+    return found
 
 
 def subsets_of(scene: Any) -> dict[str, Tensor]:
@@ -123,6 +130,8 @@ class Evaluation(Figures):
 
     # Per stage, the mean over processes. What belongs to no stage is in ``total`` alone.
     seconds: dict[str, float]
+    # expressions without a target, which are behind no figure
+    n_untargeted: int = 0
     # figures by name of the subset; empty where the data have none
     subsets: dict[str, Figures] = field(default_factory=dict)
 
@@ -185,8 +194,11 @@ class Tally:
         subsets: Mapping[str, Tensor] | None = None,
         *,
         skipped: bool = False,
+        targeted: Tensor | None = None,
     ) -> None:
         """Add one image with ``E`` expressions; those that are ``skipped`` are left out of the figures.
+
+        Expressions that are not ``targeted``, bool ``(E,)`` or None for all, are counted by themselves.
 
         Areas are int64 ``(rows, E)``: per method, then for the best choice if there is one. Subsets are bool
         ``(E,)``; failures say why there is no choice, per method and expression, or None.
@@ -194,16 +206,19 @@ class Tally:
         rows = len(self.methods) + self.bounded
         if intersection.ndim != 2 or len(intersection) != rows:
             raise ValueError(f"Areas must be ({rows}, samples), got {tuple(intersection.shape)}.")
-        everything = torch.ones_like(intersection[0], dtype=torch.bool)
         scene: dict[str, _Count] = {}
-        for name, members in {_ALL: everything, **(subsets or {})}.items():
-            if name and not _NAME.fullmatch(name):
+        everything = torch.ones_like(intersection[0], dtype=torch.bool) if targeted is None else targeted
+        own = {name: members & everything for name, members in (subsets or {}).items()}
+        for name, members in {_ALL: everything, _WITHOUT: ~everything, **own}.items():
+            if name not in (_ALL, _WITHOUT) and not _NAME.fullmatch(name):
                 raise ValueError(f"The name of a subset must look like unseen or unseen_names, not {name!r}.")
             which = [index for index, is_in in enumerate(members.tolist()) if is_in]
-            own = [[row[index] for index in which] for row in failures]
+            reasons = [[row[index] for index in which] for row in failures]
             scene[name] = self._none()
             if which or name == _ALL:
-                scene[name] = _count_of(intersection[:, members], union[:, members], own, skipped).on_cpu()
+                scene[name] = _count_of(
+                    intersection[:, members], union[:, members], reasons, skipped
+                ).on_cpu()
         self._add(scene)
 
     @property
@@ -227,13 +242,16 @@ class Tally:
         for name, count in itertools.chain.from_iterable(counts.items() for _, counts in parts):
             total[name] = total[name].plus(count)
         figures = {name: self._figures(count) for name, count in total.items()}
-        everything = figures.pop(_ALL)
-        if everything.failures and not total[_ALL].choices:
-            most = Counter(everything.failures).most_common(3)
+        everything, without = figures.pop(_ALL), figures.pop(_WITHOUT, self._figures(self._none()))
+        unmeasured = {f"{reason}, without a target": count for reason, count in without.failures.items()}
+        failures = everything.failures | unmeasured
+        if failures and not total[_ALL].choices + total[_WITHOUT].choices:
+            most = Counter(failures).most_common(3)
             reasons = "; ".join(f"{reason} ({count:,})" for reason, count in most)
             raise EvaluationError(f"Not one expression could be evaluated: {reasons}.")
         return Evaluation(
-            **vars(everything),
+            **{**vars(everything), "failures": failures},
+            n_untargeted=without.n_evaluated + without.n_skipped,
             seconds={stage: sum(part[0][stage] for part in parts) / len(parts) for stage in STAGES},
             subsets=figures,
         )

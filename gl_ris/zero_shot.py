@@ -28,7 +28,7 @@ from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.source import COUNTS, ProposalSource, open_source
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
-from gl_ris.tally import gather_objects, subsets_of
+from gl_ris.tally import gather_objects, subsets_of, targeted_in
 from gl_ris.variants import resolve_variants
 
 NO_PROPOSALS = "no proposals"
@@ -287,7 +287,9 @@ class ZeroShotRIS(Evaluator):
             area.view(len(chosen) + 1, count) for area in chosen_areas([*rows, *best], areas, scene)
         )
         failures = [choices.failures for choices in chosen]
-        self.tally.add_scene(intersection, union, failures, subsets, skipped=failure == SKIPPED)
+        self.tally.add_scene(
+            intersection, union, failures, subsets, skipped=failure == SKIPPED, targeted=targeted_in(scene)
+        )
         return intersection, union
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:

@@ -267,7 +267,8 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any], 
         partition=data.partition,
         proposals=module.proposals_name(data),
         proposal_store=module.stored(),
-        **_counted(evaluation, data.n_expressions),
+        **_counted(evaluation, data.n_expressions - evaluation.n_untargeted),
+        n_expressions_without_target=evaluation.n_untargeted,
         subsets={
             name: {
                 "label": subset_label(name, module.recipe),
