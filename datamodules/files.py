@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import msgspec
 from msgspec import Meta
 
+from datamodules.pickle_memo import require_small_memo
 from gl_ris.drafts import draft_of, sweep
 from gl_ris.errors import UserError, in_short
 from gl_ris.files import atomic_file, decode
@@ -150,8 +151,9 @@ def read_plain_pickle(path: Path) -> Any:
     collecting = gc.isenabled()
     gc.disable()  # a million values that all stay: to look through them again and again takes 3 times as long
     try:
-        content = io.BytesIO(path.read_bytes())
-        return _PlainUnpickler(content, encoding="utf-8", errors="surrogateescape").load()
+        content = path.read_bytes()
+        require_small_memo(content)
+        return _PlainUnpickler(io.BytesIO(content), encoding="utf-8", errors="surrogateescape").load()
     except UserError as error:
         reason = clean_text(in_short(error))
         raise UserError(f"'{path}' was refused: {reason}. Fetch the file from a source you trust.") from error

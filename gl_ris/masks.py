@@ -18,6 +18,8 @@ Overlap = Literal["union", "sum_equals_one"]
 
 # float32 counts 0/1 products exactly up to 2**24; a smaller block also bounds the memory.
 _PIXELS_PER_BLOCK = 1 << 20
+# Larger images are not opened (`datamodules.files.MAX_PIXELS`); a few bytes may speak of any size.
+_MOST_PIXELS = 178_956_970
 
 
 def encode_rle(mask: Tensor) -> dict[str, Any]:
@@ -68,6 +70,8 @@ def decode_rle(rle: Mapping[str, Any], size: Sequence[int] | None = None) -> Ten
         [[False, True], [False, True]]
     """
     height, width = _rle_size(rle, size)
+    if height * width > _MOST_PIXELS:
+        raise UserError(f"Damaged mask encoding: size [{height}, {width}] is that of no image.")
     runs = _run_lengths(rle.get("counts"))
     if (runs < 0).any() or (runs > height * width).any() or int(runs.sum()) != height * width:
         raise UserError(

@@ -145,7 +145,7 @@ def _images(path: Path) -> Iterator[Image]:
     for line in path.read_bytes().splitlines(keepends=True):
         try:
             image = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(image, dict) and isinstance(image.get("index"), int):
             yield image

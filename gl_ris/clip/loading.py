@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -151,7 +150,7 @@ def _local_config(name: str, folder: Path, mend: str) -> dict[str, Any]:
         raise UserError(f"CLIP model '{name}': no weights (open_clip_model.safetensors) in {folder}; {mend}.")
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))["model_cfg"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"CLIP model '{name}': {path} is damaged ({in_short(error)}); {mend}.") from error
 
 
@@ -221,11 +220,8 @@ def _reading(what: str, mend: str, hub: bool = False) -> Iterator[None]:
 
     ``hub`` says that they may fetch from the Hugging Face hub; see `reaching_hub`.
     """
-    from safetensors import SafetensorError
     from transformers import dynamic_module_utils
 
-    causes = (RuntimeError, OSError, ValueError, LookupError, TypeError, EOFError, ImportError)
-    damage = (ArithmeticError, AssertionError, AttributeError, pickle.UnpicklingError, SafetensorError)
     # open_clip makes text towers of transformers without saying ``trust_remote_code``, and then transformers
     # asks whether to run a repository's code, unless it has no seconds to wait for an answer: it refuses.
     before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
@@ -238,7 +234,7 @@ def _reading(what: str, mend: str, hub: bool = False) -> Iterator[None]:
             yield
     except UserError:
         raise
-    except (*causes, *damage) as error:
+    except Exception as error:  # tokenizers, for one, raises no other class
         raise UserError(f"{what} ({in_short(error)}); {mend}.") from error
     finally:
         logging.getLogger().removeHandler(silent)

@@ -7,10 +7,13 @@ python -m tests.fuzz SECONDSs
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
 
+# nothing is to be looked for on the hub
+os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
 
@@ -18,7 +21,9 @@ def main() -> int:
     from fuzz.runner import run_apart
     from fuzz.targets import TARGETS
 
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Damaged files for every reader.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description="Damaged files for every reader."
+    )
     parser.add_argument("amount", help="cases in all, or with an s behind it seconds (20000, 60s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", nargs="+", choices=[*TARGETS], default=[*TARGETS])

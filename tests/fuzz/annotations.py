@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import pickle
@@ -12,11 +11,11 @@ from random import Random
 from typing import Any
 
 import numpy as np
+
 from fuzz.mutate import changed, damaged, json_file, parse
 from fuzz.outlines import MOST_PIXELS, compare, drawn_mask, segmentation_mask
 from fuzz.runner import Case, Wrong
 
-RLE = {"size": [9, 12], "counts": "d01O2N1O1N3N7I"}
 OUTLINES: list[Any] = [
     [[1.0, 1.0, 5.5, 1.0, 5.5, 6.0]],
     [[0, 0, 4, 0, 4, 4, 0, 4], [6.5, 2, 9, 2, 9, 8]],
@@ -45,7 +44,14 @@ REFS: list[Any] = [
 INSTANCES: dict[str, Any] = {
     "images": [{"id": 7 + k, "file_name": f"{7 + k}.jpg", "height": 9, "width": 12} for k in range(2)],
     "annotations": [
-        {"id": 70 + k, "image_id": 7 + k // 2, "category_id": 1, "segmentation": outline, "iscrowd": 0, "area": 4.0}
+        {
+            "id": 70 + k,
+            "image_id": 7 + k // 2,
+            "category_id": 1,
+            "segmentation": outline,
+            "iscrowd": 0,
+            "area": 4.0,
+        }
         for k, outline in enumerate(OUTLINES)
     ],
     "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "caf\u00e9"}],
@@ -91,14 +97,18 @@ def refer(folder: Path) -> Case:
             loop.append(loop)
             refs = changed(random, REFS, as_json=False)
             if kind < 0.02 and isinstance(refs, list):
-                refs = random.choice((refs + loop, [loop, *refs], shared, [{**r, "sentences": loop} for r in REFS]))
+                refs = random.choice(
+                    (refs + loop, [loop, *refs], shared, [{**r, "sentences": loop} for r in REFS])
+                )
             return pickle.dumps(refs, protocol)
         return whole[protocol] if kind < 0.7 else damaged(random, whole[protocol], list(whole.values()))
 
     def case(random: Random) -> str:
         refs = pickled(random)
         both = random.random() < 0.3
-        instances = json_file(random, INSTANCES) if both or refs in whole.values() else json.dumps(INSTANCES).encode()
+        instances = (
+            json_file(random, INSTANCES) if both or refs in whole.values() else json.dumps(INSTANCES).encode()
+        )
         (root / "refs(unc).p").write_bytes(refs)
         (root / "instances.json").write_bytes(instances)
         records = read_split(root, "unc", "val", all_instances=random.random() < 0.3)
@@ -153,7 +163,9 @@ def _equal(found: Any, wanted: Any, what: str) -> None:
         raise Wrong(f"{what}: {found!r:.200} in place of {wanted!r:.200}")
 
 
-def _mask(referent: Any, record: Any, expected: Callable[[int, int], np.ndarray | None], rule: Any = "union") -> str:
+def _mask(
+    referent: Any, record: Any, expected: Callable[[int, int], np.ndarray | None], rule: Any = "union"
+) -> str:
     size = record.height, record.width
     if size[0] * size[1] > MOST_PIXELS:
         return "read"
@@ -194,8 +206,7 @@ def _compare_phrasecut(records: list[Any], tasks: Any, images: Any) -> str:
         mine.sort(key=lambda task: (isinstance(task["task_id"], str), task["task_id"]))
         for task, found in zip(mine, record.referents, strict=True):
             _equal((found.ref_id, found.sentences), (task["task_id"], (clean(task["phrase"]),)), "phrase")
-            instances = copy.deepcopy(task["Polygons"])
-            outcomes.add(_mask(found, record, lambda h, w, i=instances: _union(i, h, w), "drawn"))
+            outcomes.add(_mask(found, record, lambda h, w, t=task: _union(t["Polygons"], h, w), "drawn"))
     return "failed" if "failed" in outcomes else "read"
 
 

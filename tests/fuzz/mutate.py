@@ -31,19 +31,104 @@ class Hostile:
     mark = "mark"
 
 
-NUMBERS = [0, -1, 1, 2, 3, 7, 255, 65_535, 65_536, 10**5, 2**31 - 1, 2**31, 2**32 + 7, 2**63 - 1, 2**63, 2**64]
+NUMBERS = [
+    0,
+    -1,
+    1,
+    2,
+    3,
+    7,
+    255,
+    65_535,
+    65_536,
+    10**5,
+    2**31 - 1,
+    2**31,
+    2**32 + 7,
+    2**63 - 1,
+    2**63,
+    2**64,
+]
 NUMBERS += [10**30, -(2**63) - 1, 0.0, -0.0, 0.5, 1e-320, 1e308, -1e308, 3.5e38, 1e17]
 TEXTS = ["", " ", "val", "../x", "/etc/passwd", "a\0b", "\ud800", "\udcff", "\u72d7" * 300, "x" * 3000]
-TEXTS += ["nan", "1", "1e5", "0x10", "null", "caf\u00e9", "cafe\u0301", "\u202e", "\r\n", "PPYo0", "{", "dog dog dog"]
-TREES: list[Any] = [None, True, False, [], {}, [[]], [{}], [None], {"a": {}}, [1, 2], [[0, 0, 1e7, 1e7, 3, 4]]]
+TEXTS += [
+    "nan",
+    "1",
+    "1e5",
+    "0x10",
+    "null",
+    "caf\u00e9",
+    "cafe\u0301",
+    "\u202e",
+    "\r\n",
+    "PPYo0",
+    "{",
+    "dog dog dog",
+]
+TREES: list[Any] = [
+    None,
+    True,
+    False,
+    [],
+    {},
+    [[]],
+    [{}],
+    [None],
+    {"a": {}},
+    [1, 2],
+    [[0, 0, 1e7, 1e7, 3, 4]],
+]
 TREES += [{"size": [6, 10], "counts": "PPYo0"}, {"size": [6, 10], "counts": [0, 60]}, {"counts": [60]}]
 TREES += [{"size": [-6, -10], "counts": [60]}, {"size": [6, 10], "counts": [2**31] * 4}, [[1, 1, 5, 1, 5, 5]]]
 TREES += [[[0.4, 0.4, 5.6, 0.4, 5.6, 3.4]], {"size": [65_535, 65_535], "counts": [65_535**2]}]
 FLOATS = [float("nan"), float("inf"), float("-inf")]
-RAW = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5000, "[" * 60_000 + "]" * 60_000, "01", "1.", "+1"]
-RAW += ['"\\ud800"', '"\\u0000"', "1E400", "[" * 900 + "]" * 900, '{"a":' * 3000 + "1" + "}" * 3000, "tru", "'a'"]
-SCRAPS = [b"", b"\0", b"\xff", b"\n", b"{", b"]", b'"', b",", b"NaN", b"null", b"1e999", b"\xef\xbb\xbf", b"\x80\x04"]
-SCRAPS += [b"\xff" * 8, b"\0" * 64, b"9" * 400, b"[" * 3000, b"\r", b"-", b"\\ud800", b"\xed\xa0\x80", b"\x7f"]
+RAW = [
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1e999",
+    "-1e999",
+    "9" * 5000,
+    "[" * 60_000 + "]" * 60_000,
+    "01",
+    "1.",
+    "+1",
+]
+RAW += [
+    '"\\ud800"',
+    '"\\u0000"',
+    "1E400",
+    "[" * 900 + "]" * 900,
+    '{"a":' * 3000 + "1" + "}" * 3000,
+    "tru",
+    "'a'",
+]
+SCRAPS = [
+    b"",
+    b"\0",
+    b"\xff",
+    b"\n",
+    b"{",
+    b"]",
+    b'"',
+    b",",
+    b"NaN",
+    b"null",
+    b"1e999",
+    b"\xef\xbb\xbf",
+    b"\x80\x04",
+]
+SCRAPS += [
+    b"\xff" * 8,
+    b"\0" * 64,
+    b"9" * 400,
+    b"[" * 3000,
+    b"\r",
+    b"-",
+    b"\\ud800",
+    b"\xed\xa0\x80",
+    b"\x7f",
+]
 SCRAPS += [pickle.dumps(Hostile(), protocol) for protocol in (0, 2, 4)]
 
 
@@ -77,11 +162,12 @@ def changed(random: Random, tree: Any, *, as_json: bool = True, most: int = 3) -
     """Return a copy of a tree of lists and dicts with some of its values changed; ``as_json`` for `dump`."""
     holder = [copy.deepcopy(tree)]
     for _ in range(random.randint(1, most)):
-        places = list(_places(holder))
+        if len(places := list(_places(holder))) == 0:
+            return []
         # the whole is not changed but for once in a while
         place, key = random.choice(places[1:] if len(places) > 1 and random.random() < 0.98 else places)
         _change(random, place, key, places, as_json)
-    return holder[0]
+    return holder[0] if holder else None
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -123,10 +209,14 @@ def tweaked(random: Random, value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return not value
     if isinstance(value, int | float):
-        return random.choice((value + 1, value - 1, -value, value * 10, value + 0.5, float(value), str(value)))
+        return random.choice(
+            (value + 1, value - 1, -value, value * 10, value + 0.5, float(value), str(value))
+        )
     if isinstance(value, str):
         cut = random.randrange(len(value) + 1)
-        return random.choice((value[:cut], value * 2, value.upper(), value[:cut] + "\u00e9" + value[cut:], [value]))
+        return random.choice(
+            (value[:cut], value * 2, value.upper(), value[:cut] + "\u00e9" + value[cut:], [value])
+        )
     if isinstance(value, list):
         return random.choice((value[::-1], [], value[:-1], value + value, random.sample(value, len(value))))
     return {} if isinstance(value, dict) else value
@@ -154,6 +244,8 @@ def json_file(random: Random, tree: Any, share: float = 0.7) -> bytes:
 
 
 def parse(content: bytes) -> Any:
-    """Read JSON by the standard library, as leniently as it can; ValueError or RecursionError if it cannot."""
+    """Read JSON by the standard library, as leniently as it can; an error if it cannot."""
     text = content.decode("utf-8", "surrogateescape")
-    return json.loads(text, strict=False, parse_int=lambda digits: int(digits) if len(digits) < 400 else digits)
+    return json.loads(
+        text, strict=False, parse_int=lambda digits: int(digits) if len(digits) < 400 else digits
+    )

@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 
 Case = Callable[[Random], str]
-"""Makes a file, reads it, checks it; says "read" or "failed" (as a counted failure), or raises a UserError."""
+"""Makes a file, reads it, checks it; says "read" or "failed" (a counted failure), or raises a UserError."""
 
 SECONDS, MEMORY = 10.0, 500 << 20  # most of a case: of processor time, and of bytes beyond those before it
 PATIENCE = 120.0  # seconds of wall time after which a case waits for something
