@@ -9,7 +9,7 @@ import re
 _PLAIN = re.compile(
     rb"(?:[(012abdel\])}NoRQstu\x81\x85-\x89\x8f-\x94\x97\x98]"
     rb"|[Kqh\x80\x82].|[M\x83]..|[Jj\x84].{4}|[G\x95].{8}|r...\0"
-    rb"|[IL]-?\d+L?\n|[FSVPg][^\n]*\n|[ci][^\n]*\n[^\n]*\n|p\d{1,7}\n)*+",
+    rb"|[IL]-?\d+L?\n|[FSVP][^\n]*\n|g\d+\n|[ci][^\n]*\n[^\n]*\n|p\d{1,7}\n)*+",
     re.DOTALL,
 )
 # opcodes with the length of what follows in front of it, by the bytes of that length
