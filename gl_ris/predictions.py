@@ -48,12 +48,15 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     # the data set's subsets that the expression is in; None, and no key in the line, where the data set
     # has no subsets
     subsets: tuple[str, ...] | None = None
+    # whether another proposal has the score of the chosen one, too; no key in the line where it is not so
+    tied: bool = False
 
     def line(self) -> bytes:
         """Return the record as a line of strict JSON."""
         content = msgspec.structs.asdict(self)
-        if self.subsets is None:
-            del content["subsets"]
+        for name, usual in (("subsets", None), ("tied", False)):
+            if content[name] is usual:
+                del content[name]
         return to_json(content) + b"\n"
 
 
@@ -119,7 +122,7 @@ def _in_order(paths: list[Path]) -> list[bytes]:
 def read_predictions(path: Path | str) -> list[Prediction]:
     """Read a ``predictions.jsonl`` in the order of its lines; a `UserError` names file and damaged line.
 
-    Lines may lack ``failure``, ``index`` and ``subsets``; other keys than ours are ignored.
+    Lines may lack ``failure``, ``index``, ``subsets`` and ``tied``; other keys than ours are ignored.
     """
     path = Path(path)
     if not path.is_file():

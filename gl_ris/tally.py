@@ -106,14 +106,21 @@ class Figures:
     methods: dict[str, dict[str, float]]
     # the same of choosing the best proposal each time; nan where there is nothing to choose
     upper_bound: dict[str, float]
+    # both where what was left out counts as missed; the same where nothing was
+    every_miss: dict[str, dict[str, float]]
+    every_miss_upper_bound: dict[str, float]
     # images with one of the expressions
     n_images: int
     # expressions behind the figures
     n_evaluated: int
     # expressions left out because the recipe says so
     n_skipped: int
-    # how many expressions have no choice, by reason
+    # how many expressions are misses for a reason that is known, by reason
     failures: dict[str, int]
+    # for each method, how many of its choices had a score that another proposal has, too
+    ties: dict[str, int]
+    # for each method, how many choices it made
+    choices: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -131,24 +138,29 @@ class _Count:
     """What has been counted of one set of expressions."""
 
     sums: AreaSums
+    # of what the recipe leaves out
+    skipped: AreaSums
     images: int = 0
-    skipped: int = 0
-    choices: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    # by place of the method
+    choices: Counter[int] = field(default_factory=Counter)
+    ties: Counter[int] = field(default_factory=Counter)
 
     def plus(self, other: _Count) -> _Count:
         # the first sums are on the CPU, those of areas wherever the model is
-        own = AreaSums(*(part.to(other.sums.union.device) for part in self.sums))
+        own = self.on(other.sums.union.device)
         return _Count(
-            own.plus(other.sums),
+            own.sums.plus(other.sums),
+            own.skipped.plus(other.skipped),
             self.images + other.images,
-            self.skipped + other.skipped,
-            self.choices + other.choices,
             self.failures + other.failures,
+            self.choices + other.choices,
+            self.ties + other.ties,
         )
 
-    def on_cpu(self) -> _Count:
-        return replace(self, sums=AreaSums(*(part.cpu() for part in self.sums)))
+    def on(self, device: torch.device | str) -> _Count:
+        sums, skipped = (AreaSums(*(p.to(device) for p in parts)) for parts in (self.sums, self.skipped))
+        return replace(self, sums=sums, skipped=skipped)
 
 
 class Tally:
@@ -160,7 +172,8 @@ class Tally:
 
     def _none(self) -> _Count:
         areas = torch.zeros(len(self.methods) + self.bounded, 0, dtype=torch.int64)
-        return _Count(area_sums(areas, areas, THRESHOLDS, rows=True))
+        nothing = area_sums(areas, areas, THRESHOLDS, rows=True)
+        return _Count(nothing, nothing)
 
     def add_scene(
         self,
@@ -169,12 +182,14 @@ class Tally:
         failures: Sequence[Sequence[str | None]],
         subsets: Mapping[str, Tensor] | None = None,
         *,
+        ties: Sequence[Sequence[bool]] = (),
         skipped: bool = False,
     ) -> None:
-        """Add one image with ``E`` expressions; those that are ``skipped`` are left out of the figures.
+        """Add one image with ``E`` expressions; those that are ``skipped`` are in ``every_miss`` alone.
 
         Areas are int64 ``(rows, E)``: per method, then for the best choice if there is one. Subsets are bool
-        ``(E,)``; failures say why there is no choice, per method and expression, or None.
+        ``(E,)``; failures say why there is a miss, per method and expression, or None, and ties whether the
+        score of the choice is that of another proposal, too.
         """
         rows = len(self.methods) + self.bounded
         if intersection.ndim != 2 or len(intersection) != rows:
@@ -185,14 +200,14 @@ class Tally:
                 raise ValueError(f"The name of a subset must look like unseen or unseen_names, not {name!r}.")
             count = self._counts[name]
             which = [index for index, is_in in enumerate(members.tolist()) if is_in]
-            own = [[row[index] for index in which] for row in failures]
+            own, tied = ([[row[index] for index in which] for row in table] for table in (failures, ties))
             if which or name == _ALL:
-                more = _count_of(intersection[:, members], union[:, members], own, skipped)
+                more = _count_of(intersection[:, members], union[:, members], own, tied, skipped)
                 self._counts[name] = count.plus(more)
 
     def compute(self, seconds: dict[str, float]) -> Evaluation:
         """Add up all processes, each of which must call this; EvaluationError if there is not one choice."""
-        parts = gather_objects((seconds, {name: count.on_cpu() for name, count in self._counts.items()}))
+        parts = gather_objects((seconds, {name: count.on("cpu") for name, count in self._counts.items()}))
         total: defaultdict[str, _Count] = defaultdict(self._none)
         for name, count in itertools.chain.from_iterable(counts.items() for _, counts in parts):
             total[name] = total[name].plus(count)
@@ -209,28 +224,47 @@ class Tally:
         )
 
     def _figures(self, count: _Count) -> Figures:
-        rows = count.sums.percent(THRESHOLDS)
+        methods, bound = self._percent(count.sums)
+        every_miss, every_bound = self._percent(count.sums.plus(count.skipped))
+        ties, choices = (
+            {method: counted[place] for place, method in enumerate(self.methods)}
+            for counted in (count.ties, count.choices)
+        )
         return Figures(
-            methods=dict(zip(self.methods, rows, strict=False)),
-            upper_bound=rows[-1] if self.bounded else dict.fromkeys(rows[0], math.nan),
+            methods=methods,
+            upper_bound=bound,
+            every_miss=every_miss,
+            every_miss_upper_bound=every_bound,
             n_images=count.images,
             n_evaluated=int(count.sums.samples),
-            n_skipped=count.skipped,
+            n_skipped=int(count.skipped.samples),
             failures=dict(sorted(count.failures.items())),
+            ties=ties,
+            choices=choices,
         )
+
+    def _percent(self, sums: AreaSums) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+        rows = sums.percent(THRESHOLDS)
+        bound = rows[-1] if self.bounded else dict.fromkeys(rows[0], math.nan)
+        return dict(zip(self.methods, rows, strict=False)), bound
 
 
 def _count_of(
-    intersection: Tensor, union: Tensor, failures: Sequence[Sequence[str | None]], skipped: bool
+    intersection: Tensor,
+    union: Tensor,
+    failures: Sequence[Sequence[str | None]],
+    ties: Sequence[Sequence[bool]],
+    skipped: bool,
 ) -> _Count:
-    """Count expressions of one image: areas ``(rows, E)``, failures by method and expression."""
+    """Count expressions of one image: areas ``(rows, E)``, failures and ties by method and expression."""
     # an expression counts once by a reason, however many methods fail by it
     failed = {(i, reason) for row in failures for i, reason in enumerate(row) if reason is not None}
-    counted = 0 if skipped else intersection.shape[1]
+    sums = area_sums(intersection, union, THRESHOLDS, rows=True)
+    nothing = area_sums(intersection[:, :0], union[:, :0], THRESHOLDS, rows=True)
     return _Count(
-        area_sums(intersection[:, :counted], union[:, :counted], THRESHOLDS, rows=True),
+        *((nothing, sums) if skipped else (sums, nothing)),
         images=1,
-        skipped=intersection.shape[1] - counted,
-        choices=sum(reason is None for row in failures for reason in row),
         failures=Counter(reason for _, reason in failed),
+        choices=Counter({place: row.count(None) for place, row in enumerate(failures)}),
+        ties=Counter({place: sum(row) for place, row in enumerate(ties)}),
     )

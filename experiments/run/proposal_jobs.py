@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from gl_ris.errors import EvaluationError, UserError, in_short
-from gl_ris.evaluator import SceneLike
+from gl_ris.evaluator import SceneLike, faults_of
 from gl_ris.proposals.base import ImageKey, ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.quality import Quality
@@ -202,7 +202,9 @@ class ProposalReport(LightningModule):
         if proposals is None:
             quality.missing += 1
         else:
-            quality.add(self.post(proposals.to(scene.targets.device)), scene.targets, scene.referents)
+            known = torch.tensor([fault is None for fault in faults_of(scene)], device=scene.referents.device)
+            rows, referents = scene.referents[known].unique(return_inverse=True)
+            quality.add(self.post(proposals.to(scene.targets.device)), scene.targets[rows], referents)
 
     def on_predict_epoch_end(self) -> None:
         """Add up all processes; an `EvaluationError` if of no image that can be read anything is stored."""
