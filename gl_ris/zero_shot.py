@@ -46,7 +46,7 @@ class ZeroShotRIS(Evaluator):
     Args:
         clip: The CLIP model: refshapes-vit, refshapes-rn, an open_clip name such as ViT-B-32-quickgelu, or
             local-dir:FOLDER.
-        pretrained: Weights for an open_clip name, e.g. openai; folders bring their own.
+        pretrained: Weights for an open_clip name, e.g. openai or a file; folders bring their own.
         methods: Scoring methods, one or a list: global_local, cropping, grad_cam, score_map, region_token,
             largest, random, or the path of a class. A method with settings of its own is a mapping such as
             {method: global_local, title: "local only", alpha: 0.0}; what it leaves out of alpha, beta,
@@ -57,8 +57,8 @@ class ZeroShotRIS(Evaluator):
         masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).
         recipe: clean, published, or the fields of a recipe.
         proposals: What makes the masks of images that bring none.
-        parser: What finds noun phrases: null for the shipped pipeline, an installed one such as
-            en_core_web_lg, or a folder.
+        parser: What finds noun phrases: null for the shipped pipeline of spaCy, any installed one such as
+            en_core_web_trf, or a folder.
         precision: Of the CLIP model's weights: fp32, bf16 or fp16. Similarities and figures are not touched
             by it; bf16 and fp16 are for GPUs, a CPU may be slower with them.
         store: Where proposals are kept, so that they are made once: true for the usual place (the folder

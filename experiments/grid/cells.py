@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ def _finished(path: Path, cell: Cell) -> Results | None:
 
     found = read_results(path / RESULTS)
     # The classes of an old run may have moved since, and the weights of another cell with the folder.
-    before, now = current_paths(found["config"]), plain(cell.settings)
+    before, now = _with_all_fields(current_paths(found["config"])), plain(cell.settings)
     ignored = (*_IGNORED[cell.program], *([] if cell.after is None else ["model.weights"]))
     if difference := first_difference(before, now, ignored):
         raise UserError(
@@ -137,6 +137,17 @@ def _finished(path: Path, cell: Cell) -> Results | None:
             f"The results in '{path / RESULTS}' cannot be read ({lacking}); delete them to run it again."
         )
     return found
+
+
+def _with_all_fields(settings: dict[str, Any]) -> dict[str, Any]:
+    """Give a recipe that a run of before spelled out the fields that are new since, as it went by them."""
+    from gl_ris.files import plain
+    from gl_ris.recipe import Recipe
+
+    model = settings.get("model")
+    if isinstance(model, dict) and isinstance(recipe := model.get("recipe"), dict):
+        return {**settings, "model": {**model, "recipe": {**plain(asdict(Recipe())), **recipe}}}
+    return settings
 
 
 def _lacking(results: Results, cell: Cell) -> str:
