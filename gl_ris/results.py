@@ -209,7 +209,9 @@ def _views(results: Results) -> Iterator[tuple[str, str, Results | Subset]]:
 
     The name of the counting is empty where there is only one.
     """
-    for label, part in [("All", results), *((one.label, one) for one in results.subsets.values())]:
+    parts: list[tuple[str, Results | Subset]] = [("All", results)]
+    parts += [(one.label, one) for one in results.subsets.values()]
+    for label, part in parts:
         every_miss, bound = part.every_miss, part.every_miss_upper_bound
         if not results.n_expressions_skipped or every_miss is UNSET or bound is UNSET:
             yield label, "", part

@@ -200,7 +200,8 @@ class Tally:
                 raise ValueError(f"The name of a subset must look like unseen or unseen_names, not {name!r}.")
             count = self._counts[name]
             which = [index for index, is_in in enumerate(members.tolist()) if is_in]
-            own, tied = ([[row[index] for index in which] for row in table] for table in (failures, ties))
+            own = [[row[index] for index in which] for row in failures]
+            tied = [[row[index] for index in which] for row in ties]
             if which or name == _ALL:
                 more = _count_of(intersection[:, members], union[:, members], own, tied, skipped)
                 self._counts[name] = count.plus(more)
