@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from datamodules.images import find_image_folder, image_path, is_file
 from datamodules.records import ImageRecord, MaskRule
 from datamodules.scene import ImageReader, Scene, SceneDataset, read_from_folder
+from datamodules.workers import LoaderWorker
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals import GENERATORS, find_generator
 from gl_ris.proposals.base import ProposalGenerator
@@ -204,5 +205,6 @@ class RISDataModule(LightningDataModule):
             shuffle=False,
             collate_fn=_identity,
             num_workers=self.num_workers,
+            worker_init_fn=LoaderWorker.of_this_process() if self.num_workers else None,
             pin_memory=self.pin_memory,
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gl_ris.command_line import Arguments, exit_code, show
+from gl_ris.command_line import Arguments, leave, show
 from gl_ris.errors import UserError
 
 if TYPE_CHECKING:
@@ -156,4 +156,4 @@ def as_document(report: Report, strict: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    leave(main)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
+import glob
 import io
 import json
 import mmap
 import pickle
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import msgspec
 from msgspec import Meta
 
+from gl_ris.drafts import draft_of, sweep
 from gl_ris.errors import UserError, in_short
 from gl_ris.files import atomic_file, decode
 
@@ -121,7 +122,9 @@ def written_whole(folder: Path) -> Iterator[Path]:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        sweep(folder.parent, f".{glob.escape(folder.name)}-????????")
+        draft = draft_of(folder)
+        draft.mkdir(mode=0o700)
     except OSError as error:
         raise UserError(
             f"The cache folder '{folder.parent}' cannot be written to ({error.strerror}); "

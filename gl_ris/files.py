@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from gl_ris.drafts import draft_of, sweep
 from gl_ris.errors import UserError, in_short
 
 _T = TypeVar("_T")
@@ -34,11 +36,13 @@ def file_hash(path: Path | str) -> str:
 def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
     """Open ``path`` for writing bytes so that it appears complete or not at all; missing folders are made.
 
-    An error inside the block leaves an earlier file of that name as it was.
+    An error inside the block leaves an earlier file of that name as it was. Drafts of processes that were
+    killed are removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    sweep(path.parent, f".{glob.escape(path.name)}.*.tmp")
+    temporary = draft_of(path)
     try:
         with temporary.open("wb") as file:
             yield file

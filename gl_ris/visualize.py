@@ -215,7 +215,7 @@ def draw_overlays(folder: Path, scenes: Any, *, count: int = COUNT) -> list[Path
     for number, record in enumerate(
         pick(read_predictions(folder / "predictions.jsonl"), count, seed=0), start=1
     ):
-        name = re.sub(r"[^\w-]", "_", str(record.image_id))[:60]
+        name = re.sub(r"[^\w-]", "_", str(record.image_id), flags=re.ASCII)[:60]
         pictures[overlays / f"{number:02d}_image_{name}.png"] = _draw(record, scenes[record.index])
     if pictures:
         pictures[overlays / "contact_sheet.png"] = contact_sheet(list(pictures.values()))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +19,7 @@ from datamodules.files import read_annotations
 from datamodules.images import find_image_folder, image_path, read_image
 from datamodules.records import ImageRecord, MaskRule, Referent
 from gl_ris.errors import UserError, unknown_name
+from gl_ris.processes import pool
 
 # Kinds of problems that make a check fail; the value says what it means.
 ERRORS = {
@@ -229,9 +228,8 @@ def _each(look: partial[list[Finding]], records: list[ImageRecord], title: str, 
     if options.workers == 0 or len(records) <= _RECORDS_AT_ONCE:
         return list(bar(map(look, records)))
     # A fresh process each: one forked from a process that has used torch's threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
-        return list(bar(pool.map(look, records, chunksize=_RECORDS_AT_ONCE)))
+    with pool(options.workers, "spawn") as workers:
+        return list(bar(workers.map(look, records, chunksize=_RECORDS_AT_ONCE)))
 
 
 def check_record(

@@ -24,6 +24,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command
 from experiments.cli.messages import explain
 from experiments.cli.overrides import CLEARED, FLAGS, current_paths, normalise
+from experiments.cli.ranks import take_over
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
 
@@ -341,10 +342,12 @@ class ExperimentCLI(LightningCLI):
             UserError: Its options do not go together, or not with this machine.
         """
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
             first = " ".join(str(error).split()).partition(". ")[0].rstrip(".!")
             raise UserError(f"These trainer options do not work here: {first}.") from error
+        take_over(trainer)
+        return trainer
 
     def check(self) -> None:
         """Check, before any work, what a command has beside model and data; here there is nothing."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,16 +11,17 @@ from typing import Any, cast
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from msgspec import UNSET, UnsetType
 
 from experiments.cli.parts import ExperimentCLI
+from experiments.cli.ranks import end_ranks
 from experiments.run.folder import RunFolder
 from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.predictions import PredictionWriter, merge_predictions
 from gl_ris.results import Results, format_table, write_table_csv
+from gl_ris.signals import Ended, kept_if_ended
 from gl_ris.tally import Evaluation, Figures, in_order, subset_label
 from gl_ris.visualize import draw_overlays
 
@@ -42,7 +42,8 @@ def evaluate(
     def report(folder: Path) -> None:
         assert writes.results is not None
         print(f"\n{format_table(writes.results)}\n\nRun folder   {folder}")
-        draw_overlays(folder, cli.datamodule.predict_dataloader().dataset)
+        with kept_if_ended(lambda: f"the results in {folder} are complete, but for the pictures"):
+            draw_overlays(folder, cli.datamodule.predict_dataloader().dataset)
 
     return carry_out(cli, writes, report, before)
 
@@ -118,14 +119,25 @@ def check_targets(wanted: str, data: Any) -> None:
 def _cleaned_up(trainer: Trainer, folder: RunFolder | None) -> Iterator[None]:
     """If the work inside fails, end the processes started for it, and leave no empty run folder."""
     try:
-        yield
-    except BaseException:
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            launcher.kill(signal.SIGKILL)
-        if folder is not None and not folder.discard_if_empty():
+        with kept_if_ended(lambda: _kept(folder)):
+            yield
+    except BaseException as error:
+        if cause := end_ranks(trainer, error):
+            cause.kept = _kept(folder)
+            raise cause from error
+        if not isinstance(error, Ended) and folder is not None and not folder.discard_if_empty():
             print(f"The run was cut off; what it wrote is in {folder.path}.", file=sys.stderr)
         raise
+
+
+def _kept(folder: RunFolder | None) -> str | None:
+    """Say, in rank 0, what is left of a run that is ended, and leave no empty run folder."""
+    if folder is None:
+        return None
+    if folder.discard_if_empty():
+        return "nothing was done yet"
+    again = f"the same command with run_dir={folder.path} resume=true goes on from there"
+    return f"what is done is kept in {folder.path}, and {again}"
 
 
 class Recorder(Callback):
