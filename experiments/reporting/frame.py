@@ -133,8 +133,8 @@ def notes_on_skipped(part: Mapping[str, Any], of: str = "") -> list[str]:
     skipped, every_miss = part.get("n_expressions_skipped", 0), part.get("every_miss", {})
     changed = {method: row for method, row in every_miss.items() if row != part["methods"].get(method)}
     return [
-        f"{of}{method}: {skipped:,} expressions are left out for want of proposals; with every miss counted it "
-        f"has oIoU {number(row['oIoU'])}, mIoU {number(row['mIoU'])}."
+        f"{of}{method}: {skipped:,} expressions are left out for want of proposals; with every miss counted "
+        f"it has oIoU {number(row['oIoU'])}, mIoU {number(row['mIoU'])}."
         for method, row in changed.items()
         if skipped
     ]
