@@ -40,6 +40,9 @@ class Scene:
         faults: For each expression, why its target is not known (``targets`` has zeros there), or None; that
             expression alone counts as failed.
         subsets: For each subset that the data set has, bool ``(E,)``: which of the expressions are in it.
+        outcome: One of `gl_ris.proposals.source.COUNTS`, where the data had to come by proposals; else None.
+        targeted: bool ``(E,)``, which expressions have a target; None where all have. The others are asked
+            about, and their choices written down, but nothing is measured by them.
         raw: The expressions as they were typed, before the data set cleaned them; where that is not known, as
             they are.
     """
@@ -57,6 +60,8 @@ class Scene:
     subsets: Mapping[str, Tensor] = field(default_factory=dict)
     raw: list[str] = field(default_factory=list)
     faults: list[str | None] = field(default_factory=list)
+    targeted: Tensor | None = None
+    outcome: str | None = None
 
     def __post_init__(self) -> None:
         """Let expressions stand for what was typed, and targets be sound, where that is not given."""
@@ -79,6 +84,7 @@ class Scene:
             referents=change(self.referents),
             proposals=None if self.proposals is None else change(self.proposals),
             subsets={name: change(members) for name, members in self.subsets.items()},
+            targeted=None if self.targeted is None else change(self.targeted),
         )
 
 
@@ -115,6 +121,8 @@ class SceneDataset(Dataset[Scene]):
         image = torch.zeros(3, record.height, record.width, dtype=torch.uint8)
         targets, faults = self._targets(record)
         proposals, error = None, None
+        if self.source is not None:
+            self.source.outcome = None
         try:
             image = self.read(record)
             proposals = self._propose(record, image)
@@ -139,7 +147,9 @@ class SceneDataset(Dataset[Scene]):
                 for name in self.subsets
             },
             faults=[faults[row] for row in rows],
+            outcome=None if self.source is None else self.source.outcome,
             raw=[text for referent in record.referents for text in referent.raw or referent.sentences],
+            targeted=None if all(ref.targeted for ref in refs) else torch.tensor([r.targeted for r in refs]),
         )
 
     def _targets(self, record: ImageRecord) -> tuple[Tensor, list[str | None]]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.predictions import Prediction
 from gl_ris.recipe import Recipe
-from gl_ris.tally import Evaluation, Stopwatch, Tally, subsets_of
+from gl_ris.tally import Evaluation, Stopwatch, Tally, subsets_of, targeted_in
 
 if TYPE_CHECKING:
     from gl_ris.proposals.base import Proposals
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 class SceneLike(Protocol):
     """What is asked of one image with ``E`` expressions; `datamodules.Scene` is one and says what is in it.
 
-    A scene may also have ``subsets``, see `gl_ris.tally.subsets_of`, and ``faults``, see `faults_of`.
+    A scene may also have ``subsets`` and ``targeted``, see `gl_ris.tally`, and ``faults``, see `faults_of`.
     """
 
     @property
@@ -98,7 +98,9 @@ def faults_of(scene: Any) -> list[str | None]:
 
 def target_reasons(scene: SceneLike) -> list[str | None]:
     """Return why nothing meets the target of each expression: its fault, that it has no pixel; or None."""
-    there = scene.targets.flatten(1).any(dim=1)[scene.referents].tolist()
+    some = scene.targets.flatten(1).any(dim=1)[scene.referents]
+    targeted = targeted_in(scene)
+    there = (some if targeted is None else some | ~targeted).tolist()
     faults = zip(faults_of(scene), there, strict=True)
     return [fault or (None if some else EMPTY_TARGET) for fault, some in faults]
 
@@ -158,8 +160,16 @@ def make_records(
     noun_phrases: Sequence[str | None],
     segmentations: Sequence[dict[str, Any] | None],
 ) -> list[Prediction]:
-    """Write down what a method chose, one record per expression; areas are the choices', int64 ``(E,)``."""
-    intersections, unions = (area.tolist() for area in areas)
+    """Write down what a method chose, one record per expression; areas are the choices', int64 ``(E,)``.
+
+    Where there is no target, nothing is measured: the record has None.
+    """
+    targeted = targeted_in(scene)
+    measured = [True] * len(scene.expressions) if targeted is None else targeted.tolist()
+    intersections, unions = (
+        [size if known else None for size, known in zip(area.tolist(), measured, strict=True)]
+        for area in areas
+    )
     subsets = {name: members.tolist() for name, members in subsets_of(scene).items()}
     return [
         Prediction(
@@ -171,7 +181,7 @@ def make_records(
             method=method,
             choice=choices.rows[i],
             score=choices.scores[i],
-            iou=intersections[i] / unions[i] if unions[i] else 0.0,
+            iou=_iou(intersections[i], unions[i]),
             intersection=intersections[i],
             union=unions[i],
             segmentation=segmentations[i],
@@ -182,6 +192,10 @@ def make_records(
         )
         for i, expression in enumerate(scene.expressions)
     ]
+
+
+def _iou(intersection: int | None, union: int | None) -> float | None:
+    return None if intersection is None or union is None else intersection / union if union else 0.0
 
 
 class Evaluator(LightningModule):
@@ -203,6 +217,11 @@ class Evaluator(LightningModule):
         self.evaluation: Evaluation | None = None
         self._watch = Stopwatch()
         self._logged: set[str] = set()
+        # of a run that goes on: the images that are done, and in rank 0 what `counted` had said of each
+        self.finished: frozenset[int] = frozenset()
+        self.taken_over: list[Mapping[str, Any]] = []
+        # when the run began, in nanoseconds since the epoch; None where nobody has said so
+        self.began: int | None = None
 
     @property
     @abstractmethod
@@ -234,10 +253,16 @@ class Evaluator(LightningModule):
             raise UserError("The trainer would leave images out; use data.limit=N for a part of a split.")
 
     def on_predict_start(self) -> None:
-        """Start the clock and a new tally."""
+        """Start the clock and a new tally, which has what is taken over."""
         self.evaluation = None
         self.tally = Tally(self.methods, self.bounded)
+        for image in self.taken_over:
+            self.tally.add_again(image["tally"])
         self._watch = Stopwatch(self.device)
+
+    def counted(self) -> dict[str, Any]:
+        """Say all that the last `predict_step` has counted, as JSON has it, for a run that goes on."""
+        return {"tally": self.tally.last}
 
     def on_predict_epoch_start(self) -> None:
         """Begin to wait for the first scene."""
@@ -294,7 +319,7 @@ def _warn_of_ties(evaluation: Evaluation) -> None:
 
 def _check_counts(evaluation: Evaluation, data: Any) -> None:
     """Check that every expression of the data was counted, in all and in each subset, and no other."""
-    seen = (evaluation.n_images, evaluation.n_evaluated + evaluation.n_skipped)
+    seen = (evaluation.n_images, evaluation.n_evaluated + evaluation.n_skipped + evaluation.n_untargeted)
     if seen != (data.n_images, data.n_expressions):
         raise EvaluationError(
             f"Evaluated {seen[0]:,} images with {seen[1]:,} expressions, but the split has "

@@ -114,13 +114,11 @@ class Recipe:
             if isinstance(allowed[0] if allowed else None, str) and value not in allowed:
                 raise unknown_name(f"value of recipe field '{field}'", value, allowed)
             if kind is bool and not isinstance(value, bool):
-                raise UserError(f"Recipe field '{field}' must be true or false, got {value!r}.")
+                raise UserError(f"recipe.{field}={value!r} must be true or false.")
         if self.working_size is not None and not self.working_size >= 1:
-            raise UserError(
-                f"Recipe field 'working_size' must be a length in pixels or none, got {self.working_size}."
-            )
+            raise UserError(f"recipe.working_size={self.working_size} must be a length in pixels or null.")
         if len(self.crop_fill) != 3:
-            raise UserError(f"Recipe field 'crop_fill' must be three numbers, got {self.crop_fill!r}.")
+            raise UserError(f"recipe.crop_fill={self.crop_fill!r} must be three numbers.")
         # A list from a configuration file would make the recipe unhashable.
         object.__setattr__(self, "crop_fill", tuple(float(value) for value in self.crop_fill))
 

@@ -151,7 +151,8 @@ def _outline(mask: Image.Image, reach: int) -> Image.Image:
 
 
 def _captioned(picture: Image.Image, caption: str, iou: float | None) -> Image.Image:
-    font_size = max(15, picture.width // 26)
+    # captions of pictures of one size are alike, whether upright or lying; a narrow one must hold words
+    font_size = max(15, min(max(picture.size) // 26, picture.width // 10))
     font = ImageFont.load_default(size=font_size)
     lines = [(line, _INK) for line in _wrapped(caption, font, picture.width - 2 * _MARGIN)]
     if iou is not None:
@@ -244,4 +245,5 @@ def _draw(record: Prediction, scene: Any) -> Image.Image:
     row = expressions.index((record.ref_id, record.sent_id))
     chosen = None if record.segmentation is None else decode_rle(record.segmentation)
     caption = record.expression + (f" [{record.failure}]" if record.failure else "")
-    return overlay(scene.image, chosen, scene.targets[scene.referents[row]], caption, iou=record.iou)
+    target = None if record.iou is None else scene.targets[scene.referents[row]]
+    return overlay(scene.image, chosen, target, caption, iou=record.iou)

@@ -111,7 +111,7 @@ class EffectsTable:
         pairs = [
             (own, base)
             for own, base in zip(records, self._records[BASE], strict=True)
-            if not (skip and own.failure == NO_PROPOSALS)
+            if not (skip and own.failure == NO_PROPOSALS) and own.iou is not None
         ]
         areas = torch.tensor([(own.intersection, own.union) for own, _ in pairs], dtype=torch.int64)
         metrics = RISMetrics()
@@ -141,7 +141,7 @@ def _retargeting(data: Any, rule: Any) -> Callable[[Records], list[Prediction]] 
             return None
 
     def measured(record: Prediction) -> Prediction:
-        mask = target(record.index, record.ref_id)
+        mask = None if record.iou is None else target(record.index, record.ref_id)
         if mask is None:
             return record
         # The choice stays what it was in the run, also where proposals are the annotations.

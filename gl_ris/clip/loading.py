@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ from torch import Tensor
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.clip.torchscript import is_archive, quick_gelu_of, read_archive
 from gl_ris.clip.tower import check_tower
-from gl_ris.errors import UserError, in_short, unknown_name
+from gl_ris.errors import UserError, did_you_mean, in_short, unknown_name
 from gl_ris.hub import reaching_hub
 from gl_ris.no_code import refuse_code
 
@@ -134,8 +133,7 @@ def _model_config(name: str, source: str, mend: str) -> dict[str, Any]:
             return open_clip.get_model_config(source)
     config = open_clip.get_model_config(name)
     if config is None:
-        near = difflib.get_close_matches(name, [*SHIPPED, *open_clip.list_models()], n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(name, [*SHIPPED, *open_clip.list_models()])
         raise UserError(
             f"Unknown CLIP model '{name}'.{hint} Available: {', '.join(SHIPPED)}, '{LOCAL}FOLDER', "
             f"'{HUB}ORG/REPO', and the architectures that open_clip.list_models() lists."
