@@ -293,7 +293,7 @@ class ZeroShotRIS(Evaluator):
             area.view(len(chosen) + 1, count) for area in chosen_areas([*rows, *best], areas, scene)
         )
         failures, ties = [choices.failures for choices in chosen], [choices.ties for choices in chosen]
-        more = {"skipped": failure == SKIPPED, "targeted": targeted_in(scene)}
+        more: dict[str, Any] = {"skipped": failure == SKIPPED, "targeted": targeted_in(scene)}
         self.tally.add_scene(intersection, union, failures, subsets, ties=ties, **more)
         return intersection, union
 
