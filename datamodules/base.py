@@ -6,12 +6,13 @@ import functools
 import logging
 import random
 from abc import abstractmethod
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from datamodules.images import find_image_folder, image_path, is_file
 from datamodules.records import ImageRecord, MaskRule
@@ -92,6 +93,7 @@ class RISDataModule(LightningDataModule):
         self.pin_memory = pin_memory
         self.allow_missing_images = allow_missing_images
         self._dataset: SceneDataset | None = None
+        self._left: list[int] | None = None
 
     @abstractmethod
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
@@ -99,6 +101,10 @@ class RISDataModule(LightningDataModule):
 
     def require_files(self) -> None:
         """Raise a `UserError` that says what to put where if a look finds no annotations; reads nothing."""
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the files of annotations that the split is read from, by name."""
+        return {}
 
     @abstractmethod
     def image_folders(self) -> list[Path]:
@@ -144,7 +150,25 @@ class RISDataModule(LightningDataModule):
 
     def take_proposals_from(self, source: ProposalSource) -> None:
         """Let ``source`` call the generator that makes the proposals; before a loader is made."""
-        self._scenes().source = source
+        self.scenes.source = source
+
+    @property
+    def scenes(self) -> SceneDataset:
+        """The scenes of all images, by their index."""
+        self.setup("predict")
+        assert self._dataset is not None
+        return self._dataset
+
+    def leave_out(self, finished: Collection[int], at_least: int) -> None:
+        """Leave images out of the loaders to come, as for a run that goes on.
+
+        Args:
+            finished: Their indices.
+            at_least: So many images stay, one for each process; if fewer are left, finished ones fill up.
+        """
+        done = set(finished)
+        left = [index for index in range(self.n_images) if index not in done]
+        self._left = [*left, *sorted(done)[: max(0, at_least - len(left))]]
 
     def expressions(self) -> list[str]:
         """Return every expression, scene by scene, without opening an image."""
@@ -170,11 +194,6 @@ class RISDataModule(LightningDataModule):
         """
         self._dataset = self._dataset or self._open()
 
-    def _scenes(self) -> SceneDataset:
-        self.setup("predict")
-        assert self._dataset is not None
-        return self._dataset
-
     def _open(self) -> SceneDataset:
         reader = self.image_reader()
         if isinstance(self.proposals, ProposalGenerator):
@@ -197,9 +216,9 @@ class RISDataModule(LightningDataModule):
         return functools.partial(read_from_folder, folder)
 
     def predict_dataloader(self) -> DataLoader[Scene]:
-        """Return the loader: one `Scene` a step, in the order of the records."""
+        """Return the loader: one `Scene` a step, in the order of the records, without what is left out."""
         return DataLoader(
-            self._scenes(),
+            self.scenes if self._left is None else Subset(self.scenes, self._left),
             batch_size=None,
             shuffle=False,
             collate_fn=_identity,

@@ -47,7 +47,7 @@ def main() -> None:
     from gl_ris.predictions import read_predictions
 
     cli = parts_of(COMMAND, RecipeEffects)
-    recorder = Recorder(COMMAND.name, cli.settings())
+    recorder = Recorder(cli)
 
     def report(folder: Path) -> None:
         assert recorder.results is not None

@@ -55,7 +55,14 @@ def write_sweep(folder: Path, sweep: Sweep, evaluated: Mapping[str, Any]) -> dic
     figures = dict(zip(sweep.cells, sweep.evaluation.methods.values(), strict=True))
     document = sweep_document(sweep, figures, evaluated)
     measured_on = {name: document[name] for name in _MEASURED_ON}
-    write_csv(folder / CSV, [{**measured_on, **asdict(cell), **row} for cell, row in figures.items()])
+    # beside the figures only where it differs
+    every_miss = sweep.evaluation.every_miss if sweep.evaluation.n_skipped else {}
+    more = {cell: every_miss.get(cell.title, {}).items() for cell in figures}
+    rows = [
+        {**measured_on, **asdict(cell), **row, **{f"every_miss_{name}": value for name, value in more[cell]}}
+        for cell, row in figures.items()
+    ]
+    write_csv(folder / CSV, rows)
     # a folder with this file is a finished sweep: pictures cannot undo it
     write_json(folder / "sweep.json", document)
     where = f"{document['dataset']} {document['split']}, proposals: {document['proposals']}"
@@ -77,8 +84,11 @@ def sweep_document(sweep: Sweep, figures: Mapping[Cell, Any], evaluated: Mapping
     if sweep.default is not None:
         named["Default"] = sweep.default
     cells = {what: {**asdict(cell), **figures[cell]} for what, cell in named.items()}
+    every_miss = evaluated["every_miss"]
     more = {
         "methods": {f"{what}: {cell.title}": figures[cell] for what, cell in named.items()},
+        "every_miss": {f"{what}: {cell.title}": every_miss[cell.title] for what, cell in named.items()},
+        "ties": {f"{what}: {cell.title}": evaluated["ties"][cell.title] for what, cell in named.items()},
         "axes": {"alpha": sweep.alphas, "beta": sweep.betas, "masked_blocks": sweep.blocks},
         "best": {name: cells[f"Best {name}"] for name in FIGURES},
         "default": cells.get("Default"),
@@ -103,6 +113,7 @@ def main() -> None:
 
     from experiments.cli.parts import parts_of
     from experiments.run.evaluate import carry_out, describe
+    from experiments.run.resuming import Keeper
     from gl_ris.results import Results, format_table
     from gl_ris.sweep import Sweep
 
@@ -116,7 +127,7 @@ def main() -> None:
         pictures = (str(folder / f"sweep_k{k}.png") for k in model.blocks)
         print(f"Heat maps    {', '.join(pictures)}\nRun folder   {folder}")
 
-    carry_out(cli, None, report)
+    carry_out(cli, Keeper(), report)
 
 
 if __name__ == "__main__":

@@ -44,11 +44,9 @@ def train(cli: ExperimentCLI) -> Path:
     model, data, trainer = cast("Any", cli.model), cast("Any", cli.datamodule), cli.trainer
     last = Path(cli.config.run_dir or "") / "checkpoints" / "last.ckpt"
     resumed = bool(cli.config.run_dir) and last.is_file()
-    folder = (
-        last.parents[1]
-        if resumed
-        else RunFolder(COMMAND.name, cli.config.run_dir, cli.config.overwrite).create()
-    )
+    place = (COMMAND.name, cli.config.run_dir, cli.config.overwrite)
+    run = RunFolder(*place, resume=resumed or cli.config.resume)
+    folder = run.create()
     write_config(folder / "config.yaml", cli.settings(), COMMAND.program)
     data.prepare_data()
     tokenizer = folder / "tokenizer"
@@ -63,6 +61,7 @@ def train(cli: ExperimentCLI) -> Path:
     model.export(folder / "model", tokenizer)
     _keep_curve(folder)
     _join_curves(sorted(folder.glob("curve-*.csv")), folder / "model" / "training.csv")
+    run.close()
     print(f"\nModel        {folder / 'model'}")
     return folder / "model"
 

@@ -8,10 +8,10 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, BinaryIO, TypeVar
 
 from gl_ris.drafts import draft_of, sweep
 from gl_ris.errors import UserError, in_short
@@ -36,8 +36,8 @@ def file_hash(path: Path | str) -> str:
 def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
     """Open ``path`` for writing bytes so that it appears complete or not at all; missing folders are made.
 
-    An error inside the block leaves an earlier file of that name as it was. Drafts of processes that were
-    killed are removed.
+    An error inside the block leaves an earlier file of that name as it was. When the block is left, the file
+    is on the disk: a loss of power does not undo it. Drafts of processes that were killed are removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,9 +46,27 @@ def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
     try:
         with temporary.open("wb") as file:
             yield file
+            sync(file)
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(file: IO[Any]) -> None:
+    """Let what was written to a file reach the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder reach the disk, where the system can do that."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def to_json(value: Any, indent: int | None = None) -> bytes:
@@ -69,18 +87,30 @@ def write_json(path: Path | str, value: Any) -> None:
         file.write(to_json(value, indent=2) + b"\n")
 
 
-def decode(path: Path | str, kind: type[_T], what: str = "file", fix: str = "Fetch the file anew.") -> _T:
+def decode(
+    path: Path | str,
+    kind: type[_T],
+    what: str = "file",
+    fix: str = "Fetch the file anew.",
+    mend: Callable[[mmap.mmap], bytes | None] | None = None,
+) -> _T:
     """Read a JSON file as a value of a given type; nothing that is not of that type comes through.
 
     A `UserError` that says where it is damaged, with ``fix``, a sentence. The file is mapped, not copied, and
-    `msgspec.Raw` values in ``kind`` are views of it.
+    `msgspec.Raw` values in ``kind`` are views of it. What is no JSON is read once more as ``mend`` makes it,
+    unless that is None.
     """
     import msgspec
 
     try:
         with Path(path).open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return msgspec.json.decode(content, type=kind)
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except msgspec.DecodeError:
+            if mend is None or (mended := mend(content)) is None:
+                raise
+            return msgspec.json.decode(mended, type=kind)
     except FileNotFoundError as error:
         raise UserError(f"No {what} at '{path}'.") from error
     except (OSError, ValueError, RecursionError, MemoryError) as error:

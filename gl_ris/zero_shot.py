@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -20,12 +21,16 @@ from gl_ris.evaluator import (
     best_proposals,
     choose,
     chosen_areas,
+    faults_of,
     make_records,
+    target_reasons,
 )
+from gl_ris.inputs import Input, clip_files, parser_files
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
-from gl_ris.proposals.source import ProposalSource, open_source
+from gl_ris.proposals.source import COUNTS, ProposalSource, open_source
+from gl_ris.proposals.store import StoreKey
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
 from gl_ris.tally import gather_objects, subsets_of, targeted_in
@@ -98,6 +103,8 @@ class ZeroShotRIS(Evaluator):
         self.proposals, self.parser, self.store, self.post = proposals, parser, store, post
         self.source: ProposalSource | None = None
         self.proposal_counts: dict[str, int] = {}
+        self._outcome: str | None = None
+        self._outcomes: Counter[str | None] = Counter()
         self.clips = nn.ModuleList()
         self.scorers = nn.ModuleList()
         self._noun_phrases: defaultdict[str, dict[str, str]] = defaultdict(dict)
@@ -130,6 +137,8 @@ class ZeroShotRIS(Evaluator):
         if data is not None:
             self.check(data, self.trainer)
         self.source = self.open_source(data)
+        if self.source is not None:
+            self.source.began = self.began
 
     def check(self, data: Any, trainer: Trainer) -> None:
         """Check that ``data``, a data module, can be evaluated by ``trainer``; raises as `setup` does."""
@@ -165,37 +174,62 @@ class ZeroShotRIS(Evaluator):
         place = {"store": store and store.name, "folder": store and str(store.folder)}
         return {**place, **self.proposal_counts}
 
+    def input_files(self, data: Any) -> dict[str, Mapping[str, Input]]:
+        """Return the files of the CLIP models, the parser and the generator, and the key of its proposals."""
+        clips = (clip_files(variant.clip, variant.pretrained).items() for variant in self.variants)
+        generator = getattr(data, "proposals", None) or self.proposals
+        made: dict[str, Input] = {}
+        if isinstance(generator, ProposalGenerator):
+            key = StoreKey.of(generator, data.dataset_name, data.partition, data.split)
+            made = {**generator.input_files(), str(key.path): key.sha256}
+        parts = {"clip": dict(itertools.chain.from_iterable(clips)), "parser": parser_files(self.parser)}
+        return {**parts, "proposals": made}
+
     def on_predict_start(self) -> None:
         """Start the clock; parse and encode every expression of the split, each in one process."""
         super().on_predict_start()
+        self._outcomes = Counter(image["proposals"] for image in self.taken_over)
         data = self.data()
         if data is not None:
             with self._watch("text"):
                 self._prepare_texts(data.expressions())
+
+    def counted(self) -> dict[str, Any]:
+        """Say also how the proposals were come by: one of `gl_ris.proposals.source.COUNTS`, or None."""
+        return {**super().counted(), "proposals": self._outcome}
 
     def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> Records:
         """Choose a proposal for every expression of a scene, by every method, and measure the choices.
 
         An expression without a usable proposal, or in a scene that cannot be used or scored, is a miss: it
         counts with intersection 0 and the target's area as union, and its record says why. (A recipe can
-        leave images without proposals out of the figures, as the published evaluation does.) Records are by
-        expression, each in the order of the methods.
+        leave images without proposals out of ``methods``, as the published evaluation does; in ``every_miss``
+        they are.) Where a target is damaged, its expressions alone are misses. Records are by expression,
+        each in the order of the methods.
         """
+        if scene.index in self.finished:
+            return Records()
         proposals, failure = self._propose(scene)
         chosen: list[Choices] = []
         for scorer in cast("list[Scorer]", self.scorers):
             chosen += self._choose(scorer, scene, proposals, failure)
         with self._watch("metrics"):
+            reasons = target_reasons(scene)
+            chosen = [choices.on_targets(reasons) for choices in chosen]
             return self._judge(scene, proposals, chosen, failure)
 
     def on_predict_epoch_end(self) -> None:
         """Add up all processes, also how each came by its proposals."""
-        parts = gather_objects({} if self.source is None else self.source.counts)
-        self.proposal_counts = {what: sum(part[what] for part in parts) for what in parts[0]}
+        parts = gather_objects(self._outcomes)
+        self.proposal_counts = {} if self.source is None else {n: sum(p[n] for p in parts) for n in COUNTS}
+        if self.source is not None and self.source.store is not None:
+            self.source.store.close()
         super().on_predict_epoch_end()
 
     def _propose(self, scene: SceneLike) -> tuple[Proposals, str | None]:
         proposals, failure = Proposals.from_masks(torch.zeros_like(scene.targets[:0])), scene.error
+        # of the data's own generator, which may work in another process, the scene says it
+        self._outcome = getattr(scene, "outcome", None)
         if failure is None:
             with self._watch("proposals"):
                 proposals, failure = self.attempt(
@@ -203,6 +237,7 @@ class ZeroShotRIS(Evaluator):
                 )
             if failure is None and not proposals.masks.any():
                 failure = SKIPPED if self.recipe.skip_images_without_proposals else NO_PROPOSALS
+        self._outcomes[self._outcome] += 1
         return proposals, failure
 
     def _masks_of(self, scene: SceneLike) -> Proposals:
@@ -214,7 +249,10 @@ class ZeroShotRIS(Evaluator):
             )
         if self.source is None:
             return self.proposals.for_image(scene.image_id, scene.image).to(self.device)
-        return self.source(scene.image_id, scene.image).to(self.device)
+        try:
+            return self.source(scene.image_id, scene.image).to(self.device)
+        finally:
+            self._outcome = self.source.outcome
 
     def _choose(
         self, scorer: Scorer, scene: SceneLike, proposals: Proposals, failure: str | None
@@ -263,14 +301,14 @@ class ZeroShotRIS(Evaluator):
         count = len(scene.expressions)
         areas = pairwise_areas(proposals.masks, scene.targets)
         best = [None] * count if failure else best_proposals(*areas)[scene.referents].tolist()
+        best = [None if fault else row for row, fault in zip(best, faults_of(scene), strict=True)]
         rows = [row for choices in chosen for row in choices.rows]
         intersection, union = (
             area.view(len(chosen) + 1, count) for area in chosen_areas([*rows, *best], areas, scene)
         )
-        failures = [choices.failures for choices in chosen]
-        self.tally.add_scene(
-            intersection, union, failures, subsets, skipped=failure == SKIPPED, targeted=targeted_in(scene)
-        )
+        failures, ties = [choices.failures for choices in chosen], [choices.ties for choices in chosen]
+        more: dict[str, Any] = {"skipped": failure == SKIPPED, "targeted": targeted_in(scene)}
+        self.tally.add_scene(intersection, union, failures, subsets, ties=ties, **more)
         return intersection, union
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:

@@ -26,6 +26,12 @@ COMMON = (
     ("run_dir", None, "Folder for everything the run writes; by default runs/<experiment>/<time>."),
     ("overwrite", False, "Replace an earlier run in run_dir."),
     (
+        "resume",
+        False,
+        "Go on with the run in run_dir where it was cut off: what is finished is not done again, and all "
+        "comes out as if it had not been cut off. A finished run is left as it is.",
+    ),
+    (
         "wandb",
         "auto",
         "Log to wandb: online, offline, disabled, or auto (online if there is a key, else offline).",

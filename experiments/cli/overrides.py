@@ -22,6 +22,12 @@ CLEARED = ("model.proposals", "model.baseline")
 _CLIP, _WEIGHTS = "model.clip", "model.pretrained"
 # A dotted name that is no part of a longer one, nor of the path of a file.
 _DOTTED = re.compile(r"(?<![\w./-])[A-Za-z_]\w*(?:\.\w+)+(?![\w./-])")
+# Settings that can change neither a figure nor a record.
+HARMLESS = (
+    "wandb",
+    *(f"trainer.{name}" for name in ("devices", "num_nodes", "strategy", "enable_progress_bar", "profiler")),
+    *(f"data.init_args.{name}" for name in ("num_workers", "pin_memory")),
+)
 FLAGS = ("--help", "--help_all", "--print_config")
 # Classes that have moved, so that the settings of old runs still load: the full path as it was, and as it is.
 MOVED: dict[str, str] = {

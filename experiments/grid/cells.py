@@ -172,19 +172,14 @@ def read_results(path: Path) -> Results:
     return results.Results.read(path).document()
 
 
-def first_difference(before: Any, now: Any, ignored: Collection[str] = (), name: str = "") -> str:
-    """Name the first setting that differs and is not ignored, with both values; empty if there is none.
+def first_difference(before: Any, now: Any, ignored: Collection[str] = ()) -> str:
+    """Say what `first_change` has found; empty if nothing.
 
     Example:
         >>> first_difference({"model": {"alpha": 0.5}}, {"model": {"alpha": 0.9}})
         'model.alpha was 0.5 and is 0.9'
     """
-    if name in ignored or before == now:
-        return ""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        keys = dict.fromkeys([*before, *now])
-        parts = ((before.get(key), now.get(key), f"{name}.{key}".lstrip(".")) for key in keys)
-        found = (first_difference(was, now_is, ignored, full) for was, now_is, full in parts)
-        return next(filter(None, found), "")
-    was, now_is = (text if len(text) <= 60 else f"{text[:60]}..." for text in map(str, (before, now)))
-    return f"{name} was {was} and is {now_is}"
+    from experiments.run.resuming import first_change, in_brief
+
+    change = first_change(before, now, ignored)
+    return f"{change[0]} was {in_brief(change[1])} and is {in_brief(change[2])}" if change else ""

@@ -48,8 +48,11 @@ def carry_out(command: Command, kind: type[Grid]) -> None:
     together = {} if grid.wandb is None else {GROUP: group}
     jobs = usual_jobs(cells) if grid.jobs is None else grid.jobs
     again = f"what is finished is kept, and the same command with run_dir={folder} goes on from there"
-    with signals.kept_if_ended(lambda: again, 2 * PATIENCE):
-        report = Runner(cells, folder, grid, jobs, together, overwrite).perform()
+    try:
+        with signals.kept_if_ended(lambda: again, 2 * PATIENCE):
+            report = Runner(cells, folder, grid, jobs, together, overwrite).perform()
+    finally:
+        place.close()
     print(f"\n{report}\n\nRun folder   {folder}", flush=True)
     if grid.wandb is not None:
         log_run(folder, grid.wandb, group)

@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from gl_ris.errors import EvaluationError, UserError, in_short
-from gl_ris.evaluator import SceneLike
+from gl_ris.evaluator import SceneLike, faults_of
 from gl_ris.proposals.base import ImageKey, ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.quality import Quality
@@ -52,6 +52,8 @@ class StoreFiller(LightningModule):
         # Wall time of the last run.
         self.seconds = self._started = 0.0
         self._counts: Counter[str] = Counter()
+        # when the run began, before it was cut off: what is stored since then it has made
+        self.began: int | None = None
         self._reported: set[str] = set()
 
     def setup(self, stage: str) -> None:
@@ -94,8 +96,10 @@ class StoreFiller(LightningModule):
         if scene.error is not None:
             self._warn(scene, scene.error)
             return "unusable"
-        if ImageKey.of(scene.image_id, scene.image) in self.kept:
-            return "stored before"
+        key = ImageKey.of(scene.image_id, scene.image)
+        if key in self.kept:
+            own = self.began is not None and self.kept.made_since(key, self.began)
+            return "generated" if own else "stored before"
         try:
             self.source(scene.image_id, scene.image)
         except UserError:
@@ -116,6 +120,7 @@ class StoreFiller(LightningModule):
         """Add up all processes; the store then knows what each of them has written."""
         parts = gather_objects(self._counts)
         self.outcome = {name: sum(part[name] for part in parts) for name in OUTCOMES}
+        self.kept.close()
         self.kept.refresh()
         self.seconds = time.perf_counter() - self._started
 
@@ -226,10 +231,11 @@ class ProposalReport(LightningModule):
 
 def _objects(scene: SceneLike) -> tuple[Tensor, Tensor]:
     """Return the known targets of a scene, and which of them each expression that has one is about."""
+    known = torch.tensor([fault is None for fault in faults_of(scene)], device=scene.referents.device)
     targeted = targeted_in(scene)
-    if targeted is None:
-        return scene.targets, scene.referents
-    rows, referents = scene.referents[targeted].unique(return_inverse=True)
+    if targeted is not None:
+        known &= targeted
+    rows, referents = scene.referents[known].unique(return_inverse=True)
     return scene.targets[rows], referents
 
 
