@@ -9,15 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from gl_ris.errors import UserError, in_short
-
-# what images may be; among Pillow's other formats are some that start programs
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+from gl_ris.pictures import FORMATS, to_rgb
 
 
 def image_path(folder: Path, file_name: str) -> Path:
@@ -84,7 +81,7 @@ def read_image(source: Path | IO[bytes], height: int, width: int) -> Tensor:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here
             with Image.open(source, formats=FORMATS) as image:
                 size = image.size
-                pixels = _to_rgb(image) if size == (width, height) else None
+                pixels = to_rgb(image) if size == (width, height) else None
     except Image.UnidentifiedImageError as error:
         raise ValueError(f"image cannot be read (it is none of {', '.join(FORMATS)})") from error
     except Exception as error:  # Pillow's decoders answer to damage with nearly every exception there is
@@ -93,16 +90,3 @@ def read_image(source: Path | IO[bytes], height: int, width: int) -> Tensor:
         raise ValueError(f"image is {size[0]} x {size[1]}, annotated as {width} x {height}")
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
-
-# uint8 ``(H, W, 3)``
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip rather than scale
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise ValueError("pixels of 32 bits have no known range")
-        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
-    if image.mode == "F":
-        raise ValueError("floating point pixels have no known range")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gl_ris.errors import UserError
+from gl_ris.errors import UserError, in_short
 from gl_ris.masks import decode_rle, encode_rle, tight_boxes
 
 _HEAD = struct.Struct("<III")
@@ -39,11 +39,11 @@ class Proposals:
     def __post_init__(self) -> None:
         n = len(self.masks)
         if self.masks.ndim != 3 or self.masks.dtype != torch.bool:
-            raise ValueError(
+            raise UserError(
                 f"masks must be bool (N, H, W), got {self.masks.dtype} {tuple(self.masks.shape)}."
             )
         if self.boxes.shape != (n, 4) or self.scores.shape != (n,):
-            raise ValueError(
+            raise UserError(
                 f"{n} masks need boxes ({n}, 4) and scores ({n},), "
                 f"got {tuple(self.boxes.shape)} and {tuple(self.scores.shape)}."
             )
@@ -52,10 +52,42 @@ class Proposals:
         return len(self.masks)
 
     @classmethod
-    def from_masks(cls, masks: Tensor, scores: Tensor | None = None) -> Proposals:
-        """Make proposals of masks alone: boxes are the tight ones, scores ``(N,)`` 1 unless given."""
-        scores = torch.ones(len(masks)) if scores is None else scores.to(torch.float32)
-        return cls(masks, tight_boxes(masks), scores.to(masks.device))
+    def from_masks(cls, masks: Any, scores: Any = None) -> Proposals:
+        """Make proposals of masks alone: boxes are the tight ones, scores ``(N,)`` 1 unless given.
+
+        Args:
+            masks: ``(N, H, W)``, a tensor, an array or a list of such ``(H, W)``: bool, or whole numbers of
+                which 0 is outside and one other, 1 or 255, inside.
+            scores: Numbers, ``N`` of them, higher is better.
+
+        Raises:
+            UserError: The masks are none, or of several sizes, or there are more or fewer scores.
+        """
+        found = as_masks(masks)
+        if scores is None:
+            return cls(found, tight_boxes(found), torch.ones(len(found), device=found.device))
+        given = as_tensor(scores, "scores").to(torch.float32)
+        return cls(found, tight_boxes(found), given.to(found.device))
+
+    @classmethod
+    def from_list(cls, entries: Sequence[Mapping[str, Any]], size: tuple[int, int] | None = None) -> Proposals:
+        """Make proposals of a list of masks with scores, such as SAM's ``generate()`` returns.
+
+        Args:
+            entries: Each with a ``segmentation`` (an array or tensor ``(H, W)``, or a COCO run-length code)
+                and a ``score``, or SAM's ``predicted_iou``; what else it has is not used.
+            size: ``(H, W)`` of the image; may be left out where the first entry says it.
+
+        Returns:
+            The masks in the order of the list, with tight boxes.
+
+        Raises:
+            UserError: An entry lacks one of them, is damaged, or of another size.
+        """
+        from gl_ris.proposals.listed import read_list
+
+        masks, scores = read_list(entries, size)
+        return cls.from_masks(masks, scores)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Proposals:
         """Return the proposals on ``device``."""
@@ -66,6 +98,33 @@ class Proposals:
     def pin_memory(self) -> Proposals:
         """Return the proposals in page-locked memory."""
         return Proposals(self.masks.pin_memory(), self.boxes.pin_memory(), self.scores.pin_memory())
+
+
+def as_tensor(values: Any, what: str) -> Tensor:
+    """Take a tensor, or what numpy can make an array of; a `UserError` names what was given."""
+    if isinstance(values, Tensor):
+        return values
+    try:
+        if isinstance(values, list | tuple) and any(isinstance(item, Tensor) for item in values):
+            return torch.stack(list(values))
+        return torch.from_numpy(np.array(values))  # a copy: arrays that run backwards make no tensor
+    except (TypeError, ValueError, RuntimeError) as error:
+        given = type(values).__name__
+        raise UserError(f"{what} must be numbers of one shape, got a {given} ({in_short(error)}).") from error
+
+
+def as_masks(masks: Any) -> Tensor:
+    """Return masks as bool ``(N, H, W)``; see `Proposals.from_masks`."""
+    given = as_tensor(masks, "masks")
+    if given.dtype != torch.bool and not given.is_floating_point() and not given.is_complex():
+        inside = given != 0
+        if (given[inside] == 1).all() or (given[inside] == 255).all():
+            given = inside
+    if given.ndim != 3 or given.dtype != torch.bool:
+        fix = "masks[None] for a single one" if given.ndim == 2 else "for instance masks > 0.5"
+        shape = tuple(given.shape)
+        raise UserError(f"masks must be bool (N, H, W), got {given.dtype} {shape}; give {fix}.")
+    return given
 
 
 def pack(proposals: Proposals) -> bytes:
@@ -153,6 +212,9 @@ class ProposalGenerator(ABC):
     def for_image(self, image_id: int | str, image: Tensor) -> Proposals:
         """Return the proposals of an image of a data set; what looks masks up finds them by its id."""
         return self(image)
+
+    def check_sizes(self, sizes: Mapping[int | str, tuple[int, int]]) -> None:  # noqa: B027  as below
+        """Raise a `UserError` if what it has was made for images of other sizes, ``(H, W)`` by image id."""
 
     def prepare(self, image_ids: Sequence[int | str]) -> None:  # noqa: B027  most need nothing
         """Make ready for the images of a split, before any of them; each process does, perhaps repeatedly.
