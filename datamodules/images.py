@@ -89,4 +89,3 @@ def read_image(source: Path | IO[bytes], height: int, width: int) -> Tensor:
     if pixels is None:
         raise ValueError(f"image is {size[0]} x {size[1]}, annotated as {width} x {height}")
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-

@@ -1,4 +1,4 @@
-"""Pickles as data: plain values, and numpy's numbers made plain, by an unpickler that can call nothing else."""
+"""Pickles as data: plain values and numpy's numbers, by an unpickler that can make nothing else."""
 
 from __future__ import annotations
 
@@ -151,7 +151,9 @@ def _values(kind: _Kind, data: Any, shape: tuple[int, ...], order: str = "C") ->
     array = np.frombuffer(data, np.dtype(f"{kind.order}{kind.name}"))
     if array.size != math.prod(shape):
         raise ValueError("an array of another size than it says")
-    return array.reshape(shape, order={"C": "C", "F": "F"}[order]).tolist()
+    if order == "F":
+        return array.reshape(shape[::-1]).T.tolist()
+    return array.reshape(shape).tolist()
 
 
 def _refuse(*_: Any) -> NoReturn:

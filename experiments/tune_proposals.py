@@ -35,7 +35,12 @@ GRIDS: dict[str, dict[str, list[float]]] = {
 }
 
 # Those behind `Felzenszwalb.for_photos`: photographs have parts within wholes, and objects on their frame.
-_WIDE: dict[str, list[float]] = {"max_count": [100], "max_overlap": [1.0], "max_border": [1.0], "max_area": [0.9]}
+_WIDE: dict[str, list[float]] = {
+    "max_count": [100],
+    "max_overlap": [1.0],
+    "max_border": [1.0],
+    "max_area": [0.9],
+}
 PHOTO_GRIDS: dict[str, dict[str, list[float]]] = {
     "felzenszwalb": {
         "scale": [100, 200, 300, 400],

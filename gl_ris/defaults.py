@@ -51,8 +51,8 @@ def usual_proposals(clip_name: str) -> ProposalGenerator:
         raise UserError(
             f"On photographs SAM 2 ({SAM2}) proposes masks by default, and it cannot be had "
             f"({in_short(error.__cause__ or error, 100)}). Give others to segment: with nothing to download, "
-            "proposals=gl_ris.proposals.Felzenszwalb.for_photos(); or proposals=gl_ris.proposals.SAM('FOLDER') "
-            f"with a local folder of that model, which `hf download {SAM2} --local-dir FOLDER` makes elsewhere."
+            "proposals=gl_ris.proposals.Felzenszwalb.for_photos(); or gl_ris.proposals.SAM('FOLDER')"
+            f", a local folder of that model; `hf download {SAM2} --local-dir FOLDER` makes one elsewhere."
         ) from error
 
 

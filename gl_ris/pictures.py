@@ -21,8 +21,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 Picture = str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor
 
 _FITTING = (
-    "a file name, an open file or its bytes, a PIL image, or uint8 RGB pixels: an array (H, W, 3) or a tensor "
-    "(3, H, W)"
+    "a file name, an open file or its bytes, a PIL image, or uint8 RGB pixels: an array (H, W, 3) or a "
+    "tensor (3, H, W)"
 )
 
 

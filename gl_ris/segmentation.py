@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gl_ris.defaults import CLIP, announce, suits_drawings, usual_proposals, usual_weights
@@ -138,14 +137,14 @@ def _masks(given: Any, pixels: Tensor) -> Proposals:
         found = Proposals.from_masks(given)
     else:
         raise UserError(
-            "proposals must be a generator such as gl_ris.proposals.SLIC(), Proposals, bool masks (N, H, W) or "
-            f"the list of SAM's generate(), not {type(given).__name__} {given!r:.60}."
+            "proposals must be a generator such as gl_ris.proposals.SLIC(), Proposals, bool masks (N, H, W) "
+            f"or the list of SAM's generate(), not {type(given).__name__} {given!r:.60}."
         )
     if len(found) and found.masks.shape[1:] != pixels.shape[1:]:
         own, wanted = ("{} x {}".format(*shape[1:]) for shape in (found.masks.shape, pixels.shape))
         raise UserError(
-            f"The masks are of {own} pixels (height x width), but the image is {wanted}; masks must be of its "
-            "size, upright if its file has an EXIF orientation (PIL.ImageOps.exif_transpose)."
+            f"The masks are of {own} pixels (height x width), but the image is {wanted}; masks must be of "
+            "its size, upright if its file has an EXIF orientation (PIL.ImageOps.exif_transpose)."
         )
     # in the layout of a store, which bears on the last bits of sums over pixels
     found = found.to("cpu")
@@ -157,7 +156,9 @@ def _choose(scorer: Scorer, pixels: Tensor, expression: str, found: Proposals) -
     from gl_ris.text import noun_phrases
 
     if not found.masks.any():
-        lack = f"None of the {len(found)} masks has a pixel" if len(found) else "The generator proposed no masks"
+        lack = (
+            f"None of the {len(found)} masks has a pixel" if len(found) else "The generator proposed no masks"
+        )
         raise UserError(f"{lack} for this image; give others by proposals=.")
     phrases = noun_phrases([expression], scorer.parser, published=scorer.recipe.text == "tokens")
     device = scorer.clip.device

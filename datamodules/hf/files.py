@@ -291,8 +291,8 @@ def _batches(path: Path, file: Any, size: int, group: int, columns: Sequence[str
     for batch in file.iter_batches(size, row_groups=[group], columns=list(columns), use_threads=False):
         if (total := sum(_full_size(column) for column in batch.columns)) > _LARGEST_ROWS:
             raise UserError(
-                f"'{path}' was refused: {batch.num_rows} of its rows hold {total:,} bytes. Fetch the file from a "
-                "source you trust."
+                f"'{path}' was refused: {batch.num_rows} of its rows hold {total:,} bytes. Fetch the file "
+                "from a source you trust."
             )
         yield batch
 

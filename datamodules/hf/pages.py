@@ -55,8 +55,8 @@ def _check(path: str, file: BinaryIO, chunk: Any) -> None:
         for total, plain, what in ((unpacked, _PLAIN_BYTES, "bytes"), (values, _PLAIN_VALUES, "values")):
             if total > max(plain, _MOST_PACKED * size):
                 raise UserError(
-                    f"'{path}' was refused: {size:,} bytes of its column '{chunk.path_in_schema}' would unpack "
-                    f"to {total:,} {what} or more. Fetch the file from a source you trust."
+                    f"'{path}' was refused: {size:,} bytes of its column '{chunk.path_in_schema}' would "
+                    f"unpack to {total:,} {what} or more. Fetch the file from a source you trust."
                 )
 
 
@@ -67,17 +67,17 @@ def pages(file: BinaryIO, start: int, size: int) -> Iterator[Page]:
         file.seek(place)
         header = _Reader(file)
         fields = header.struct()
-        packed, unpacked = fields.get(_PACKED), fields.get(_UNPACKED)
         kinds = [fields[kind] for kind in (_DATA, _DICTIONARY, _DATA_2) if isinstance(fields.get(kind), dict)]
-        values = [kind.get(1) for kind in kinds]
-        if not all(type(number) is int and number >= 0 for number in (packed, unpacked, *values)):
+        said = [fields.get(_PACKED), fields.get(_UNPACKED), *(kind.get(1) for kind in kinds)]
+        numbers = [number for number in said if type(number) is int and number >= 0]
+        if len(numbers) < len(said):
             raise ValueError("the header of a page is damaged")
-        yield Page(packed, unpacked, sum(values))
-        place = file.tell() + packed
+        yield Page(numbers[0], numbers[1], sum(numbers[2:]))
+        place = file.tell() + numbers[0]
 
 
 class _Reader:
-    """Reads values of Thrift's compact protocol from a file; lists, sets and maps are none of a page's header."""
+    """Reads values of Thrift's compact protocol from a file, but for lists: a page's header has none."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._left = file, _LARGEST_HEADER

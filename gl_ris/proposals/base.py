@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gl_ris.errors import UserError, in_short
+from gl_ris.errors import UserError
 from gl_ris.masks import decode_rle, encode_rle, tight_boxes
+from gl_ris.proposals.given import as_masks, as_tensor, read_list
 
 _HEAD = struct.Struct("<III")
 
@@ -70,7 +71,9 @@ class Proposals:
         return cls(found, tight_boxes(found), given.to(found.device))
 
     @classmethod
-    def from_list(cls, entries: Sequence[Mapping[str, Any]], size: tuple[int, int] | None = None) -> Proposals:
+    def from_list(
+        cls, entries: Sequence[Mapping[str, Any]], size: tuple[int, int] | None = None
+    ) -> Proposals:
         """Make proposals of a list of masks with scores, such as SAM's ``generate()`` returns.
 
         Args:
@@ -84,8 +87,6 @@ class Proposals:
         Raises:
             UserError: An entry lacks one of them, is damaged, or of another size.
         """
-        from gl_ris.proposals.listed import read_list
-
         masks, scores = read_list(entries, size)
         return cls.from_masks(masks, scores)
 
@@ -98,33 +99,6 @@ class Proposals:
     def pin_memory(self) -> Proposals:
         """Return the proposals in page-locked memory."""
         return Proposals(self.masks.pin_memory(), self.boxes.pin_memory(), self.scores.pin_memory())
-
-
-def as_tensor(values: Any, what: str) -> Tensor:
-    """Take a tensor, or what numpy can make an array of; a `UserError` names what was given."""
-    if isinstance(values, Tensor):
-        return values
-    try:
-        if isinstance(values, list | tuple) and any(isinstance(item, Tensor) for item in values):
-            return torch.stack(list(values))
-        return torch.from_numpy(np.array(values))  # a copy: arrays that run backwards make no tensor
-    except (TypeError, ValueError, RuntimeError) as error:
-        given = type(values).__name__
-        raise UserError(f"{what} must be numbers of one shape, got a {given} ({in_short(error)}).") from error
-
-
-def as_masks(masks: Any) -> Tensor:
-    """Return masks as bool ``(N, H, W)``; see `Proposals.from_masks`."""
-    given = as_tensor(masks, "masks")
-    if given.dtype != torch.bool and not given.is_floating_point() and not given.is_complex():
-        inside = given != 0
-        if (given[inside] == 1).all() or (given[inside] == 255).all():
-            given = inside
-    if given.ndim != 3 or given.dtype != torch.bool:
-        fix = "masks[None] for a single one" if given.ndim == 2 else "for instance masks > 0.5"
-        shape = tuple(given.shape)
-        raise UserError(f"masks must be bool (N, H, W), got {given.dtype} {shape}; give {fix}.")
-    return given
 
 
 def pack(proposals: Proposals) -> bytes:

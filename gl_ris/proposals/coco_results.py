@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,11 +19,13 @@ from gl_ris.errors import UserError, check_ranges, unknown_name
 from gl_ris.files import atomic_file, decode, file_hash, to_json
 from gl_ris.masks import encode_rle
 from gl_ris.proposals.base import League, ProposalGenerator, Proposals
-from gl_ris.proposals.listed import Size, read_mask, size_of
+from gl_ris.proposals.given import Size, read_mask, size_of
 
 ImageId = int | str
 _LARGEST_SCORE = float(np.finfo(np.float32).max)
-_Score = Annotated[float, msgspec.Meta(ge=-_LARGEST_SCORE, le=_LARGEST_SCORE)] | msgspec.UnsetType
+_Score = Annotated[float, msgspec.Meta(ge=-_LARGEST_SCORE, le=_LARGEST_SCORE)]
+
+_ABSENT = float("nan")
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +36,10 @@ class Entry(msgspec.Struct, gc=False):
     # Some programs write whole ids with a decimal point.
     image_id: int | str | float
     segmentation: msgspec.Raw
-    score: _Score = msgspec.UNSET
+    # NaN, which no JSON holds, where it is not there.
+    score: _Score = _ABSENT
     # SAM's name for it; `score` has its value once the file is read.
-    predicted_iou: _Score = msgspec.UNSET
+    predicted_iou: _Score = _ABSENT
 
 
 class _Sized(msgspec.Struct, gc=False):
@@ -134,7 +138,7 @@ class COCOResults(ProposalGenerator):
         raise UserError("COCOResults finds masks by the id of an image: call for_image(image_id, image).")
 
     def check_sizes(self, sizes: Mapping[ImageId, Size]) -> None:
-        """Raise a UserError if a run-length code is of another size than its image, ``(H, W)`` by image id."""
+        """Raise a UserError if a mask says another size than that of its image, ``(H, W)`` by image id."""
         wrong = [
             (image_id, entry, own)
             for image_id, size in sizes.items()
@@ -215,9 +219,9 @@ def _by_image(path: Path) -> dict[ImageId, list[Entry]]:
             if not image_id.is_integer():
                 raise UserError(f"{path}: entry {number:,} has image_id {image_id}, no whole number. {fix}")
             image_id = int(image_id)
-        if entry.score is msgspec.UNSET:
+        if math.isnan(entry.score):
             entry.score = entry.predicted_iou
-        if entry.score is msgspec.UNSET:
+        if math.isnan(entry.score):
             raise UserError(f"{path}: entry {number:,} has neither a score nor a predicted_iou. {fix}")
         found[image_id].append(entry)
     return dict(found)

@@ -180,7 +180,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def numpy_refs() -> list[dict[str, Any]]:
     """Refs as they come out of pandas."""
-    sentence = {"sent_id": np.int64(7), "sent": np.str_("狗 dog"), "raw": "Dog", "tokens": np.array(["狗", "dog"])}
+    sentence = {
+        "sent_id": np.int64(7),
+        "sent": np.str_("狗 dog"),
+        "raw": "Dog",
+        "tokens": np.array(["狗", "dog"]),
+    }
     return [
         {
             "ref_id": np.int32(-5),
@@ -274,7 +279,7 @@ ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR
 )
 def test_what_stands_for_numpy_can_neither_be_changed_nor_misled(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "refs.p").write_bytes(content)
-    with pytest.raises(UserError, match="not a readable pickle|was refused"):
+    with pytest.raises(UserError, match=r"not a readable pickle|was refused"):
         read_plain_pickle(tmp_path / "refs.p")
 
 

@@ -61,7 +61,11 @@ DEEP = RAMP.astype(np.uint16) * 256 + 255
         pytest.param(encoded(PALETTE, transparency=0), np.asarray(PALETTE.convert("RGB")), id="palette PNG"),
         pytest.param(
             encoded(
-                Image.fromarray(COLOR), "WEBP", lossless=True, save_all=True, append_images=[Image.new("RGB", (9, 6))]
+                Image.fromarray(COLOR),
+                "WEBP",
+                lossless=True,
+                save_all=True,
+                append_images=[Image.new("RGB", (9, 6))],
             ),
             COLOR,
             id="animation",
@@ -131,7 +135,10 @@ def test_photos_are_turned_upright_and_data_sets_read_as_stored(
         (torch.zeros(6, 9, 3, dtype=torch.uint8), r"a tensor \(3, H, W\), but got torch.uint8 \(6, 9, 3\)"),
         (torch.zeros(3, 6, 9), r"but got torch.float32"),
         (np.zeros((0, 9, 3), np.uint8), r"but got .*uint8 \(3, 0, 9\)|\(0, 9, 3\)"),
-        (Image.fromarray(RAMP.astype(np.float32)), "cannot be read: floating point pixels have no known range"),
+        (
+            Image.fromarray(RAMP.astype(np.float32)),
+            "cannot be read: floating point pixels have no known range",
+        ),
         (Image.fromarray(RAMP.astype(np.int32) - 1), "cannot be read: pixels of 32 bits have no known range"),
         (b"", "The image of 0 bytes cannot be read: it is none of JPEG"),
         (b"GIF89a", "The image of 6 bytes cannot be read"),

@@ -49,7 +49,9 @@ def test_a_text_of_hundreds_of_megabytes_in_a_small_file(tmp_path: Path, options
     path = write(tmp_path / "a.parquet", [{**SAMPLE, "sentences": ["a" * 100_000_000]}], **options)
     assert path.stat().st_size < 20_000
     before = pa.total_allocated_bytes()
-    with pytest.raises(UserError, match=r"of its column 'samples.*sentences.*' would unpack to 100,000,0\d\d by"):
+    with pytest.raises(
+        UserError, match=r"of its column 'samples.*sentences.*' would unpack to 100,000,0\d\d by"
+    ):
         next(read_rows(path, REFCOCO_M.columns))
     assert pa.total_allocated_bytes() - before < 1_000_000
 
@@ -90,5 +92,5 @@ def test_a_damaged_header_is_told(tmp_path: Path, cut: int) -> None:
     start = 4 + cut
     content[start : start + 12] = b"\xff" * 12
     path.write_bytes(content)
-    with pytest.raises(UserError, match="is not a readable parquet file|was refused"):
+    with pytest.raises(UserError, match=r"is not a readable parquet file|was refused"):
         list(read_rows(path, ["image"]))

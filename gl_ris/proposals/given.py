@@ -1,4 +1,4 @@
-"""Masks with scores as programs list them: segmentations in any of their forms, scores by any of their names."""
+"""Masks as users hold them: arrays of any kind, and lists of segmentations of any form with scores."""
 
 from __future__ import annotations
 
@@ -19,6 +19,33 @@ SCORES = ("score", "predicted_iou")
 Size = tuple[int, int]
 
 
+def as_tensor(values: Any, what: str) -> Tensor:
+    """Take a tensor, or what numpy can make an array of; a `UserError` names what was given."""
+    if isinstance(values, Tensor):
+        return values
+    try:
+        if isinstance(values, list | tuple) and any(isinstance(item, Tensor) for item in values):
+            return torch.stack(list(values))
+        return torch.from_numpy(np.array(values))  # a copy: arrays that run backwards make no tensor
+    except (TypeError, ValueError, RuntimeError) as error:
+        given = type(values).__name__
+        raise UserError(f"{what} must be numbers of one shape, got a {given} ({in_short(error)}).") from error
+
+
+def as_masks(masks: Any) -> Tensor:
+    """Return masks as bool ``(N, H, W)``; see `Proposals.from_masks`."""
+    given = as_tensor(masks, "masks")
+    if given.dtype != torch.bool and not given.is_floating_point() and not given.is_complex():
+        inside = given != 0
+        if (given[inside] == 1).all() or (given[inside] == 255).all():
+            given = inside
+    if given.ndim != 3 or given.dtype != torch.bool:
+        fix = "masks[None] for a single one" if given.ndim == 2 else "for instance masks > 0.5"
+        shape = tuple(given.shape)
+        raise UserError(f"masks must be bool (N, H, W), got {given.dtype} {shape}; give {fix}.")
+    return given
+
+
 def size_of(segmentation: Any) -> Size | None:
     """Return the ``(H, W)`` that a segmentation says, a run-length code or a mask; None of polygons."""
     if isinstance(segmentation, Mapping):
@@ -26,7 +53,7 @@ def size_of(segmentation: Any) -> Size | None:
         fits = isinstance(size, Sequence) and len(size) == 2 and all(type(side) is int for side in size)
         return (size[0], size[1]) if fits and size is not None else None
     if isinstance(segmentation, Tensor | np.ndarray):
-        return tuple(segmentation.shape) if segmentation.ndim == 2 else None  # type: ignore[return-value]
+        return (segmentation.shape[0], segmentation.shape[1]) if segmentation.ndim == 2 else None
     return (len(segmentation), len(segmentation[0])) if _is_grid(segmentation) else None
 
 
@@ -50,7 +77,9 @@ def read_list(entries: Sequence[Mapping[str, Any]], size: Size | None) -> tuple[
         raise UserError(f"Expected a list of masks with scores, but got {type(entries).__name__}.")
     for number, entry in enumerate(entries):
         if not isinstance(entry, Mapping) or "segmentation" not in entry:
-            raise UserError(f"Entry {number} of the list has no 'segmentation': give SAM's own list of dicts.")
+            raise UserError(
+                f"Entry {number} of the list has no 'segmentation': give SAM's own list of dicts."
+            )
     size = size or (size_of(entries[0]["segmentation"]) if entries else None)
     if size is None or not 0 <= size[0] * size[1] <= MAX_PIXELS:
         raise UserError(f"The list does not say the size of the image ({size}); give it by size=(H, W).")
@@ -89,8 +118,6 @@ def _is_grid(value: Any) -> bool:
 
 
 def _of_pixels(pixels: Any, height: int, width: int) -> Tensor:
-    from gl_ris.proposals.base import as_masks
-
     (mask,) = as_masks(pixels[None] if hasattr(pixels, "ndim") else [pixels])
     if mask.shape != (height, width):
         raise ValueError(f"a mask of {mask.shape[0]} x {mask.shape[1]} in an image of {height} x {width}")
