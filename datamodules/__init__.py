@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datamodules.hf import RefCOCOBenchmark as RefCOCOBenchmark
     from datamodules.hf import RefCOCOM as RefCOCOM
     from datamodules.hf import RefCOCORows as RefCOCORows
+    from datamodules.own_folder import Folder as Folder
     from datamodules.phrasecut import PhraseCut as PhraseCut
     from datamodules.refcoco import RefCOCO as RefCOCO
     from datamodules.refshapes import RefShapes as RefShapes
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # Imported when asked for: the commands of this package print their help without torch.
 _HOMES = {
     "CaptionedShapes": "datamodules.captioned_shapes",
+    "Folder": "datamodules.own_folder",
     "PhraseCut": "datamodules.phrasecut",
     "RefCOCO": "datamodules.refcoco",
     "RefCOCOBenchmark": "datamodules.hf",

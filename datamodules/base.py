@@ -6,16 +6,18 @@ import functools
 import logging
 import random
 from abc import abstractmethod
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from datamodules.images import find_image_folder, image_path, is_file
 from datamodules.records import ImageRecord, MaskRule
 from datamodules.scene import ImageReader, Scene, SceneDataset, read_from_folder
+from datamodules.workers import LoaderWorker
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals import GENERATORS, find_generator
 from gl_ris.proposals.base import ProposalGenerator
@@ -80,7 +82,7 @@ class RISDataModule(LightningDataModule):
         if limit is not None and limit < 1:
             raise UserError(f"limit is {limit}, but at least one image must be left; leave it out for all.")
         if num_workers < 0:
-            raise UserError(f"num_workers is {num_workers}; 0 reads in the main process.")
+            raise UserError(f"data.num_workers={num_workers} must be 0 (read in the main process) or more.")
         self.split = split
         self.image_root = None if image_root is None else Path(image_root).expanduser()
         self.proposals = _resolve_proposals(proposals)
@@ -91,6 +93,7 @@ class RISDataModule(LightningDataModule):
         self.pin_memory = pin_memory
         self.allow_missing_images = allow_missing_images
         self._dataset: SceneDataset | None = None
+        self._left: list[int] | None = None
 
     @abstractmethod
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
@@ -143,7 +146,25 @@ class RISDataModule(LightningDataModule):
 
     def take_proposals_from(self, source: ProposalSource) -> None:
         """Let ``source`` call the generator that makes the proposals; before a loader is made."""
-        self._scenes().source = source
+        self.scenes.source = source
+
+    @property
+    def scenes(self) -> SceneDataset:
+        """The scenes of all images, by their index."""
+        self.setup("predict")
+        assert self._dataset is not None
+        return self._dataset
+
+    def leave_out(self, finished: Collection[int], at_least: int) -> None:
+        """Leave images out of the loaders to come, as for a run that goes on.
+
+        Args:
+            finished: Their indices.
+            at_least: So many images stay, one for each process; if fewer are left, finished ones fill up.
+        """
+        done = set(finished)
+        left = [index for index in range(self.n_images) if index not in done]
+        self._left = [*left, *sorted(done)[: max(0, at_least - len(left))]]
 
     def expressions(self) -> list[str]:
         """Return every expression, scene by scene, without opening an image."""
@@ -173,11 +194,6 @@ class RISDataModule(LightningDataModule):
         """
         self._dataset = self._dataset or self._open()
 
-    def _scenes(self) -> SceneDataset:
-        self.setup("predict")
-        assert self._dataset is not None
-        return self._dataset
-
     def _open(self) -> SceneDataset:
         reader = self.image_reader()
         if isinstance(self.proposals, ProposalGenerator):
@@ -195,19 +211,19 @@ class RISDataModule(LightningDataModule):
             first = ", ".join(f"{name:.200}" for name in missing[:3])
             what = f"{len(missing)} of {len(names)} images are not in '{folder}' (the first: {first})."
             if not self.allow_missing_images:
-                raise UserError(
-                    f"{what} Add them, or set allow_missing_images to count their expressions as failed."
-                )
+                fix = "Add them, or count their expressions as failed by data.allow_missing_images=true."
+                raise UserError(f"{what} {fix}")
             rank_zero_only(log.warning)("%s Their expressions count as failed.", what)
         return functools.partial(read_from_folder, folder)
 
     def predict_dataloader(self) -> DataLoader[Scene]:
-        """Return the loader: one `Scene` a step, in the order of the records."""
+        """Return the loader: one `Scene` a step, in the order of the records, without what is left out."""
         return DataLoader(
-            self._scenes(),
+            self.scenes if self._left is None else Subset(self.scenes, self._left),
             batch_size=None,
             shuffle=False,
             collate_fn=_identity,
             num_workers=self.num_workers,
+            worker_init_fn=LoaderWorker.of_this_process() if self.num_workers else None,
             pin_memory=self.pin_memory,
         )

@@ -6,7 +6,6 @@ import functools
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.files import written_whole
 from datamodules.shapes.pairs import FAMILY, family
 from gl_ris.files import cache_folder
+from gl_ris.processes import pool
 
 # Part of the cache folder's name: raise it whenever the images or captions change.
 VERSION = 4
@@ -69,11 +69,11 @@ class CaptionedShapes(LightningDataModule):
         total = self.families + self.held_out
         seeds = [f"captioned shapes {self.seed} {index}" for index in range(total)]
         make = functools.partial(family, size=self.image_size, captions=self.captions)
-        with written_whole(self.folder) as draft, ProcessPoolExecutor(os.cpu_count()) as pool:
+        with written_whole(self.folder) as draft, pool(os.cpu_count()) as workers:
             shape = (total, FAMILY, self.image_size, self.image_size, 3)
             images = np.lib.format.open_memmap(draft / "images.npy", "w+", np.uint8, shape)
             texts = []
-            bar = tqdm(pool.map(make, seeds, chunksize=32), total=total, desc="Drawing captioned shapes")
+            bar = tqdm(workers.map(make, seeds, chunksize=32), total=total, desc="Drawing captioned shapes")
             for index, (pictures, captions) in enumerate(bar):
                 images[index] = pictures
                 texts.append(captions)

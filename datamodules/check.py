@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gl_ris.command_line import Arguments, exit_code, show
+from gl_ris.command_line import Arguments, leave, show
 from gl_ris.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ things, refs without sentences and images that stand in two splits."""
 
 _EXAMPLES = """\
 NAME is refcoco, refcoco+, refcocog or phrasecut (below --root), a folder with refs(<split_by>).p and
-instances.json, a folder with refer_<split>.json, or a folder of such folders.
+instances.json, with refer_<split>.json, or with images and a CSV or JSONL file of one's own (folder for
+--root itself), or a folder of such folders.
 
 examples:
   python -m datamodules.check refcoco
@@ -32,6 +33,8 @@ examples:
       every image of RefCOCOg val (google) is read to its end
   python -m datamodules.check refcoco --images=none --no-masks --json=refcoco.json
       counts and ids alone, in seconds, also as a document
+  python -m datamodules.check folder --root=data/mine
+      images of one's own with a CSV or JSONL file: every bad row by its line
   python -m datamodules.check ~/.cache/gl-ris/refshapes-v3-seed0-val-testA-testB
       the three registers of RefShapes
 
@@ -100,7 +103,7 @@ def _listed(text: str) -> list[str]:
 
 def as_text(report: Report, strict: bool) -> str:
     """Write a report: counts beside published ones, then problems with examples."""
-    from datamodules.checking.run import ERRORS, KINDS
+    from datamodules.checking.problems import ERRORS, KINDS
 
     target, problems = report.target, report.problems
     lines = [f"{target.name} ({target.partition}) in {target.folder}"]
@@ -136,7 +139,7 @@ def as_document(report: Report, strict: bool) -> dict[str, Any]:
     """Make a document of a report, for JSON."""
     import msgspec
 
-    from datamodules.checking.run import ERRORS
+    from datamodules.checking.problems import ERRORS
 
     target, problems = report.target, report.problems
     return {
@@ -156,4 +159,4 @@ def as_document(report: Report, strict: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    leave(main)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from datamodules.fetching.catalogue import DOWNLOADS, Item, find_item, in_words, read_catalogue
-from gl_ris.command_line import Arguments, exit_code, show
+from gl_ris.command_line import Arguments, leave, show
 from gl_ris.errors import UserError
 
 _DESCRIPTION = """\
@@ -112,6 +112,7 @@ def plan(item: Item, root: Path, state: str) -> str:
 def _fetch(items: Sequence[Item], arguments: Namespace) -> None:
     from datamodules.fetching.obtain import FetchFailed, Settings, missing, obtain
     from datamodules.fetching.transfer import Patience
+    from gl_ris.signals import kept_if_ended
 
     root = arguments.root
     if needed := require_space([item for item in items if not item.makes or missing(item, root)], root):
@@ -121,13 +122,14 @@ def _fetch(items: Sequence[Item], arguments: Namespace) -> None:
         root, patience, arguments.keep, not arguments.quiet, say=lambda line: print(line, flush=True)
     )
     there, failed = [], []
-    for item in items:
-        try:
-            obtain(item, settings)
-            there.append(item)
-        except FetchFailed as failure:
-            print(f"error: {failure}\n", file=sys.stderr, flush=True)
-            failed.append(item.name)
+    with kept_if_ended(lambda: "what has come is kept, and the same command goes on from there"):
+        for item in items:
+            try:
+                obtain(item, settings)
+                there.append(item)
+            except FetchFailed as failure:
+                print(f"error: {failure}\n", file=sys.stderr, flush=True)
+                failed.append(item.name)
     _say_what_is_next(there, root)
     if failed:
         print(f"not fetched: {', '.join(failed)}", file=sys.stderr)
@@ -180,4 +182,4 @@ def require_space(items: Sequence[Item], root: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    leave(main)

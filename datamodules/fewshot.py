@@ -78,12 +78,15 @@ def universe(
 ) -> tuple[list[RefKey], dict[Key, list[tuple[int, int]]]]:
     """List a key per ref, and the places (image, row) of the refs of each annotation.
 
-    `UserError` if the data, called ``where``, lack the class of a ref, and ``classes`` are asked for.
+    A ref without a target is left out: there is nothing to learn from. `UserError` if the data, called
+    ``where``, lack the class of a ref, and ``classes`` are asked for.
     """
     keys: list[RefKey] = []
     places: dict[Key, list[tuple[int, int]]] = defaultdict(list)
     for image, record in enumerate(records):
         for row, ref in enumerate(record.referents):
+            if not ref.targeted:
+                continue
             if ref.category is None and classes:
                 raise UserError(
                     f"{where} does not tell the class of ref {ref.ref_id!r}, so there are no k refs of each "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +13,15 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from gl_ris.drafts import draft_of, sweep
 from gl_ris.errors import UserError, in_short
 from gl_ris.files import MAX_PIXELS, atomic_file, decode
 
 T = TypeVar("T")
 
 FETCH_AGAIN = "Fetch the file anew."
+
+MAX_PICKLE = 1 << 30  # bytes; larger files are not opened: the largest refs have less than a tenth of it
 
 # images wider or higher than this (the limit of JPEG) are taken for damage in the annotations
 MAX_SIDE = 65_535
@@ -102,7 +105,9 @@ def written_whole(folder: Path) -> Iterator[Path]:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        sweep(folder.parent, f".{glob.escape(folder.name)}-????????")
+        draft = draft_of(folder)
+        draft.mkdir(mode=0o700)
     except OSError as error:
         raise UserError(
             f"The cache folder '{folder.parent}' cannot be written to ({error.strerror}); "

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from gl_ris.errors import UserError, in_short
@@ -46,10 +48,15 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def find_image_folder(given: Path | None, candidates: Sequence[Path], file_names: Sequence[str]) -> Path:
+def find_image_folder(
+    given: Path | None,
+    candidates: Sequence[Path],
+    file_names: Sequence[str],
+    option: str = "data.image_root",
+) -> Path:
     """Return the folder ``given``, or else the first of the candidates that hold most of the images.
 
-    `UserError`, naming those that were tried, if none of the images is in any.
+    `UserError`, naming those that were tried and the option to set, if none of the images is in any.
     """
     tried = [given] if given is not None else list(candidates)
     best, most = None, 0
@@ -63,29 +70,79 @@ def find_image_folder(given: Path | None, candidates: Sequence[Path], file_names
         return best
     names = ", ".join(f"'{folder}'" for folder in tried)
     raise UserError(
-        f"None of the images ({file_names[0]:.200}, ...) is in {names}. Set image_root to their folder."
+        f"None of the images ({file_names[0]:.200}, ...) is in {names}. Name their folder by {option}=FOLDER."
     )
 
 
-def read_image(source: Path | IO[bytes], height: int, width: int) -> Tensor:
-    """Read an image in the pixel orientation it is stored in, which is that of the annotations.
+def size_of(path: Path, upright: bool = False, what: str = "image") -> tuple[int, int]:
+    """Read height and width of an image out of its header; ``upright`` and errors as for `read_image`."""
+    with _opened(path, what) as image:
+        return _size(image, upright)[::-1]
 
-    EXIF rotation is not applied. Grey, palette and CMYK images become RGB, 16-bit values lose their lower 8
-    bits, alpha is dropped. Of several frames the first is read. Returns uint8 ``(3, height, width)``, RGB;
-    `ValueError` with the reason if the file cannot be read to its end or is of another size than annotated.
+
+def read_mask(path: Path, height: int, width: int) -> Tensor:
+    """Read a mask out of a picture, bool ``(height, width)``: what is neither black nor of index 0.
+
+    `ValueError` with the reason if it cannot be read, has another size, or pixels that can be seen through.
     """
+    with _opened(path, "mask") as image:
+        if image.size != (width, height):
+            raise _Misfit(f"mask is {image.width} x {image.height}, its image is {width} x {height}")
+        pixels = np.asarray(image)
+        if image.mode in ("LA", "RGBA", "PA"):
+            if (pixels[..., -1] != 255).any():
+                raise _Misfit("mask has pixels that can be seen through; save it in black and white")
+            pixels = pixels[..., :-1]
+    marked = pixels != 0
+    return torch.from_numpy(marked if marked.ndim == 2 else marked.any(axis=2))
+
+
+def read_image(source: Path | IO[bytes], height: int, width: int, upright: bool = False) -> Tensor:
+    """Read an image in the pixel orientation it is stored in, which is that of most annotations.
+
+    EXIF rotation is applied only if ``upright``, and size and pixels are then as viewers show them. Grey,
+    palette and CMYK images become RGB, 16-bit values lose their lower 8 bits, alpha is dropped. Of several
+    frames the first is read. Returns uint8 ``(3, height, width)``, RGB; `ValueError` with the reason if the
+    file cannot be read to its end or is of another size than annotated.
+    """
+    with _opened(source) as image:
+        size = _size(image, upright)
+        if size != (width, height):
+            raise _Misfit(f"image is {size[0]} x {size[1]}, annotated as {width} x {height}")
+        turned = upright and _orientation(image) > 1
+        pixels = to_rgb(ImageOps.exif_transpose(image) if turned else image)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+class _Misfit(ValueError):
+    """What is wrong with an image that can be read."""
+
+
+@contextmanager
+def _opened(source: Path | IO[bytes], what: str = "image") -> Iterator[Image.Image]:
+    """Open a picture; what goes wrong with it, also inside the block, is a ValueError with the reason."""
     if isinstance(source, Path) and not is_file(source):  # a pipe would be waited for
-        raise ValueError("image file is missing")
+        raise ValueError(f"{what} file is missing")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # whoever reads checks the size
             with Image.open(source, formats=FORMATS) as image:
-                size = image.size
-                pixels = to_rgb(image) if size == (width, height) else None
+                yield image
+    except _Misfit:
+        raise
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"image cannot be read (it is none of {', '.join(FORMATS)})") from error
+        raise ValueError(f"{what} cannot be read (it is none of {', '.join(FORMATS)})") from error
     except Exception as error:  # Pillow's decoders answer to damage with nearly every exception there is
-        raise ValueError(f"image cannot be read ({in_short(error)})") from error
-    if pixels is None:
-        raise ValueError(f"image is {size[0]} x {size[1]}, annotated as {width} x {height}")
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        raise ValueError(f"{what} cannot be read ({in_short(error)})") from error
+
+
+# width and height
+def _size(image: Image.Image, upright: bool) -> tuple[int, int]:
+    return image.size[::-1] if upright and _orientation(image) in (5, 6, 7, 8) else image.size
+
+
+def _orientation(image: Image.Image) -> int:
+    # of a PNG that does not tell at its beginning, Pillow would read all pixels to look behind them
+    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & set(image.info):
+        return 1
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1))

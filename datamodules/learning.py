@@ -20,6 +20,7 @@ from datamodules.base import RISDataModule
 from datamodules.fewshot import Shots, choose_refs, read_manifest, universe
 from datamodules.records import ImageRecord, MaskRule
 from datamodules.scene import ImageReader
+from datamodules.workers import LoaderWorker
 from gl_ris.errors import UserError
 from gl_ris.supervised.segmenter import Example, Segmenter
 
@@ -213,6 +214,7 @@ class FewShotTraining(LightningDataModule):
             persistent_workers=workers > 0,
             # the model has a tokenizer, which not every start method can hand over
             multiprocessing_context=_fork() if workers else None,
+            worker_init_fn=LoaderWorker.of_this_process("fork") if workers else None,
             pin_memory=self.source.pin_memory,
         )
 

@@ -90,8 +90,8 @@ def _find_folder(root: Path) -> Path:
             return folder
     tried = ", ".join(f"'{folder}'" for folder in candidates)
     raise UserError(
-        f"No refer_<split>.json of PhraseCut; looked in {tried}. Set root to the folder that holds "
-        "them; 'python -m datamodules.download phrasecut' fetches them."
+        f"No refer_<split>.json of PhraseCut; looked in {tried}. Give the folder that holds them by "
+        "data.root=FOLDER; 'python -m datamodules.download phrasecut' fetches them."
     )
 
 

@@ -12,10 +12,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from datamodules.files import FETCH_AGAIN, clean_text
+from datamodules.files import FETCH_AGAIN, MAX_PICKLE, clean_text
 from gl_ris.errors import UserError, in_short
-
-MAX_PICKLE = 1 << 30  # bytes; larger files are not opened: the largest refs have less than a tenth of it
 
 # kinds and widths of numbers (and texts, of any width) that numpy may have left in annotations
 _NUMBERS = {"b1", "f2", "f4", "f8", *(f"{kind}{width}" for kind in "iu" for width in (1, 2, 4, 8))}

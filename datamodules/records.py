@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.images import read_mask
 from gl_ris.errors import in_short
 from gl_ris.masks import decode_rle, far_outside, polygons_to_mask
 
@@ -40,6 +42,8 @@ class Segmentation:
     json: msgspec.Raw | None = None
     # whether that JSON is of PhraseCut's form, see `from_points`
     points: bool = False
+    # a picture of the mask, in place of all others; see `datamodules.images.read_mask`
+    file: Path | None = None
 
     @classmethod
     def from_json(cls, value: Any) -> Segmentation:
@@ -94,6 +98,8 @@ class Segmentation:
             return self.opened().mask(height, width, rule)
         if self.fault is not None:
             raise ValueError(self.fault)
+        if self.file is not None:
+            return read_mask(self.file, height, width)
         if self.rle is not None:
             return decode_rle(self.rle, size=(height, width))
         _require_modest(self.polygons, height, width)
@@ -148,6 +154,8 @@ class Referent:
     ann_id: Key | None = None
     # the sentences as they were typed, before the data set cleaned them; empty where not known
     raw: tuple[str, ...] = ()
+    # whether the data say what is meant; where they do not, there is nothing to measure by or to learn from
+    targeted: bool = True
 
     def mask(self, height: int, width: int, rule: MaskRule) -> Tensor:
         """Return the target mask, bool ``(height, width)``; see `Segmentation.mask`."""

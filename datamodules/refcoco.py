@@ -57,7 +57,7 @@ class RefCOCO(RISDataModule):
         if not self.root.is_dir() or (not folder.is_dir() and self.dataset_name in PUBLISHED):
             fetch = f"; 'python -m datamodules.download {self.dataset_name} --root={self.root}' fetches them"
             raise UserError(
-                f"No folder '{folder}': root={self.root} should hold '{self.dataset_name}/refs(...).p'"
+                f"No folder '{folder}': data.root={self.root} should hold '{self.dataset_name}/refs(...).p'"
                 f"{fetch if self.dataset_name in PUBLISHED else ''}."
             )
         if not folder.is_dir():

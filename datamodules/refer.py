@@ -111,7 +111,7 @@ def require_partition(folder: Path, split_by: str) -> Path:
         raise UserError(f"No folder '{folder}': it should hold refs(<split_by>).p and instances.json.")
     path = refs_path(folder, split_by)
     if not path.is_file():
-        raise unknown_name(f"partition (split_by) of '{folder}'", split_by, partitions(folder))
+        raise unknown_name(f"partition (data.split_by) of '{folder}'", split_by, partitions(folder))
     return path
 
 

@@ -21,6 +21,7 @@ from datamodules.phrasecut import PhraseCut, Subsets
 from datamodules.records import ImageRecord
 from datamodules.refcoco import RefCOCO
 from datamodules.shapes.world import UNSEEN_CATEGORIES, UNSEEN_FILLS
+from gl_ris.drafts import sweep
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import cache_folder
 
@@ -59,7 +60,8 @@ class _Drawn(RISDataModule):
         """Ask for nothing: what is not there is drawn."""
 
     def prepare_data(self) -> None:
-        """Draw the data set unless it is there."""
+        """Draw the data set unless it is there; drafts of killed processes go."""
+        sweep(self.root.parent)
         if not self.root.is_dir():
             with written_whole(self.root) as draft:
                 self.draw(draft)

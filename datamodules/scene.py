@@ -36,6 +36,9 @@ class Scene:
             what could be made of the annotations (zeros where they are at fault), and every expression counts
             as failed.
         subsets: For each subset that the data set has, bool ``(E,)``: which of the expressions are in it.
+        outcome: One of `gl_ris.proposals.source.COUNTS`, where the data had to come by proposals; else None.
+        targeted: bool ``(E,)``, which expressions have a target; None where all have. The others are asked
+            about, and their choices written down, but nothing is measured by them.
         raw: The expressions as they were typed, before the data set cleaned them; where that is not known, as
             they are.
     """
@@ -52,6 +55,8 @@ class Scene:
     error: str | None = None
     subsets: Mapping[str, Tensor] = field(default_factory=dict)
     raw: list[str] = field(default_factory=list)
+    targeted: Tensor | None = None
+    outcome: str | None = None
 
     def __post_init__(self) -> None:
         """Let expressions stand for what was typed where that is not given."""
@@ -74,6 +79,7 @@ class Scene:
             referents=change(self.referents),
             proposals=None if self.proposals is None else change(self.proposals),
             subsets={name: change(members) for name, members in self.subsets.items()},
+            targeted=None if self.targeted is None else change(self.targeted),
         )
 
 
@@ -110,6 +116,8 @@ class SceneDataset(Dataset[Scene]):
         image = torch.zeros(3, record.height, record.width, dtype=torch.uint8)
         targets, error = self._targets(record)
         proposals = None
+        if self.source is not None:
+            self.source.outcome = None
         try:
             image = self.read(record)
             proposals = self._propose(record, image) if error is None else None
@@ -132,7 +140,9 @@ class SceneDataset(Dataset[Scene]):
                 name: torch.tensor([name in ref.subsets for ref in refs], dtype=torch.bool)
                 for name in self.subsets
             },
+            outcome=None if self.source is None else self.source.outcome,
             raw=[text for referent in record.referents for text in referent.raw or referent.sentences],
+            targeted=None if all(ref.targeted for ref in refs) else torch.tensor([r.targeted for r in refs]),
         )
 
     def _targets(self, record: ImageRecord) -> tuple[Tensor, str | None]:

@@ -137,12 +137,14 @@ def main() -> None:
     from experiments.cli.parts import parts_of
     from experiments.run.evaluate import carry_out
     from experiments.run.proposal_jobs import ProposalReport, StoreFiller
+    from experiments.run.resuming import Beginning
 
     if sys.argv[1:2] == ["report"]:
-        cli, show = parts_of(REPORT, ProposalReport, sys.argv[2:]), show_measured
+        cli = parts_of(REPORT, ProposalReport, sys.argv[2:])
+        carry_out(cli, None, partial(show_measured, cli))
     else:
-        cli, show = parts_of(COMMAND, StoreFiller), show_filled
-    carry_out(cli, None, partial(show, cli))
+        cli = parts_of(COMMAND, StoreFiller)
+        carry_out(cli, Beginning(), partial(show_filled, cli))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from experiments.cli.command import SHORTHAND, Command, run
 COMMAND = Command(
     name="recipe_effects",
     summary=(
-        "What each of the ten points changes in which the published code differs from what the paper and the "
-        "weights say: a base recipe, the same with every field set to the other recipe's value alone, and "
+        "What each point changes in which the published code differs from what the paper and the weights "
+        "say: a base recipe, the same with every field set to the other recipe's value alone, and "
         "with all of them at once. Gives oIoU, mIoU and the share of expressions with another choice, in one "
         "pass over the images, as recipe_effects.md, .csv and .json."
     ),
@@ -20,6 +20,10 @@ COMMAND = Command(
         (
             "clip=refshapes-vit recipe=published limit=50",
             "from published towards clean, fifty images, the ViT",
+        ),
+        (
+            "method=score_map",
+            "another method, with the details that are its own",
         ),
         ("precisions=[bf16,fp16]", "also what half precision changes"),
         ("data=refcoco data.root=data", "on RefCOCO, from published towards clean"),
@@ -43,7 +47,7 @@ def main() -> None:
     from gl_ris.predictions import read_predictions
 
     cli = parts_of(COMMAND, RecipeEffects)
-    recorder = Recorder(COMMAND.name, cli.settings())
+    recorder = Recorder(cli)
 
     def report(folder: Path) -> None:
         assert recorder.results is not None

@@ -66,13 +66,16 @@ def main() -> None:
     def before(folder: Path | None) -> None:
         if cli.training is None:
             return
+        if cli.trained is not None:
+            cli.training.take(cli.trained)
+            return
         if folder is not None:
             went_on = "" if cli.checkpoint is None else f", going on from {cli.checkpoint}"
             print(f"{cli.training.summary()}{went_on}", flush=True)
         cli.training.run(None if folder is None else cli.unfinished(folder), cli.checkpoint)
 
     record = None if cli.training is None else cli.training.record
-    evaluate(cli, Recorder(COMMAND.name, cli.settings(), record), before)
+    evaluate(cli, Recorder(cli, record), before)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,7 @@ def main() -> None:
 
     from experiments.cli.parts import parts_of
     from experiments.run.evaluate import carry_out, describe
+    from experiments.run.resuming import Keeper
     from gl_ris.results import Results, format_table
     from gl_ris.sweep import Sweep
 
@@ -116,7 +117,7 @@ def main() -> None:
         pictures = (str(folder / f"sweep_k{k}.png") for k in model.blocks)
         print(f"Heat maps    {', '.join(pictures)}\nRun folder   {folder}")
 
-    carry_out(cli, None, report)
+    carry_out(cli, Keeper(), report)
 
 
 if __name__ == "__main__":

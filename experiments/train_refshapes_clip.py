@@ -39,15 +39,14 @@ def train(cli: ExperimentCLI) -> Path:
     from experiments.run.contrastive import train_tokenizer
     from experiments.run.evaluate import write_config
     from experiments.run.folder import RunFolder
+    from gl_ris.signals import kept_if_ended
 
     model, data, trainer = cast("Any", cli.model), cast("Any", cli.datamodule), cli.trainer
     last = Path(cli.config.run_dir or "") / "checkpoints" / "last.ckpt"
     resumed = bool(cli.config.run_dir) and last.is_file()
-    folder = (
-        last.parents[1]
-        if resumed
-        else RunFolder(COMMAND.name, cli.config.run_dir, cli.config.overwrite).create()
-    )
+    place = (COMMAND.name, cli.config.run_dir, cli.config.overwrite)
+    run = RunFolder(*place, resume=resumed or cli.config.resume)
+    folder = run.create()
     write_config(folder / "config.yaml", cli.settings(), COMMAND.program)
     data.prepare_data()
     tokenizer = folder / "tokenizer"
@@ -56,10 +55,13 @@ def train(cli: ExperimentCLI) -> Path:
     model.use_tokenizer(tokenizer)
     _set_up_logs(trainer, folder)
     _keep_curve(folder)
-    trainer.fit(model, data, ckpt_path=last if resumed else None, weights_only=True if resumed else None)
+    again = f"the same command with run_dir={folder} goes on from the last checkpoint in it"
+    with kept_if_ended(lambda: again):
+        trainer.fit(model, data, ckpt_path=last if resumed else None, weights_only=True if resumed else None)
     model.export(folder / "model", tokenizer)
     _keep_curve(folder)
     _join_curves(sorted(folder.glob("curve-*.csv")), folder / "model" / "training.csv")
+    run.close()
     print(f"\nModel        {folder / 'model'}")
     return folder / "model"
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gl_ris.command_line import exit_code
+from gl_ris.command_line import leave
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -202,4 +201,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    leave(main)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from experiments.run.wandb import DOCUMENTS, MODES, document_of, log_folder
 from gl_ris.errors import in_short
+from gl_ris.processes import end_with_starter
 
 
 def main() -> None:
     """Log the run folder that the command line names."""
+    end_with_starter()
     parser = argparse.ArgumentParser(description="Log a finished run folder to wandb.", allow_abbrev=False)
     parser.add_argument("folder", type=Path, help="the run folder")
     parser.add_argument(

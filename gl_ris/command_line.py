@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -11,8 +12,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from gl_ris.processes import end_with_starter
+from gl_ris.signals import Ended, endable, ended, say
+
 # A child process that fails together with the main one leaves the telling to the main one.
 _CHILD_WAITS = 6.0
+_SIGNAL_COMES = 1.0
 _OVERRIDE = re.compile(r"[a-z][\w-]*=")
 
 
@@ -42,6 +47,13 @@ class Arguments(argparse.ArgumentParser):
         raise UserError(f"{sentence.rstrip('.')}. --help explains the options.")
 
 
+def print_anything() -> None:
+    """Have characters that the terminal's encoding lacks printed by their codes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def show(text: str) -> None:
     """Print a text to a reader that may have enough of it before its end, as ``| head`` has."""
     try:
@@ -51,24 +63,56 @@ def show(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def leave(main: Callable[[], None]) -> NoReturn:
+    """Call ``main`` as the work of this process, and leave it with the `exit_code`.
+
+    SIGHUP, SIGINT and SIGTERM end it within seconds (129, 130, 143), and it ends with the process that
+    started it for its work. Whatever is printed can be, in any locale.
+    """
+    print_anything()
+    end_with_starter()
+    with endable():
+        code = exit_code(main)
+        if ended():
+            # to take a process of this size apart may take seconds, and wait for threads that never end
+            sys.stdout.flush()
+            os._exit(code)
+        sys.exit(code)
+
+
 def exit_code(main: Callable[[], None]) -> int:
     """Call ``main``, print what goes wrong, and return the exit code of the process.
 
-    0 when all went well, 2 for what the user can mend, 1 for all other failures, 130 after Ctrl-C.
+    0 when all went well, 2 for what the user can mend, 1 for all other failures, 128 + n after signal n.
     """
     try:
-        main()
+        try:
+            main()
+        except Exception as error:
+            return _told(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except Exception as error:
-        from gl_ris.errors import EvaluationError, UserError
-
-        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-            time.sleep(_CHILD_WAITS)
-        if not isinstance(error, UserError | EvaluationError):
-            traceback.print_exc()
-            return 1
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
+    except Ended as cause:
+        say(cause)
+        return cause.code
     return 0
+
+
+def _told(error: Exception) -> int:
+    """Print what went wrong, unless it comes of what ends the process anyhow."""
+    from gl_ris.errors import EvaluationError, UserError
+
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        time.sleep(_CHILD_WAITS)
+    expected = isinstance(error, UserError | EvaluationError)
+    if not expected and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # it may come of the end of another process, and then a signal follows
+        time.sleep(_SIGNAL_COMES)
+    if cause := ended():
+        raise cause
+    if not expected:
+        traceback.print_exc()
+        return 1
+    print(f"error: {error}", file=sys.stderr)
+    return 2 if isinstance(error, UserError) else 1

@@ -112,8 +112,11 @@ def _size(repository: str) -> str:
         return f"{_SIZES[repository]:,} MB"
     from huggingface_hub import HfApi
 
+    from gl_ris.hub import PATIENCE, reaching_hub
+
     try:
-        files = HfApi().model_info(repository, files_metadata=True, timeout=5).siblings or []
+        with reaching_hub():
+            files = HfApi().model_info(repository, files_metadata=True, timeout=PATIENCE).siblings or []
     except Exception:  # the download itself will say what is wrong with the network or the name
         return "of a size that only the hub knows"
     sizes = {file.rfilename: file.size or 0 for file in files}

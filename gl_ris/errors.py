@@ -15,6 +15,8 @@ _BOUNDS = {
     "below": operator.lt,
     "to": operator.le,
 }
+# from which likeness on, of at most 1, one name may be meant by another
+_NEAR = 0.6
 
 
 class UserError(ValueError):
@@ -51,9 +53,35 @@ def unknown_name(kind: str, name: object, available: Iterable[object]) -> UserEr
         Unknown split 'vall'. Did you mean 'val'? Available: testA, val.
     """
     names = sorted(str(item) for item in available)
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    hint = did_you_mean(name, names)
     return UserError(f"Unknown {kind} '{name}'.{hint} Available: {', '.join(names) or 'none'}.")
+
+
+def did_you_mean(name: object, available: Iterable[object]) -> str:
+    """Return a sentence, after a blank, with the available name that ``name`` is most like; "" if none is.
+
+    Case and what stands between words do not count. Of names about as near, one that has the same words and
+    numbers (size, patch) comes first, then the shorter one.
+
+    Example:
+        >>> did_you_mean("vit-b/32", ["ViT-S-32", "ViT-B-32", "ViT-B-16"])
+        " Did you mean 'ViT-B-32'?"
+    """
+    wanted = str(name).lower()
+    likeness = {str(item): _likeness(wanted, str(item).lower()) for item in available}
+    best = max(likeness, key=lambda item: (likeness[item], -len(item), item), default="")
+    return f" Did you mean '{best}'?" if likeness.get(best, (0.0,))[0] else ""
+
+
+def _likeness(wanted: str, other: str) -> tuple[float, int, float]:
+    """Measure how alike names are: about (0: not at all), by the words that both have, and exactly."""
+    own, theirs = (re.findall(r"[a-z]+|\d+|[^\W\da-z_]+", text) for text in (wanted, other))
+    ratio = max(_ratio(wanted, other), _ratio("".join(own), "".join(theirs)))
+    return round(ratio, 1) if ratio >= _NEAR else 0.0, len(set(own) & set(theirs)), ratio
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, other, one).ratio()
 
 
 def check_ranges(owner: str, values: Mapping[str, Any], ranges: Mapping[str, str]) -> None:

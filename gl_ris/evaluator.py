@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.predictions import Prediction
 from gl_ris.recipe import Recipe
-from gl_ris.tally import Evaluation, Stopwatch, Tally, subsets_of
+from gl_ris.tally import Evaluation, Stopwatch, Tally, subsets_of, targeted_in
 
 if TYPE_CHECKING:
     from gl_ris.proposals.base import Proposals
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 class SceneLike(Protocol):
     """What is asked of one image with ``E`` expressions; `datamodules.Scene` is one and says what is in it.
 
-    A scene may also have ``subsets``, see `gl_ris.tally.subsets_of`.
+    A scene may also have ``subsets`` and ``targeted``, see `gl_ris.tally`.
     """
 
     @property
@@ -124,8 +124,16 @@ def make_records(
     noun_phrases: Sequence[str | None],
     segmentations: Sequence[dict[str, Any] | None],
 ) -> list[Prediction]:
-    """Write down what a method chose, one record per expression; areas are the choices', int64 ``(E,)``."""
-    intersections, unions = (area.tolist() for area in areas)
+    """Write down what a method chose, one record per expression; areas are the choices', int64 ``(E,)``.
+
+    Where there is no target, nothing is measured: the record has None.
+    """
+    targeted = targeted_in(scene)
+    measured = [True] * len(scene.expressions) if targeted is None else targeted.tolist()
+    intersections, unions = (
+        [size if known else None for size, known in zip(area.tolist(), measured, strict=True)]
+        for area in areas
+    )
     subsets = {name: members.tolist() for name, members in subsets_of(scene).items()}
     return [
         Prediction(
@@ -137,7 +145,7 @@ def make_records(
             method=method,
             choice=choices.rows[i],
             score=choices.scores[i],
-            iou=intersections[i] / unions[i] if unions[i] else 0.0,
+            iou=_iou(intersections[i], unions[i]),
             intersection=intersections[i],
             union=unions[i],
             segmentation=segmentations[i],
@@ -147,6 +155,10 @@ def make_records(
         )
         for i, expression in enumerate(scene.expressions)
     ]
+
+
+def _iou(intersection: int | None, union: int | None) -> float | None:
+    return None if intersection is None or union is None else intersection / union if union else 0.0
 
 
 class Evaluator(LightningModule):
@@ -168,6 +180,11 @@ class Evaluator(LightningModule):
         self.evaluation: Evaluation | None = None
         self._watch = Stopwatch()
         self._logged: set[str] = set()
+        # of a run that goes on: the images that are done, and in rank 0 what `counted` had said of each
+        self.finished: frozenset[int] = frozenset()
+        self.taken_over: list[Mapping[str, Any]] = []
+        # when the run began, in nanoseconds since the epoch; None where nobody has said so
+        self.began: int | None = None
 
     @property
     @abstractmethod
@@ -194,10 +211,16 @@ class Evaluator(LightningModule):
             raise UserError("The trainer would leave images out; use data.limit=N for a part of a split.")
 
     def on_predict_start(self) -> None:
-        """Start the clock and a new tally."""
+        """Start the clock and a new tally, which has what is taken over."""
         self.evaluation = None
         self.tally = Tally(self.methods, self.bounded)
+        for image in self.taken_over:
+            self.tally.add_again(image["tally"])
         self._watch = Stopwatch(self.device)
+
+    def counted(self) -> dict[str, Any]:
+        """Say all that the last `predict_step` has counted, as JSON has it, for a run that goes on."""
+        return {"tally": self.tally.last}
 
     def on_predict_epoch_start(self) -> None:
         """Begin to wait for the first scene."""
@@ -243,7 +266,7 @@ class Evaluator(LightningModule):
 
 def _check_counts(evaluation: Evaluation, data: Any) -> None:
     """Check that every expression of the data was counted, in all and in each subset, and no other."""
-    seen = (evaluation.n_images, evaluation.n_evaluated + evaluation.n_skipped)
+    seen = (evaluation.n_images, evaluation.n_evaluated + evaluation.n_skipped + evaluation.n_untargeted)
     if seen != (data.n_images, data.n_expressions):
         raise EvaluationError(
             f"Evaluated {seen[0]:,} images with {seen[1]:,} expressions, but the split has "

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
 import mmap
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, BinaryIO, TypeVar
 
+from gl_ris.drafts import draft_of, sweep
 from gl_ris.errors import UserError, in_short
 
 _T = TypeVar("_T")
@@ -37,17 +39,37 @@ def file_hash(path: Path | str) -> str:
 def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
     """Open ``path`` for writing bytes so that it appears complete or not at all; missing folders are made.
 
-    An error inside the block leaves an earlier file of that name as it was.
+    An error inside the block leaves an earlier file of that name as it was. When the block is left, the file
+    is on the disk: a loss of power does not undo it. Drafts of processes that were killed are removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    sweep(path.parent, f".{glob.escape(path.name)}.*.tmp")
+    temporary = draft_of(path)
     try:
         with temporary.open("wb") as file:
             yield file
+            sync(file)
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(file: IO[Any]) -> None:
+    """Let what was written to a file reach the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder reach the disk, where the system can do that."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def to_json(value: Any, indent: int | None = None) -> bytes:

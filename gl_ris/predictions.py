@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from gl_ris.errors import UserError
-from gl_ris.files import atomic_file, to_json
+from gl_ris.files import atomic_file, sync, sync_folder, to_json
 
+# What a record is about: image, ref, expression, method.
+Key = tuple[int | str, int | str, int | str, str]
 _NAME = "predictions.jsonl"
+_RANK = re.compile(r"predictions_rank(\d+)\.jsonl")
+# bytes of predictions that are there twice while files are merged, at most about
+_BLOCK = 1 << 20
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,12 +41,13 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     choice: int | None
     # the method's score of the choice, or None; NaN is written as null
     score: float | None
-    # intersection over union in [0, 1]; 0 where the union is empty
-    iou: float
+    # intersection over union in [0, 1]; 0 where the union is empty. It and both areas are None where the data
+    # have no target for the expression.
+    iou: float | None
     # pixels that the choice and the target share
-    intersection: int
+    intersection: int | None
     # pixels that they cover together
-    union: int
+    union: int | None
     # the chosen mask as compressed COCO RLE (`gl_ris.masks.encode_rle`), or None
     segmentation: dict[str, Any] | None
     # Why the expression counts as a miss without a choice (e.g. "no proposals"), or None.
@@ -49,6 +58,11 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     # has no subsets
     subsets: tuple[str, ...] | None = None
 
+    def __post_init__(self) -> None:
+        """Check that a record has been measured as a whole or not at all."""
+        if len({value is None for value in (self.iou, self.intersection, self.union)}) > 1:
+            raise ValueError("of iou, intersection and union, either all are null or none is")
+
     def line(self) -> bytes:
         """Return the record as a line of strict JSON."""
         content = msgspec.structs.asdict(self)
@@ -58,9 +72,10 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PredictionWriter(AbstractContextManager["PredictionWriter"]):
-    """Writes one process's records to ``predictions_rank{rank}.jsonl``, on disk after every `append`.
+    """Writes one process's records to ``predictions_rank{rank}.jsonl``, there from the start.
 
-    A file of that name from an earlier run is replaced. Usable as a context manager.
+    After every `append` they are with the operating system, so that a kill loses none; after `close` they are
+    on the disk. A file of that name from an earlier run is replaced. Usable as a context manager.
     """
 
     def __init__(self, run_dir: Path | str, rank: int = 0) -> None:
@@ -75,6 +90,8 @@ class PredictionWriter(AbstractContextManager["PredictionWriter"]):
 
     def close(self) -> None:
         """Close the file; further `append` calls raise ValueError."""
+        if not self._file.closed:
+            sync(self._file)
         self._file.close()
 
     def __exit__(self, *_: object) -> None:
@@ -87,33 +104,175 @@ def merge_predictions(run_dir: Path | str, world_size: int | None = None) -> Pat
     Lines are ordered by ``index``, and within an image as they were appended, so the file has the same bytes
     for any number of processes. Call it in one process, after every writer is closed. A `UserError`, and no
     file changed, if a file is missing or damaged, or two processes wrote the same image.
+
+    There is never a second copy of the predictions: there must be room for a few megabytes. Whatever ends it,
+    a kill or a full disk, every record is still in one of the files, and `keep_images` makes them whole.
     """
     run_dir = Path(run_dir)
-    present = sorted(run_dir.glob("predictions_rank*.jsonl"), key=lambda path: (len(path.name), path.name))
+    present = _rank_files(run_dir)
     wanted = present if world_size is None else [_rank_path(run_dir, rank) for rank in range(world_size)]
     # given the number of processes, files of higher ranks are left from an earlier run, and only removed
     missing = [path.name for path in wanted if not path.is_file()]
     if missing or not wanted:
         raise UserError(f"No predictions to merge in {run_dir}: {', '.join(missing) or 'no file'} there.")
-    with atomic_file(run_dir / _NAME) as merged:
-        merged.writelines(_in_order(wanted))
-    for path in present:
+    parts = {path: _whole_parts(path) for path in wanted}
+    _check_one_writer(parts)
+    for path in {*present} - {*wanted}:
+        path.unlink()
+    os.replace(_joined(run_dir, {path: _sort(path, own) for path, own in parts.items()}), run_dir / _NAME)
+    for path in wanted:
         path.unlink(missing_ok=True)
+    sync_folder(run_dir)
     return run_dir / _NAME
 
 
-def _in_order(paths: list[Path]) -> list[bytes]:
-    lines: list[tuple[int, bytes]] = []
+def keep_images(run_dir: Path | str, wanted: Mapping[int, Sequence[Key]], first_rank: int) -> None:
+    """Drop from the files of a run that was cut off what is not wanted, and let new processes begin theirs.
+
+    What stays (`whole_images` has said that it is there) is in files of ``first_rank`` and higher ranks.
+
+    Args:
+        run_dir: The run folder; no process writes into it.
+        wanted: By index of the image, the keys of its records.
+        first_rank: How many processes are going to write.
+    """
+    run_dir, kept = Path(run_dir), set[int]()
+    for path in _written(run_dir):
+        own = [
+            part for part in _parts(path) if wanted.get(part.image) == part.keys and part.image not in kept
+        ]
+        kept |= {part.image for part in own}
+        _keep(path, own)
+    higher = (_rank_path(run_dir, rank) for rank in itertools.count(first_rank))
+    for path in [run_dir / _NAME, *(_rank_path(run_dir, rank) for rank in range(first_rank))]:
+        if path.is_file():
+            path.rename(next(free for free in higher if not free.exists()))
+    sync_folder(run_dir)
+
+
+def whole_images(run_dir: Path | str) -> Iterator[tuple[int, list[Key]]]:
+    """Yield index and keys of every stretch of sound lines on one image that a cut-off run has left."""
+    for path in _written(Path(run_dir)):
+        yield from ((part.image, part.keys) for part in _parts(path))
+
+
+class _Part(NamedTuple):
+    """Successive records of one image in a file."""
+
+    image: int
+    keys: list[Key]
+    # first byte, and the one behind the last
+    start: int
+    end: int
+
+
+def _parts(path: Path, strict: bool = False) -> Iterator[_Part]:
+    """Find the images in a file; damaged lines end one, or are a `UserError` if strict."""
+    part: _Part | None = None
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            record = _record(path, number, line, strict)
+            if part is not None and (record is None or record.index != part.image):
+                yield part
+                part = None
+            if record is not None:
+                part = part or _Part(record.index, [], offset, offset)
+                part.keys.append(key_of(record))
+                part = part._replace(end=offset + len(line))
+            offset += len(line)
+    if part is not None:
+        yield part
+
+
+def _whole_parts(path: Path) -> list[_Part]:
+    return list(_parts(path, strict=True))
+
+
+def _check_one_writer(parts: Mapping[Path, Sequence[_Part]]) -> None:
     writer: dict[int, Path] = {}
-    for path in paths:
-        for record, line in _records(path):
-            if writer.setdefault(record.index, path) != path:
+    for path, own in parts.items():
+        for part in own:
+            if writer.setdefault(part.image, path) != path:
                 raise UserError(
-                    f"Image {record.image_id} (index {record.index}) was evaluated twice: it is in "
-                    f"{writer[record.index].name} and in {path.name}."
+                    f"Image {part.keys[0][0]} (index {part.image}) was evaluated twice: it is in "
+                    f"{writer[part.image].name} and in {path.name}."
                 )
-            lines.append((record.index, line))
-    return [line for _, line in sorted(lines, key=lambda item: item[0])]
+
+
+def _sort(path: Path, parts: Sequence[_Part]) -> list[_Part]:
+    """Bring the images of a file into their order, which is seldom needed: a process writes in this order."""
+    ordered = sorted(parts, key=lambda part: part.image)
+    if ordered == parts:
+        return ordered
+    _rewrite(path, [(path, part) for part in ordered])
+    return _whole_parts(path)
+
+
+def _joined(run_dir: Path, parts: dict[Path, list[_Part]]) -> Path:
+    """Bring the images of sorted files into one, and return it.
+
+    From behind: what comes last is copied into a file of its own and cut off where it was, until one file is
+    left; then these are appended to it. So there is a second copy of one block at most.
+    """
+    blocks: list[Path] = []
+    while len(left := [path for path, own in parts.items() if own]) > 1:
+        taken = _last_block(parts, left)
+        rank = max(int(_RANK.fullmatch(path.name)[1]) for path in _rank_files(run_dir)) + 1  # type: ignore[index]
+        blocks.append(_rewrite(_rank_path(run_dir, rank), taken))
+        for path in left:
+            _truncate(path, parts[path][-1].end if parts[path] else 0)
+    base = left[0] if left else blocks.pop() if blocks else next(iter(parts))
+    with base.open("ab") as file:
+        for block in reversed(blocks):
+            file.write(block.read_bytes())
+            sync(file)
+            block.unlink()
+        sync(file)
+    return base
+
+
+def _last_block(parts: Mapping[Path, list[_Part]], left: Sequence[Path]) -> list[tuple[Path, _Part]]:
+    """Take the last images, a block of bytes, off the lists; in their order."""
+    taken: list[tuple[Path, _Part]] = []
+    size = 0
+    while size < _BLOCK and sum(bool(parts[path]) for path in left) > 1:
+        path = max((path for path in left if parts[path]), key=lambda path: parts[path][-1].image)
+        taken.append((path, parts[path].pop()))
+        size += taken[-1][1].end - taken[-1][1].start
+    return taken[::-1]
+
+
+def _rewrite(path: Path, parts: Sequence[tuple[Path, _Part]]) -> Path:
+    """Copy parts of files into a new one, in place of what is there."""
+    with ExitStack() as stack, atomic_file(path) as copy:
+        files = {source: stack.enter_context(source.open("rb")) for source, _ in parts}
+        for source, part in parts:
+            files[source].seek(part.start)
+            copy.write(files[source].read(part.end - part.start))
+    return path
+
+
+def _keep(path: Path, parts: Sequence[_Part]) -> None:
+    """Leave nothing but some parts in a file; without copying if they are its beginning, as after a kill."""
+    size = sum(part.end - part.start for part in parts)
+    if not parts:
+        path.unlink()
+    elif parts[-1].end == size:
+        _truncate(path, size)
+    else:
+        _rewrite(path, [(path, part) for part in parts])
+
+
+def _truncate(path: Path, size: int) -> None:
+    with path.open("rb+") as file:
+        file.truncate(size)
+        sync(file)
+
+
+def key_of(record: Prediction) -> Key:
+    """Return what a record is about: its image, ref, expression and method."""
+    return record.image_id, record.ref_id, record.sent_id, record.method
 
 
 def read_predictions(path: Path | str) -> list[Prediction]:
@@ -124,25 +283,38 @@ def read_predictions(path: Path | str) -> list[Prediction]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"There is no file of predictions at {path}.")
-    return [record for record, _ in _records(path)]
+    with path.open("rb") as file:
+        found = [_record(path, number, line) for number, line in enumerate(file, start=1)]
+    return [record for record in found if record is not None]
 
 
 def _rank_path(run_dir: Path, rank: int) -> Path:
     return run_dir / f"predictions_rank{rank}.jsonl"
 
 
-def _records(path: Path) -> Iterator[tuple[Prediction, bytes]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                if not line.endswith(b"\n"):
-                    raise ValueError("the line is cut off.")
-                # json, because msgspec's own decoder knows no lone surrogates, which expressions can have
-                content = json.loads(line, parse_constant=_refuse_constant)
-                yield msgspec.convert(content, Prediction), line
-            # as are faults of JSON, UTF-8 and msgspec
-            except ValueError as error:
-                raise UserError(f"Damaged record in {path}, line {number}: {error}") from error
+def _rank_files(run_dir: Path) -> list[Path]:
+    found = (path for path in run_dir.glob("predictions_rank*.jsonl") if _RANK.fullmatch(path.name))
+    return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
+def _written(run_dir: Path) -> list[Path]:
+    """Return all files of predictions of a run, the merged one first."""
+    merged = run_dir / _NAME
+    return [*([merged] if merged.is_file() else []), *_rank_files(run_dir)]
+
+
+def _record(path: Path, number: int, line: bytes, strict: bool = True) -> Prediction | None:
+    try:
+        if not line.endswith(b"\n"):
+            raise ValueError("the line is cut off.")
+        # json, because msgspec's own decoder knows no lone surrogates, which expressions can have
+        content = json.loads(line, parse_constant=_refuse_constant)
+        return msgspec.convert(content, Prediction)
+    # as are faults of JSON, UTF-8 and msgspec
+    except ValueError as error:
+        if not strict:
+            return None
+        raise UserError(f"Damaged record in {path}, line {number}: {error}") from error
 
 
 def _refuse_constant(name: str) -> None:

@@ -64,7 +64,7 @@ class Recipe:
         resnet_unit_text: (6) ModifiedResNet: normalise both text features before mixing.
         resnet_cosine: (6) ModifiedResNet: compare by cosine; a plain dot product if False.
         text: (7) Expressions ``"as_given"``, or ``"tokens"``: in lower case, spaCy's tokens joined by
-            single blanks.
+            single blanks, and noun phrases that may be pronouns (see `gl_ris.text.noun_phrases`).
         skip_images_without_proposals: (8) Leave such images out of the metrics instead of counting misses.
         target_overlap: (9) Pixels under two polygons of one annotation: ``"union"`` keeps them,
             ``"sum_equals_one"`` makes them background.
@@ -72,6 +72,15 @@ class Recipe:
             literally one of COCO's 80 names (``"names"``; "man" and "table" are unseen then), or those whose
             category is no word for one of COCO's classes (``"synonyms"``). A label alone: both are counted
             in every run, see `gl_ris.tally`.
+        region_token_patches: (11) Region token: patches lie on the cells of the grid (``"cells"``), or are
+            centred on the cells' upper left corners (``"corners"``), as in Adapting CLIP.
+        region_token_members: (11) Region token: a region has the patches whose cells the mask covers by half
+            (``"covered"``), or those at whose cells' upper left corners the mask has a pixel (``"nearest"``:
+            where patches on ``"corners"`` are centred; a region without a patch sees itself alone).
+        score_map_mask: (12) Score map: the mask is brought to the map's ``"grid"``, as the paper says, or the
+            map to the mask's ``"pixels"`` (bilinear).
+        grad_cam_pooling: (13) Grad-CAM: ``"sum"`` or ``"mean"`` of the map inside the mask. Neither the paper
+            nor the published code says which; both recipes sum.
     """
 
     normalization: Literal["clip", "imagenet"] = "clip"
@@ -93,6 +102,10 @@ class Recipe:
     skip_images_without_proposals: bool = False
     target_overlap: Literal["union", "sum_equals_one"] = "union"
     unseen: Literal["synonyms", "names"] = "synonyms"
+    region_token_patches: Literal["cells", "corners"] = "cells"
+    region_token_members: Literal["covered", "nearest"] = "covered"
+    score_map_mask: Literal["grid", "pixels"] = "grid"
+    grad_cam_pooling: Literal["sum", "mean"] = "sum"
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -101,13 +114,11 @@ class Recipe:
             if isinstance(allowed[0] if allowed else None, str) and value not in allowed:
                 raise unknown_name(f"value of recipe field '{field}'", value, allowed)
             if kind is bool and not isinstance(value, bool):
-                raise UserError(f"Recipe field '{field}' must be true or false, got {value!r}.")
+                raise UserError(f"recipe.{field}={value!r} must be true or false.")
         if self.working_size is not None and not self.working_size >= 1:
-            raise UserError(
-                f"Recipe field 'working_size' must be a length in pixels or none, got {self.working_size}."
-            )
+            raise UserError(f"recipe.working_size={self.working_size} must be a length in pixels or null.")
         if len(self.crop_fill) != 3:
-            raise UserError(f"Recipe field 'crop_fill' must be three numbers, got {self.crop_fill!r}.")
+            raise UserError(f"recipe.crop_fill={self.crop_fill!r} must be three numbers.")
         # A list from a configuration file would make the recipe unhashable.
         object.__setattr__(self, "crop_fill", tuple(float(value) for value in self.crop_fill))
 
@@ -208,5 +219,8 @@ _NAMED = {
         skip_images_without_proposals=True,
         target_overlap="sum_equals_one",
         unseen="names",
+        region_token_patches="corners",
+        region_token_members="nearest",
+        score_map_mask="pixels",
     ),
 }

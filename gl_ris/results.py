@@ -102,10 +102,12 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     proposal_store: dict[str, Any] | None = None
     # images of the split that were evaluated
     n_images: Count
-    # expressions in the split
+    # expressions in the split that have a target
     n_expressions_expected: Count
     # expressions behind the figures, misses for want of a proposal included
     n_expressions_evaluated: Count
+    # expressions that data of one's own have no target for: they are in the predictions, and behind no figure
+    n_expressions_without_target: Count = 0
     # how many expressions count as misses without a choice, by reason
     failures: dict[str, int] = {}
     # for each method its figures in percent (`gl_ris.metrics.RISMetrics.compute`)
@@ -161,10 +163,12 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         return decode(path, cls, "result document", "Delete it to run it again.")
 
     def document(self) -> dict[str, Any]:
-        """Return what JSON is made of; ``subsets`` and ``training`` are left out where there are none."""
+        """Return what JSON is made of; what only some data or models have is left out elsewhere."""
         content: dict[str, Any] = msgspec.to_builtins(self)
         if not self.subsets:
             del content["subsets"]
+        if not self.n_expressions_without_target:
+            del content["n_expressions_without_target"]
         return content
 
     def write(self, path: Path | str) -> None:
@@ -250,10 +254,12 @@ def _evaluated(part: Results | Subset) -> str:
 def _counts(results: Results) -> str:
     expected, evaluated = results.n_expressions_expected, results.n_expressions_evaluated
     missing = f" ({expected - evaluated:,} MISSING)" if evaluated != expected else ""
+    without = results.n_expressions_without_target
+    more = f"; {without:,} more without a target: predictions alone, no figure" if without else ""
     reasons = "; ".join(f"{reason}: {count:,}" for reason, count in results.failures.items()) or "none"
     return (
         f"Images       {results.n_images:,}\n"
-        f"Expressions  {evaluated:,} evaluated of {expected:,} expected{missing}\n"
+        f"Expressions  {evaluated:,} evaluated of {expected:,} expected{missing}{more}\n"
         f"Failures     {reasons}" + (" (counted as misses)" if results.failures and not missing else "")
     )
 

@@ -24,12 +24,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from gl_ris.errors import EvaluationError
+from gl_ris.files import plain
 from gl_ris.metrics import THRESHOLDS, AreaSums, area_sums
 from gl_ris.results import STAGES
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)?")
-_ALL = ""
+# all expressions that have a target, and those that have none
+_ALL, _WITHOUT = "", "-"
 
 
 def gather_objects(value: _T) -> list[_T]:
@@ -59,6 +61,12 @@ def subset_label(name: str, recipe: Any) -> str:
 def in_order(names: Iterable[str], recipe: Any) -> list[str]:
     """Order names so that those with a plain label come first, and otherwise as they are."""
     return sorted(names, key=lambda name: "(" in subset_label(name, recipe))
+
+
+def targeted_in(scene: Any) -> Tensor | None:
+    """Return which expressions of a scene have a target, bool ``(E,)``; None if all have."""
+    found: Tensor | None = getattr(scene, "targeted", None)
+    return found
 
 
 def subsets_of(scene: Any) -> dict[str, Tensor]:
@@ -122,6 +130,8 @@ class Evaluation(Figures):
 
     # Per stage, the mean over processes. What belongs to no stage is in ``total`` alone.
     seconds: dict[str, float]
+    # expressions without a target, which are behind no figure
+    n_untargeted: int = 0
     # figures by name of the subset; empty where the data have none
     subsets: dict[str, Figures] = field(default_factory=dict)
 
@@ -137,10 +147,8 @@ class _Count:
     failures: Counter[str] = field(default_factory=Counter)
 
     def plus(self, other: _Count) -> _Count:
-        # the first sums are on the CPU, those of areas wherever the model is
-        own = AreaSums(*(part.to(other.sums.union.device) for part in self.sums))
         return _Count(
-            own.plus(other.sums),
+            self.sums.plus(other.sums),
             self.images + other.images,
             self.skipped + other.skipped,
             self.choices + other.choices,
@@ -150,6 +158,21 @@ class _Count:
     def on_cpu(self) -> _Count:
         return replace(self, sums=AreaSums(*(part.cpu() for part in self.sums)))
 
+    def plain(self) -> dict[str, Any]:
+        """Return the count as JSON has it; empty where nothing was counted."""
+        return plain(vars(self)) if self.images else {}
+
+    def read(self, values: Mapping[str, Any]) -> _Count:
+        """Return what `plain` has written; this count, of nothing, says what is of which type."""
+        return replace(self, **{name: _as(getattr(self, name), value) for name, value in values.items()})
+
+
+def _as(example: Any, value: Any) -> Any:
+    if isinstance(example, AreaSums):
+        sums = zip(example, value, strict=True)
+        return AreaSums(*(torch.tensor(part, dtype=own.dtype) for own, part in sums))
+    return type(example)(value)
+
 
 class Tally:
     """What one process has counted so far; if ``bounded``, areas of a best choice come after the methods'."""
@@ -157,6 +180,7 @@ class Tally:
     def __init__(self, methods: Sequence[str], bounded: bool = True) -> None:
         self.methods, self.bounded = list(methods), bounded
         self._counts = defaultdict(self._none, {_ALL: self._none()})
+        self._last: dict[str, _Count] = {}
 
     def _none(self) -> _Count:
         areas = torch.zeros(len(self.methods) + self.bounded, 0, dtype=torch.int64)
@@ -170,8 +194,11 @@ class Tally:
         subsets: Mapping[str, Tensor] | None = None,
         *,
         skipped: bool = False,
+        targeted: Tensor | None = None,
     ) -> None:
         """Add one image with ``E`` expressions; those that are ``skipped`` are left out of the figures.
+
+        Expressions that are not ``targeted``, bool ``(E,)`` or None for all, are counted by themselves.
 
         Areas are int64 ``(rows, E)``: per method, then for the best choice if there is one. Subsets are bool
         ``(E,)``; failures say why there is no choice, per method and expression, or None.
@@ -179,31 +206,52 @@ class Tally:
         rows = len(self.methods) + self.bounded
         if intersection.ndim != 2 or len(intersection) != rows:
             raise ValueError(f"Areas must be ({rows}, samples), got {tuple(intersection.shape)}.")
-        everything = torch.ones_like(intersection[0], dtype=torch.bool)
-        for name, members in {_ALL: everything, **(subsets or {})}.items():
-            if name and not _NAME.fullmatch(name):
+        scene: dict[str, _Count] = {}
+        everything = torch.ones_like(intersection[0], dtype=torch.bool) if targeted is None else targeted
+        own = {name: members & everything for name, members in (subsets or {}).items()}
+        for name, members in {_ALL: everything, _WITHOUT: ~everything, **own}.items():
+            if name not in (_ALL, _WITHOUT) and not _NAME.fullmatch(name):
                 raise ValueError(f"The name of a subset must look like unseen or unseen_names, not {name!r}.")
-            count = self._counts[name]
             which = [index for index, is_in in enumerate(members.tolist()) if is_in]
-            own = [[row[index] for index in which] for row in failures]
+            reasons = [[row[index] for index in which] for row in failures]
+            scene[name] = self._none()
             if which or name == _ALL:
-                more = _count_of(intersection[:, members], union[:, members], own, skipped)
-                self._counts[name] = count.plus(more)
+                scene[name] = _count_of(
+                    intersection[:, members], union[:, members], reasons, skipped
+                ).on_cpu()
+        self._add(scene)
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """What the last image has added, as JSON has it; `add_again` takes it."""
+        return {name: count.plain() for name, count in self._last.items()}
+
+    def add_again(self, last: Mapping[str, Any]) -> None:
+        """Add an image that was counted before, in a run that was cut off, of which `last` was kept."""
+        self._add({name: self._none().read(values) for name, values in last.items()})
+
+    def _add(self, scene: dict[str, _Count]) -> None:
+        self._last = scene
+        for name, count in scene.items():
+            self._counts[name] = self._counts[name].plus(count)
 
     def compute(self, seconds: dict[str, float]) -> Evaluation:
         """Add up all processes, each of which must call this; EvaluationError if there is not one choice."""
-        parts = gather_objects((seconds, {name: count.on_cpu() for name, count in self._counts.items()}))
+        parts = gather_objects((seconds, dict(self._counts)))
         total: defaultdict[str, _Count] = defaultdict(self._none)
         for name, count in itertools.chain.from_iterable(counts.items() for _, counts in parts):
             total[name] = total[name].plus(count)
         figures = {name: self._figures(count) for name, count in total.items()}
-        everything = figures.pop(_ALL)
-        if everything.failures and not total[_ALL].choices:
-            most = Counter(everything.failures).most_common(3)
+        everything, without = figures.pop(_ALL), figures.pop(_WITHOUT, self._figures(self._none()))
+        unmeasured = {f"{reason}, without a target": count for reason, count in without.failures.items()}
+        failures = everything.failures | unmeasured
+        if failures and not total[_ALL].choices + total[_WITHOUT].choices:
+            most = Counter(failures).most_common(3)
             reasons = "; ".join(f"{reason} ({count:,})" for reason, count in most)
             raise EvaluationError(f"Not one expression could be evaluated: {reasons}.")
         return Evaluation(
-            **vars(everything),
+            **{**vars(everything), "failures": failures},
+            n_untargeted=without.n_evaluated + without.n_skipped,
             seconds={stage: sum(part[0][stage] for part in parts) / len(parts) for stage in STAGES},
             subsets=figures,
         )

@@ -9,93 +9,130 @@ installed one, or a folder.
 from __future__ import annotations
 
 import functools
+import importlib.util
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gl_ris.errors import UserError, unknown_name
+from gl_ris.errors import UserError, in_short, unknown_name
+from gl_ris.parser_folder import UNUSED, unused_components
 
 if TYPE_CHECKING:
     from spacy.language import Language
-    from spacy.tokens import Doc
+    from spacy.tokens import Doc, Span, Token
 
 SHIPPED = Path(__file__).parent / "assets" / "parser"
-PACKAGES = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg")
-# Noun chunks need heads, labels and parts of speech; the rest of a released pipeline only costs time.
-UNUSED = ["ner", "lemmatizer", "senter"]
+PACKAGES = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg", "en_core_web_trf")
+# How spaCy names the pipelines that it can download.
+_RELEASED = re.compile(r"[a-z]{2,3}_\w+_(sm|md|lg|trf)")
 BATCH_SIZE = 256
+# An apostrophe that a tokeniser set apart from the end of its word: "player ' s", "isn ' t"; but not "' s '",
+# a letter in quotes. What follows is joined to it, so that a parser sees the ending that it knows.
+_SET_APART = re.compile(
+    r"(?<=\w)(?:\s+['\u2019]\s*|['\u2019]\s+)(s|re|ve|ll|d|m|t)\b(?!\s*['\u2019])", re.IGNORECASE
+)
 
 
 def load_parser(name_or_path: str | Path | None = None) -> Language:
     """Load a spaCy pipeline that gives dependency trees and parts of speech.
 
-    Nothing is ever downloaded.  A pipeline is loaded once per process and shared.
+    Nothing is ever downloaded, and no code of a folder runs.  A pipeline is loaded once per process.
 
     Args:
-        name_or_path: None for the pipeline shipped with gl-ris, the name of an installed package
-            (``en_core_web_sm``, ``_md`` or ``_lg``; the paper's code uses ``en_core_web_lg``), or a
-            pipeline's folder.
+        name_or_path: None for the pipeline shipped with gl-ris, the name of an installed one (such as
+            ``en_core_web_trf``; the paper's code uses ``en_core_web_lg``), or a pipeline's folder.
 
     Returns:
-        The pipeline, without its named-entity recogniser, lemmatiser and sentence recogniser.
+        The pipeline, without its named-entity recogniser, lemmatisers and sentence recogniser.
 
     Raises:
-        UserError: The package is not installed, the folder is missing or damaged, the name is unknown, or the
-            pipeline has no tagger or parser.
+        UserError: The package is not installed or no pipeline, the folder is missing, damaged or asks for
+            parts from elsewhere, the name is unknown, or the pipeline gives no noun chunks.
     """
     if name_or_path is None:
         return _load(str(SHIPPED), "reinstall gl-ris to get it back")
     name = str(name_or_path)
-    if name in PACKAGES:
-        _require_package(name)
-        return _load(name, f"reinstall it with `python -m spacy download {name}`")
+    if isinstance(name_or_path, str) and _is_installed(name):
+        return _load(name, f"reinstall it with `python -m spacy download {name}`", installed=True)
     if not Path(name).is_dir():
-        if isinstance(name_or_path, Path) or "/" in name or "\\" in name:
-            raise UserError(f"No parser folder at '{name}'; give a spaCy pipeline's folder, or leave it out.")
-        raise unknown_name("parser", name, [*PACKAGES, "a pipeline's folder"])
+        raise _missing(name, isinstance(name_or_path, Path) or "/" in name or "\\" in name)
     return _load(str(Path(name).resolve()), "give the folder of a spaCy pipeline, or leave it out")
 
 
-def _require_package(name: str) -> None:
+def _is_installed(name: str) -> bool:
+    """Say whether a name is that of an installed pipeline; `UserError` for another installed package."""
     import spacy.util
 
-    if not spacy.util.is_package(name):
-        raise UserError(
+    # what is no name of a module would be looked up as a path
+    if not name.isidentifier() or not spacy.util.is_package(name):
+        return False
+    place = importlib.util.find_spec(name)
+    if place is None or not place.origin or not Path(place.origin).with_name("meta.json").is_file():
+        raise UserError(f"The package '{name}' is installed, but it is no spaCy pipeline; {_choices()}.")
+    return True
+
+
+def _missing(name: str, is_path: bool) -> UserError:
+    if is_path:
+        return UserError(f"No parser folder at '{name}'; give a spaCy pipeline's folder, or leave it out.")
+    if _RELEASED.fullmatch(name):
+        return UserError(
             f"The parser '{name}' is not installed; install it with `python -m spacy download {name}`, "
             "or leave the parser out to use the one shipped with gl-ris."
         )
+    return unknown_name("parser", name, {*PACKAGES, *_installed(), "a pipeline's folder"})
+
+
+def _installed() -> list[str]:
+    import spacy.util
+
+    return sorted(spacy.util.get_installed_models())
+
+
+def _choices() -> str:
+    known = ", ".join(_installed()) or "none yet"
+    return f"installed pipelines: {known}; leave the parser out to use the one shipped with gl-ris"
 
 
 @functools.cache
-def _load(source: str, fix: str) -> Language:
+def _load(source: str, fix: str, installed: bool = False) -> Language:
     import spacy
 
-    if source not in PACKAGES and not Path(source).is_dir():
+    if not installed and not Path(source).is_dir():
         raise UserError(f"The parser is missing at '{source}'; {fix}.")
     try:
         with warnings.catch_warnings():
             # W095: written by another patch version of spaCy.  Loading still fails if it does not fit.
             warnings.filterwarnings("ignore", message=r"\[W095\]")
-            pipeline = spacy.load(source, exclude=UNUSED)
+            exclude = UNUSED if installed else unused_components(Path(source))
+            pipeline = spacy.load(source if installed else Path(source), exclude=exclude)
             probe = pipeline("a red star above a blue square")
+    except UserError:
+        raise
     except Exception as error:  # whatever msgpack, numpy or spaCy raise on damaged bytes
-        raise UserError(f"The parser '{source}' is damaged ({type(error).__name__}); {fix}.") from error
+        what = "does not load" if installed else "is damaged"
+        raise UserError(f"The parser '{source}' {what} ({in_short(error, typed=True)}); {fix}.") from error
     for annotation, component in (("DEP", "parser"), ("POS", "tagger and attribute_ruler")):
         if not probe.has_annotation(annotation):
             raise UserError(f"The parser '{source}' has no {component}, which noun phrases need; {fix}.")
+    if pipeline.Defaults.syntax_iterators.get("noun_chunks") is None:
+        raise UserError(f"spaCy finds no noun chunks in the language '{pipeline.lang}' of parser '{source}'.")
     return pipeline
 
 
-def noun_phrase(doc: Doc) -> str:
+def noun_phrase(doc: Doc, *, published: bool = False) -> str:
     """The noun chunk that holds the root of a parsed text.
 
     The published rule: the chunk with the root in it (the last root if the parser saw several
     sentences); if the root is in no chunk, the chunk with the root's first child in it; if that is in
-    none either, the whole text.
+    none either, the whole text. By default a chunk that is only a pronoun ("it", "I") gives way to another,
+    that of the first root that has one, else of a root's child, else the first in the text.
 
     Args:
         doc: A document with heads, dependency labels and parts of speech.
+        published: Take pronouns, too.
 
     Returns:
         A substring of the document's text; the whole text for a document without tokens.
@@ -105,11 +142,33 @@ def noun_phrase(doc: Doc) -> str:
         return doc.text
     # Noun chunks never overlap, so a token is in one chunk at most.
     chunk_of = {token.i: chunk for chunk in doc.noun_chunks for token in chunk}
-    first_child = next(iter(roots[-1].children), None)
-    for token in (roots[-1], first_child):
-        if token is not None and token.i in chunk_of:
-            return chunk_of[token.i].text
-    return doc.text
+    chosen = _first_chunk([roots[-1], *list(roots[-1].children)[:1]], chunk_of)
+    if chosen is None:
+        return doc.text
+    if not published and _is_pronoun(chosen):
+        named = {i: chunk for i, chunk in chunk_of.items() if not _is_pronoun(chunk)}
+        children = [child for root in roots for child in root.children]
+        chosen = _first_chunk([*roots, *children, *doc], named) or chosen
+    return chosen.text
+
+
+def _first_chunk(tokens: Sequence[Token], chunk_of: Mapping[int, Span]) -> Span | None:
+    return next((chunk_of[token.i] for token in tokens if token.i in chunk_of), None)
+
+
+def _is_pronoun(chunk: Span) -> bool:
+    """Say whether a chunk names nothing: "it", "this"; but "someone" (tag NN) is a person."""
+    return all(token.pos_ in ("PRON", "DET") and not token.tag_.startswith("NN") for token in chunk)
+
+
+def join_apostrophes(text: str) -> str:
+    """Join an ending to its apostrophe where a tokeniser wrote them apart.
+
+    Example:
+        >>> join_apostrophes("another player ' s hand that isn ' t his")
+        "another player 's hand that isn't his"
+    """
+    return _SET_APART.sub(lambda end: f"'{end[1]}" if end[1] in "tT" else f" '{end[1]}", text)
 
 
 def noun_phrases(
@@ -127,8 +186,9 @@ def noun_phrases(
     Args:
         texts: Expressions, any mix of repeats.
         parser: A loaded pipeline, or what `load_parser` takes; None is the shipped pipeline.
-        published: Parse `published_texts(texts)` (lower case, tokens joined by single blanks, so
-            ``"the man 's hat"``) as the published code does, instead of the texts as they are.
+        published: As the published code does: parse `published_texts(texts)` (lower case, tokens joined by
+            single blanks, so ``"the man 's hat"``) and take pronouns, too. Otherwise texts are parsed as they
+            are but for apostrophes (`join_apostrophes`), and a pronoun is taken only where nothing else is.
         batch_size: Texts parsed together; no influence on the result.
 
     Returns:
@@ -142,14 +202,12 @@ def noun_phrases(
         ['a cat']
     """
     pipeline = _pipeline(parser)
-    if published:
-        texts = published_texts(texts, pipeline)
+    parsed = published_texts(texts, pipeline) if published else [join_apostrophes(text) for text in texts]
     # Sorted, so that the batches depend on the set of texts alone.
-    distinct = sorted({text for text in texts if text.strip()})
-    phrases = dict(
-        zip(distinct, map(noun_phrase, pipeline.pipe(distinct, batch_size=batch_size)), strict=True)
-    )
-    return [phrases.get(text, text) for text in texts]
+    distinct = sorted({text for text in parsed if text.strip()})
+    docs = pipeline.pipe(distinct, batch_size=batch_size)
+    phrases = {text: noun_phrase(doc, published=published) for text, doc in zip(distinct, docs, strict=True)}
+    return [phrases.get(text, text) for text in parsed]
 
 
 def published_texts(texts: Sequence[str], parser: str | Path | Language | None = None) -> list[str]:

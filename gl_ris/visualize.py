@@ -151,7 +151,8 @@ def _outline(mask: Image.Image, reach: int) -> Image.Image:
 
 
 def _captioned(picture: Image.Image, caption: str, iou: float | None) -> Image.Image:
-    font_size = max(15, picture.width // 26)
+    # captions of pictures of one size are alike, whether upright or lying; a narrow one must hold words
+    font_size = max(15, min(max(picture.size) // 26, picture.width // 10))
     font = ImageFont.load_default(size=font_size)
     lines = [(line, _INK) for line in _wrapped(caption, font, picture.width - 2 * _MARGIN)]
     if iou is not None:
@@ -215,7 +216,7 @@ def draw_overlays(folder: Path, scenes: Any, *, count: int = COUNT) -> list[Path
     for number, record in enumerate(
         pick(read_predictions(folder / "predictions.jsonl"), count, seed=0), start=1
     ):
-        name = re.sub(r"[^\w-]", "_", str(record.image_id))[:60]
+        name = re.sub(r"[^\w-]", "_", str(record.image_id), flags=re.ASCII)[:60]
         pictures[overlays / f"{number:02d}_image_{name}.png"] = _draw(record, scenes[record.index])
     if pictures:
         pictures[overlays / "contact_sheet.png"] = contact_sheet(list(pictures.values()))
@@ -244,4 +245,5 @@ def _draw(record: Prediction, scene: Any) -> Image.Image:
     row = expressions.index((record.ref_id, record.sent_id))
     chosen = None if record.segmentation is None else decode_rle(record.segmentation)
     caption = record.expression + (f" [{record.failure}]" if record.failure else "")
-    return overlay(scene.image, chosen, scene.targets[scene.referents[row]], caption, iou=record.iou)
+    target = None if record.iou is None else scene.targets[scene.referents[row]]
+    return overlay(scene.image, chosen, target, caption, iou=record.iou)

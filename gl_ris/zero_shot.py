@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -25,10 +25,10 @@ from gl_ris.evaluator import (
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
-from gl_ris.proposals.source import ProposalSource, open_source
+from gl_ris.proposals.source import COUNTS, ProposalSource, open_source
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
-from gl_ris.tally import gather_objects, subsets_of
+from gl_ris.tally import gather_objects, subsets_of, targeted_in
 from gl_ris.variants import resolve_variants
 
 NO_PROPOSALS = "no proposals"
@@ -44,7 +44,7 @@ class ZeroShotRIS(Evaluator):
     Args:
         clip: The CLIP model: refshapes-vit, refshapes-rn, an open_clip name such as ViT-B-32-quickgelu, or
             local-dir:FOLDER.
-        pretrained: Weights for an open_clip name, e.g. openai; folders bring their own.
+        pretrained: Weights for an open_clip name, e.g. openai or a file; folders bring their own.
         methods: Scoring methods, one or a list: global_local, cropping, grad_cam, score_map, region_token,
             largest, random, or the path of a class. A method with settings of its own is a mapping such as
             {method: global_local, title: "local only", alpha: 0.0}; what it leaves out of alpha, beta,
@@ -55,8 +55,8 @@ class ZeroShotRIS(Evaluator):
         masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).
         recipe: clean, published, or the fields of a recipe.
         proposals: What makes the masks of images that bring none.
-        parser: What finds noun phrases: null for the shipped pipeline, an installed one such as
-            en_core_web_lg, or a folder.
+        parser: What finds noun phrases: null for the shipped pipeline of spaCy, any installed one such as
+            en_core_web_trf, or a folder.
         precision: Of the CLIP model's weights: fp32, bf16 or fp16. Similarities and figures are not touched
             by it; bf16 and fp16 are for GPUs, a CPU may be slower with them.
         store: Where proposals are kept, so that they are made once: true for the usual place (the folder
@@ -98,6 +98,8 @@ class ZeroShotRIS(Evaluator):
         self.proposals, self.parser, self.store, self.post = proposals, parser, store, post
         self.source: ProposalSource | None = None
         self.proposal_counts: dict[str, int] = {}
+        self._outcome: str | None = None
+        self._outcomes: Counter[str | None] = Counter()
         self.clips = nn.ModuleList()
         self.scorers = nn.ModuleList()
         self._noun_phrases: defaultdict[str, dict[str, str]] = defaultdict(dict)
@@ -130,6 +132,8 @@ class ZeroShotRIS(Evaluator):
         if data is not None:
             self.check(data, self.trainer)
         self.source = self.open_source(data)
+        if self.source is not None:
+            self.source.began = self.began
 
     def check(self, data: Any, trainer: Trainer) -> None:
         """Check that ``data``, a data module, can be evaluated by ``trainer``; raises as `setup` does."""
@@ -169,10 +173,15 @@ class ZeroShotRIS(Evaluator):
     def on_predict_start(self) -> None:
         """Start the clock; parse and encode every expression of the split, each in one process."""
         super().on_predict_start()
+        self._outcomes = Counter(image["proposals"] for image in self.taken_over)
         data = self.data()
         if data is not None:
             with self._watch("text"):
                 self._prepare_texts(data.expressions())
+
+    def counted(self) -> dict[str, Any]:
+        """Say also how the proposals were come by: one of `gl_ris.proposals.source.COUNTS`, or None."""
+        return {**super().counted(), "proposals": self._outcome}
 
     def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> Records:
         """Choose a proposal for every expression of a scene, by every method, and measure the choices.
@@ -182,6 +191,8 @@ class ZeroShotRIS(Evaluator):
         leave images without proposals out of the figures, as the published evaluation does.) Records are by
         expression, each in the order of the methods.
         """
+        if scene.index in self.finished:
+            return Records()
         proposals, failure = self._propose(scene)
         chosen: list[Choices] = []
         for scorer in cast("list[Scorer]", self.scorers):
@@ -191,12 +202,16 @@ class ZeroShotRIS(Evaluator):
 
     def on_predict_epoch_end(self) -> None:
         """Add up all processes, also how each came by its proposals."""
-        parts = gather_objects({} if self.source is None else self.source.counts)
-        self.proposal_counts = {what: sum(part[what] for part in parts) for what in parts[0]}
+        parts = gather_objects(self._outcomes)
+        self.proposal_counts = {} if self.source is None else {n: sum(p[n] for p in parts) for n in COUNTS}
+        if self.source is not None and self.source.store is not None:
+            self.source.store.close()
         super().on_predict_epoch_end()
 
     def _propose(self, scene: SceneLike) -> tuple[Proposals, str | None]:
         proposals, failure = Proposals.from_masks(torch.zeros_like(scene.targets[:0])), scene.error
+        # of the data's own generator, which may work in another process, the scene says it
+        self._outcome = getattr(scene, "outcome", None)
         if failure is None:
             with self._watch("proposals"):
                 proposals, failure = self.attempt(
@@ -204,6 +219,7 @@ class ZeroShotRIS(Evaluator):
                 )
             if failure is None and not proposals.masks.any():
                 failure = SKIPPED if self.recipe.skip_images_without_proposals else NO_PROPOSALS
+        self._outcomes[self._outcome] += 1
         return proposals, failure
 
     def _masks_of(self, scene: SceneLike) -> Proposals:
@@ -215,7 +231,10 @@ class ZeroShotRIS(Evaluator):
             )
         if self.source is None:
             return self.proposals.for_image(scene.image_id, scene.image).to(self.device)
-        return self.source(scene.image_id, scene.image).to(self.device)
+        try:
+            return self.source(scene.image_id, scene.image).to(self.device)
+        finally:
+            self._outcome = self.source.outcome
 
     def _choose(
         self, scorer: Scorer, scene: SceneLike, proposals: Proposals, failure: str | None
@@ -269,7 +288,9 @@ class ZeroShotRIS(Evaluator):
             area.view(len(chosen) + 1, count) for area in chosen_areas([*rows, *best], areas, scene)
         )
         failures = [choices.failures for choices in chosen]
-        self.tally.add_scene(intersection, union, failures, subsets, skipped=failure == SKIPPED)
+        self.tally.add_scene(
+            intersection, union, failures, subsets, skipped=failure == SKIPPED, targeted=targeted_in(scene)
+        )
         return intersection, union
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:

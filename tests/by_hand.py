@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+import torchvision.transforms.functional as TF
+from PIL import Image
 from torch import Tensor, nn
 
 from gl_ris.clip import RegionCLIP
@@ -13,6 +15,13 @@ from gl_ris.recipe import Recipe
 def pixels_of(clip: RegionCLIP, image: Tensor) -> Tensor:
     """The tower's input under recipe clean, which test_global_local checks against Pillow."""
     return clip.context(image, torch.ones(1, *image.shape[1:]).bool()).pixels(Recipe())
+
+
+def published_picture(clip: RegionCLIP, image: Tensor, size: list[int] | None = None) -> Tensor:
+    """The tower's input under recipe published, or the picture of another size that crops are cut from."""
+    picture = TF.resize(Image.fromarray(image.permute(1, 2, 0).numpy()), [800])
+    whole = TF.normalize(TF.to_tensor(picture), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    return TF.resize(whole, size or list(clip.image_size), antialias=False)
 
 
 def embedded(clip: RegionCLIP, pixels: Tensor) -> Tensor:
@@ -63,6 +72,33 @@ def feature_map(clip: RegionCLIP, pixels: Tensor) -> Tensor:
     clip.model.visual(pixels)
     hook.remove()
     return caught[0][0]
+
+
+def dense(clip: RegionCLIP, pixels: Tensor) -> Tensor:
+    """MaskCLIP's features (D, rows, columns): value and output layers made convolutions of size 1x1."""
+    visual = clip.model.visual
+
+    def convolved(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
+        layer.weight.data, layer.bias.data = weight[:, :, None, None], bias  # type: ignore[union-attr]
+        return layer(inputs[None])[0]
+
+    if clip.tower.kind == "resnet":
+        pool = visual.attnpool
+        value = convolved(feature_map(clip, pixels), pool.v_proj.weight, pool.v_proj.bias)
+        return convolved(value, pool.c_proj.weight, pool.c_proj.bias)
+    tokens = embedded(clip, pixels)
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks:
+        tokens = run_block(block, tokens)
+    width, grid = tokens.shape[1], clip.tower.grid_size
+    tokens = tokens[1:]
+    inputs = last.ln_1(tokens).T.reshape(width, *grid)
+    value = convolved(inputs, last.attn.in_proj_weight[2 * width :], last.attn.in_proj_bias[2 * width :])
+    output = convolved(value, last.attn.out_proj.weight, last.attn.out_proj.bias)
+    tokens = tokens + output.flatten(1).T
+    tokens = tokens + last.mlp(last.ln_2(tokens))
+    return (visual.ln_post(tokens) @ visual.proj).T.reshape(-1, *grid)
 
 
 def covered(masks: Tensor, grid: tuple[int, int]) -> Tensor:

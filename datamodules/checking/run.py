@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,64 +15,19 @@ from tqdm.auto import tqdm
 
 from datamodules import phrasecut, refer
 from datamodules.checking.counts import Counts, Published, compared, differences, read_counts
+from datamodules.checking.own import own_overview, own_records
+from datamodules.checking.problems import Problems
 from datamodules.files import read_annotations
 from datamodules.images import find_image_folder, image_path, read_image
+from datamodules.own_folder import PARTITION, annotation_files
 from datamodules.records import ImageRecord, MaskRule, Referent
 from gl_ris.errors import UserError, unknown_name
+from gl_ris.processes import pool
 
-# Kinds of problems that make a check fail; the value says what it means.
-ERRORS = {
-    "file": "a file cannot be read",
-    "count": "a count is not as published",
-    "split missing": "a published split is not there",
-    "duplicate id": "an id stands for two things",
-    "shared image": "an image stands in two splits",
-    "image missing": "an image file is not there",
-    "image unreadable": "an image cannot be decoded, or has another size than annotated",
-    "image name": "the name of an image leads out of its folder",
-    "mask faulty": "the outline of a target is damaged, or of another size than its image",
-    "mask empty": "the target has no pixel",
-}
-# Kinds that are shown and counted; they make a check fail only if it is strict.
-NOTES = {
-    "mask full": "the target is the whole image",
-    "mask tiny": "the target has very few pixels",
-    "mask leaves image": "the outline of a target goes beyond its image",
-    "sentence empty": "an expression is empty or blank",
-    "ref without sentences": "a ref has no expression; it is not evaluated",
-    "image in two splits": "an image stands in two splits; the partition is by object or unknown",
-    "not compared": "counts are not compared",
-}
-KINDS = ERRORS | NOTES
-_EXAMPLES = 5
 _RECORDS_AT_ONCE = 64
+OWN = "folder"  # a folder of one's own, as the option data calls it
 
 Finding = tuple[str, str]  # kind of problem and example
-
-
-@dataclass
-class Problems:
-    """What a check finds: by kind, how often it occurs and the first few examples, in words."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, kind: str, example: str, count: int = 1) -> None:
-        """Count a problem; ``kind`` is a key of `KINDS`."""
-        if kind not in KINDS:
-            raise KeyError(kind)
-        self.counts[kind] = self.counts.get(kind, 0) + count
-        kept = self.examples.setdefault(kind, [])
-        if len(kept) < _EXAMPLES or kind == "count":
-            kept.append(example)
-
-    def failed(self, strict: bool = False) -> bool:
-        """Return whether the check fails."""
-        return any(kind in ERRORS or strict for kind in self.counts if kind != "not compared")
-
-    def ordered(self) -> list[tuple[str, int]]:
-        """Return the kinds that occur, with how often, the gravest first."""
-        return [(kind, self.counts[kind]) for kind in KINDS if kind in self.counts]
 
 
 @dataclass(frozen=True)
@@ -101,13 +54,15 @@ def find_targets(name: str, root: Path, split_by: Sequence[str] = ()) -> list[Ta
         found, folder = _in_folder(root / name, name), root / name
         fix = f"Fetch it: python -m datamodules.download {name} --root={root}"
         absent = f"No annotations of {name} in '{folder}'. {fix}"
-    elif (folder := Path(name).expanduser()).is_dir():
+    elif (folder := root if name == OWN else Path(name).expanduser()).is_dir():
         found = _in_folder(folder, folder.resolve().name)
         for below in sorted(path for path in folder.iterdir() if path.is_dir()) if not found else ():
             found += _in_folder(below, below.name)
-        absent = f"'{folder}' holds neither refs(<split_by>).p nor refer_<split>.json."
+        absent = (
+            f"'{folder}' holds neither refs(<split_by>).p nor refer_<split>.json nor a CSV or JSONL file."
+        )
     else:
-        raise unknown_name("data set, and no folder", name, read_counts())
+        raise unknown_name("data set, and no folder", name, [*read_counts(), OWN])
     if not found:
         raise UserError(absent)
     there = [target.partition for target in found]
@@ -121,7 +76,9 @@ def _in_folder(folder: Path, name: str) -> list[Target]:
     if found := [Target(name, folder, "refer", partition) for partition in refer.partitions(folder)]:
         return found
     places = (folder, folder / "VGPhraseCut_v0", folder / "data" / "VGPhraseCut_v0")
-    return [Target(name, place, "phrasecut", "official") for place in places if _phrase_splits(place)][:1]
+    if found := [Target(name, place, "phrasecut", "official") for place in places if _phrase_splits(place)]:
+        return found[:1]
+    return [Target(name, folder, OWN, PARTITION)] if annotation_files(folder) else []
 
 
 def _phrase_splits(folder: Path) -> list[str]:
@@ -208,17 +165,18 @@ def _look_into(report: Report, split: str, options: Options) -> None:
     if options.images != "none" and names:
         try:
             places = [] if options.image_root else form.folders(report.target)
-            folder = find_image_folder(options.image_root, places, names)
+            folder = find_image_folder(options.image_root, places, names, "--image-root")
         except UserError as error:
             report.problems.add("image missing", f"{split}: {error}", len(names))
-    look = partial(check_record, split=split, options=options, folder=folder, rule=form.rule)
+    read = partial(read_image, upright=form.upright)
+    look = partial(check_record, split=split, options=options, folder=folder, rule=form.rule, read=read)
     for kind, example in itertools.chain(*_each(look, records, f"checking {split}", options)):
         report.problems.add(kind, example)
     report.looked[split] = {
         "images": len(records) if folder else 0,
         "how": options.images,
         "folder": folder,
-        "masks": sum(len(record.referents) for record in records) if options.masks else 0,
+        "masks": sum(r.targeted for record in records for r in record.referents) if options.masks else 0,
     }
 
 
@@ -229,21 +187,25 @@ def _each(look: partial[list[Finding]], records: list[ImageRecord], title: str, 
     if options.workers == 0 or len(records) <= _RECORDS_AT_ONCE:
         return list(bar(map(look, records)))
     # A fresh process each: one forked from a process that has used torch's threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
-        return list(bar(pool.map(look, records, chunksize=_RECORDS_AT_ONCE)))
+    with pool(options.workers, "spawn") as workers:
+        return list(bar(workers.map(look, records, chunksize=_RECORDS_AT_ONCE)))
 
 
 def check_record(
-    record: ImageRecord, split: str, options: Options, folder: Path | None, rule: MaskRule
+    record: ImageRecord,
+    split: str,
+    options: Options,
+    folder: Path | None,
+    rule: MaskRule,
+    read: Callable[..., Any] = read_image,
 ) -> list[Finding]:
     """Check one image: its file, unless the folder of all was not found, its targets, its sentences."""
     where = f"{split}, image {record.image_id}"
-    found = list(_image(record, where, options.images, folder))
+    found = list(_image(record, where, options.images, folder, read))
     for referent in record.referents:
         place = f"{where}, ref {referent.ref_id}"
         found += [("sentence empty", f"{place}: {text!r}") for text in referent.sentences if not text.strip()]
-        if options.masks:
+        if options.masks and referent.targeted:
             found += _mask(record, referent, place, options.tiny, rule)
     return found
 
@@ -256,7 +218,9 @@ def _stays_inside(file_name: str) -> bool:
     return True
 
 
-def _image(record: ImageRecord, where: str, how: str, folder: Path | None) -> Iterator[Finding]:
+def _image(
+    record: ImageRecord, where: str, how: str, folder: Path | None, read: Callable[..., Any]
+) -> Iterator[Finding]:
     if how != "none" and not _stays_inside(record.file_name):
         yield "image name", f"{where}: {record.file_name!r:.200}"
     elif how != "none" and folder is not None:
@@ -265,7 +229,7 @@ def _image(record: ImageRecord, where: str, how: str, folder: Path | None) -> It
             yield "image missing", f"{where}: {path}"
         elif how == "decode":
             try:
-                read_image(path, record.height, record.width)
+                read(path, record.height, record.width)
             except ValueError as error:
                 yield "image unreadable", f"{where}: {path}: {error}"
 
@@ -305,6 +269,7 @@ class Format:
     records: Callable[[Target, str], list[ImageRecord]]  # of one split
     folders: Callable[[Target], list[Path]]  # where its images usually are
     rule: MaskRule  # how its polygons become masks
+    upright: bool = False  # whether images are turned as EXIF says
 
 
 def _refer_overview(target: Target, problems: Problems) -> Overview:
@@ -368,6 +333,13 @@ FORMATS: dict[str, Format] = {
         lambda target, split: phrasecut.read_split(target.folder, split),
         lambda target: phrasecut.PhraseCut(root=target.folder).image_folders(),
         "drawn",
+    ),
+    OWN: Format(
+        lambda target, problems: own_overview(target.folder, problems),
+        lambda target, split: own_records(target.folder, split),
+        lambda target: [target.folder],
+        "union",
+        upright=True,
     ),
 }
 

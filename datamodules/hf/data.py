@@ -192,7 +192,9 @@ class RefCOCOBenchmark(HubData):
     ) -> None:
         if (dataset, split_by) not in _BENCHMARK_SPLITS:
             known = [f"{name} ({partition})" for name, partition in _BENCHMARK_SPLITS]
-            raise unknown_name("data set (split_by) of refcoco-benchmark", f"{dataset} ({split_by})", known)
+            raise unknown_name(
+                "data.dataset (data.split_by) of refcoco-benchmark", f"{dataset} ({split_by})", known
+            )
         if split not in (splits := _BENCHMARK_SPLITS[dataset, split_by]):
             raise unknown_name(f"split of {dataset} ({split_by})", split, splits)
         super().__init__(

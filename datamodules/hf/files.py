@@ -17,6 +17,7 @@ from datamodules.hf.pages import check_columns
 from datamodules.images import read_image
 from datamodules.records import ImageRecord, Key
 from gl_ris.errors import UserError, in_short
+from gl_ris.hub import reaching_hub
 
 _LAYOUTS = (
     "data/{}-*.parquet",  # as in the repositories
@@ -58,10 +59,14 @@ class Repository:
 
     def fetch(self, root: Path, split: str) -> None:
         """Fetch a split into the cache of the hub, where whole files stay; a failure is a `UserError`."""
+        from huggingface_hub import is_offline_mode
+
         try:
-            self._snapshot(split)
+            with reaching_hub(not is_offline_mode()):
+                self._snapshot(split)
         except Exception as error:  # every layer below the hub has exceptions of its own
-            reason = in_short(error.__cause__ or error).rstrip(".")
+            told = isinstance(error, ConnectionError)
+            reason = in_short(error if told else error.__cause__ or error).rstrip(".")
             raise UserError(
                 f"'{split}' of {self.name} cannot be fetched ({reason}). {self._remedy(root, split)}."
             ) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +15,7 @@ from datamodules.refer import write_refer
 from datamodules.shapes.scenes import Phrase, Picture, annotation, make_phrases, make_picture, sentences
 from datamodules.shapes.world import CATEGORIES, SEEN_CATEGORIES, ShapeScene
 from gl_ris.errors import UserError
+from gl_ris.processes import pool
 
 T = TypeVar("T")
 
@@ -96,8 +96,10 @@ def _in_parallel(work: Callable[[Any], T], jobs: list[Any], title: str) -> list[
     from tqdm import tqdm
 
     try:
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
-            return list(tqdm(pool.map(work, jobs, chunksize=16), total=len(jobs), desc=title, unit="image"))
+        with pool(os.cpu_count()) as workers:
+            return list(
+                tqdm(workers.map(work, jobs, chunksize=16), total=len(jobs), desc=title, unit="image")
+            )
     except OSError as error:
         raise UserError(
             f"{title} failed: {error}. Set GL_RIS_CACHE to a folder with 300 MB of space."

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from experiments.cli.help import ROOT, WIDTH, class_options, configured, option_lines
-from gl_ris.command_line import exit_code, show
+from gl_ris.command_line import leave, print_anything, show
 
 CONFIGS = ROOT / "configs"
 ENV_PREFIX = "GL_RIS"
@@ -25,6 +25,12 @@ SHORTHAND = {
 COMMON = (
     ("run_dir", None, "Folder for everything the run writes; by default runs/<experiment>/<time>."),
     ("overwrite", False, "Replace an earlier run in run_dir."),
+    (
+        "resume",
+        False,
+        "Go on with the run in run_dir where it was cut off: what is finished is not done again, and all "
+        "comes out as if it had not been cut off. A finished run is left as it is.",
+    ),
     (
         "wandb",
         "auto",
@@ -133,14 +139,15 @@ def _paragraph(text: str, first: str = "") -> str:
 
 
 def run(command: Command, main: Callable[[], None]) -> NoReturn:
-    """Run a command and leave the process: code 0, 2 for what the user can mend, 1 for all other failures.
+    """Run a command and leave the process, as `gl_ris.command_line.leave` does.
 
     Args:
         command: For the help, which is printed without importing what ``main`` needs.
         main: Does the work.
     """
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    print_anything()
     if {"-h", "--help"} & set(sys.argv[1:]):
         show(command.help())
         sys.exit(0)
-    sys.exit(exit_code(main))
+    leave(main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,7 +52,8 @@ def class_options(where: str) -> dict[str, Option]:
 
 def option_lines(name: str, default: object, text: str) -> Iterator[str]:
     """Yield the lines of one option, its default last: a text as it is, another value as it is written."""
-    text = " ".join(text.replace("``", "").split())
+    # Python's None is null on the command line
+    text = re.sub(r"\bNone\b", "null", " ".join(text.replace("``", "").split()))
     shown = default if isinstance(default, str) else written(default)
     if shown != "null":
         text += f" {shown}" if shown.startswith(("[", "{")) else f" [{shown}]"

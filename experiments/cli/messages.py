@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
+from gl_ris.errors import did_you_mean
+
 _KEY = re.compile(r'Parser key "([^"]+)"')
 # Messages that need nothing but other words.
 _SENTENCES = {
@@ -104,9 +106,7 @@ def _unexpected(tokens: Sequence[str], options: Iterable[str]) -> str:
 
 
 def _choices(given: str, allowed: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, allowed, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"{hint} Available: {', '.join(allowed) or 'none'}."
+    return f"{did_you_mean(given, allowed)} Available: {', '.join(allowed) or 'none'}."
 
 
 def _wrong_type(key: str, detail: str, types: str, classes: Sequence[str]) -> str:

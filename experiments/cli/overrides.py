@@ -19,8 +19,15 @@ _NATIVE = re.compile(r".*[./{\[:]|null$|None$", re.DOTALL)
 # jsonargparse hands settings of the same name on from one class to the next, but those of one generator of
 # proposals, or of one supervised model, mean something else in another: cleared before another is chosen.
 CLEARED = ("model.proposals", "model.baseline")
+_CLIP, _WEIGHTS = "model.clip", "model.pretrained"
 # A dotted name that is no part of a longer one, nor of the path of a file.
 _DOTTED = re.compile(r"(?<![\w./-])[A-Za-z_]\w*(?:\.\w+)+(?![\w./-])")
+# Settings that can change neither a figure nor a record.
+HARMLESS = (
+    "wandb",
+    *(f"trainer.{name}" for name in ("devices", "num_nodes", "strategy", "enable_progress_bar", "profiler")),
+    *(f"data.init_args.{name}" for name in ("num_workers", "pin_memory")),
+)
 FLAGS = ("--help", "--help_all", "--print_config")
 # Classes that have moved, so that the settings of old runs still load: the full path as it was, and as it is.
 MOVED: dict[str, str] = {
@@ -80,7 +87,11 @@ def normalise(
     for token in [*_joined(args), None]:
         if token is None or token.startswith("--config="):
             rewritten += [word for _, words in sorted(ready, key=lambda item: item[0]) for word in words]
-            rewritten += single + ([*_cleared(Path(token.partition("=")[2])), token] if token else [])
+            given = dict(word.removeprefix("--").partition("=")[::2] for word in single)
+            rewritten += [*_without_weights(given, options), *single]
+            rewritten += (
+                [*_cleared(Path(token.partition("=")[2]), {*options, *CLEARED}), token] if token else []
+            )
             ready, single = [], []
             continue
         matched = _NAME.fullmatch(token)
@@ -101,13 +112,28 @@ def normalise(
     return rewritten
 
 
-def _cleared(file: Path, options: Collection[str] = CLEARED) -> list[str]:
-    """Return the arguments that clear what a file of settings chooses a class for."""
+def _cleared(file: Path, options: Collection[str]) -> list[str]:
+    """Return the arguments that clear what a file of settings chooses a class, or a CLIP, for."""
     try:
         content = yaml.safe_load(file.expanduser().read_text(encoding="utf-8"))
     except (OSError, UnicodeError, yaml.YAMLError):
         return []  # whoever reads its options says what is wrong
-    return [f"--{name}=null" for name in CLEARED if name in options and _chooses(content, name)]
+    model = content.get("model") if isinstance(content, dict) else None
+    given = {f"model.{name}": str(value) for name, value in model.items()} if isinstance(model, dict) else {}
+    chosen = [f"--{name}=null" for name in CLEARED if name in options and _chooses(content, name)]
+    return chosen + _without_weights(given, options)
+
+
+def _without_weights(given: Mapping[str, str], options: Collection[str]) -> list[str]:
+    """Return the argument that clears the weights of another CLIP, if one is given that brings its own.
+
+    They come from ready-made settings of data; who names weights beside such a CLIP is told.
+    """
+    if _WEIGHTS not in options or _WEIGHTS in given or _CLIP not in given:
+        return []
+    from gl_ris.clip.loading import brings_weights
+
+    return [f"--{_WEIGHTS}=null"] if brings_weights(given[_CLIP]) else []
 
 
 def _chooses(content: Any, name: str) -> bool:

@@ -23,7 +23,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command
 from experiments.cli.messages import explain
-from experiments.cli.overrides import CLEARED, FLAGS, current_paths, normalise
+from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, normalise
+from experiments.cli.ranks import take_over
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
 
@@ -31,10 +32,11 @@ _DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+(,\d+)+,?|\d+,")
 _RECIPE = "--model.recipe"
 # Nothing to train, so nothing to save; results go to the run folder by other ways.
 _TRAINER = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
-_RUN_OPTIONS = ("run_dir", "overwrite")
+_RUN_OPTIONS = ("run_dir", "overwrite", "resume")
 _KINDS: dict[str, Any] = {
     "run_dir": str | None,
     "overwrite": bool,
+    "resume": bool,
     "wandb": Literal["auto", "online", "offline", "disabled"],
 }
 # What Lightning says about itself; warnings about the run stay.
@@ -285,6 +287,7 @@ class ExperimentCLI(LightningCLI):
         args: ArgsType = None,
     ) -> None:
         self.command = command
+        self._began_with: dict[str, Any] | None = None
         super().__init__(
             model_class,
             datamodule_class,
@@ -310,6 +313,10 @@ class ExperimentCLI(LightningCLI):
         Raises:
             UserError: ``trainer.devices`` is not a number of devices, or a group of options holds a value.
         """
+        if self.config.resume and self.config.overwrite:
+            raise UserError(
+                "resume=true goes on with a run and overwrite=true begins it anew; give one of them."
+            )
         for name in ("model", "trainer"):
             value = self.config[name]
             if not isinstance(value, Namespace):
@@ -341,16 +348,29 @@ class ExperimentCLI(LightningCLI):
             UserError: Its options do not go together, or not with this machine.
         """
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
             first = " ".join(str(error).split()).partition(". ")[0].rstrip(".!")
             raise UserError(f"These trainer options do not work here: {first}.") from error
+        take_over(trainer)
+        return trainer
+
+    @property
+    def harmless(self) -> tuple[str, ...]:
+        """Settings in which a run that goes on may differ from its beginning."""
+        return HARMLESS
 
     def check(self) -> None:
         """Check, before any work, what a command has beside model and data; here there is nothing."""
 
+    def take_settings(self, settings: dict[str, Any] | None) -> None:
+        """Let the settings be those that a run began with, which differ from its own in what is harmless."""
+        self._began_with = settings
+
     def settings(self) -> dict[str, Any]:
-        """Return all settings but the place of the run, as plain values that ``--config`` takes."""
+        """Return all settings but the place of the run; those that it began with if it goes on."""
+        if self._began_with is not None:
+            return self._began_with
         config = self.config.clone()
         for name in _RUN_OPTIONS:
             config.pop(name, None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ def _finished(path: Path, cell: Cell) -> Results | None:
 
     found = read_results(path / RESULTS)
     # The classes of an old run may have moved since, and the weights of another cell with the folder.
-    before, now = current_paths(found["config"]), plain(cell.settings)
+    before, now = _with_all_fields(current_paths(found["config"])), plain(cell.settings)
     ignored = (*_IGNORED[cell.program], *([] if cell.after is None else ["model.weights"]))
     if difference := first_difference(before, now, ignored):
         raise UserError(
@@ -137,6 +137,17 @@ def _finished(path: Path, cell: Cell) -> Results | None:
             f"The results in '{path / RESULTS}' cannot be read ({lacking}); delete them to run it again."
         )
     return found
+
+
+def _with_all_fields(settings: dict[str, Any]) -> dict[str, Any]:
+    """Give a recipe that a run of before spelled out the fields that are new since, as it went by them."""
+    from gl_ris.files import plain
+    from gl_ris.recipe import Recipe
+
+    model = settings.get("model")
+    if isinstance(model, dict) and isinstance(recipe := model.get("recipe"), dict):
+        return {**settings, "model": {**model, "recipe": {**plain(asdict(Recipe())), **recipe}}}
+    return settings
 
 
 def _lacking(results: Results, cell: Cell) -> str:
@@ -161,19 +172,14 @@ def read_results(path: Path) -> Results:
     return results.Results.read(path).document()
 
 
-def first_difference(before: Any, now: Any, ignored: Collection[str] = (), name: str = "") -> str:
-    """Name the first setting that differs and is not ignored, with both values; empty if there is none.
+def first_difference(before: Any, now: Any, ignored: Collection[str] = ()) -> str:
+    """Say what `first_change` has found; empty if nothing.
 
     Example:
         >>> first_difference({"model": {"alpha": 0.5}}, {"model": {"alpha": 0.9}})
         'model.alpha was 0.5 and is 0.9'
     """
-    if name in ignored or before == now:
-        return ""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        keys = dict.fromkeys([*before, *now])
-        parts = ((before.get(key), now.get(key), f"{name}.{key}".lstrip(".")) for key in keys)
-        found = (first_difference(was, now_is, ignored, full) for was, now_is, full in parts)
-        return next(filter(None, found), "")
-    was, now_is = (text if len(text) <= 60 else f"{text[:60]}..." for text in map(str, (before, now)))
-    return f"{name} was {was} and is {now_is}"
+    from experiments.run.resuming import first_change, in_brief
+
+    change = first_change(before, now, ignored)
+    return f"{change[0]} was {in_brief(change[1])} and is {in_brief(change[2])}" if change else ""

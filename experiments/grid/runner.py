@@ -18,10 +18,11 @@ from typing import Any
 from experiments.cli.command import ROOT, Command
 from experiments.grid.cells import MANIFEST, RESULTS, Cell, Results, plan, read_results
 from experiments.grid.settings import Grid
+from gl_ris import signals
 from gl_ris.errors import EvaluationError, UserError
 
 LOG, GROUP = "log.txt", "WANDB_RUN_GROUP"
-PATIENCE = 20.0
+PATIENCE = 2 * signals.PATIENCE
 _TAIL = 12
 
 
@@ -46,7 +47,12 @@ def carry_out(command: Command, kind: type[Grid]) -> None:
     group = os.environ.get(GROUP) or folder.resolve().name
     together = {} if grid.wandb is None else {GROUP: group}
     jobs = usual_jobs(cells) if grid.jobs is None else grid.jobs
-    report = Runner(cells, folder, grid, jobs, together, overwrite).perform()
+    again = f"what is finished is kept, and the same command with run_dir={folder} goes on from there"
+    try:
+        with signals.kept_if_ended(lambda: again, 2 * PATIENCE):
+            report = Runner(cells, folder, grid, jobs, together, overwrite).perform()
+    finally:
+        place.close()
     print(f"\n{report}\n\nRun folder   {folder}", flush=True)
     if grid.wandb is not None:
         log_run(folder, grid.wandb, group)
@@ -141,8 +147,10 @@ class Runner:
             output: dict[str, Any] = {"stdout": file, "stderr": subprocess.STDOUT}
             return start(command, environment, stdin=subprocess.DEVNULL, **output)
 
-    def _failure(self, cell: Cell, code: int) -> Exception:
+    def _failure(self, cell: Cell, code: int) -> BaseException:
         """Build the error for a cell that ended with a code other than 0."""
+        if (cause := signals.Ended.with_child(cell.label, code)).code > 128:
+            return cause
         log = self.folder / cell.name / LOG
         if self.jobs > 1 and log.is_file():
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL:]
@@ -194,27 +202,19 @@ def start(command: Sequence[str], more: Mapping[str, str], **options: Any) -> su
 
 @contextmanager
 def children() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Give a list for processes; when the block is left, by SIGINT and SIGTERM too, those in it are ended."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    # SIGTERM would end this process at once, and leave its children alone.
-    before = signal.signal(signal.SIGTERM, leave)
+    """Give a list for processes; when the block is left, by a signal too, those in it are ended."""
     processes: list[subprocess.Popen[bytes]] = []
     try:
         yield processes
     finally:
         _end([process for process in processes if process.poll() is None])
-        signal.signal(signal.SIGTERM, before)
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """End processes: first the chance to clean up, then the end, also of what they may have left."""
     for process in processes:
-        process.send_signal(signal.SIGINT)
-    # A second Ctrl-C shortens the patience, but not the rest.
-    with suppress(BaseException):
+        process.send_signal(signal.SIGTERM)
+    with suppress(Exception):
         until = time.monotonic() + PATIENCE
         for process in processes:
             process.wait(max(0.0, until - time.monotonic()))

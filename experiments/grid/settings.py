@@ -21,7 +21,7 @@ _OF_ALL = (
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.enable_progress_bar"),
 )
 _OF_ZERO_SHOT = ("alpha", "beta", "clip", "post", "proposals", "row", "store")
-_EVERYWHERE = ("run_dir", "overwrite", "config", "print_config", "help")
+_EVERYWHERE = ("run_dir", "overwrite", "resume", "config", "print_config", "help")
 
 
 class Grid:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from experiments.reporting.frame import FIGURES, frame_of, number, render, write_csv, write_text
-from experiments.run.effects import ALL, BASE, POINTS, RecipeEffects, other_recipe
+from experiments.run.effects import ALL, BASE, POINTS, RecipeEffects, applies, other_recipe, owner_of
 from gl_ris.files import write_json
 from gl_ris.masks import decode_rle
 from gl_ris.metrics import RISMetrics, mask_areas
@@ -83,6 +83,8 @@ class EffectsTable:
         row, base, tower = Row(POINTS[name], name, value), self._records[BASE], name.partition("_")[0]
         if tower in _TOWERS and tower != self.model.tower:
             return replace(row, note=f"does not apply: for a {_TOWERS[tower]} only")
+        if not applies(name, self.model.method):
+            return replace(row, note=f"does not apply: for method {owner_of(name)} only")
         if name == "unseen":
             return replace(row, note=_LABEL + self._both_definitions())
         if name == "skip_images_without_proposals":
@@ -109,7 +111,7 @@ class EffectsTable:
         pairs = [
             (own, base)
             for own, base in zip(records, self._records[BASE], strict=True)
-            if not (skip and own.failure == NO_PROPOSALS)
+            if not (skip and own.failure == NO_PROPOSALS) and own.iou is not None
         ]
         areas = torch.tensor([(own.intersection, own.union) for own, _ in pairs], dtype=torch.int64)
         metrics = RISMetrics()
@@ -139,7 +141,7 @@ def _retargeting(data: Any, rule: Any) -> Callable[[Records], list[Prediction]] 
             return None
 
     def measured(record: Prediction) -> Prediction:
-        mask = target(record.index, record.ref_id)
+        mask = None if record.iou is None else target(record.index, record.ref_id)
         if mask is None:
             return record
         # The choice stays what it was in the run, also where proposals are the annotations.

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.recipe import Recipe
+from gl_ris.scorers import load_scorer
 from gl_ris.variants import WHOLE_RUN
 from gl_ris.zero_shot import ZeroShotRIS
 
@@ -24,9 +25,14 @@ _FIELDS = {
     8: "skip_images_without_proposals",
     9: "target_overlap",
     10: "unseen",
+    11: "region_token_patches region_token_members",
+    12: "score_map_mask",
+    13: "grad_cam_pooling",
 }
 # The point of the published code that each field of `Recipe` stands for.
 POINTS = {name: point for point, names in _FIELDS.items() for name in names.split()}
+# Methods that have fields of their own, whose names begin with the method's.
+_WITH_FIELDS = ("region_token", "score_map", "grad_cam")
 
 
 def other_recipe(base: str) -> str:
@@ -42,6 +48,17 @@ def flips(base: str) -> dict[str, Any]:
     return {name: other[name] for name in POINTS if own[name] != other[name]}
 
 
+def owner_of(field: str) -> str | None:
+    """Return the method that alone a field speaks of; None if it is for all of them."""
+    return next((method for method in _WITH_FIELDS if field.startswith(method)), None)
+
+
+def applies(field: str, method: str) -> bool:
+    """Say whether a field speaks of a method, given by name or class path."""
+    owner = owner_of(field)
+    return owner is None or issubclass(load_scorer(method), load_scorer(owner))
+
+
 class RecipeEffects(ZeroShotRIS):
     """Runs one method under a recipe, under it with each field flipped alone, and with all flipped at once.
 
@@ -50,7 +67,7 @@ class RecipeEffects(ZeroShotRIS):
     they can be tallied afterwards: images without proposals are never left out here.
 
     Args:
-        method: The scoring method: global_local, cropping, or the path of a class.
+        method: The scoring method: a name such as global_local or score_map, or the path of a class.
         recipe: The base: clean or published.
         precisions: Further rows: the base recipe with the model in bf16 or fp16, e.g. [bf16,fp16].
         options: Those of `ZeroShotRIS`.
@@ -68,7 +85,7 @@ class RecipeEffects(ZeroShotRIS):
         own = Recipe.named(recipe, skip_images_without_proposals=False)
         methods = variants(method, changes, extra)
         super().__init__(methods=methods, recipe=own, precision="fp32", **options)
-        self.base, self.flips = recipe, changes
+        self.base, self.flips, self.method = recipe, changes, method
 
     @property
     def tower(self) -> str:
@@ -81,7 +98,11 @@ def variants(method: str, changes: dict[str, Any], precisions: Sequence[str]) ->
     if len(set(precisions)) < len(precisions) or "fp32" in precisions:
         raise UserError(f"precisions={list(precisions)}: the base has fp32; give bf16 or fp16, each once.")
     scoring = {name: value for name, value in changes.items() if name not in WHOLE_RUN}
-    single = [{"method": method, "title": name, "recipe": {name: value}} for name, value in scoring.items()]
+    single = [
+        {"method": method, "title": name, "recipe": {name: value}}
+        for name, value in scoring.items()
+        if applies(name, method)
+    ]
     return [
         {"method": method, "title": BASE},
         *single,

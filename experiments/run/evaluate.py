@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,17 +10,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from msgspec import UNSET, UnsetType
 
 from experiments.cli.parts import ExperimentCLI
-from experiments.run.folder import RunFolder
+from experiments.cli.ranks import end_ranks
+from experiments.run.folder import RunFolder, room_needed
+from experiments.run.resuming import Beginning, Keeper, begin, end, is_finished, settings_to_go_on, take_over
 from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
-from gl_ris.predictions import PredictionWriter, merge_predictions
+from gl_ris.files import atomic_file
+from gl_ris.predictions import Key, PredictionWriter, merge_predictions
 from gl_ris.results import Results, format_table, write_table_csv
+from gl_ris.signals import Ended, kept_if_ended
 from gl_ris.tally import Evaluation, Figures, in_order, subset_label
 from gl_ris.visualize import draw_overlays
 
@@ -35,48 +37,95 @@ def evaluate(
 
     When the evaluation is written, it is finished: pictures and wandb follow, and cannot undo it.
     """
-    writes = recorder or Recorder(cli.command.name, cli.settings())
+    writes = recorder or Recorder(cli)
 
     def report(folder: Path) -> None:
         assert writes.results is not None
         print(f"\n{format_table(writes.results)}\n\nRun folder   {folder}")
-        draw_overlays(folder, cli.datamodule.predict_dataloader().dataset)
+        with kept_if_ended(lambda: f"the results in {folder} are complete, but for the pictures"):
+            draw_overlays(folder, cast("Any", cli.datamodule).scenes)
 
     return carry_out(cli, writes, report, before)
 
 
 def carry_out(
-    cli: ExperimentCLI, recorder: Any, report: Callable[[Path], None], before: Before | None = None
+    cli: ExperimentCLI,
+    recorder: Beginning | None,
+    report: Callable[[Path], None],
+    before: Before | None = None,
 ) -> Path | None:
     """Run an `Evaluator` over its data, report, and hand the run over to wandb; the run folder in rank 0.
 
     All checks come before any work, and the run folder comes after the checks; then ``before``, in every
-    process. ``recorder`` is a callback that writes into the folder; None where ``report`` writes.
+    process. ``recorder`` is a callback that writes into the folder; None where ``report`` writes, and a run
+    that was cut off begins anew. One that is finished is not run again.
     """
-    path = _predict(cli, recorder, before)
-    if path is not None:
-        report(path)
+    main = getattr(rank_zero_only, "rank", 0) == 0
+    if _nothing_left(cli, main):
+        return Path(cli.config.run_dir).expanduser() if main else None
+    place = (cli.command.name, cli.config.run_dir, cli.config.overwrite)
+    folder = RunFolder(*place, resume=cli.config.resume) if main else None
+    with _cleaned_up(cli.trainer, folder):
+        path = _predict(cli, recorder, before, folder)
+        if path is not None:
+            with room_needed(path):
+                report(path)
+            end(path)
+    if folder is not None and path is not None:
+        folder.close()
         log_run(path, cli.config.wandb)
     return path
 
 
-def _predict(cli: ExperimentCLI, recorder: Any, before: Before | None) -> Path | None:
+def _nothing_left(cli: ExperimentCLI, main: bool) -> bool:
+    """Say whether a run that is to go on is finished; let the settings be those that it began with."""
+    if not cli.config.resume:
+        return False
+    if cli.config.run_dir is None:
+        raise UserError("resume=true needs run_dir=FOLDER, the folder of the run to go on with.")
+    folder = Path(cli.config.run_dir).expanduser()
+    cli.take_settings(settings_to_go_on(folder, cli.command.program, cli.settings(), cli.harmless))
+    if not is_finished(folder):
+        return False
+    if main:
+        print(f"The run in {folder} is finished; nothing is left to do.")
+    return True
+
+
+def _predict(
+    cli: ExperimentCLI, recorder: Beginning | None, before: Before | None, folder: RunFolder | None
+) -> Path | None:
     trainer = cast("Any", cli.trainer)
-    main = getattr(rank_zero_only, "rank", 0) == 0
-    folder = RunFolder(cli.command.name, cli.config.run_dir, cli.config.overwrite) if main else None
-    with _cleaned_up(cli.trainer, folder):
-        if folder is not None:
-            check(cli)
-            announce(cli)
-            write_config(folder.create() / "config.yaml", cli.settings(), cli.command.program)
-        path = None if folder is None else folder.path
-        if before is not None:
-            before(path)
-        if recorder is not None:
-            recorder.path = path
-            trainer.callbacks.append(recorder)
-        trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
+    if folder is not None:
+        check(cli)
+        announce(cli)
+        with room_needed(folder.create()):
+            _begin(cli, recorder, folder)
+    path = None if folder is None else folder.path
+    if before is not None:
+        before(path)
+    if recorder is not None:
+        recorder.path = path
+        trainer.callbacks.append(recorder)
+    trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     return path
+
+
+def _begin(cli: ExperimentCLI, recorder: Beginning | None, folder: RunFolder) -> None:
+    """Write the settings down, or take over what a run that was cut off has finished."""
+    config = folder.path / "config.yaml"
+    going_on = folder.resume and config.is_file()
+    if not going_on:
+        write_config(config, cli.settings(), cli.command.program)
+    if recorder is None:
+        return
+    data = cast("Any", cli.datamodule)
+    if going_on:
+        recorder.taken_over = take_over(folder.path, recorder.wanted(cli.model, data), cli.trainer.world_size)
+        if recorder.per_image:
+            done = len(recorder.taken_over)
+            print(f"going on: {done:,} of {data.n_images:,} images are finished", flush=True)
+    begin(folder.path, recorder.file_names(cli.trainer.world_size))
 
 
 def check(cli: ExperimentCLI, *, models: bool = True) -> None:
@@ -116,78 +165,91 @@ def check_targets(wanted: str, data: Any) -> None:
 def _cleaned_up(trainer: Trainer, folder: RunFolder | None) -> Iterator[None]:
     """If the work inside fails, end the processes started for it, and leave no empty run folder."""
     try:
-        yield
-    except BaseException:
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            launcher.kill(signal.SIGKILL)
-        if folder is not None and not folder.discard_if_empty():
-            print(f"The run was cut off; what it wrote is in {folder.path}.", file=sys.stderr)
+        with kept_if_ended(lambda: _kept(folder)):
+            yield
+    except BaseException as error:
+        if cause := end_ranks(trainer, error):
+            cause.kept = _kept(folder)
+            raise cause from error
+        if not isinstance(error, Ended) and folder is not None and not folder.discard_if_empty():
+            print(f"The run was cut off: {_kept(folder)}.", file=sys.stderr)
         raise
 
 
-class Recorder(Callback):
+def _kept(folder: RunFolder | None) -> str | None:
+    """Say, in rank 0, what is left of a run that is ended, and leave no empty run folder."""
+    if folder is None:
+        return None
+    if folder.discard_if_empty():
+        return "nothing was done yet"
+    again = f"the same command with run_dir={folder.path} resume=true goes on from there"
+    return f"what is done is kept in {folder.path}, and {again}"
+
+
+class Recorder(Keeper):
     """Writes what a run of a `gl_ris.evaluator.Evaluator` gives into the run folder, from all processes.
 
     Each process appends its records to a file of its own; in the end rank 0 merges them and writes
     ``table.csv``, ``table.txt`` and, last, ``results.json``: a folder with that file is a finished run.
     """
 
-    def __init__(
-        self,
-        experiment: str,
-        settings: dict[str, Any],
-        training: Mapping[str, Any] | UnsetType | None = UNSET,
-    ) -> None:
+    def __init__(self, cli: ExperimentCLI, training: Mapping[str, Any] | UnsetType | None = UNSET) -> None:
+        super().__init__()
         # training is None for a model that was not trained, UNSET where there is nothing to train
-        self.experiment, self.settings, self.training = experiment, settings, training
-        # the run folder; to be set in rank 0 before the run
-        self.path: Path | None = None
+        self.cli, self.training = cli, training
         # the document, in rank 0, after the run
         self.results: Results | None = None
         self._writer: PredictionWriter | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the run folder to every process."""
-        self.path = trainer.strategy.broadcast(self.path)
+    def file_names(self, world_size: int) -> list[str]:
+        """Name the files of predictions."""
+        return [f"predictions_rank{rank}.jsonl" for rank in range(world_size)]
+
+    def wanted(self, module: Any, data: Any) -> dict[int, list[Key]]:
+        """Say for each image what its records are about, in their order."""
+        return {
+            index: [
+                (record.image_id, referent.ref_id, sent_id, method)
+                for referent in record.referents
+                for sent_id in referent.sent_ids
+                for method in module.methods
+            ]
+            for index, record in enumerate(data.records)
+        }
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open this process's file of predictions."""
+        """Open this process's files."""
+        super().on_predict_start(trainer, pl_module)
         assert self.path is not None
         self._writer = PredictionWriter(self.path, trainer.global_rank)
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def record(self, outputs: Any) -> None:
         """Write the records of one image."""
         assert self._writer is not None
         self._writer.append(outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merge the predictions and write the results, in rank 0, when every process is done."""
+        super().on_predict_end(trainer, pl_module)
         assert self._writer is not None
+        assert self.path is not None
         self._writer.close()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            self._finish(trainer, pl_module)
+            with room_needed(self.path):
+                self._finish(trainer, pl_module)
 
     def _finish(self, trainer: Trainer, module: Any) -> None:
         data: Any = getattr(trainer, "datamodule", None)
         assert self.path is not None
-        predictions = merge_predictions(self.path, trainer.world_size)
+        predictions = merge_predictions(self.path)
         expected = data.n_expressions * len(module.evaluation.methods)
         with predictions.open("rb") as file:
             written = sum(1 for _ in file)
         if written != expected:
             raise EvaluationError(f"{predictions} has {written:,} records, expected are {expected:,}.")
         more = {} if isinstance(self.training, UnsetType) else {"training": self.training}
-        self.results = describe(module, data, self.experiment, self.settings, **more)
+        self.results = describe(module, data, self.cli.command.name, self.cli.settings(), **more)
         write_table_csv(self.path / "table.csv", self.results)
         (self.path / "table.txt").write_text(format_table(self.results) + "\n", encoding="utf-8")
         self.results.write(self.path / "results.json")
@@ -205,7 +267,8 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any], 
         partition=data.partition,
         proposals=module.proposals_name(data),
         proposal_store=module.stored(),
-        **_counted(evaluation, data.n_expressions),
+        **_counted(evaluation, data.n_expressions - evaluation.n_untargeted),
+        n_expressions_without_target=evaluation.n_untargeted,
         subsets={
             name: {
                 "label": subset_label(name, module.recipe),
@@ -233,4 +296,6 @@ def _counted(figures: Figures, expected: int) -> dict[str, Any]:
 def write_config(path: Path, settings: dict[str, Any], program: str) -> None:
     """Write the settings of a run so that they run again by ``--config``."""
     header = f"# {program} --config {path}\n"
-    path.write_text(header + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    text = header + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    with atomic_file(path) as file:
+        file.write(text.encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from experiments.run.lock import LOCKS, RunLock, refuse_if_live, wait_for_others
 from gl_ris.errors import UserError
 
 RUNS = Path("runs")
@@ -20,14 +22,20 @@ _FILES = (
     *("learning_curve.csv", "manifest.json", "weights.pt"),
     *("proposals.json", "report.csv", "report.json", "report.md", "curve.csv", "curve.png"),
     *("unseen_domain.csv", "figure4_*.png"),
+    # of files that were being written when a run was killed
+    *(".*.tmp", f"{LOCKS}?"),
 )
-_OVERLAYS = "overlays"
+_DRAFTS = (LOCKS, ".*.tmp")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# pictures, and what a run that goes on has counted so far
+OVERLAYS, PROGRESS = "overlays", "progress"
 
 
 class RunFolder:
     """The folder of one run, which is new, empty, or one that the run may go on in.
 
-    Making one only chooses and checks the path; `create` makes the folder.
+    Making one only chooses and checks the path; `create` makes the folder, which then belongs to this process
+    until `close`, or until it ends.
 
     Args:
         experiment: Name of the experiment.
@@ -35,6 +43,7 @@ class RunFolder:
         overwrite: Whether a run that is in the folder is to be replaced.
         program: Of a command that goes on with what it finds in a folder of its own: what starts it, as the
             first line of its ``config.yaml`` says.
+        resume: Whether to go on with a run that is in the folder.
 
     Raises:
         UserError: The folder is in use, or is no folder.
@@ -46,11 +55,14 @@ class RunFolder:
         path: str | Path | None = None,
         overwrite: bool = False,
         program: str | None = None,
+        resume: bool = False,
     ) -> None:
         self.experiment = experiment
         self.given = None if path is None else Path(path).expanduser()
-        self.overwrite, self.program = overwrite, program
+        self.overwrite, self.program, self.resume = overwrite, program, resume
         self._made: list[Path] = []
+        self._lock: RunLock | None = None
+        self._begun = False
         self._path = self.given
         if self.given is not None:
             self._check(self.given)
@@ -67,7 +79,7 @@ class RunFolder:
         return self._path
 
     def create(self) -> Path:
-        """Make the folder, empty of an earlier run unless this one goes on with it.
+        """Make the folder and take its lock; it is empty of an earlier run unless this one goes on with it.
 
         Raises:
             UserError: The folder cannot be made, or came into use since.
@@ -76,23 +88,41 @@ class RunFolder:
             if self.given is None:
                 self._path = self._new()
             else:
-                self._check(self.given)
                 self._make(self.given)
-        if self.program is None:
+            lock = RunLock(self.path)
+            lock.take()
+        self._lock = lock
+        if self.given is not None:
+            self._check(self.given)
+        wait_for_others(self.path)
+        if self.program is None and not self.resume:
             self._clear()
+        # before, what lies in it may be of another
+        self._begun = True
         return self.path
 
+    def close(self) -> None:
+        """Give the folder free."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
     def discard_if_empty(self) -> bool:
-        """Remove what `create` made unless there are predictions in it.
+        """Remove what this run made, unless there are predictions or a trained model in it; give it free.
 
         Returns:
-            Whether there is nothing left.
+            Whether there is nothing of this run left.
         """
         if self._path is None or not self._path.is_dir():
             return True
-        if any(path.stat().st_size for path in self._path.glob("predictions*.jsonl")):
+        made = [*self.path.glob("predictions*.jsonl"), *self.path.glob(f"{PROGRESS}/rank*.jsonl")]
+        made += self.path.glob("weights.pt")
+        if self._begun and (self.resume or any(path.stat().st_size for path in made)):
+            self.close()
             return False
-        self._clear()
+        if self._begun:
+            self._clear()
+        self.close()
         for folder in reversed(self._made):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
@@ -102,11 +132,15 @@ class RunFolder:
         with _told_of(path):
             if path.exists() and not path.is_dir():
                 raise UserError(f"The run folder '{path}' is a file; name another one by run_dir=FOLDER.")
-            if self.overwrite or not path.is_dir() or not any(path.iterdir()):
+            if self._lock is None:
+                refuse_if_live(path)
+            if self.overwrite or not in_use(path):
                 return
         mark = path / "config.yaml"
+        if self.resume and mark.is_file():
+            return
         if self.program is None:
-            fix = "name another one, or replace the run in it by overwrite=true."
+            fix = "name another one, or go on with its run by resume=true, or replace it by overwrite=true."
             raise UserError(f"The run folder '{path}' is not empty; {fix}")
         if not mark.is_file() or not mark.read_bytes().startswith(f"# {self.program} ".encode()):
             what = f"holds something else than what {self.program} writes"
@@ -135,10 +169,32 @@ class RunFolder:
 
     def _clear(self) -> None:
         # the files of a run and nothing else: the folder may be any folder
+        for folder in (OVERLAYS, PROGRESS, f".{PROGRESS}.tmp"):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
         for pattern in _FILES:
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
-        shutil.rmtree(self.path / _OVERLAYS, ignore_errors=True)
+
+
+def in_use(path: Path) -> bool:
+    """Say whether there is anything in a folder but locks and drafts of dead processes."""
+    return path.is_dir() and any(
+        not any(file.match(pattern) for pattern in _DRAFTS) for file in path.iterdir()
+    )
+
+
+@contextmanager
+def room_needed(folder: Path) -> Iterator[None]:
+    """Say in a sentence that there is no room for what is written into a run folder: a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise UserError(
+            f"There is no room for what the run writes into '{folder}' ({error.strerror}); what is finished "
+            f"is kept: make room, and go on by the same command with run_dir={folder} resume=true."
+        ) from error
 
 
 @contextmanager

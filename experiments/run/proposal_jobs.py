@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
 from gl_ris.errors import EvaluationError, UserError, in_short
 from gl_ris.evaluator import SceneLike
@@ -21,7 +22,7 @@ from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.quality import Quality
 from gl_ris.proposals.source import ProposalSource, open_source
 from gl_ris.proposals.store import ProposalStore, default_root, find_stores
-from gl_ris.tally import gather_objects
+from gl_ris.tally import gather_objects, targeted_in
 
 OUTCOMES = ("stored before", "generated", "failed", "unusable")
 
@@ -51,6 +52,8 @@ class StoreFiller(LightningModule):
         # Wall time of the last run.
         self.seconds = self._started = 0.0
         self._counts: Counter[str] = Counter()
+        # when the run began, before it was cut off: what is stored since then it has made
+        self.began: int | None = None
         self._reported: set[str] = set()
 
     def setup(self, stage: str) -> None:
@@ -93,8 +96,10 @@ class StoreFiller(LightningModule):
         if scene.error is not None:
             self._warn(scene, scene.error)
             return "unusable"
-        if ImageKey.of(scene.image_id, scene.image) in self.kept:
-            return "stored before"
+        key = ImageKey.of(scene.image_id, scene.image)
+        if key in self.kept:
+            own = self.began is not None and self.kept.made_since(key, self.began)
+            return "generated" if own else "stored before"
         try:
             self.source(scene.image_id, scene.image)
         except UserError:
@@ -115,6 +120,7 @@ class StoreFiller(LightningModule):
         """Add up all processes; the store then knows what each of them has written."""
         parts = gather_objects(self._counts)
         self.outcome = {name: sum(part[name] for part in parts) for name in OUTCOMES}
+        self.kept.close()
         self.kept.refresh()
         self.seconds = time.perf_counter() - self._started
 
@@ -202,7 +208,7 @@ class ProposalReport(LightningModule):
         if proposals is None:
             quality.missing += 1
         else:
-            quality.add(self.post(proposals.to(scene.targets.device)), scene.targets, scene.referents)
+            quality.add(self.post(proposals.to(scene.targets.device)), *_objects(scene))
 
     def on_predict_epoch_end(self) -> None:
         """Add up all processes; an `EvaluationError` if of no image that can be read anything is stored."""
@@ -221,6 +227,15 @@ class ProposalReport(LightningModule):
             )
         truths = [Measured("ground truth", "ground truth", None, truth)] if truth.objects else []
         self.rows = [*rows, *truths]
+
+
+def _objects(scene: SceneLike) -> tuple[Tensor, Tensor]:
+    """Return the known targets of a scene, and which of them each expression that has one is about."""
+    targeted = targeted_in(scene)
+    if targeted is None:
+        return scene.targets, scene.referents
+    rows, referents = scene.referents[targeted].unique(return_inverse=True)
+    return scene.targets[rows], referents
 
 
 def labels(manifests: Sequence[dict[str, Any]]) -> list[str]:

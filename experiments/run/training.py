@@ -19,8 +19,9 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from experiments.cli.command import Command
 from experiments.cli.overrides import current_paths
 from experiments.cli.parts import ExperimentCLI
+from experiments.run.folder import PROGRESS
 from gl_ris.errors import UserError
-from gl_ris.files import atomic_file
+from gl_ris.files import atomic_file, decode, write_json
 from gl_ris.tally import gather_objects
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from gl_ris.supervised.module import SupervisedRIS
 
 WEIGHTS = "weights.pt"
+# what a training has said of itself, kept until the evaluation is done
+_RECORD = "training.json"
+# what a training's batches hang on
+_BATCHES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 
 # What the record of a training takes from the manifest of its refs.
 _CHOSEN = ("dataset", "split_by", "split", "k", "seed", "n_refs", "n_sentences", "n_images", "share")
@@ -275,16 +280,23 @@ class Training:
                 unfinished.discard_unless_resumable()
             raise
         trainer.callbacks.remove(progress)
-        if unfinished is not None:
-            folder = unfinished.folder.parent
-            write_manifest(folder / "manifest.json", self.data.subset)
-            with atomic_file(folder / WEIGHTS) as file:
-                torch.save(self.module.segmenter.state_dict(), file)
-            unfinished.finish()
         self.record |= {
             "seconds": round(time.perf_counter() - start, 3),
             "unusable_visits": sum(gather_objects(self.data.data.unusable)),
         }
+        if unfinished is not None:
+            folder = unfinished.folder.parent
+            write_json(folder / PROGRESS / _RECORD, self.record)
+            write_manifest(folder / "manifest.json", self.data.subset)
+            with atomic_file(folder / WEIGHTS) as file:
+                torch.save(self.module.segmenter.state_dict(), file)
+            unfinished.finish()
+
+    def take(self, folder: Path) -> None:
+        """Take the model that a run has trained before it was cut off, in place of `run`."""
+        self.record |= decode(folder / PROGRESS / _RECORD, dict[str, Any], "record of a training")
+        state = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
+        self.module.segmenter.load_state_dict(state)
 
 
 class SupervisedCLI(ExperimentCLI):
@@ -305,11 +317,24 @@ class SupervisedCLI(ExperimentCLI):
             self.config.trainer.strategy = "ddp_find_unused_parameters_true"
         # the state of a training that was cut off, to go on from; None to begin
         self.checkpoint: Path | None = None
-        if self.config.run_dir is not None:
-            unfinished = self.unfinished(Path(self.config.run_dir))
-            if unfinished.resumable:
-                self.config.overwrite = True
-                self.checkpoint = unfinished.checkpoint
+        # the run folder with a model that was trained before the run was cut off; None to train
+        self.trained: Path | None = None
+        if self.config.run_dir is None:
+            return
+        folder = Path(self.config.run_dir).expanduser()
+        unfinished = self.unfinished(folder)
+        if self.config.resume and (folder / WEIGHTS).is_file() and (folder / PROGRESS / _RECORD).is_file():
+            self.trained = folder
+        elif unfinished.resumable:
+            self.config.overwrite = not self.config.resume
+            self.checkpoint = unfinished.checkpoint
+
+    @property
+    def harmless(self) -> tuple[str, ...]:
+        """A training on several devices sees other batches; what is trained is measured alike on any."""
+        ours = super().harmless
+        trains = self.config.model.weights is None and self.trained is None
+        return tuple(name for name in ours if not (trains and name in _BATCHES))
 
     def unfinished(self, run_folder: Path) -> Unfinished:
         """Return what is under way, or was cut off, in a run folder."""

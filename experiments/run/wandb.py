@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cli.command import ROOT
+from gl_ris.signals import kept_if_ended
 
 MODES = ("auto", "online", "offline", "disabled")
 PROJECT = "gl-ris"
@@ -37,20 +38,19 @@ def log_run(folder: Path, mode: str, group: str | None = None) -> None:
     """
     if mode == "disabled" or (mode == "auto" and os.environ.get("WANDB_MODE") == "disabled"):
         return
-    try:
+    with kept_if_ended(lambda: f"the results in {folder} are complete, only wandb has not got them"):
         done, line = _in_process_of_its_own(folder, mode, group)
         if not done and mode != "offline":
             print(f"wandb        {line} Logging offline instead.", flush=True)
             done, line = _in_process_of_its_own(folder, "offline", group)
-        print(f"wandb        {line}" + ("" if done else " The results are complete without it."), flush=True)
-    except KeyboardInterrupt:
-        print("wandb        interrupted; the results are complete without it.", flush=True)
+    print(f"wandb        {line}" + ("" if done else " The results are complete without it."), flush=True)
 
 
 def _in_process_of_its_own(folder: Path, mode: str, group: str | None) -> tuple[bool, str]:
     """Run ``experiments.wandb_log`` on ``folder``; return whether it worked, and a line about it."""
     command = [sys.executable, "-m", "experiments.wandb_log", str(folder.resolve()), f"--mode={mode}"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment |= {"PYTHONIOENCODING": "utf-8"}
     environment |= {"WANDB_RUN_GROUP": group} if group else {}
     try:
         # From inside the folder, so that whatever wandb writes beside its own folder is in there as well.
@@ -61,6 +61,8 @@ def _in_process_of_its_own(folder: Path, mode: str, group: str | None) -> tuple[
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=LIMIT_SECONDS,
             check=False,
         )

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gl_ris.clip.tower import Tower, map_batches, one_thread_per_operation
-from gl_ris.clip.vit import region_tokens, tokens_of
+from gl_ris.clip.vit import centred_on_corners, region_tokens, tokens_of
 from gl_ris.masks import projection_boxes, tight_boxes
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
 
@@ -158,12 +158,18 @@ class ImageContext:
         """A feature for every position of the grid, float32 ``(rows, columns, D)``, not normalised."""
         return self.clip.tower.dense_features(self.image_state(recipe, 1)).float()
 
-    @_kept("grid_mask", *_PIXELS)
+    @_kept("grid_mask", "region_token_patches", "region_token_members", *_PIXELS)
     def region_tokens(self, recipe: Recipe) -> Tensor:
         """Class tokens that saw one region each, float32 ``(N, D)``, not normalised; of a ViT only."""
         tower: Any = self.clip.tower
-        embedded = self.image_state(recipe, tower.depth)
-        members = tokens_of(self.grid_regions(recipe))
+        if recipe.region_token_patches == "cells":
+            embedded = self.image_state(recipe, tower.depth)
+        else:
+            embedded = tower.image_state(centred_on_corners(tower, self.pixels(recipe)), tower.depth)
+        if recipe.region_token_members == "covered":
+            members = tokens_of(self.grid_regions(recipe))
+        else:
+            members = masks_on_grid(self.masks, tower.grid_size, "nearest").flatten(1).bool()
         # As many in one pass as the image has tokens of its own, which bounds the memory.
         parts = members.split(max(self.clip.image_batch, members.shape[1]))
         return self._by_mask(lambda part: region_tokens(tower, embedded, part), parts)
@@ -272,7 +278,9 @@ def standardize(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
     return (pixels - pixels.new_tensor(mean).view(3, 1, 1)) / pixels.new_tensor(std).view(3, 1, 1)
 
 
-def masks_on_grid(masks: Tensor, grid: tuple[int, int], rule: Literal["area", "sampled"]) -> Tensor:
+def masks_on_grid(
+    masks: Tensor, grid: tuple[int, int], rule: Literal["area", "sampled", "nearest"]
+) -> Tensor:
     """Bring masks to the resolution of a feature grid (the resize of Eq. 3).
 
     Args:
@@ -280,7 +288,8 @@ def masks_on_grid(masks: Tensor, grid: tuple[int, int], rule: Literal["area", "s
         grid: Rows and columns of the grid that covers the whole image.
         rule: ``"area"`` averages each cell (cells share a row or column of pixels where the size is no
             multiple of the grid), so a mask with a pixel keeps a positive cell; ``"sampled"`` interpolates
-            between the four pixels around each cell's centre, so a small mask can vanish.
+            between the four pixels around each cell's centre, so a small mask can vanish; ``"nearest"`` takes
+            the pixel at each cell's upper left corner.
 
     Returns:
         float32 ``(N, *grid)`` in [0, 1].
@@ -288,6 +297,8 @@ def masks_on_grid(masks: Tensor, grid: tuple[int, int], rule: Literal["area", "s
     soft = masks[:, None].float()
     if rule == "area":
         return F.adaptive_avg_pool2d(soft, grid)[:, 0]
+    if rule == "nearest":
+        return F.interpolate(soft, grid, mode="nearest")[:, 0]
     return F.interpolate(soft, grid, mode="bilinear", align_corners=False, antialias=False)[:, 0]
 
 

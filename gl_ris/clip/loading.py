@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import json
+import logging
 import os
 import pickle
 import warnings
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gl_ris.clip.region_clip import RegionCLIP
+from gl_ris.clip.torchscript import is_archive, quick_gelu_of, read_archive
 from gl_ris.clip.tower import check_tower
-from gl_ris.errors import UserError, in_short, unknown_name
+from gl_ris.errors import UserError, did_you_mean, in_short, unknown_name
+from gl_ris.hub import reaching_hub
+from gl_ris.no_code import refuse_code
 
 ASSETS = Path(__file__).parent.parent / "assets"
 SHIPPED = ("refshapes-vit", "refshapes-rn")
@@ -44,8 +47,9 @@ def load_clip(
         name: An architecture of open_clip, ``"local-dir:FOLDER"`` or ``"hf-hub:ORG/REPO"``, whose image
             tower is a VisionTransformer with a class token or a ModifiedResNet; or one of the shipped
             ``"refshapes-vit"`` and ``"refshapes-rn"``.
-        pretrained: For an architecture: a tag of open_clip or a weights file. None gives random weights,
-            with a warning. Folders and repositories bring their own weights.
+        pretrained: For an architecture: a tag of open_clip or a file of weights, also one of OpenAI's own
+            (``RN50.pt``, TorchScript), of which only tensors are read. None gives random weights, with a
+            warning. Folders and repositories bring their own weights.
         device: Where to put the model; ``"meta"`` gives shapes without values, at no cost of memory.
         dtype: float32 (also None), bfloat16 or float16 of the weights; norms stay in float32.
 
@@ -57,37 +61,65 @@ def load_clip(
             architecture, a missing or damaged file, or a device that is not there.
     """
     source = f"{LOCAL}{ASSETS / name}" if name in SHIPPED else name
-    if source.startswith((LOCAL, HUB)) and pretrained is not None:
+    if brings_weights(name) and pretrained is not None:
         raise UserError(f"CLIP model '{name}' brings its own weights: leave out pretrained='{pretrained}'.")
+    if pretrained is not None and os.path.isfile(os.path.expanduser(pretrained)):
+        pretrained = os.path.expanduser(pretrained)
     mend = _mend(name, source, pretrained)
     config = _model_config(name, source, mend)
     if not isinstance(config.get("vision_cfg"), dict):
         raise UserError(f"The configuration of CLIP model '{name}' says no image tower (vision_cfg); {mend}.")
     check_tower(name, config["vision_cfg"])
     check_text(name, config.get("text_cfg"), mend)
-    _check_no_code(name, source)
-    if not source.startswith((LOCAL, HUB)):
+    for folder in (source.removeprefix(LOCAL), str(config["text_cfg"].get("hf_model_name"))):
+        refuse_code(folder, f"CLIP model '{name}'")
+    if not brings_weights(name):
         _check_pretrained(name, pretrained, config)
-    from open_clip import create_model, get_tokenizer
+    from open_clip import create_model
 
     place, precision = _device(device), _precision(dtype)
     meta = place if place.type == "meta" else nullcontext()
+    archive = pretrained if pretrained is not None and is_archive(pretrained) else None
     failure = f"The weights of CLIP model '{name}' cannot be loaded"
     # Weights made in inference mode could never take part in a gradient, which Grad-CAM needs.
-    with _reading(failure, mend), torch.inference_mode(False), meta:
+    with _reading(failure, mend, _asks_hub(source, pretrained, config)), torch.inference_mode(False), meta:
         model = create_model(
             source,
-            pretrained,
+            None if archive else pretrained,
             precision=precision,
             device=place,
             pretrained_text=False,
-            require_pretrained=pretrained is not None or source.startswith((LOCAL, HUB)),
+            require_pretrained=brings_weights(name) or (pretrained is not None and archive is None),
         )
+        if archive and place.type != "meta":
+            model.load_state_dict(read_archive(archive))
+    return RegionCLIP(model, load_tokenizer(name), name)
+
+
+def load_tokenizer(name: str) -> Callable[..., Tensor]:
+    """Load the tokenizer of a model named as for `load_clip`, whose configuration that has checked."""
+    from open_clip import get_tokenizer
+
+    source = f"{LOCAL}{ASSETS / name}" if name in SHIPPED else name
+    mend = _mend(name, source, None)
+    own = _model_config(name, source, mend)["text_cfg"].get("hf_tokenizer_name")
     # Said explicitly, or transformers asks at the terminal; open_clip's own tokenizer does not know it.
-    options = {"trust_remote_code": False} if config["text_cfg"].get("hf_tokenizer_name") else {}
-    with _reading(f"The tokenizer of CLIP model '{name}' cannot be loaded", mend):
-        tokenizer = get_tokenizer(source, **options)
-    return RegionCLIP(model, tokenizer, name)
+    options = {"trust_remote_code": False} if own else {}
+    hub = source.startswith(HUB) or (bool(own) and not source.startswith(LOCAL))
+    with _reading(f"The tokenizer of CLIP model '{name}' cannot be loaded", mend, hub):
+        return get_tokenizer(source, **options)
+
+
+def _asks_hub(source: str, pretrained: str | None, config: dict[str, Any]) -> bool:
+    """Say whether anything of a model but its tokenizer is not on this machine for certain."""
+    is_tag = not source.startswith(LOCAL) and pretrained is not None and not os.path.isfile(pretrained)
+    tower = config["text_cfg"].get("hf_model_name")
+    return source.startswith(HUB) or is_tag or bool(tower and not os.path.isdir(str(tower)))
+
+
+def brings_weights(name: str) -> bool:
+    """Say whether a model is one with weights of its own: shipped, a folder or a repository."""
+    return name in SHIPPED or name.startswith((LOCAL, HUB))
 
 
 def _model_config(name: str, source: str, mend: str) -> dict[str, Any]:
@@ -97,12 +129,11 @@ def _model_config(name: str, source: str, mend: str) -> dict[str, Any]:
     if source.startswith(LOCAL):
         return _local_config(name, Path(source.removeprefix(LOCAL)), mend)
     if source.startswith(HUB):
-        with _reading(f"The configuration of CLIP model '{name}' cannot be read", mend):
+        with _reading(f"The configuration of CLIP model '{name}' cannot be read", mend, hub=True):
             return open_clip.get_model_config(source)
     config = open_clip.get_model_config(name)
     if config is None:
-        near = difflib.get_close_matches(name, [*SHIPPED, *open_clip.list_models()], n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(name, [*SHIPPED, *open_clip.list_models()])
         raise UserError(
             f"Unknown CLIP model '{name}'.{hint} Available: {', '.join(SHIPPED)}, '{LOCAL}FOLDER', "
             f"'{HUB}ORG/REPO', and the architectures that open_clip.list_models() lists."
@@ -137,21 +168,6 @@ def check_text(name: str, text: Any, mend: str) -> None:
         )
 
 
-def _check_no_code(name: str, source: str) -> None:
-    """Refuse a folder whose tokenizer or model is to be made by code of its own (``auto_map``)."""
-    folder = Path(source.removeprefix(LOCAL))
-    for path in sorted(folder.glob("*config.json")) if source.startswith(LOCAL) else ():
-        try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue  # a damaged file is told of by who reads it
-        if isinstance(said, dict) and "auto_map" in said:
-            raise UserError(
-                f"CLIP model '{name}' asks for code of its own ({path.name}: auto_map), which is never run; "
-                "use a model whose tokenizer is one of transformers' own classes."
-            )
-
-
 def _check_pretrained(name: str, pretrained: str | None, config: dict[str, Any]) -> None:
     """Check a tag or file against the architecture before anything is downloaded."""
     import open_clip
@@ -164,22 +180,18 @@ def _check_pretrained(name: str, pretrained: str | None, config: dict[str, Any])
         )
         return
     weights = get_pretrained_cfg(name, pretrained)
-    if not weights:
-        if not os.path.isfile(pretrained):
-            tags = list_pretrained_tags_by_model(name)
-            raise unknown_name(f"weights (tag or file) of CLIP model '{name}',", pretrained, tags)
-        if _is_torchscript(pretrained):
-            raise UserError(
-                f"The weights {pretrained} of CLIP model '{name}' are a TorchScript archive, as OpenAI's "
-                "original files are; use the tag 'openai', or save its state_dict as a file."
-            )
+    if not weights and not os.path.isfile(pretrained):
+        tags = list_pretrained_tags_by_model(name)
+        raise unknown_name(f"weights (tag or file) of CLIP model '{name}',", pretrained, tags)
+    wants = bool(weights.get("quick_gelu")) if weights else quick_gelu_of(pretrained)
+    if wants is None:
         warnings.warn(
             f"A weights file does not say its activation and preprocessing: {pretrained} is read with the "
             f"activation of '{name}' and OpenAI's preprocessing. '{LOCAL}FOLDER' with {CONFIG} states both.",
             stacklevel=3,
         )
         return
-    wants, has = bool(weights.get("quick_gelu")), bool(config.get("quick_gelu"))
+    has = bool(config.get("quick_gelu"))
     if wants != has:
         other = f"{name}-quickgelu" if wants else name.removesuffix("-quickgelu")
         fix = f"use '{other}'" if other in open_clip.list_models() else "choose another architecture"
@@ -187,15 +199,6 @@ def _check_pretrained(name: str, pretrained: str | None, config: dict[str, Any])
             f"QuickGELU mismatch: the weights '{pretrained}' were trained {'with' if wants else 'without'} "
             f"QuickGELU and the architecture '{name}' is {'with' if has else 'without'} it; {fix}."
         )
-
-
-def _is_torchscript(path: str) -> bool:
-    """Say whether a file is a program, which is not run, and not plain tensors."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
 
 
 def _mend(name: str, source: str, pretrained: str | None) -> str:
@@ -213,24 +216,32 @@ def _mend(name: str, source: str, pretrained: str | None) -> str:
 
 
 @contextmanager
-def _reading(what: str, mend: str) -> Iterator[None]:
-    """Turn what open_clip and transformers raise into a `UserError`, and let neither ask at the terminal."""
+def _reading(what: str, mend: str, hub: bool = False) -> Iterator[None]:
+    """Turn what open_clip and transformers raise into a `UserError`, and let neither ask at the terminal.
+
+    ``hub`` says that they may fetch from the Hugging Face hub; see `reaching_hub`.
+    """
     from safetensors import SafetensorError
     from transformers import dynamic_module_utils
 
     causes = (RuntimeError, OSError, ValueError, LookupError, TypeError, EOFError, ImportError)
-    damage = (ArithmeticError, AttributeError, pickle.UnpicklingError, SafetensorError)
+    damage = (ArithmeticError, AssertionError, AttributeError, pickle.UnpicklingError, SafetensorError)
     # open_clip makes text towers of transformers without saying ``trust_remote_code``, and then transformers
     # asks whether to run a repository's code, unless it has no seconds to wait for an answer: it refuses.
     before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    # open_clip logs on the root logger; without a handler there, all lines of others are doubled from then on
+    silent = logging.NullHandler()
+    logging.getLogger().addHandler(silent)
     try:
-        yield
+        with reaching_hub(hub):
+            yield
     except UserError:
         raise
     except (*causes, *damage) as error:
         raise UserError(f"{what} ({in_short(error)}); {mend}.") from error
     finally:
+        logging.getLogger().removeHandler(silent)
         dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
 
 

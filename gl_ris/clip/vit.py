@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gl_ris.errors import UserError
@@ -75,13 +76,21 @@ class ViTTower:
         return self.visual.ln_post(tokens) @ self.visual.proj
 
     def last_map(self, state: Tensor) -> Tensor:
-        """Return the grid tokens that enter the last block, ``(1, width, rows, columns)``."""
-        return state[:, 1:].transpose(1, 2).unflatten(2, self.grid_size)
+        """Return the grid tokens as the last block's attention reads them, ``(1, width, rows, columns)``."""
+        tokens = self.visual.transformer.resblocks[-1].ln_1(state)
+        return tokens[:, 1:].transpose(1, 2).unflatten(2, self.grid_size)
 
     def pool(self, state: Tensor, last_map: Tensor) -> Tensor:
-        """Run the last block on the class token of ``state`` and the grid tokens of ``last_map``."""
-        tokens = torch.cat([state[:, :1], last_map.flatten(2).transpose(1, 2)], dim=1)
-        return self.project(self.visual.transformer.resblocks[-1](tokens)[:, 0])
+        """Run the last block on ``state``, its attention on the grid tokens of ``last_map``."""
+        block, tokens = self.visual.transformer.resblocks[-1], last_map.flatten(2).transpose(1, 2)
+        # The residual connection keeps what entered the block, and the attention its class token.
+        hook = block.ln_1.register_forward_hook(
+            lambda _, __, normalised: torch.cat([normalised[:, :1], tokens], dim=1)
+        )
+        try:
+            return self.project(block(state)[:, 0])
+        finally:
+            hook.remove()
 
     def dense_features(self, state: Tensor) -> Tensor:
         """Take every grid token through the last block by itself and project it."""
@@ -101,6 +110,15 @@ def tokens_of(regions: Tensor) -> Tensor:
     """
     shares = regions.flatten(1)
     return shares >= shares.amax(dim=1, keepdim=True).clamp(max=0.5)
+
+
+def centred_on_corners(tower: ViTTower, pixels: Tensor) -> Tensor:
+    """Shift an image ``(1, 3, h, w)`` so that each patch is centred on its cell's upper left corner.
+
+    That is the padding of Adapting CLIP's patch convolution: zeros enter from above and from the left.
+    """
+    down, right = ((side - 1) // 2 for side in tower.visual.conv1.kernel_size)
+    return F.pad(pixels, (right, -right, down, -down))
 
 
 def region_tokens(tower: ViTTower, embedded: Tensor, members: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from gl_ris.errors import UserError, in_short
 from gl_ris.files import file_hash
+from gl_ris.hub import reaching_hub
+from gl_ris.no_code import refuse_code
 
 _HINT = (
     "give the name of a model on the Hugging Face hub, such as facebook/sam-vit-base or "
@@ -37,6 +39,7 @@ def find_model(model: str) -> Path:
     missing = [kind for kind in ("config.json", "*.safetensors") if not any(folder.glob(kind))]
     if missing:
         raise UserError(f"SAM model '{model}': there is no {' and no '.join(missing)} in {folder}; {_HINT}.")
+    refuse_code(folder, f"SAM model '{model}'")
     return folder
 
 
@@ -51,7 +54,8 @@ def _from_hub(model: str) -> Path:
             cached = Path(snapshot_download(model, allow_patterns=wanted, local_files_only=True))
             if _is_whole(cached):
                 return cached
-        return Path(snapshot_download(model, allow_patterns=wanted))
+        with reaching_hub():
+            return Path(snapshot_download(model, allow_patterns=wanted))
     except (HFValidationError, OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"SAM model '{model}' is neither a folder nor in the hub's cache, and cannot be downloaded "

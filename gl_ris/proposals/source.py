@@ -32,6 +32,10 @@ class ProposalSource:
         self.generator, self.store, self.strict = generator, store, strict
         self._counts: Any = multiprocessing.Array("q", len(COUNTS))
         self._writable, self._warned = True, False
+        # what became of the last image that this process asked for: one of `COUNTS`, or None
+        self.outcome: str | None = None
+        # What was stored since then (nanoseconds since the epoch), before the run was cut off, it has made.
+        self.began: int | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -43,11 +47,13 @@ class ProposalSource:
 
         What the generator raises is raised again, and the store then has the reason.
         """
+        self.outcome = None
         key = None if self.store is None else ImageKey.of(image_id, image)
         found = None if self.store is None or key is None else self.store.get(key)
         if found is None:
             return self._generate(image_id, image, key)
-        self._count("read")
+        own = self.began is not None and key is not None and self.store.made_since(key, self.began)  # type: ignore[union-attr]
+        self._count("generated" if own else "read")
         return found.to(image.device)
 
     def _generate(self, image_id: int | str, image: Tensor, key: ImageKey | None) -> Proposals:
@@ -95,6 +101,7 @@ class ProposalSource:
         )
 
     def _count(self, what: str) -> None:
+        self.outcome = what
         with self._counts.get_lock():
             self._counts[COUNTS.index(what)] += 1
 

@@ -27,11 +27,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
 from gl_ris.errors import UserError
-from gl_ris.files import cache_folder, decode, plain, to_json, write_json
+from gl_ris.files import cache_folder, decode, plain, sync, sync_folder, to_json, write_json
 from gl_ris.proposals.base import ImageKey, ProposalGenerator, Proposals, pack, unpack
 
 # Raised whenever older stores cannot be read any more.
@@ -215,6 +216,10 @@ class ProposalStore:
         record = self._record(image)
         return None if record is None else unpack(record)
 
+    def made_since(self, image: ImageKey, moment: int) -> bool:
+        """Say whether what `get` reads was stored since a moment, in nanoseconds since the epoch."""
+        return any(int(path.name.partition("-")[0]) >= moment for path, _ in self._found.get(image, [])[:1])
+
     def _record(self, image: ImageKey) -> bytes | None:
         candidates = self._found.get(image, [])
         while candidates:
@@ -244,6 +249,8 @@ class ProposalStore:
                 created = datetime.now(UTC).isoformat(timespec="seconds")
                 write_json(self.folder / MANIFEST, {**self.manifest, "created": created})
             self._shard, self._shard_of = ShardWriter(self.folder), os.getpid()
+            # the processes of a `DataLoader` end without a word to their stores
+            Finalize(None, self._shard.close, exitpriority=1)
         try:
             self._take_up(self._shard.index, self._shard.append(entry, record))
         except OSError:
@@ -284,9 +291,12 @@ class ShardWriter:
         return entry
 
     def close(self) -> None:
-        """Close the files."""
-        self._records.close()
-        self._index.close()
+        """Close the files, when all of them is on the disk; harmless when repeated."""
+        for file in (self._records, self._index):  # the record before the line that says where it is
+            if not file.closed:
+                sync(file)
+            file.close()
+        sync_folder(self.index.parent)
 
 
 def read_index(path: Path) -> Iterator[Entry]:

@@ -194,6 +194,14 @@ def cosine(text: Tensor, visual: Tensor) -> Tensor:
     return F.normalize(text, dim=-1) @ F.normalize(visual, dim=-1).T
 
 
+def inside_masks(maps: Tensor, masks: Tensor, pooling: str) -> Tensor:
+    """Sum or mean in each mask of maps ``(E, rows, columns)`` resized to the masks (bilinear): ``(E, N)``."""
+    pixels = F.interpolate(maps[:, None], masks.shape[1:], mode="bilinear", align_corners=False)
+    total, area = pixels.flatten(1) @ masks.flatten(1).float().T, masks.flatten(1).sum(dim=1)
+    # the score of a mask without a pixel is replaced anyway
+    return total if pooling == "sum" else total / area.clamp(min=1)
+
+
 def blend(weight: float, first: Callable[[], Tensor], second: Callable[[], Tensor]) -> Tensor:
     """Mix two features, ``weight`` of the first; one that has no weight is not computed."""
     if weight == 1:

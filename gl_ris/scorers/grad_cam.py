@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gl_ris.clip.image import ImageContext
-from gl_ris.scorers.base import Scorer, Texts, cosine
+from gl_ris.scorers.base import Scorer, Texts, cosine, inside_masks
 
 # Of a gradient in float16, whose smallest parts would be lost.
 _SCALE = 256.0
@@ -17,13 +16,16 @@ class GradCAM(Scorer):
     """Sum over the mask of the activation map for the similarity of the image and the sentence (Eq. 6).
 
     The map is the ReLU of the weighted sum over channels of the last feature map; a channel weighs as much as
-    the gradient of the cosine with respect to it, averaged over positions. The last map is, on a ResNet, what
-    enters the attention pooling; on a ViT, the grid tokens that enter the last block.
+    the gradient of the cosine with respect to it, averaged over positions. The last map is CLIPCAM's: on a
+    ResNet what enters the attention pooling; on a ViT the grid tokens as the last block's attention reads
+    them, behind its first norm, while what the residual connection carries stays as it is. (The function that
+    the paper's authors published turns the gradient's sign, normalises the map per position and has no ReLU;
+    it finds next to nothing, and is not followed.)
 
-    The map is resized to the image (bilinear) and *summed* over the pixels of a mask. (The paper says that
-    the masked map is aggregated, and no more.) Area is not divided out: no value is negative, so larger masks
-    are favoured, and a mask never scores less than one inside it. Where no value is positive, every mask
-    scores 0.
+    The map is resized to the image (bilinear) and *summed* over the pixels of a mask, or averaged, as
+    ``grad_cam_pooling`` of the recipe says. (The paper says that the masked map is aggregated, and no more.)
+    In a sum area is not divided out: no value is negative, so larger masks are favoured, and a mask never
+    scores less than one inside it. Where no value is positive, every mask scores 0.
 
     ``alpha``, ``beta`` and ``masked_blocks`` have no influence, nor has what the recipe says about grid
     masks, crops and mixing: it is always a cosine.
@@ -57,8 +59,5 @@ class GradCAM(Scorer):
         return torch.einsum("ec,chw->ehw", weights, last_map[0].detach().float()).relu()
 
     def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
-        """Sum the map over each mask."""
-        maps = self.maps(context, expressions)[:, None]
-        size = context.masks.shape[1:]
-        pixels = F.interpolate(maps, size, mode="bilinear", align_corners=False)
-        return pixels.flatten(1) @ context.masks.flatten(1).float().T
+        """Sum or average the map over each mask."""
+        return inside_masks(self.maps(context, expressions), context.masks, self.recipe.grad_cam_pooling)

@@ -16,7 +16,8 @@ class RegionToken(Scorer):
     Each class token attends to itself and to the grid tokens of its region; grid tokens attend to all grid
     tokens and the image's own class token, as in the unchanged model (see `gl_ris.clip.vit`). A
     token is in a region that covers half of it; a small region has the tokens that it covers most, and one
-    that vanishes on the recipe's grid goes by the covered share of each cell.
+    that vanishes on the recipe's grid goes by the covered share of each cell. Adapting CLIP has other
+    patches and another rule: ``region_token_patches`` and ``region_token_members`` of `gl_ris.recipe.Recipe`.
 
     ``alpha``, ``beta`` and ``masked_blocks`` have no influence.
 

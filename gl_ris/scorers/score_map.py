@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gl_ris.clip.image import ImageContext
-from gl_ris.scorers.base import Scorer, Texts, cosine
+from gl_ris.scorers.base import Scorer, Texts, cosine, inside_masks
 
 
 class ScoreMap(Scorer):
@@ -15,9 +15,11 @@ class ScoreMap(Scorer):
     by itself. On a ResNet that is the attention pooling; on a ViT the attention of the last block, whose
     residual connections and MLP stay (see the towers' ``dense_features``).
 
-    The mask is brought to the grid as the recipe says and weighs the positions, so area has no influence in
-    itself; a mask that vanishes there weighs them by the covered share of each cell. ``alpha``, ``beta`` and
-    ``masked_blocks`` have no influence, nor has what the recipe says about mixing: it is always a cosine.
+    The mask is brought to the grid as the recipe says and weighs the positions; a mask that vanishes there
+    weighs them by the covered share of each cell. Or the map is resized to the image (bilinear): see
+    ``score_map_mask`` of `gl_ris.recipe.Recipe`. Either way area has no influence in itself. ``alpha``,
+    ``beta`` and ``masked_blocks`` have no influence, nor has what the recipe says about mixing: it is always
+    a cosine.
     """
 
     name = "score_map"
@@ -36,8 +38,11 @@ class ScoreMap(Scorer):
 
     def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Average the map over each mask."""
+        maps = self.maps(context, expressions)
+        if self.recipe.score_map_mask == "pixels":
+            return inside_masks(maps, context.masks, "mean")
         weights = context.grid_regions(self.recipe).flatten(1)
         total = weights.sum(dim=1, keepdim=True)
         # The score of a mask without a pixel is replaced anyway.
         weights = weights / total.masked_fill(total == 0, 1)
-        return self.maps(context, expressions).flatten(1) @ weights.T
+        return maps.flatten(1) @ weights.T

@@ -15,7 +15,7 @@ from gl_ris.metrics import mask_areas
 from gl_ris.recipe import Recipe
 from gl_ris.supervised.segmenter import Baseline, Segmenter
 from gl_ris.supervised.starting import read_weights
-from gl_ris.tally import subsets_of
+from gl_ris.tally import subsets_of, targeted_in
 
 
 class SupervisedRIS(Evaluator):
@@ -84,6 +84,8 @@ class SupervisedRIS(Evaluator):
 
     def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> Records:
         """Segment every expression of a scene, measure, and count: a record per expression."""
+        if scene.index in self.finished:
+            return Records()
         # in a scene that cannot be used each is a miss: intersection 0, union the target
         masks = torch.zeros_like(scene.targets[scene.referents])
         failure = scene.error
@@ -103,7 +105,8 @@ class SupervisedRIS(Evaluator):
         targets = scene.targets[scene.referents]
         intersection, union = mask_areas(masks, targets)
         none = Choices.none(len(masks), failure)
-        self.tally.add_scene(intersection[None], union[None], [none.failures], subsets_of(scene))
+        areas, own = (intersection[None], union[None]), targeted_in(scene)
+        self.tally.add_scene(*areas, [none.failures], subsets_of(scene), targeted=own)
         encoded = [None if failure else encode_rle(mask) for mask in masks]
         phrases = [None] * len(masks)
         return Records(make_records(self.title, scene, none, (intersection, union), phrases, encoded))

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gl_ris.errors import UserError, in_short
+from gl_ris.hub import reaching_hub
+from gl_ris.no_code import refuse_code
 from gl_ris.supervised.segmenter import Tokenize
 
 # What a Swin computes from its measures, whatever a file says.
@@ -29,9 +31,11 @@ def load_tokenizer(source: str) -> Tokenize:
         return clip_tokenizer(source)
     from transformers import AutoTokenizer
 
+    refuse_code(source, f"The tokenizer '{source}'")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        with reaching_hub(not Path(source).is_dir()):
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises nothing more special
         raise UserError(
             f"The tokenizer '{source}' cannot be loaded ({in_short(error, 160)}). Give a folder that holds "
             "its files (tokenizer.json and tokenizer_config.json), or run once with a connection."
@@ -43,11 +47,9 @@ def load_tokenizer(source: str) -> Tokenize:
 
 def clip_tokenizer(name: str) -> Tokenize:
     """Return the tokenizer, without its padding, of an open_clip model named as for `gl_ris.load_clip`."""
-    from open_clip import get_tokenizer
+    from gl_ris.clip import loading
 
-    from gl_ris.clip.loading import ASSETS, LOCAL, SHIPPED
-
-    tokenizer = get_tokenizer(f"{LOCAL}{Path(ASSETS) / name}" if name in SHIPPED else name)
+    tokenizer = loading.load_tokenizer(name)
 
     def tokenize(expressions: Sequence[str]) -> list[list[int]]:
         if not expressions:
@@ -76,7 +78,9 @@ def load_bert(network: nn.Module, source: str) -> None:
         model = BertModel.from_pretrained(source, add_pooling_layer=False, trust_remote_code=False)
         return model.state_dict()
 
-    _fit(network, _or_advice(load, f"BERT '{source}'", "a folder that save_pretrained wrote"), source)
+    refuse_code(source, f"BERT '{source}'")
+    hub = not Path(source).is_dir()
+    _fit(network, _or_advice(load, f"BERT '{source}'", "a folder that save_pretrained wrote", hub), source)
 
 
 def read_weights(path: str | Path) -> Any:
@@ -117,9 +121,12 @@ def _state(source: str) -> Mapping[str, Tensor]:
     )
 
 
-def _or_advice(load: Callable[[], Mapping[str, Tensor]], what: str, instead: str) -> Mapping[str, Tensor]:
+def _or_advice(
+    load: Callable[[], Mapping[str, Tensor]], what: str, instead: str, hub: bool = True
+) -> Mapping[str, Tensor]:
     try:
-        return load()
+        with reaching_hub(hub):
+            return load()
     except Exception as error:  # hubs raise errors of many libraries
         raise UserError(
             f"The weights of {what} cannot be loaded ({in_short(error, 160, typed=True)}). Run once with "

@@ -181,7 +181,7 @@ def test_a_split_without_expressions_is_told(many_images: Path) -> None:
 def test_a_missing_root_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match=r"No folder '.*nowhere/refcoco': root=.*nowhere should hold 'refcoco/refs.*download refcoco",
+        match=r"No folder '.*nowhere/refcoco': data\.root=.*nowhere should hold 'refcoco/refs.*download",
     ):
         RefCOCO(tmp_path / "nowhere").setup()
 

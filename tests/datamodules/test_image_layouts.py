@@ -61,10 +61,11 @@ def test_images_are_found_under_the_usual_layouts(many_images: Path, tmp_path: P
 def test_no_image_folder_names_where_it_looked(many_images: Path) -> None:
     (many_images / "images").rename(many_images / "elsewhere")
     with pytest.raises(
-        UserError, match=r"None of the images \(3\.png, \.\.\.\) is in .*train2014.*Set image_root"
+        UserError,
+        match=r"None of the images \(3\.png, \.\.\.\) is in .*train2014.*Name .* data\.image_root=FOLDER",
     ):
         many(many_images).setup()
-    with pytest.raises(UserError, match=r"is in '[^']*nowhere'\. Set image_root"):
+    with pytest.raises(UserError, match=r"is in '[^']*nowhere'\. Name .* data\.image_root=FOLDER"):
         many(many_images, image_root=many_images / "nowhere").setup()
 
 

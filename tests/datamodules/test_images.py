@@ -148,10 +148,11 @@ def test_the_first_folder_that_holds_an_image_is_taken(tmp_path: Path) -> None:
         (folder / "b.jpg").touch()
     assert find_image_folder(None, candidates, ["a.jpg", "b.jpg"]) == tmp_path / "full"
     with pytest.raises(
-        UserError, match=r"None of the images \(c.jpg, ...\) is in '.*none', '.*fuller'. Set image_root"
+        UserError,
+        match=r"None of the images \(c.jpg, ...\) is in '.*none', '.*fuller'. Name .*data\.image_root=",
     ):
         find_image_folder(None, candidates, ["c.jpg"])
-    with pytest.raises(UserError, match=r"is in '[^']*empty'\. Set image_root"):
+    with pytest.raises(UserError, match=r"is in '[^']*empty'\. Name .*data\.image_root="):
         find_image_folder(tmp_path / "empty", candidates, ["b.jpg"])
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.cli.command import exit_code
+from gl_ris.command_line import exit_code
 from gl_ris.visualize import COUNT, draw_overlays
 from tiny_clips import save_clip
 

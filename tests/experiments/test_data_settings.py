@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import datamodules.known  # noqa: F401  so that its classes are known by their s
 from datamodules.base import RISDataModule
 from experiments.cli.command import CONFIGS, Command
 from experiments.cli.parts import ExperimentCLI
+from experiments.fewshot import FewShotSettings
 from experiments.recipe_effects import COMMAND as EFFECTS
 from experiments.run.effects import RecipeEffects
 from experiments.run.evaluate import check_targets
 from experiments.run.training import supervised_parts
 from experiments.supervised import COMMAND as SUPERVISED
 from experiments.sweep import COMMAND as SWEEP
+from experiments.unseen_domain import UnseenSettings
 from experiments.zero_shot import COMMAND as ZERO_SHOT
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
@@ -66,6 +69,30 @@ def test_the_command_in_the_header_takes_the_file(file: Path) -> None:
 def test_the_other_commands_take_the_file(file: Path, command: Command, model: Any) -> None:
     cli = parse(command, model, f"data={file.stem}")
     assert isinstance(cli.datamodule, RISDataModule)
+
+
+@pytest.mark.parametrize(
+    ("command", "model"),
+    [(ZERO_SHOT, ZeroShotRIS), (SWEEP, Sweep), (EFFECTS, RecipeEffects)],
+    ids=["zero_shot", "sweep", "effects"],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_shipped_model_does_not_take_the_weights_that_the_data_setting_names(
+    command: Command, model: Any, order: int
+) -> None:
+    cli = parse(command, model, *["data=refcoco", "clip=refshapes-vit"][::order])
+    assert (cli.config.model.clip, cli.config.model.pretrained) == ("refshapes-vit", None)
+    own = parse(command, model, *["data=refcoco", "clip=RN50-quickgelu"][::order])
+    assert own.config.model.pretrained == "openai"
+
+
+@pytest.mark.parametrize("settings", [FewShotSettings, UnseenSettings])
+def test_nor_does_it_in_a_comparison(settings: Any) -> None:
+    arguments = settings.sort_out(["data=refcoco", "clip=refshapes-vit", "proposals=felzenszwalb"])
+    given = json.loads(next(a for a in arguments if "zero_shot" in a).partition("=")[2])
+    cell = settings(zero_shot=given).zero_shot_cell("name", "label", ("refcoco", "val"))
+    model = parse(ZERO_SHOT, ZeroShotRIS, *cell.arguments).config.model
+    assert (model.clip, model.pretrained) == ("refshapes-vit", None)
 
 
 class Bare(LightningModule):

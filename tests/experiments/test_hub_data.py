@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from experiments import zero_shot
-from experiments.cli.command import exit_code
+from gl_ris.command_line import exit_code
 from gl_ris.masks import encode_rle
 
 pa = pytest.importorskip("pyarrow", reason="the extra 'hf' is not installed: pip install 'pyarrow>=17'")

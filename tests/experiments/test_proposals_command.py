@@ -14,7 +14,7 @@ import pytest
 from torch import Tensor
 
 from experiments import proposals, zero_shot
-from experiments.cli.command import exit_code
+from gl_ris.command_line import exit_code
 from gl_ris.proposals import Felzenszwalb, Proposals
 
 Run = Callable[..., tuple[int, str, str]]

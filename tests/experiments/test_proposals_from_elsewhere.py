@@ -11,7 +11,7 @@ import pytest
 
 from datamodules import RefCOCO
 from experiments import zero_shot
-from experiments.cli.command import exit_code
+from gl_ris.command_line import exit_code
 from gl_ris.proposals import Proposals, write_coco_results
 from tiny_sams import save_sam
 

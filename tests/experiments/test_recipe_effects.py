@@ -87,25 +87,8 @@ def test_figures_and_shares_are_those_of_the_records() -> None:
     assert (flipped.point, flipped.value, flipped.expressions, flipped.missed) == (2, False, 3, 1)
     assert (rows["precision"].value, rows["precision"].changed) == ("bf16", 0.0)
     assert next(iter(rows)) == BASE
-    assert [row.point for row in rows.values() if row.point] == [
-        1,
-        1,
-        2,
-        2,
-        2,
-        3,
-        3,
-        4,
-        5,
-        5,
-        6,
-        6,
-        6,
-        7,
-        8,
-        9,
-        10,
-    ]
+    points = [row.point for row in rows.values() if row.point]
+    assert points == [1, 1, 2, 2, 2, 3, 3, 4, 5, 5, 6, 6, 6, 7, 8, 9, 10, 11, 11, 12]
 
 
 def test_images_without_proposals_are_tallied_both_ways() -> None:
@@ -148,6 +131,15 @@ def test_fields_of_the_other_tower_do_not_apply(tower: str, others: str) -> None
     unused = {name for name, row in rows.items() if row.note.startswith("does not apply: for a")}
     assert unused == {name for name in rows if name.startswith(others)}
     assert all(not rows[name].figures and rows[name].changed is None for name in unused)
+
+
+def test_fields_of_other_methods_do_not_apply() -> None:
+    rows = rows_of(method="region_token")
+    assert rows["score_map_mask"] == Row(
+        12, "score_map_mask", "pixels", note="does not apply: for method score_map only"
+    )
+    assert rows["region_token_members"].figures
+    assert not rows_of()["region_token_members"].figures
 
 
 class Overlapping:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from experiments import recipe_effects, zero_shot
-from experiments.cli.command import exit_code
+from gl_ris.command_line import exit_code
 
 Run = Callable[..., tuple[int, str, str]]
 

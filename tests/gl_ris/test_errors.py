@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gl_ris.errors import UserError, check_ranges
+from gl_ris.errors import UserError, check_ranges, did_you_mean, unknown_name
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,36 @@ def test_a_range_means_what_its_words_say(
 def test_every_name_is_checked() -> None:
     with pytest.raises(UserError, match=r"post\.top is 0, it must be at least 1"):
         check_ranges("post.", {"nms": 3, "top": 0}, {"at least 1": "nms top"})
+
+
+CLIPS = [
+    "RN50",
+    "ViT-B-16",
+    "ViT-B-32",
+    "ViT-B-32-256",
+    "ViT-B-32-quickgelu",
+    "ViT-L-14",
+    "ViT-S-32",
+    "ViT-S-16",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("vit-b-32", "ViT-B-32"),
+        ("ViT-B/32", "ViT-B-32"),
+        ("ViT-B32", "ViT-B-32"),
+        ("vitb16", "ViT-B-16"),
+        ("ViT-B-32-quick-gelu", "ViT-B-32-quickgelu"),
+        ("rn-50", "RN50"),
+        ("Vit-L-41", "ViT-L-14"),
+        ("bert", None),
+    ],
+)
+def test_the_name_that_is_suggested_has_the_size_and_patch_of_the_one_given(
+    name: str, meant: str | None
+) -> None:
+    assert did_you_mean(name, CLIPS) == (f" Did you mean '{meant}'?" if meant else "")
+    hint = f" Did you mean '{meant}'?" if meant else ""
+    assert str(unknown_name("CLIP", name, CLIPS)).startswith(f"Unknown CLIP '{name}'.{hint} Available: RN50,")

@@ -14,6 +14,7 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from torch import Tensor
 
+from by_hand import published_picture
 from gl_ris.clip import RegionCLIP, load_clip
 from gl_ris.recipe import Recipe
 from gl_ris.scorers.global_local import GlobalLocal
@@ -24,19 +25,14 @@ EXPRESSIONS = ["the red star left of a big circle", "Dog", "a striped square"]
 PHRASES = ["the red star", "Dog", "a striped square"]
 
 
-IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-
-
 BLANK = spacy.blank("en")
 
 
 def published_inputs(clip: RegionCLIP, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Tower input, grid mask and crop as the published code makes them, in normalised space throughout."""
     size = list(clip.image_size)
-    picture = TF.resize(Image.fromarray(image.permute(1, 2, 0).numpy()), [800])
-    whole = TF.normalize(TF.to_tensor(picture), *IMAGENET)
     grid = TF.resize(mask[None].float(), list(clip.tower.grid_size), antialias=False)[0]
-    original = TF.resize(whole, list(mask.shape), antialias=False)
+    original = published_picture(clip, image, list(mask.shape))
     fill = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     masked = original * mask + fill * ~mask
     rows, columns = (mask.any(dim).nonzero().flatten().double() for dim in (1, 0))
@@ -45,7 +41,7 @@ def published_inputs(clip: RegionCLIP, image: Tensor, mask: Tensor) -> tuple[Ten
     crop = TF.resized_crop(
         masked, top, left, max(bottom - top, 1), max(right - left, 1), size, antialias=False
     )
-    return TF.resize(whole, size, antialias=False), grid, crop
+    return published_picture(clip, image), grid, crop
 
 
 def clean_inputs(clip: RegionCLIP, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,6 +154,7 @@ SCORING_FIELDS = [
     field.name
     for field in dataclasses.fields(Recipe)
     if field.name not in ("skip_images_without_proposals", "target_overlap", "unseen")
+    and not field.name.startswith(("region_token", "score_map", "grad_cam"))
 ]
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from by_hand import embedded, feature_map, pixels_of, pooled_map, run_block
+from by_hand import attend, embedded, feature_map, pixels_of, pooled_map, run_block
 from gl_ris.clip import RegionCLIP, load_clip
 from gl_ris.scorers.grad_cam import GradCAM
 
@@ -28,9 +28,11 @@ def grad_cam(clip: RegionCLIP, image: Tensor, text: Tensor) -> Tensor:
         tokens = embedded(clip, pixels)
         for block in visual.transformer.resblocks[:-1]:
             tokens = run_block(block, tokens)
-        last = tokens[1:].T.reshape(-1, *clip.tower.grid_size).detach().requires_grad_()
-        tokens = torch.cat([tokens[:1], last.flatten(1).T])
-        feature = visual.ln_post(run_block(visual.transformer.resblocks[-1], tokens)[0]) @ visual.proj
+        block = visual.transformer.resblocks[-1]
+        normed = block.ln_1(tokens)
+        last = normed[1:].T.reshape(-1, *clip.tower.grid_size).detach().requires_grad_()
+        token = tokens[:1] + attend(block, normed[:1], torch.cat([normed[:1], last.flatten(1).T]))
+        feature = (visual.ln_post(token + block.mlp(block.ln_2(token))) @ visual.proj)[0]
     (feature @ text / feature.norm() / text.norm()).backward()
     assert last.grad is not None
     cam = sum(last.grad[c].mean() * last[c] for c in range(len(last)))

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,16 +81,6 @@ def test_a_weights_file_of_an_architecture(tmp_path: Path) -> None:
     message = r"weights of CLIP model 'ViT-S-32-alt' cannot be loaded .* complete"
     with pytest.warns(UserWarning, match="does not say"), pytest.raises(UserError, match=message):
         load_clip("ViT-S-32-alt", str(tmp_path / "weights.pt"))
-
-
-def test_a_torchscript_archive_is_named_as_what_it_is(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "ViT-B-32.pt", "w") as archive:
-        archive.writestr("ViT-B-32/constants.pkl", b"")
-        archive.writestr("ViT-B-32/code/model.py", "")
-    with pytest.raises(
-        UserError, match=r"ViT-B-32\.pt of .* are a TorchScript archive.* use the tag 'openai'"
-    ):
-        load_clip("ViT-B-32-quickgelu", str(tmp_path / "ViT-B-32.pt"))
 
 
 OFFLINE = """

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 
@@ -157,3 +158,13 @@ def test_impossible_options(folder: Path, options: dict[str, object], message: s
 def test_a_gpu_that_is_not_there(folder: Path) -> None:
     with pytest.raises(UserError, match="'cuda' was asked for, but torch sees no GPU"):
         load_clip(f"local-dir:{folder}", device="cuda")
+
+
+@pytest.mark.parametrize("given", ["ViT-S-32-alt", "ViT-S-32"])
+def test_a_file_of_weights_of_another_width_is_one_sentence(given: str, tmp_path: Path) -> None:
+    wanted = {"ViT-S-32-alt": "ViT-S-32", "ViT-S-32": "ViT-S-32-alt"}[given]
+    torch.save(open_clip.create_model(given).state_dict(), tmp_path / "weights.pt")
+    message = rf"weights of CLIP model '{wanted}' cannot be loaded \(.+\); .* of that very architecture\.$"
+    with pytest.warns(UserWarning, match="does not say"), pytest.raises(UserError, match=message) as told:
+        load_clip(wanted, str(tmp_path / "weights.pt"))
+    assert "\n" not in str(told.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from gl_ris.errors import UserError
 from gl_ris.predictions import (
     Prediction,
     PredictionWriter,
+    keep_images,
     merge_predictions,
     read_predictions,
+    whole_images,
 )
 
 KEYS = [
@@ -188,11 +191,11 @@ def _line(**changes: Any) -> bytes:
         pytest.param(b'{"image_id": 1}', "missing required field `ref_id`", id="key-missing"),
         pytest.param(
             _line(intersection=1.5),
-            r"Expected `int`, got `float` - at `\$.intersection`",
+            r"Expected `int \| null`, got `float` - at `\$.intersection`",
             id="fraction-of-a-pixel",
         ),
         pytest.param(_line(union=True), r"got `bool` - at `\$.union`", id="bool"),
-        pytest.param(_line(iou=None), r"Expected `float`, got `null` - at `\$.iou`", id="no-iou"),
+        pytest.param(_line(iou=None), "either all are null or none is", id="no-iou"),
         pytest.param(_line(score=float("nan")), "NaN is not JSON", id="nan"),
         pytest.param(b"\xff\xfe", "line 2", id="no-text"),
     ],
@@ -215,3 +218,110 @@ def test_records_of_others_may_lack_our_own_keys(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no file of predictions at .*nowhere\.jsonl"):
         read_predictions(tmp_path / "nowhere.jsonl")
+
+
+def _key(record: Prediction) -> tuple[Any, ...]:
+    return record.image_id, record.ref_id, record.sent_id, record.method
+
+
+WANTED = {index: [_key(record) for record in _image(index)] for index in range(40)}
+
+
+def _cut_off(folder: Path, ranks: int, images: int = 40) -> None:
+    """A run of so many processes that was cut off, each with a torn record at its end."""
+    for rank in range(ranks):
+        with PredictionWriter(folder, rank) as writer:
+            for index in range(rank, images, ranks):
+                writer.append(_image(index))
+        path = folder / f"predictions_rank{rank}.jsonl"
+        path.write_bytes(path.read_bytes()[: -len(_image(0)[0].line()) - 30 - rank])
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (1, 2), (2, 1), (3, 2), (2, 11)])
+def test_a_run_that_was_cut_off_goes_on_with_any_number_of_processes(
+    tmp_path: Path, before: int, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gl_ris.predictions._BLOCK", 3000)
+    expected = _run(tmp_path / "whole", 1, images=40)
+    _cut_off(tmp_path, before, images=30)
+    found = {index: keys for index, keys in whole_images(tmp_path) if keys == WANTED[index]}
+    assert len(found) == 30 - before
+    keep_images(tmp_path, found, after)
+    assert not [rank for rank in range(after) if (tmp_path / f"predictions_rank{rank}.jsonl").exists()]
+    rest = [index for index in range(40) if index not in found]
+    for rank in range(after):
+        with PredictionWriter(tmp_path, rank) as writer:
+            for index in rest[rank::after]:
+                writer.append(_image(index))
+    assert merge_predictions(tmp_path).read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda lines: [*lines[:5], b"{}\n", *lines[5:]],
+        lambda lines: [*lines[:5], *lines[4:]],
+        lambda lines: [*lines[:5], *lines[6:]],
+        lambda lines: [*lines[:5], lines[5].replace(b"Cropping", b"Dropping"), *lines[6:]],
+        lambda lines: [*lines[:5], b"\x00" * 40 + b"\n", *lines[6:]],
+    ],
+    ids=["no-record", "twice", "missing", "other-method", "zeros"],
+)
+def test_an_image_whose_records_are_not_exactly_its_own_is_dropped(
+    tmp_path: Path, spoil: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    with PredictionWriter(tmp_path) as writer:
+        for index in range(3):
+            writer.append(_image(index))
+    path = tmp_path / "predictions_rank0.jsonl"
+    path.write_bytes(b"".join(spoil(path.read_bytes().splitlines(keepends=True))))
+    found = {index: keys for index, keys in whole_images(tmp_path) if keys == WANTED[index]}
+    assert set(found) == {0, 2}
+    keep_images(tmp_path, found, 1)
+    assert [record.index for record in read_predictions(tmp_path / "predictions_rank1.jsonl")] == [0] * 4 + [
+        2
+    ] * 4
+
+
+class Full(Exception):
+    """In place of the end of a process, or of a full disk."""
+
+
+def test_a_merge_that_is_ended_anywhere_loses_and_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call that reaches the disk is once the last; and never is there more than a block twice."""
+    monkeypatch.setattr("gl_ris.predictions._BLOCK", 3000)
+    expected, ended, most = _run(tmp_path / "whole", 1, images=40), 0, 0
+    for last in range(1000):
+        folder, calls = tmp_path / str(last), 0
+        for rank in range(3):
+            with PredictionWriter(folder, rank) as writer:
+                for index in range(rank, 40, 3):
+                    writer.append(_image(index))
+
+        def reach(call: Callable[..., Any], folder: Path = folder, last: int = last) -> Callable[..., Any]:
+            def counted(*args: Any, **options: Any) -> Any:
+                nonlocal calls, most
+                calls += 1
+                most = max(most, sum(path.stat().st_size for path in folder.iterdir()))
+                if calls > last:
+                    raise Full
+                return call(*args, **options)
+
+            return counted
+
+        with monkeypatch.context() as patch:
+            for owner, name in ((os, "fsync"), (os, "replace"), (Path, "unlink")):
+                patch.setattr(owner, name, reach(getattr(owner, name)))
+            try:
+                merge_predictions(folder)
+                break
+            except Full:
+                ended += 1
+        found = dict(whole_images(folder))
+        assert found.keys() == set(range(40))
+        keep_images(folder, WANTED, 3)
+        assert merge_predictions(folder).read_bytes() == expected
+    assert ended > 20
+    assert most < len(expected) + 2 * 3000 + 2 * len(_image(0)[0].line()) * 4

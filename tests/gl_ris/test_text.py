@@ -8,7 +8,7 @@ import pytest
 import spacy
 from spacy.tokens import Doc
 
-from gl_ris.text import SHIPPED, load_parser, noun_phrase, noun_phrases, published_texts
+from gl_ris.text import SHIPPED, join_apostrophes, load_parser, noun_phrase, noun_phrases, published_texts
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -68,8 +68,66 @@ def parsed(*rows: str) -> Doc:
         pytest.param(Doc(spacy.blank("en").vocab), "", id="no tokens"),
     ],
 )
-def test_rule_on_given_trees(doc: Doc, expected: str) -> None:
-    assert noun_phrase(doc) == expected
+@pytest.mark.parametrize("published", [False, True])
+def test_rule_on_given_trees(doc: Doc, expected: str, published: bool) -> None:
+    assert noun_phrase(doc, published=published) == expected
+
+
+PIZZA = parsed(
+    *("the 1 det DET", "pizza 1 ROOT NOUN", "near 1 prep ADP", "us 2 pobj PRON", ". 1 punct PUNCT"),
+    *("it 6 nsubj PRON", "is 6 ROOT VERB", "in 6 prep ADP", "front 7 pobj NOUN"),
+)
+WANTED = parsed("I 1 nsubj PRON", "want 1 ROOT VERB", "the 3 det DET", "one 1 dobj NOUN")
+ALONE = parsed("it 1 nsubj PRON", "is 1 ROOT VERB", "red 1 acomp ADJ")
+WITH_DETERMINER = parsed("this 1 nsubj DET", "is 1 ROOT VERB", "a 3 det DET", "dog 1 attr NOUN")
+INSIDE = parsed("him 0 ROOT PRON", "in 0 prep ADP", "a 3 det DET", "shirt 1 pobj NOUN")
+
+
+@pytest.mark.parametrize(
+    ("doc", "published", "clean"),
+    [
+        pytest.param(PIZZA, "it", "the pizza", id="an earlier root"),
+        pytest.param(WANTED, "I", "the one", id="another child of the root"),
+        pytest.param(ALONE, "it", "it", id="there is nothing else"),
+        pytest.param(INSIDE, "him", "a shirt", id="neither a root nor its child"),
+        pytest.param(WITH_DETERMINER, "this is a dog", "this is a dog", id="the whole text stays"),
+    ],
+)
+def test_a_pronoun_gives_way_but_under_the_published_rule(doc: Doc, published: str, clean: str) -> None:
+    assert noun_phrase(doc, published=True) == published
+    assert noun_phrase(doc) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "published", "clean"),
+    [
+        ("the pizza closer to us . it is in front", "it", "the pizza"),
+        ("I want the really expensive one", "i", "the really expensive one"),
+        ("someone sitting on a chair", "someone", "someone"),
+        ("shaking another player ' s hand", "hand", "another player 's hand"),
+        ("shaking another player \u2019 s hand", "s hand", "another player 's hand"),
+        ("the man ' s hat", "the man", "the man 's hat"),
+    ],
+)
+def test_what_the_recipes_make_of_a_text(text: str, published: str, clean: str) -> None:
+    assert noun_phrases([text]) == [clean]
+    assert noun_phrases([text], published=True) == [published]
+
+
+@pytest.mark.parametrize(
+    ("text", "joined"),
+    [
+        ("another player ' s hand", "another player 's hand"),
+        ("player' s hand that isn ' t his", "player 's hand that isn't his"),
+        ("they ' re what we \u2019 ve got", "they 're what we 've got"),
+        ("the two boys ' shirts", "the two boys ' shirts"),
+        ("a man 's hat, the woman's hat", "a man 's hat, the woman's hat"),
+        ("the shirt with ' s ' on it", "the shirt with ' s ' on it"),
+        ("' s hat", "' s hat"),
+    ],
+)
+def test_apostrophes_that_a_tokeniser_set_apart(text: str, joined: str) -> None:
+    assert join_apostrophes(text) == joined
 
 
 def test_shipped_parser_finds_hand_labelled_phrases() -> None:

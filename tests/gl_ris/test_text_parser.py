@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,11 +24,73 @@ def test_shipped_parser_is_loaded_once() -> None:
     assert load_parser() is load_parser()
 
 
-@pytest.mark.parametrize("name", ["en_core_web_sm", "en_core_web_md", "en_core_web_lg"])
+@pytest.mark.parametrize("name", ["en_core_web_sm", "en_core_web_lg", "en_core_web_trf", "de_dep_news_trf"])
 def test_package_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spacy.util, "is_package", lambda _: False)
     with pytest.raises(UserError, match=rf"'{name}' is not installed.*`python -m spacy download {name}`"):
         load_parser(name)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Lay out the shipped pipeline, or what a hook makes of it, as an installed package of some name."""
+
+    def install(name: str, change: Callable[[Path], object] = lambda _: None, meta: bool = True) -> str:
+        package = tmp_path / "site" / name
+        shutil.copytree(SHIPPED, package / "en_core_test-1.0")
+        change(package / "en_core_test-1.0")
+        said = json.loads((SHIPPED / "meta.json").read_text()) | {"name": "core_test", "version": "1.0"}
+        if meta:
+            (package / "meta.json").write_text(json.dumps(said))
+        code = "from spacy.util import load_model_from_init_py\n"
+        code += "def load(**overrides):\n    return load_model_from_init_py(__file__, **overrides)\n"
+        (package / "__init__.py").write_text(code)
+        record = package.with_name(f"{name}-1.0.dist-info")
+        record.mkdir()
+        (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        monkeypatch.syspath_prepend(str(tmp_path / "site"))
+        return name
+
+    return install
+
+
+def test_any_installed_pipeline_is_taken(install: Callable[..., str]) -> None:
+    name = install("xx_pipeline_of_mine")
+    assert noun_phrases(["woman in red on right"], name) == ["woman"]
+
+
+def test_an_installed_package_that_is_no_pipeline_is_told_without_importing_it(
+    install: Callable[..., str], tmp_path: Path
+) -> None:
+    name = install("some_other_package", meta=False)
+    (tmp_path / "site" / name / "__init__.py").write_text("raise SystemError('imported')")
+    with pytest.raises(UserError, match=r"'some_other_package' is installed, but it is no spaCy pipeline"):
+        load_parser(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("pipeline = [", 'pipeline = ["odd",', '[components.odd]\nfactory = "curated_odd"\n'),
+            "curated_odd",
+        ),
+        (('lang = "en"', 'lang = "zh"', ""), "zh"),
+    ],
+    ids=["a part of a package that is not there", "no noun chunks in this language"],
+)
+def test_an_installed_pipeline_that_does_not_do(
+    install: Callable[..., str], change: tuple[str, str, str], message: str
+) -> None:
+    old, new, more = change
+
+    def edit(folder: Path) -> None:
+        config = (folder / "config.cfg").read_text()
+        (folder / "config.cfg").write_text(config.replace(old, new) + more)
+
+    with pytest.raises(UserError, match=message) as caught:
+        load_parser(install(f"xx_{message}", edit))
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_name() -> None:

@@ -82,6 +82,16 @@ def test_captions_are_wrapped_into_the_width() -> None:
         assert (strip[-8:] == 255).all(), "nor is it cut at the bottom"
 
 
+def test_captions_of_upright_images_are_as_large_as_those_of_lying_ones() -> None:
+    def line(height: int, width: int) -> int:
+        """Pixels that a line of caption takes."""
+        image = torch.zeros(3, height, width, dtype=torch.uint8)
+        return overlay(image, None, None, "a", iou=0.5).height - overlay(image, None, None, "a").height
+
+    assert line(640, 480) == line(480, 640) > line(480, 480)
+    assert line(2000, 300) < line(2000, 2000), "a narrow one must hold words"
+
+
 def test_iou_has_a_line_of_its_own() -> None:
     plain = overlay(GREY, None, None, "star")
     with_iou = overlay(GREY, None, None, "star", iou=0.5)

@@ -335,7 +335,7 @@ def test_notes_fail_a_check_only_if_it_is_strict(tmp_path: Path, capsys: pytest.
             ["refcoco"],
             "No annotations of refcoco in 'data/refcoco'. Fetch it: python -m datamodules.download",
         ),
-        (["."], "'.' holds neither refs(<split_by>).p nor refer_<split>.json."),
+        (["."], "'.' holds neither refs(<split_by>).p nor refer_<split>.json nor a CSV or JSONL file."),
         (["{mine}", "--split-by=umd"], "Unknown partition (--split-by) of"),
         (["{mine}", "--split=vall"], "Unknown split of mine (unc) 'vall'. Did you mean 'val'?"),
         (["{mine}", "--images=see"], "Argument --images: invalid choice: 'see'"),

@@ -127,7 +127,7 @@ def test_images_that_are_missing(root: Path) -> None:
     got = scenes(RefCOCORows(root, allow_missing_images=True))
     assert [scene.error for scene in got] == [None, "image file is missing"]
     (folder / "COCO_train2014_000000000005.jpg").unlink()
-    with pytest.raises(UserError, match="Set image_root to their folder"):
+    with pytest.raises(UserError, match="Name their folder by data\.image_root=FOLDER"):
         RefCOCORows(root).setup()
 
 

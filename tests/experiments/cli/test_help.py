@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -60,7 +62,7 @@ def test_help_explains_options_from_the_source() -> None:
         "run_dir",
         "limit=data.limit",
         "--trainer.devices=2",
-        "data=NAME           phrasecut, ",
+        "data=NAME           folder, phrasecut, ",
     ):
         assert expected in text
     listed = text[text.index("data=NAME") + len("data=NAME") : text.index("proposals=NAME")]
@@ -94,6 +96,21 @@ def test_defaults_are_those_that_a_run_without_options_has(
     lines = command.help().partition(f"\n  {option} ")[2].splitlines()
     others = [number for number, line in enumerate(lines) if number and not line.startswith(" " * 10)]
     assert " ".join(" ".join(lines[: others[0]]).split()).endswith(f" {default}")
+
+
+def helps() -> dict[str, str]:
+    """The help of every command that declares one, by name; of `proposals`, also that of its report."""
+    modules = [import_module(f"experiments.{f.stem}") for f in (ROOT / "experiments").glob("[a-z]*.py")]
+    found = [
+        command for module in modules for command in vars(module).values() if isinstance(command, Command)
+    ]
+    return {command.program: command.help() for command in found}
+
+
+@pytest.mark.parametrize(("program", "text"), sorted(helps().items()))
+def test_help_shows_what_can_be_typed_and_no_name_out_of_the_source(program: str, text: str) -> None:
+    shown = text[text.index("\n  run_dir") :] + text.partition("ready-made")[2]
+    assert not re.findall(r"\[_?[A-Z]+_[A-Z_]+\]|\bNone\b|``", shown)
 
 
 def test_options_without_a_prefix_are_explained_too() -> None:

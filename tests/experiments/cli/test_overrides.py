@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from experiments.cli.command import CONFIGS as ROOT_CONFIGS
 from experiments.cli.overrides import normalise
@@ -99,3 +100,34 @@ def test_what_is_made_anew_is_cleared_only_where_there_is_such_an_option() -> No
     file = f"--config={ROOT_CONFIGS / 'data' / 'refcoco.yaml'}"
     assert normalise(*given, ["model.proposals"]) == ["--model.proposals=null", file]
     assert normalise(*given, ["model.recipe"]) == [file]
+
+
+@pytest.mark.parametrize(
+    ("given", "cleared"),
+    [
+        ("clip=refshapes-vit", True),
+        ("--model.clip local-dir:/somewhere", True),
+        ("clip=hf-hub:org/repo alpha=0.5", True),
+        ("clip=RN50-quickgelu", False),
+        ("clip=refshapes-vit model.pretrained=openai", False),  # a contradiction of one's own, which is told
+        ("alpha=0.5", False),
+    ],
+)
+def test_a_model_with_weights_of_its_own_clears_those_that_a_data_setting_brought(
+    given: str, cleared: bool
+) -> None:
+    short = {"clip": "model.clip", "alpha": "model.alpha"}
+    options = ["model.clip", "model.pretrained", "model.alpha"]
+    words = normalise(
+        ["data=refcoco", *given.split(" ")], short, {"data": ["refcoco"]}, ROOT_CONFIGS, options=options
+    )
+    assert words[0].endswith("refcoco.yaml")
+    assert (words[1] == "--model.pretrained=null") is cleared
+
+
+@pytest.mark.parametrize(("more", "cleared"), [({}, True), ({"pretrained": None}, False)])
+def test_so_does_one_in_a_file_of_settings(tmp_path: Path, more: dict[str, object], cleared: bool) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump({"model": {"clip": "refshapes-vit", **more}}))
+    words = normalise([f"--config={file}"], {}, {}, ROOT_CONFIGS, options=["model.clip", "model.pretrained"])
+    assert words == [*["--model.pretrained=null"] * cleared, f"--config={file}"]

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from experiments import zero_shot
-from experiments.cli.command import CONFIGS, exit_code
+from experiments.cli.command import CONFIGS
+from gl_ris.command_line import exit_code
 from gl_ris.errors import UserError
 from gl_ris.proposals import SLIC, Felzenszwalb
 

@@ -106,7 +106,7 @@ def test_methods_have_recipes_with_a_base_too() -> None:
         ),
         (["recipe={antialais: true}"], "Unknown recipe field 'antialais'. Did you mean 'antialias'?"),
         (["recipe={base: publised}"], "Unknown recipe 'publised'. Did you mean 'published'?"),
-        (["recipe={antialias: 3}"], "Recipe field 'antialias' must be true or false, got 3."),
+        (["recipe={antialias: 3}"], "recipe.antialias=3 must be true or false."),
         (["recipe={text: foo}"], "Unknown value of recipe field 'text' 'foo'. Available: as_given, tokens."),
         (["recipe={working_size: abc}"], "recipe cannot be '{working_size: abc}'"),
         (["recipe={"], "recipe cannot be '{' (while parsing"),

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from experiments.grid.settings import Grid
 from finished_cells import Workshop, trained_results, zero_shot_results
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.files import write_json
+from gl_ris.recipe import Recipe
 
 
 @pytest.fixture
@@ -274,3 +275,18 @@ def test_runs_of_before_are_kept_though_classes_moved_and_options_went(
     assert kept({**old, "clip": "refshapes-rn", "pretrained": None, "alpha": 0.85, "proposals": None})
     with pytest.raises(UserError, match=r"had other settings \(model.recipe was clean and is None\)"):
         kept({**old, "recipe": "clean"})
+
+
+def test_a_run_of_before_is_kept_though_the_recipe_has_more_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"methods": ["random"], "recipe": asdict(Recipe(antialias=False))}
+    monkeypatch.setattr(grid_cells, "parts_of", lambda _: SettingsAlone({"model": settings}))
+    was = json.loads(json.dumps(settings))
+    for name in ("region_token_patches", "region_token_members", "score_map_mask", "grad_cam_pooling"):
+        del was["recipe"][name]
+    write_json(tmp_path / "a" / "results.json", random_results({"model": was}))
+    assert plan([Cell("a", [], "a")], tmp_path, False)[0].done
+    write_json(tmp_path / "a" / "results.json", random_results({"model": {**was, "recipe": "clean"}}))
+    with pytest.raises(UserError, match="had other settings"):
+        plan([Cell("a", [], "a")], tmp_path, False)

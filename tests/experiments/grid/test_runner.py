@@ -5,85 +5,81 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
+import processes
 from experiments.grid import runner
 from experiments.grid.cells import Cell
 from experiments.grid.runner import children, shares, start
+from gl_ris.errors import EvaluationError, UserError
+from gl_ris.signals import Ended
 
-# The process and its child both ignore SIGINT, as a hanging run would.
-_CHILD = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+# The process and its child ignore signals, as a hanging run would.
+_DEAF = "import signal, time; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; time.sleep(60)"
 _HANGS = (
     "import os, pathlib, signal, subprocess, sys, time\n"
-    "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-    f"process = subprocess.Popen([sys.executable, '-c', {_CHILD!r}])\n"
-    "name = sys.argv[1]\n"
-    "pathlib.Path(name + '.part').write_text(f'{os.getpid()} {process.pid}')\n"
-    "os.replace(name + '.part', name)\n"
+    "[signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]\n"
+    f"process = subprocess.Popen([sys.executable, '-c', {_DEAF!r}])\n"
+    "pathlib.Path(sys.argv[1] + '-child').write_text(str(process.pid))\n"
+    "pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))\n"
+    "time.sleep(60)\n"
 )
-_WAITS_FOR_OTHERS = "while not all(map(os.path.exists, sys.argv[3:])): time.sleep(0.02)\n"
-_KILLS = "os.kill(os.getppid(), int(sys.argv[2]))\n"
+_GRID = """
+import sys
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from experiments.grid import runner
+from gl_ris.command_line import leave
+from gl_ris.signals import kept_if_ended
+
+runner.PATIENCE = 0.3
+
+def main():
+    with kept_if_ended(lambda: "the rest goes on", 30), ThreadPoolExecutor() as threads:
+        with runner.children() as processes:
+            for name in sys.argv[2:]:
+                processes.append(runner.start([sys.executable, "-c", sys.argv[1], name], {}))
+            wait([threads.submit(process.wait) for process in processes], return_when=FIRST_COMPLETED)
+
+leave(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["int", "term", "hup"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_ends_the_parent_ends_all_processes(count: int, number: signal.Signals, tmp_path: Path) -> None:
+    names = [f"cell{i}" for i in range(count)]
+    process = processes.start(["-c", _GRID, _HANGS, *names], tmp_path)
+    all_of_them = processes.numbers(
+        process, *(tmp_path / f"{name}{end}" for name in names for end in ("", "-child"))
+    )
+    process.send_signal(number)
+    _, error = process.communicate(timeout=processes.SOON)
+    assert (process.returncode, error) == (128 + number, f"ended by {number.name}; the rest goes on.\n")
+    processes.until(lambda: all(map(processes.is_gone, all_of_them)))
 
 
 @pytest.mark.parametrize(
-    ("number", "raised"),
-    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)],
-    ids=["int", "term"],
+    ("code", "kind"),
+    [(143, Ended), (-15, Ended), (130, Ended), (2, UserError), (1, EvaluationError), (-9, EvaluationError)],
 )
-@pytest.mark.parametrize("count", [1, 3])
-def test_what_ends_the_parent_ends_all_processes(
-    count: int, number: int, raised: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("experiments.grid.runner.PATIENCE", 0.3)
-    monkeypatch.chdir(tmp_path)
-    names = [f"pids{i}" for i in range(count)]
-    # A shell starts what runs in the background with SIGINT ignored, the tests too.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(raised):
-            hang(names, number)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    for name in names:
-        for pid in map(int, Path(name).read_text().split()):
-            assert _is_gone(pid)
-
-
-def hang(names: list[str], number: int) -> None:
-    """Start processes that hang, the last of which sends this one the signal when all are there."""
-    with ThreadPoolExecutor() as threads, children() as processes:
-        for name in names:
-            last = name == names[-1]
-            script = _HANGS + (_WAITS_FOR_OTHERS + _KILLS if last else "") + "time.sleep(60)\n"
-            processes.append(start([sys.executable, "-c", script, name, str(int(number)), *names], {}))
-        wait([threads.submit(process.wait) for process in processes], return_when=FIRST_COMPLETED)
-
-
-def _is_gone(pid: int) -> bool:
-    for _ in range(100):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.1)
-    return False
+def test_what_the_end_of_a_cell_is_to_its_grid(code: int, kind: type[BaseException], tmp_path: Path) -> None:
+    made = runner.Runner([], tmp_path, None, 1, {}, False)  # type: ignore[arg-type]
+    failure = made._failure(Cell("a", []), code)
+    assert type(failure) is kind
+    assert getattr(failure, "code", 143) in (code, 143)
 
 
 def test_an_error_in_the_block_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.grid.runner.PATIENCE", 60.0)
     script = (
         "import signal, sys, time\n"
-        # what a shell starts in the background ignores SIGINT, and so does what that starts
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit())\n"
         "try:\n"
         "    open(sys.argv[2], 'w').close()\n"
         "    time.sleep(600)\n"
-        "except KeyboardInterrupt:\n"
+        "finally:\n"
         "    open(sys.argv[1], 'w').close()\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "cleaned"), str(tmp_path / "ready")]
@@ -93,8 +89,8 @@ def test_an_error_in_the_block_ends_what_runs(tmp_path: Path, monkeypatch: pytes
 
 
 def fail_beside(command: list[str], ready: Path) -> None:
-    with children() as processes:
-        processes.append(start(command, {}))
+    with children() as started:
+        started.append(start(command, {}))
         while not ready.exists():
             time.sleep(0.02)
         raise RuntimeError("mine")

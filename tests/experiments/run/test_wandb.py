@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from experiments.run import wandb
 from experiments.run.wandb import log_folder, log_run, summary_of, table_of
+from gl_ris.signals import Ended
 
 DOCUMENT = {
     "experiment": "zero_shot",
@@ -184,7 +186,6 @@ def ended(code: int, output: str) -> subprocess.CompletedProcess[str]:
             id="auto-with-a-wrong-key",
         ),
         pytest.param("offline", [OSError(12, "no memory")], ["offline"], "no memory", id="no-process"),
-        pytest.param("offline", [KeyboardInterrupt()], ["offline"], "interrupted", id="interrupted"),
     ],
 )
 def test_logging_never_fails(
@@ -201,6 +202,17 @@ def test_logging_never_fails(
     log_run(run_folder, mode)
     assert started == modes
     assert said in capsys.readouterr().out
+
+
+def test_a_signal_while_logging_leaves_complete_results(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cause = Ended.by(signal.SIGINT)
+    monkeypatch.setattr("gl_ris.signals._state.ended", cause)
+    answer(monkeypatch, cause)
+    monkeypatch.delenv("WANDB_MODE")
+    with pytest.raises(Ended, match=r"SIGINT; the results in .* are complete, only wandb has not got them"):
+        log_run(run_folder, "offline")
 
 
 @pytest.mark.parametrize(("mode", "started"), [("auto", []), ("offline", ["offline"])])

@@ -287,7 +287,9 @@ def test_a_full_disk_spoils_nothing_else(tmp_path: Path, monkeypatch: pytest.Mon
     store.put(IMAGE, some())
     assert store._shard is not None
     half = type(
-        "Half", (), {"write": lambda self, content: 3, "tell": lambda self: 0, "close": lambda self: 0}
+        "Half",
+        (),
+        {"write": lambda self, content: 3, "tell": lambda self: 0, "close": lambda self: 0, "closed": 1},
     )
     half.name = "disk"  # type: ignore[attr-defined]
     monkeypatch.setattr(store._shard, "_records", half())

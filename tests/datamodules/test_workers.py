@@ -1,0 +1,61 @@
+"""Workers of data loaders: no room in shared memory."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from datamodules.workers import _Handover
+
+ROOT = Path(__file__).parents[2]
+# Docker has 64 MB, whatever the machine has; this is a hundred kilobytes.
+SMALL = "mount -t tmpfs -o size=100k tmpfs /dev/shm && exec "
+LOADS = """
+import torch
+from torch.utils.data import DataLoader
+from datamodules.workers import LoaderWorker
+
+images = [torch.full((3, 300, 400), value, dtype=torch.uint8) for value in range(5)]
+loader = DataLoader(images, batch_size=None, num_workers=2, worker_init_fn=LoaderWorker.of_this_process())
+print(sum(torch.equal(image, wanted) for image, wanted in zip(loader, images, strict=True)))
+"""
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float32, torch.int64])
+@pytest.mark.parametrize("room", [True, False])
+def test_tensors_are_handed_over_with_and_without_room(
+    room: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def share(tensor: Tensor) -> Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    if not room:
+        monkeypatch.setattr(Tensor, "share_memory_", share)
+    hand_over = _Handover(0)
+    for wanted in (torch.arange(6).reshape(2, 3).to(dtype).T, torch.zeros(0, 4).to(dtype)):
+        make, parts = hand_over(wanted)
+        assert torch.equal(make(*parts), wanted)
+    assert len(caplog.records) == (0 if room else 1)
+
+
+@pytest.mark.slow
+def test_a_small_shared_memory_stops_nobody() -> None:
+    unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], check=False).returncode:
+        pytest.skip("needs a mount namespace of its own")
+    answer = subprocess.run(
+        [*unshare, "sh", "-c", SMALL + '"$@"', "sh", sys.executable, "-c", LOADS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert answer.stdout == "5\n"
+    assert answer.stderr.count("--shm-size") == 1
