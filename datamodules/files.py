@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import json
+import mmap
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ MAX_PICKLE = 1 << 30  # bytes; larger files are not opened: the largest refs hav
 
 # images wider or higher than this (the limit of JPEG) are taken for damage in the annotations
 MAX_SIDE = 65_535
+_TEXT_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|-?\b(?:NaN|Infinity)\b', re.DOTALL)
 # what the id of a record may be; True is none
 Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Meta(max_length=1_000)]
 Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
@@ -43,8 +46,19 @@ class Sized(msgspec.Struct):
 
 
 def read_annotations(path: Path, kind: type[T]) -> T:
-    """Read a JSON file of annotations as a value of a given type; see `gl_ris.files.decode`."""
-    return decode(path, kind, "annotation file", FETCH_AGAIN)
+    """Read a JSON file of annotations as a value of a given type; see `gl_ris.files.decode`.
+
+    A bare NaN or Infinity, which Python writes and JSON does not know, is a null: the fault of its record.
+    """
+    return decode(path, kind, "annotation file", FETCH_AGAIN, _without_nan)
+
+
+def _without_nan(content: mmap.mmap) -> bytes | None:
+    # a look first: what is damaged in another way, and may have gigabytes, is not copied
+    if content[:1] not in b"[{" or all(content.find(word) < 0 for word in (b"NaN", b"Infinity")):
+        return None
+    # texts are matched, too, and stay as they are
+    return _TEXT_OR_NAN.sub(lambda found: found[0] if found[0].startswith(b'"') else b"null", content)
 
 
 def convert(value: Any, kind: type[T], where: str) -> T:

@@ -47,7 +47,8 @@ class Task(msgspec.Struct):
     task_id: Id
     image_id: Id
     phrase: str
-    instances: list[msgspec.Raw] = msgspec.field(name="Polygons")
+    # None, as it is in no file that is whole, is a fault of the phrase
+    instances: list[msgspec.Raw] | None = msgspec.field(name="Polygons", default=None)
     structure: Structure | None = msgspec.field(name="phrase_structure", default=None)
 
     # All instances of a phrase have the one category of its structure, so that this is also the name of its
@@ -162,7 +163,7 @@ def _joined(folder: Path, split: str) -> list[Task]:
 
 def _record(image: Image, tasks: Sequence[Task], all_instances: bool, subsets: Subsets) -> ImageRecord:
     ordered = sorted(tasks, key=lambda task: sort_key(task.task_id))
-    instances = [raw for task in ordered for raw in task.instances] if all_instances else []
+    instances = [raw for task in ordered for raw in task.instances or ()] if all_instances else []
     # one instance has the same text in every phrase that names it
     distinct = {bytes(raw): Segmentation(json=raw, points=True) for raw in instances}
     return ImageRecord(
@@ -178,7 +179,9 @@ def _record(image: Image, tasks: Sequence[Task], all_instances: bool, subsets: S
 def _referent(task: Task, subsets: Subsets) -> Referent:
     return Referent(
         task.task_id,
-        tuple(Segmentation(json=raw, points=True) for raw in task.instances),
+        tuple(Segmentation(json=raw, points=True) for raw in task.instances)
+        if task.instances is not None
+        else (Segmentation(fault="the phrase has no polygons"),),
         (clean_text(task.phrase),),
         (task.task_id,),
         task.category,

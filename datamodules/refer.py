@@ -32,6 +32,7 @@ from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_k
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import atomic_file
 
+NULL = msgspec.Raw(b"null")  # stands for an outline that the file lacks: a fault of that annotation
 MAX_SENTENCE = 10_000  # characters; more are taken for damage: RefCOCOg's longest has a few hundred
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Annotation(msgspec.Struct, gc=False):
 
     id: Id
     image_id: Id
-    segmentation: msgspec.Raw
+    segmentation: msgspec.Raw = NULL
     iscrowd: Any = 0
 
 

@@ -20,7 +20,9 @@ from gl_ris.evaluator import (
     best_proposals,
     choose,
     chosen_areas,
+    faults_of,
     make_records,
+    target_reasons,
 )
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
@@ -188,8 +190,9 @@ class ZeroShotRIS(Evaluator):
 
         An expression without a usable proposal, or in a scene that cannot be used or scored, is a miss: it
         counts with intersection 0 and the target's area as union, and its record says why. (A recipe can
-        leave images without proposals out of the figures, as the published evaluation does.) Records are by
-        expression, each in the order of the methods.
+        leave images without proposals out of ``methods``, as the published evaluation does; in ``every_miss``
+        they are.) Where a target is damaged, its expressions alone are misses. Records are by expression,
+        each in the order of the methods.
         """
         if scene.index in self.finished:
             return Records()
@@ -198,6 +201,8 @@ class ZeroShotRIS(Evaluator):
         for scorer in cast("list[Scorer]", self.scorers):
             chosen += self._choose(scorer, scene, proposals, failure)
         with self._watch("metrics"):
+            reasons = target_reasons(scene)
+            chosen = [choices.on_targets(reasons) for choices in chosen]
             return self._judge(scene, proposals, chosen, failure)
 
     def on_predict_epoch_end(self) -> None:
@@ -283,14 +288,14 @@ class ZeroShotRIS(Evaluator):
         count = len(scene.expressions)
         areas = pairwise_areas(proposals.masks, scene.targets)
         best = [None] * count if failure else best_proposals(*areas)[scene.referents].tolist()
+        best = [None if fault else row for row, fault in zip(best, faults_of(scene), strict=True)]
         rows = [row for choices in chosen for row in choices.rows]
         intersection, union = (
             area.view(len(chosen) + 1, count) for area in chosen_areas([*rows, *best], areas, scene)
         )
-        failures = [choices.failures for choices in chosen]
-        self.tally.add_scene(
-            intersection, union, failures, subsets, skipped=failure == SKIPPED, targeted=targeted_in(scene)
-        )
+        failures, ties = [choices.failures for choices in chosen], [choices.ties for choices in chosen]
+        more: dict[str, Any] = {"skipped": failure == SKIPPED, "targeted": targeted_in(scene)}
+        self.tally.add_scene(intersection, union, failures, subsets, ties=ties, **more)
         return intersection, union
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:

@@ -27,6 +27,8 @@ from gl_ris.signals import Ended, kept_if_ended
 from gl_ris.tally import Evaluation, Figures, in_order, subset_label
 from gl_ris.visualize import draw_overlays
 
+_FIGURES = ("failures", "methods", "upper_bound", "every_miss", "every_miss_upper_bound", "ties")
+
 Before = Callable[[Path | None], None]
 
 
@@ -267,6 +269,7 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any], 
         partition=data.partition,
         proposals=module.proposals_name(data),
         proposal_store=module.stored(),
+        counting=module.counting,
         **_counted(evaluation, data.n_expressions - evaluation.n_untargeted),
         n_expressions_without_target=evaluation.n_untargeted,
         subsets={
@@ -287,9 +290,8 @@ def _counted(figures: Figures, expected: int) -> dict[str, Any]:
         "n_images": figures.n_images,
         "n_expressions_expected": expected,
         "n_expressions_evaluated": figures.n_evaluated,
-        "failures": figures.failures,
-        "methods": figures.methods,
-        "upper_bound": figures.upper_bound,
+        "n_expressions_skipped": figures.n_skipped,
+        **{name: getattr(figures, name) for name in _FIGURES},
     }
 
 

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from gl_ris.clip.tower import one_thread_per_operation
 from gl_ris.errors import UserError
-from gl_ris.evaluator import Choices, Evaluator, Records, SceneLike, make_records
+from gl_ris.evaluator import (
+    Choices,
+    Evaluator,
+    Records,
+    SceneLike,
+    faults_of,
+    make_records,
+    target_reasons,
+)
 from gl_ris.masks import encode_rle
 from gl_ris.metrics import mask_areas
 from gl_ris.recipe import Recipe
@@ -92,6 +100,7 @@ class SupervisedRIS(Evaluator):
         if failure is None:
             with self._watch("score"):
                 masks, failure = self.attempt(self.title, scene, lambda: self._segment(scene), masks)
+        masks[[fault is not None for fault in faults_of(scene)]] = False
         with self._watch("metrics"):
             return self._judge(scene, masks, failure)
 
@@ -104,9 +113,10 @@ class SupervisedRIS(Evaluator):
     def _judge(self, scene: SceneLike, masks: Tensor, failure: str | None) -> Records:
         targets = scene.targets[scene.referents]
         intersection, union = mask_areas(masks, targets)
-        none = Choices.none(len(masks), failure)
+        none = Choices.none(len(masks), failure).on_targets(target_reasons(scene))
         areas, own = (intersection[None], union[None]), targeted_in(scene)
         self.tally.add_scene(*areas, [none.failures], subsets_of(scene), targeted=own)
-        encoded = [None if failure else encode_rle(mask) for mask in masks]
+        lost = [failure or fault for fault in faults_of(scene)]
+        encoded = [None if why else encode_rle(mask) for mask, why in zip(masks, lost, strict=True)]
         phrases = [None] * len(masks)
         return Records(make_records(self.title, scene, none, (intersection, union), phrases, encoded))

@@ -61,7 +61,7 @@ def test_a_run_leaves_everything_in_its_folder(run_here: Run, toy: list[str], tm
         "table.txt",
     }
     found = document(run)
-    assert (found["schema"], found["experiment"]) == (1, "zero_shot")
+    assert (found["schema"], found["experiment"]) == (2, "zero_shot")
     assert [found[key] for key in ("dataset", "split", "partition", "proposals")] == [
         "toy",
         "val",
