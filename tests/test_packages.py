@@ -17,7 +17,7 @@ def test_every_module_that_documents_name_is_installed() -> None:
     packages = find_packages(str(ROOT), include=find["include"])
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("gl_ris/assets/**/*.md")]
     texts = [page.read_text(encoding="utf-8") for page in pages]
-    named = {name for text in texts for name in re.findall(r"python -m ([a-z][\w.]+\.[\w.]+)", text)}
+    named = {name for text in texts for name in re.findall(r"python -m ([a-z]\w+(?:\.[a-z_]+)+)\b", text)}
     assert {"benchmarks.proposal_store", "experiments.zero_shot", "datamodules.download"} <= named
     for name in named - {"spacy.download"}:
         package, _, module = name.rpartition(".")
