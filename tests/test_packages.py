@@ -15,7 +15,12 @@ def test_every_module_that_documents_name_is_installed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     find = settings["tool"]["setuptools"]["packages"]["find"]
     packages = find_packages(str(ROOT), include=find["include"])
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("gl_ris/assets/**/*.md")]
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("gl_ris/assets/**/*.md"),
+    ]
     texts = [page.read_text(encoding="utf-8") for page in pages]
     named = {name for text in texts for name in re.findall(r"python -m ([a-z]\w+(?:\.[a-z_]+)+)\b", text)}
     assert {"benchmarks.proposal_store", "experiments.zero_shot", "datamodules.download"} <= named
