@@ -47,7 +47,8 @@ class Task(msgspec.Struct):
     task_id: Id
     image_id: Id
     phrase: str
-    instances: list[msgspec.Raw] = msgspec.field(name="Polygons")
+    # None, as it is in no file that is whole, is a fault of the phrase
+    instances: list[msgspec.Raw] | None = msgspec.field(name="Polygons", default=None)
     structure: Structure | None = msgspec.field(name="phrase_structure", default=None)
 
     # All instances of a phrase have the one category of its structure, so that this is also the name of its
@@ -144,10 +145,14 @@ def read_split(
     ]
 
 
+def _parts(folder: Path, split: str) -> list[str]:
+    return [split] if _tasks_path(folder, split).is_file() else split.split("_")
+
+
 def _joined(folder: Path, split: str) -> list[Task]:
     tasks: list[Task] = []
     known: set[Key] = set()
-    for part in [split] if _tasks_path(folder, split).is_file() else split.split("_"):
+    for part in _parts(folder, split):
         found, path = read_tasks(folder, part), _tasks_path(folder, part)
         if not found:
             raise UserError(f"'{path}' has no phrase. {FETCH_AGAIN}")
@@ -162,7 +167,7 @@ def _joined(folder: Path, split: str) -> list[Task]:
 
 def _record(image: Image, tasks: Sequence[Task], all_instances: bool, subsets: Subsets) -> ImageRecord:
     ordered = sorted(tasks, key=lambda task: sort_key(task.task_id))
-    instances = [raw for task in ordered for raw in task.instances] if all_instances else []
+    instances = [raw for task in ordered for raw in task.instances or ()] if all_instances else []
     # one instance has the same text in every phrase that names it
     distinct = {bytes(raw): Segmentation(json=raw, points=True) for raw in instances}
     return ImageRecord(
@@ -178,7 +183,9 @@ def _record(image: Image, tasks: Sequence[Task], all_instances: bool, subsets: S
 def _referent(task: Task, subsets: Subsets) -> Referent:
     return Referent(
         task.task_id,
-        tuple(Segmentation(json=raw, points=True) for raw in task.instances),
+        tuple(Segmentation(json=raw, points=True) for raw in task.instances)
+        if task.instances is not None
+        else (Segmentation(fault="the phrase has no polygons"),),
         (clean_text(task.phrase),),
         (task.task_id,),
         task.category,
@@ -311,6 +318,14 @@ class PhraseCut(RISDataModule):
                 found = {name: f"{part}/{name}" for part in PARTS for name in os.listdir(folder / part)}
                 return [replace(r, file_name=found.get(r.file_name, r.file_name)) for r in records]
         return records
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the phrases of the split and the list of images."""
+        folder = _find_folder(self.root)
+        files = [_tasks_path(folder, part) for part in _parts(folder, self.split)]
+        return {
+            path.name: path for path in (*files, *(folder / name for name in IMAGE_FILES)) if path.is_file()
+        }
 
     def image_folders(self) -> list[Path]:
         """Return where the images are usually kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from datamodules.images import image_path, read_image
 from datamodules.records import ImageRecord, MaskRule
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.source import ProposalSource
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,10 @@ class Scene:
         sent_ids: For each expression, its own id.
         index: Position of the image in the split (after `limit`), starting at 0.
         proposals: The masks to choose from, if the data bring them along.
-        error: Why the image cannot be used, or None. If it is given, ``image`` is all zeros, ``targets`` are
-            what could be made of the annotations (zeros where they are at fault), and every expression counts
-            as failed.
+        error: Why the image cannot be used, or None. If it is given, ``image`` is all zeros, and every
+            expression counts as failed.
+        faults: For each expression, why its target is not known (``targets`` has zeros there), or None; that
+            expression alone counts as failed.
         subsets: For each subset that the data set has, bool ``(E,)``: which of the expressions are in it.
         outcome: One of `gl_ris.proposals.source.COUNTS`, where the data had to come by proposals; else None.
         targeted: bool ``(E,)``, which expressions have a target; None where all have. The others are asked
@@ -55,13 +59,14 @@ class Scene:
     error: str | None = None
     subsets: Mapping[str, Tensor] = field(default_factory=dict)
     raw: list[str] = field(default_factory=list)
+    faults: list[str | None] = field(default_factory=list)
     targeted: Tensor | None = None
     outcome: str | None = None
 
     def __post_init__(self) -> None:
-        """Let expressions stand for what was typed where that is not given."""
-        if not self.raw:
-            object.__setattr__(self, "raw", list(self.expressions))
+        """Let expressions stand for what was typed, and targets be sound, where that is not given."""
+        for name, usual in (("raw", self.expressions), ("faults", [None] * len(self.expressions))):
+            object.__setattr__(self, name, getattr(self, name) or list(usual))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Scene:
         """Return the scene with its tensors on ``device``; Lightning moves a batch by this method."""
@@ -114,15 +119,16 @@ class SceneDataset(Dataset[Scene]):
     def __getitem__(self, index: int) -> Scene:
         record = self.records[index]
         image = torch.zeros(3, record.height, record.width, dtype=torch.uint8)
-        targets, error = self._targets(record)
-        proposals = None
+        targets, faults = self._targets(record)
+        proposals, error = None, None
         if self.source is not None:
             self.source.outcome = None
         try:
             image = self.read(record)
-            proposals = self._propose(record, image) if error is None else None
+            proposals = self._propose(record, image)
         except ValueError as reason:
-            error = error or str(reason)
+            # where no target is known, the size of the image may not be either
+            error = (all(faults) and faults[0]) or str(reason)
         rows = [row for row, referent in enumerate(record.referents) for _ in referent.sentences]
         refs = [record.referents[row] for row in rows]
         return Scene(
@@ -140,21 +146,25 @@ class SceneDataset(Dataset[Scene]):
                 name: torch.tensor([name in ref.subsets for ref in refs], dtype=torch.bool)
                 for name in self.subsets
             },
+            faults=[faults[row] for row in rows],
             outcome=None if self.source is None else self.source.outcome,
             raw=[text for referent in record.referents for text in referent.raw or referent.sentences],
             targeted=None if all(ref.targeted for ref in refs) else torch.tensor([r.targeted for r in refs]),
         )
 
-    def _targets(self, record: ImageRecord) -> tuple[Tensor, str | None]:
-        """Return the target of each ref (empty where faulty), and what is wrong with the first faulty one."""
-        masks, error = [], None
+    def _targets(self, record: ImageRecord) -> tuple[Tensor, list[str | None]]:
+        """Return the target of each ref (empty where faulty), and what is wrong with each that is faulty."""
+        masks, faults = [], list[str | None]()
         for referent in record.referents:
+            fault = None
             try:
-                masks.append(referent.mask(record.height, record.width, self.rule))
+                mask = referent.mask(record.height, record.width, self.rule)
             except ValueError as reason:
-                error = error or f"target of ref {referent.ref_id}: {reason}"
-                masks.append(torch.zeros(record.height, record.width, dtype=torch.bool))
-        return torch.stack(masks), error
+                fault = f"target: {reason}"
+                mask = torch.zeros(record.height, record.width, dtype=torch.bool)
+            masks.append(mask)
+            faults.append(fault)
+        return torch.stack(masks), faults
 
     def _propose(self, record: ImageRecord, image: Tensor) -> Proposals | None:
         if self.proposals is None:
@@ -162,11 +172,16 @@ class SceneDataset(Dataset[Scene]):
         if self.source is not None:
             return self._generated(self.source, record, image)
         size = record.height, record.width
-        try:
-            masks = [instance.mask(*size, self.rule) for instance in record.instances]
-        except ValueError as reason:
-            raise ValueError(f"a ground-truth proposal: {reason}") from reason
-        found = [mask for mask in masks if mask.any()]
+        found = []
+        for instance in record.instances:
+            try:
+                mask = instance.mask(*size, self.rule)
+            except ValueError as reason:
+                log.warning(
+                    "Image %s: a ground-truth proposal is left out (%s).", record.image_id, str(reason)
+                )
+                continue
+            found += [mask] if mask.any() else []
         return Proposals.from_masks(torch.stack(found) if found else torch.zeros(0, *size, dtype=torch.bool))
 
     def _generated(self, source: ProposalSource, record: ImageRecord, image: Tensor) -> Proposals:

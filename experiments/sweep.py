@@ -55,7 +55,14 @@ def write_sweep(folder: Path, sweep: Sweep, evaluated: Mapping[str, Any]) -> dic
     figures = dict(zip(sweep.cells, sweep.evaluation.methods.values(), strict=True))
     document = sweep_document(sweep, figures, evaluated)
     measured_on = {name: document[name] for name in _MEASURED_ON}
-    write_csv(folder / CSV, [{**measured_on, **asdict(cell), **row} for cell, row in figures.items()])
+    # beside the figures only where it differs
+    every_miss = sweep.evaluation.every_miss if sweep.evaluation.n_skipped else {}
+    more = {cell: every_miss.get(cell.title, {}).items() for cell in figures}
+    rows = [
+        {**measured_on, **asdict(cell), **row, **{f"every_miss_{name}": value for name, value in more[cell]}}
+        for cell, row in figures.items()
+    ]
+    write_csv(folder / CSV, rows)
     # a folder with this file is a finished sweep: pictures cannot undo it
     write_json(folder / "sweep.json", document)
     where = f"{document['dataset']} {document['split']}, proposals: {document['proposals']}"
@@ -77,8 +84,11 @@ def sweep_document(sweep: Sweep, figures: Mapping[Cell, Any], evaluated: Mapping
     if sweep.default is not None:
         named["Default"] = sweep.default
     cells = {what: {**asdict(cell), **figures[cell]} for what, cell in named.items()}
+    every_miss = evaluated["every_miss"]
     more = {
         "methods": {f"{what}: {cell.title}": figures[cell] for what, cell in named.items()},
+        "every_miss": {f"{what}: {cell.title}": every_miss[cell.title] for what, cell in named.items()},
+        "ties": {f"{what}: {cell.title}": evaluated["ties"][cell.title] for what, cell in named.items()},
         "axes": {"alpha": sweep.alphas, "beta": sweep.betas, "masked_blocks": sweep.blocks},
         "best": {name: cells[f"Best {name}"] for name in FIGURES},
         "default": cells.get("Default"),

@@ -16,7 +16,8 @@ from experiments.zero_shot import COMMAND as ZERO_SHOT
 from gl_ris.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
-    from experiments.reporting.table_report import Entry, PaperTable
+    from experiments.reporting.paper import PaperTable
+    from experiments.reporting.table_report import Entry
 
 COMMAND = Command(
     name="tables",
@@ -122,7 +123,7 @@ class TableSettings(Grid):
 
     def _paper(self) -> PaperTable | None:
 
-        from experiments.reporting.table_report import paper_table
+        from experiments.reporting.paper import paper_table
 
         needed = [entry.paper for entry in self.entries() if entry.paper]
         return paper_table(self.paper, needed) if self.paper else None

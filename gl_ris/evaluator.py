@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from gl_ris.errors import EvaluationError, UserError
@@ -19,12 +21,14 @@ from gl_ris.recipe import Recipe
 from gl_ris.tally import Evaluation, Stopwatch, Tally, subsets_of, targeted_in
 
 if TYPE_CHECKING:
+    from gl_ris.inputs import Input
     from gl_ris.proposals.base import Proposals
     from gl_ris.proposals.source import ProposalSource
 
 _T = TypeVar("_T")
 
-NOT_A_NUMBER = "score is not a number"
+NOT_A_NUMBER, NOT_FINITE = "score is not a number", "no finite best score"
+EMPTY_TARGET = "empty target"
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +36,7 @@ log = logging.getLogger(__name__)
 class SceneLike(Protocol):
     """What is asked of one image with ``E`` expressions; `datamodules.Scene` is one and says what is in it.
 
-    A scene may also have ``subsets`` and ``targeted``, see `gl_ris.tally`.
+    A scene may also have ``subsets`` and ``targeted``, see `gl_ris.tally`, and ``faults``, see `faults_of`.
     """
 
     @property
@@ -65,13 +69,41 @@ class Choices:
     rows: list[int | None]
     # its score, or None
     scores: list[float | None]
-    # why there is no choice, or None if there is one
+    # why the expression is a miss, mostly without a choice; None if it is as good as its choice
     failures: list[str | None]
+    # whether another proposal has the score of the chosen one, too
+    ties: list[bool]
 
     @classmethod
     def none(cls, count: int, reason: str | None) -> Choices:
         """Return no choice for ``count`` expressions."""
-        return cls([None] * count, [None] * count, [reason] * count)
+        return cls([None] * count, [None] * count, [reason] * count, [False] * count)
+
+    def on_targets(self, reasons: Sequence[str | None]) -> Choices:
+        """Say why a target cannot be met, see `target_reasons`; of one that is damaged there is no choice."""
+        if not any(reasons):
+            return self
+        known = [reason in (None, EMPTY_TARGET) for reason in reasons]
+        return Choices(
+            [row if sound else None for row, sound in zip(self.rows, known, strict=True)],
+            [score if sound else None for score, sound in zip(self.scores, known, strict=True)],
+            [why or reason for why, reason in zip(self.failures, reasons, strict=True)],
+            [tie and sound for tie, sound in zip(self.ties, known, strict=True)],
+        )
+
+
+def faults_of(scene: Any) -> list[str | None]:
+    """Return why the target of each expression of a scene is not known, or None."""
+    return list(getattr(scene, "faults", ())) or [None] * len(scene.expressions)
+
+
+def target_reasons(scene: SceneLike) -> list[str | None]:
+    """Return why nothing meets the target of each expression: its fault, that it has no pixel; or None."""
+    some = scene.targets.flatten(1).any(dim=1)[scene.referents]
+    targeted = targeted_in(scene)
+    there = (some if targeted is None else some | ~targeted).tolist()
+    faults = zip(faults_of(scene), there, strict=True)
+    return [fault or (None if some else EMPTY_TARGET) for fault, some in faults]
 
 
 class Records(list[Prediction]):
@@ -84,13 +116,18 @@ class Records(list[Prediction]):
 
 def choose(scores: Tensor) -> Choices:
     """Choose the best of ``(E, N)`` scores, ``N`` >= 1, for each expression (Eq. 1), the first of equals."""
-    best, rows = scores.max(dim=1).values.tolist(), scores.argmax(dim=1).tolist()
-    # argmax would take a NaN for the best
-    broken = scores.isnan().any(dim=1).tolist()
+    best, rows = scores.max(dim=1).values, scores.argmax(dim=1).tolist()
+    # the maximum of a row with a NaN is one
+    failures = [
+        None if math.isfinite(score) else NOT_A_NUMBER if math.isnan(score) else NOT_FINITE
+        for score in best.tolist()
+    ]
+    ties = ((scores == best[:, None]).sum(dim=1) > 1).tolist()
     return Choices(
-        rows=[None if bad else row for row, bad in zip(rows, broken, strict=True)],
-        scores=[None if bad else score for score, bad in zip(best, broken, strict=True)],
-        failures=[NOT_A_NUMBER if bad else None for bad in broken],
+        rows=[None if bad else row for row, bad in zip(rows, failures, strict=True)],
+        scores=[None if bad else score for score, bad in zip(best.tolist(), failures, strict=True)],
+        failures=failures,
+        ties=[tie and not bad for tie, bad in zip(ties, failures, strict=True)],
     )
 
 
@@ -150,6 +187,7 @@ def make_records(
             union=unions[i],
             segmentation=segmentations[i],
             failure=choices.failures[i],
+            tied=choices.ties[i],
             index=scene.index,
             subsets=tuple(name for name in subsets if subsets[name][i]) if subsets else None,
         )
@@ -180,6 +218,8 @@ class Evaluator(LightningModule):
         self.evaluation: Evaluation | None = None
         self._watch = Stopwatch()
         self._logged: set[str] = set()
+        # what it and its data were made of, in rank 0, see `gl_ris.inputs.inputs_of`
+        self.inputs: dict[str, dict[str, str | None]] = {}
         # of a run that goes on: the images that are done, and in rank 0 what `counted` had said of each
         self.finished: frozenset[int] = frozenset()
         self.taken_over: list[Mapping[str, Any]] = []
@@ -190,6 +230,11 @@ class Evaluator(LightningModule):
     @abstractmethod
     def methods(self) -> list[str]:
         """Titles of the methods that are measured."""
+
+    @property
+    def counting(self) -> str:
+        """``"published"`` if the recipe leaves images without proposals out of figures, or "every_miss"."""
+        return "published" if self.bounded and self.recipe.skip_images_without_proposals else "every_miss"
 
     @abstractmethod
     def proposals_name(self, data: Any) -> str:
@@ -202,6 +247,10 @@ class Evaluator(LightningModule):
     def stored(self) -> dict[str, Any] | None:
         """Say how a finished run came by its proposals; None if it made none."""
         return None
+
+    def input_files(self, data: Any) -> dict[str, Mapping[str, Input]]:
+        """Return what the model, once configured, was made of in a run on ``data``, see `gl_ris.inputs`."""
+        return {}
 
     def check(self, data: Any, trainer: Trainer) -> None:
         """Raise a `UserError` if ``trainer`` would not evaluate every image of ``data``, a data module."""
@@ -241,6 +290,7 @@ class Evaluator(LightningModule):
         if data is not None:
             _check_counts(evaluation, data)
         self.evaluation = evaluation
+        _warn_of_ties(evaluation)
 
     def attempt(
         self, what: str, scene: SceneLike, work: Callable[[], _T], otherwise: _T
@@ -262,6 +312,16 @@ class Evaluator(LightningModule):
     def data(self) -> Any:
         """Return the data module, if the scenes come from one."""
         return getattr(self.trainer, "datamodule", None)
+
+
+def _warn_of_ties(evaluation: Evaluation) -> None:
+    for method, ties in evaluation.ties.items():
+        if 2 * ties > (choices := evaluation.choices[method]):
+            rank_zero_only(log.warning)(
+                "%s: %d of %d choices are ties, the first of proposals with one and the same score; its "
+                "figures say more about the order of the proposals than about the method.",
+                *(method, ties, choices),
+            )
 
 
 def _check_counts(evaluation: Evaluation, data: Any) -> None:

@@ -8,7 +8,7 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar
@@ -17,6 +17,9 @@ from gl_ris.drafts import draft_of, sweep
 from gl_ris.errors import UserError, in_short
 
 _T = TypeVar("_T")
+
+# images of more pixels are taken for damage, or for an attack: Pillow warns of them
+MAX_PIXELS = 178_956_970
 
 
 def cache_folder() -> Path:
@@ -87,18 +90,30 @@ def write_json(path: Path | str, value: Any) -> None:
         file.write(to_json(value, indent=2) + b"\n")
 
 
-def decode(path: Path | str, kind: type[_T], what: str = "file", fix: str = "Fetch the file anew.") -> _T:
+def decode(
+    path: Path | str,
+    kind: type[_T],
+    what: str = "file",
+    fix: str = "Fetch the file anew.",
+    mend: Callable[[mmap.mmap], bytes | None] | None = None,
+) -> _T:
     """Read a JSON file as a value of a given type; nothing that is not of that type comes through.
 
     A `UserError` that says where it is damaged, with ``fix``, a sentence. The file is mapped, not copied, and
-    `msgspec.Raw` values in ``kind`` are views of it.
+    `msgspec.Raw` values in ``kind`` are views of it. What is no JSON is read once more as ``mend`` makes it,
+    unless that is None.
     """
     import msgspec
 
     try:
         with Path(path).open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return msgspec.json.decode(content, type=kind)
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except msgspec.DecodeError:
+            if mend is None or (mended := mend(content)) is None:
+                raise
+            return msgspec.json.decode(mended, type=kind)
     except FileNotFoundError as error:
         raise UserError(f"No {what} at '{path}'.") from error
     except (OSError, ValueError, RecursionError, MemoryError) as error:

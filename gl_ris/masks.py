@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from gl_ris.errors import UserError, unknown_name
+from gl_ris.files import MAX_PIXELS
 
 Overlap = Literal["union", "sum_equals_one"]
 
 # float32 counts 0/1 products exactly up to 2**24; a smaller block also bounds the memory.
 _PIXELS_PER_BLOCK = 1 << 20
-# Larger images are not opened (`datamodules.files.MAX_PIXELS`); a few bytes may speak of any size.
-_MOST_PIXELS = 178_956_970
 
 
 def encode_rle(mask: Tensor) -> dict[str, Any]:
@@ -70,7 +69,7 @@ def decode_rle(rle: Mapping[str, Any], size: Sequence[int] | None = None) -> Ten
         [[False, True], [False, True]]
     """
     height, width = _rle_size(rle, size)
-    if height * width > _MOST_PIXELS:
+    if height * width > MAX_PIXELS:  # a few bytes may speak of any size
         raise UserError(f"Damaged mask encoding: size [{height}, {width}] is that of no image.")
     runs = _run_lengths(rle.get("counts"))
     if (runs < 0).any() or (runs > height * width).any() or int(runs.sum()) != height * width:
@@ -98,7 +97,8 @@ def _is_count(value: object) -> bool:
 def _run_lengths(counts: object) -> np.ndarray:
     """Read the counts of an encoding as int64 run lengths, background first."""
     if isinstance(counts, str):
-        counts = counts.encode("ascii", errors="replace")
+        # what is not ASCII becomes bytes that no code has
+        counts = counts.encode("utf-8", "surrogatepass")
     if isinstance(counts, bytes):
         return _decompress(np.frombuffer(counts, np.uint8).astype(np.int64) - 48)
     if isinstance(counts, Sequence) and all(_is_count(run) and run < 1 << 62 for run in counts):

@@ -61,6 +61,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     # the data set's subsets that the expression is in; None, and no key in the line, where the data set
     # has no subsets
     subsets: tuple[str, ...] | None = None
+    # whether another proposal has the score of the chosen one, too; no key in the line where it is not so
+    tied: bool = False
 
     def __post_init__(self) -> None:
         """Check that a record has been measured as a whole or not at all."""
@@ -70,8 +72,9 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     def line(self) -> bytes:
         """Return the record as a line of strict JSON."""
         content = msgspec.structs.asdict(self)
-        if self.subsets is None:
-            del content["subsets"]
+        for name, usual in (("subsets", None), ("tied", False)):
+            if content[name] is usual:
+                del content[name]
         return to_json(content) + b"\n"
 
 
@@ -280,7 +283,7 @@ def key_of(record: Prediction) -> Key:
 def read_predictions(path: Path | str) -> list[Prediction]:
     """Read a ``predictions.jsonl`` in the order of its lines; a `UserError` names file and damaged line.
 
-    Lines may lack ``failure``, ``index`` and ``subsets``; other keys than ours are ignored.
+    Lines may lack ``failure``, ``index``, ``subsets`` and ``tied``; other keys than ours are ignored.
     """
     path = Path(path)
     if not path.is_file():

@@ -7,7 +7,7 @@ import io
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import replace
 
 from gl_ris.files import atomic_file, decode, plain, write_json
 
@@ -24,6 +25,10 @@ _LIBRARIES = (
     *("gl-ris", "torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch"),
     *("transformers", "spacy", "scikit-image", "pycocotools", "numpy", "pillow"),
 )
+
+# names of two ways of counting, where they differ
+SKIPPING = "images without proposals left out as published"
+EVERY_MISS = "every miss counted"
 
 Count = Annotated[int, Meta(ge=0)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
@@ -47,12 +52,16 @@ class Subset(msgspec.Struct, frozen=True, kw_only=True):
     # expressions of the split that are in it
     n_expressions_expected: Count
     n_expressions_evaluated: Count
+    n_expressions_skipped: Count = 0
     failures: dict[str, int] = {}
     methods: dict[str, Figures]
     upper_bound: Bound
+    every_miss: dict[str, Figures] | UnsetType = UNSET
+    every_miss_upper_bound: Bound | UnsetType = UNSET
+    ties: dict[str, Count] = {}
 
     def __post_init__(self) -> None:
-        _check_figures(self.methods)
+        _check_figures(self)
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +98,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 class Results(msgspec.Struct, frozen=True, kw_only=True):
     """The content of ``results.json``."""
 
-    schema: Literal[1]
+    # 2; documents of before lack the keys that have a default here
+    schema: Literal[1, 2]
     # Name of the experiment, e.g. "zero_shot".
     experiment: str
     dataset: str
@@ -108,12 +118,25 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     n_expressions_evaluated: Count
     # expressions that data of one's own have no target for: they are in the predictions, and behind no figure
     n_expressions_without_target: Count = 0
-    # how many expressions count as misses without a choice, by reason
+    # expressions that ``methods`` leave out because the recipe says so, for want of proposals: with those
+    # evaluated, all that ``every_miss`` counts
+    n_expressions_skipped: Count = 0
+    # what ``methods`` count: "published" leaves images without proposals out, "every_miss" leaves out nothing
+    counting: Literal["published", "every_miss"] | UnsetType = UNSET
+    # how many expressions are misses for a reason beside the choice, by reason
     failures: dict[str, int] = {}
     # for each method its figures in percent (`gl_ris.metrics.RISMetrics.compute`)
     methods: dict[str, Figures]
     # the figures of the best choices
     upper_bound: Bound
+    # ``methods`` and ``upper_bound`` where an expression that was left out counts as missed; the same where
+    # none was; not in documents of schema 1
+    every_miss: dict[str, Figures] | UnsetType = UNSET
+    every_miss_upper_bound: Bound | UnsetType = UNSET
+    # for each method, how many choices have a score that another proposal of the image has, too
+    ties: dict[str, Count] = {}
+    # SHA-256 of every file that bears on the figures, by what it is and its name (see `gl_ris.inputs`)
+    inputs: dict[str, dict[str, str | None]] | UnsetType = UNSET
     # the figures of parts of the expressions, by name (see `gl_ris.tally`)
     subsets: dict[str, Subset] = {}
     # wall time of exactly the `STAGES`
@@ -129,7 +152,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     training: Training | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
-        _check_figures(self.methods)
+        _check_figures(self)
         if set(self.seconds) != set(STAGES):
             raise ValueError(
                 f"seconds must have exactly the keys {', '.join(STAGES)}; got {', '.join(self.seconds)}"
@@ -150,7 +173,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         """
         seconds = {stage: round(float(value), 3) for stage, value in content["seconds"].items()}
         made = {
-            "schema": 1,
+            "schema": 2,
             "versions": versions(),
             "git_commit": git_commit(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -176,22 +199,44 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         write_json(path, self.document())
 
 
-def _check_figures(methods: Mapping[str, Figures]) -> None:
-    for title, figures in methods.items():
+def _check_figures(part: Results | Subset) -> None:
+    every_miss = part.methods if part.every_miss is UNSET else part.every_miss
+    if list(every_miss) != list(part.methods):
+        raise ValueError(f"every_miss must have the methods {', '.join(part.methods)}")
+    for title, figures in (*part.methods.items(), *every_miss.items()):
         if not {"oIoU", "mIoU"} <= set(figures):
             raise ValueError(f"the figures of '{title}' lack oIoU or mIoU")
+
+
+def _views(results: Results) -> Iterator[tuple[str, str, Results | Subset]]:
+    """Yield all and each subset by label and counting: as the run counts, and every miss where that differs.
+
+    The name of the counting is empty where there is only one.
+    """
+    parts: list[tuple[str, Results | Subset]] = [("All", results)]
+    parts += [(one.label, one) for one in results.subsets.values()]
+    for label, part in parts:
+        every_miss, bound = part.every_miss, part.every_miss_upper_bound
+        if not results.n_expressions_skipped or every_miss is UNSET or bound is UNSET:
+            yield label, "", part
+            continue
+        yield label, SKIPPING, part
+        counted = part.n_expressions_evaluated + part.n_expressions_skipped
+        counts = {"n_expressions_evaluated": counted, "n_expressions_skipped": 0}
+        yield label, EVERY_MISS, replace(part, methods=every_miss, upper_bound=bound, **counts)
 
 
 def format_table(results: Results) -> str:
     """Lay out a result document as a plain text table, with counts and times under it.
 
-    Figures in percent with two decimals; "-" where there is none. Each subset has a block of its own.
+    Figures in percent with two decimals; "-" where there is none. Each subset has a block of its own, and
+    so has each of two ways of counting where they differ.
     """
-    subsets = results.subsets.values()
-    lines = ["", *([f"All: {_evaluated(results)}"] if subsets else []), *_block(results, results)]
-    for subset in subsets:
-        figures = _block(subset, results) if subset.n_expressions_expected else []
-        lines += ["", f"{subset.label}: {_evaluated(subset)}", *figures]
+    views, lines = list(_views(results)), []
+    for label, counting, part in views:
+        name = f"{label}, {counting}" if counting else label
+        figures = _block(part, results) if part.n_expressions_expected else []
+        lines += ["", *([f"{name}: {_evaluated(part)}"] if len(views) > 1 else []), *figures]
     partition = f" ({results.partition})" if results.partition else ""
     heading = f"{results.dataset} {results.split}{partition}, proposals: {results.proposals}"
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in results.seconds.items())
@@ -223,19 +268,21 @@ def write_table_csv(path: Path | str, results: Results) -> None:
     """Write the table as CSV, one row per method and one for the upper bound, atomically.
 
     Figures in percent at full precision, empty where there is none. Where there are subsets, a column
-    ``subset`` has "All" or the label of one, and the rows of each follow those of all.
+    ``subset`` has "All" or the label of one, and the rows of each follow those of all. Where counting every
+    miss differs, a column ``counting`` says which rows do.
     """
-    parts: list[tuple[str, Results | Subset]] = [("All", results)]
-    parts += [(part.label, part) for part in results.subsets.values()]
     # every row says what it was measured on, so that files of several runs can be joined
     setting = ("experiment", "dataset", "split", "partition", "proposals")
-    extra = ["subset"] if results.subsets else []
+    views = list(_views(results))
+    extra = {"subset": bool(results.subsets), "counting": any(counting for _, counting, _ in views)}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns, _ = _table(results, results)
-    writer.writerow([*setting, *extra, "n_expressions_evaluated", "method", *columns])
-    for label, part in parts:
-        where = [*(getattr(results, key) for key in setting), *([label] if extra else [])]
+    shown = [name for name, there in extra.items() if there]
+    writer.writerow([*setting, *shown, "n_expressions_evaluated", "method", *columns])
+    for label, counting, part in views:
+        names = {"subset": label, "counting": counting}
+        where = [*(getattr(results, key) for key in setting), *(names[name] for name in shown)]
         counted = part.n_expressions_evaluated
         writer.writerows([*where, counted, name, *row] for name, row in _table(part, results)[1])
     with atomic_file(path) as file:
@@ -245,22 +292,26 @@ def write_table_csv(path: Path | str, results: Results) -> None:
 def _evaluated(part: Results | Subset) -> str:
     if not part.n_expressions_expected:
         return "no expression of the split is in it"
-    failed = sum(part.failures.values())
-    missed = f", {failed:,} without a choice" if failed else ""
+    failed = sum(part.failures.values()) - part.n_expressions_skipped
+    missed = f", {failed:,} failed" if failed else ""
     counted = f"{part.n_expressions_evaluated:,} of {part.n_expressions_expected:,} expressions"
     return f"{counted} on {part.n_images:,} images{missed}"
 
 
 def _counts(results: Results) -> str:
     expected, evaluated = results.n_expressions_expected, results.n_expressions_evaluated
-    missing = f" ({expected - evaluated:,} MISSING)" if evaluated != expected else ""
+    skipped, missing = results.n_expressions_skipped, expected - evaluated - results.n_expressions_skipped
+    notes = [f" ({skipped:,} skipped)" if skipped else "", f" ({missing:,} MISSING)" if missing else ""]
     without = results.n_expressions_without_target
     more = f"; {without:,} more without a target: predictions alone, no figure" if without else ""
     reasons = "; ".join(f"{reason}: {count:,}" for reason, count in results.failures.items()) or "none"
+    counted = f" (counted as misses{', those skipped where every miss counts' if skipped else ''})"
+    tied = "; ".join(f"{method}: {count:,}" for method, count in results.ties.items() if count)
+    ties = f"\nTies         {tied} (the first of proposals with one score was chosen)" if tied else ""
     return (
         f"Images       {results.n_images:,}\n"
-        f"Expressions  {evaluated:,} evaluated of {expected:,} expected{missing}{more}\n"
-        f"Failures     {reasons}" + (" (counted as misses)" if results.failures and not missing else "")
+        f"Expressions  {evaluated:,} evaluated of {expected:,} expected{''.join(notes)}{more}\n"
+        f"Failures     {reasons}{counted if results.failures and not missing else ''}{ties}"
     )
 
 

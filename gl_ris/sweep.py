@@ -52,6 +52,7 @@ class GlobalLocalGrid(GlobalLocal):
         # In tuples, not modules: all of them hold the same model, which is registered once.
         self._visuals = tuple(GlobalLocal(clip, alpha, betas[0], *settings) for alpha in alphas)
         self._texts = tuple(GlobalLocal(clip, alphas[0], beta, *settings) for beta in betas)
+        self.settings_at_once = len(alphas) * len(betas)
 
     def texts(self, expressions: Sequence[str], noun_phrases: Sequence[str] | None = None) -> list[str]:
         """Everything that will be encoded for these expressions at any beta."""

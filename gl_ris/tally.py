@@ -114,14 +114,21 @@ class Figures:
     methods: dict[str, dict[str, float]]
     # the same of choosing the best proposal each time; nan where there is nothing to choose
     upper_bound: dict[str, float]
+    # both where what was left out counts as missed; the same where nothing was
+    every_miss: dict[str, dict[str, float]]
+    every_miss_upper_bound: dict[str, float]
     # images with one of the expressions
     n_images: int
     # expressions behind the figures
     n_evaluated: int
     # expressions left out because the recipe says so
     n_skipped: int
-    # how many expressions have no choice, by reason
+    # how many expressions are misses for a reason that is known, by reason
     failures: dict[str, int]
+    # for each method, how many of its choices had a score that another proposal has, too
+    ties: dict[str, int]
+    # for each method, how many choices it made
+    choices: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -141,22 +148,27 @@ class _Count:
     """What has been counted of one set of expressions."""
 
     sums: AreaSums
+    # of what the recipe leaves out
+    skipped: AreaSums
     images: int = 0
-    skipped: int = 0
-    choices: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    # by method
+    choices: Counter[str] = field(default_factory=Counter)
+    ties: Counter[str] = field(default_factory=Counter)
 
     def plus(self, other: _Count) -> _Count:
         return _Count(
             self.sums.plus(other.sums),
+            self.skipped.plus(other.skipped),
             self.images + other.images,
-            self.skipped + other.skipped,
-            self.choices + other.choices,
             self.failures + other.failures,
+            self.choices + other.choices,
+            self.ties + other.ties,
         )
 
     def on_cpu(self) -> _Count:
-        return replace(self, sums=AreaSums(*(part.cpu() for part in self.sums)))
+        sums, skipped = (AreaSums(*(p.cpu() for p in parts)) for parts in (self.sums, self.skipped))
+        return replace(self, sums=sums, skipped=skipped)
 
     def plain(self) -> dict[str, Any]:
         """Return the count as JSON has it; empty where nothing was counted."""
@@ -184,7 +196,8 @@ class Tally:
 
     def _none(self) -> _Count:
         areas = torch.zeros(len(self.methods) + self.bounded, 0, dtype=torch.int64)
-        return _Count(area_sums(areas, areas, THRESHOLDS, rows=True))
+        nothing = area_sums(areas, areas, THRESHOLDS, rows=True)
+        return _Count(nothing, nothing)
 
     def add_scene(
         self,
@@ -193,15 +206,17 @@ class Tally:
         failures: Sequence[Sequence[str | None]],
         subsets: Mapping[str, Tensor] | None = None,
         *,
+        ties: Sequence[Sequence[bool]] = (),
         skipped: bool = False,
         targeted: Tensor | None = None,
     ) -> None:
-        """Add one image with ``E`` expressions; those that are ``skipped`` are left out of the figures.
+        """Add one image with ``E`` expressions; those that are ``skipped`` are in ``every_miss`` alone.
 
         Expressions that are not ``targeted``, bool ``(E,)`` or None for all, are counted by themselves.
 
         Areas are int64 ``(rows, E)``: per method, then for the best choice if there is one. Subsets are bool
-        ``(E,)``; failures say why there is no choice, per method and expression, or None.
+        ``(E,)``; failures say why there is a miss, per method and expression, or None, and ties whether the
+        score of the choice is that of another proposal, too.
         """
         rows = len(self.methods) + self.bounded
         if intersection.ndim != 2 or len(intersection) != rows:
@@ -214,11 +229,11 @@ class Tally:
                 raise ValueError(f"The name of a subset must look like unseen or unseen_names, not {name!r}.")
             which = [index for index, is_in in enumerate(members.tolist()) if is_in]
             reasons = [[row[index] for index in which] for row in failures]
+            tied = [[row[index] for index in which] for row in ties]
             scene[name] = self._none()
             if which or name == _ALL:
-                scene[name] = _count_of(
-                    intersection[:, members], union[:, members], reasons, skipped
-                ).on_cpu()
+                areas = intersection[:, members], union[:, members]
+                scene[name] = self._count(*areas, reasons, tied, skipped).on_cpu()
         self._add(scene)
 
     @property
@@ -257,28 +272,46 @@ class Tally:
         )
 
     def _figures(self, count: _Count) -> Figures:
-        rows = count.sums.percent(THRESHOLDS)
+        methods, bound = self._percent(count.sums)
+        every_miss, every_bound = self._percent(count.sums.plus(count.skipped))
+        ties, choices = (
+            {method: counted[method] for method in self.methods} for counted in (count.ties, count.choices)
+        )
         return Figures(
-            methods=dict(zip(self.methods, rows, strict=False)),
-            upper_bound=rows[-1] if self.bounded else dict.fromkeys(rows[0], math.nan),
+            methods=methods,
+            upper_bound=bound,
+            every_miss=every_miss,
+            every_miss_upper_bound=every_bound,
             n_images=count.images,
             n_evaluated=int(count.sums.samples),
-            n_skipped=count.skipped,
+            n_skipped=int(count.skipped.samples),
             failures=dict(sorted(count.failures.items())),
+            ties=ties,
+            choices=choices,
         )
 
+    def _percent(self, sums: AreaSums) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+        rows = sums.percent(THRESHOLDS)
+        bound = rows[-1] if self.bounded else dict.fromkeys(rows[0], math.nan)
+        return dict(zip(self.methods, rows, strict=False)), bound
 
-def _count_of(
-    intersection: Tensor, union: Tensor, failures: Sequence[Sequence[str | None]], skipped: bool
-) -> _Count:
-    """Count expressions of one image: areas ``(rows, E)``, failures by method and expression."""
-    # an expression counts once by a reason, however many methods fail by it
-    failed = {(i, reason) for row in failures for i, reason in enumerate(row) if reason is not None}
-    counted = 0 if skipped else intersection.shape[1]
-    return _Count(
-        area_sums(intersection[:, :counted], union[:, :counted], THRESHOLDS, rows=True),
-        images=1,
-        skipped=intersection.shape[1] - counted,
-        choices=sum(reason is None for row in failures for reason in row),
-        failures=Counter(reason for _, reason in failed),
-    )
+    def _count(
+        self,
+        intersection: Tensor,
+        union: Tensor,
+        failures: Sequence[Sequence[str | None]],
+        ties: Sequence[Sequence[bool]],
+        skipped: bool,
+    ) -> _Count:
+        """Count expressions of one image: areas ``(rows, E)``, failures and ties by method and expression."""
+        # an expression counts once by a reason, however many methods fail by it
+        failed = {(i, reason) for row in failures for i, reason in enumerate(row) if reason is not None}
+        sums = area_sums(intersection, union, THRESHOLDS, rows=True)
+        nothing = area_sums(intersection[:, :0], union[:, :0], THRESHOLDS, rows=True)
+        return _Count(
+            *((nothing, sums) if skipped else (sums, nothing)),
+            images=1,
+            failures=Counter(reason for _, reason in failed),
+            choices=Counter(dict(zip(self.methods, (row.count(None) for row in failures), strict=True))),
+            ties=Counter(dict(zip(self.methods, map(sum, ties), strict=False))),
+        )

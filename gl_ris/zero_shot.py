@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -20,12 +21,16 @@ from gl_ris.evaluator import (
     best_proposals,
     choose,
     chosen_areas,
+    faults_of,
     make_records,
+    target_reasons,
 )
+from gl_ris.inputs import Input, clip_files, parser_files
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.source import COUNTS, ProposalSource, open_source
+from gl_ris.proposals.store import StoreKey
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
 from gl_ris.tally import gather_objects, subsets_of, targeted_in
@@ -143,6 +148,7 @@ class ZeroShotRIS(Evaluator):
         if self.proposals is None:
             raise UserError("There is nothing to choose from; give proposals=slic or proposals=ground_truth.")
         self.proposals.prepare(data.image_ids())
+        self.proposals.check_sizes(data.image_sizes())
 
     def open_source(self, data: Any) -> ProposalSource | None:
         """Open what proposals are taken from; a `UserError` if the store is damaged."""
@@ -169,6 +175,17 @@ class ZeroShotRIS(Evaluator):
         place = {"store": store and store.name, "folder": store and str(store.folder)}
         return {**place, **self.proposal_counts}
 
+    def input_files(self, data: Any) -> dict[str, Mapping[str, Input]]:
+        """Return the files of the CLIP models, the parser and the generator, and the key of its proposals."""
+        clips = (clip_files(variant.clip, variant.pretrained).items() for variant in self.variants)
+        generator = getattr(data, "proposals", None) or self.proposals
+        made: dict[str, Input] = {}
+        if isinstance(generator, ProposalGenerator):
+            key = StoreKey.of(generator, data.dataset_name, data.partition, data.split)
+            made = {**generator.input_files(), str(key.path): key.sha256}
+        parts = {"clip": dict(itertools.chain.from_iterable(clips)), "parser": parser_files(self.parser)}
+        return {**parts, "proposals": made}
+
     def on_predict_start(self) -> None:
         """Start the clock; parse and encode every expression of the split, each in one process."""
         super().on_predict_start()
@@ -187,8 +204,9 @@ class ZeroShotRIS(Evaluator):
 
         An expression without a usable proposal, or in a scene that cannot be used or scored, is a miss: it
         counts with intersection 0 and the target's area as union, and its record says why. (A recipe can
-        leave images without proposals out of the figures, as the published evaluation does.) Records are by
-        expression, each in the order of the methods.
+        leave images without proposals out of ``methods``, as the published evaluation does; in ``every_miss``
+        they are.) Where a target is damaged, its expressions alone are misses. Records are by expression,
+        each in the order of the methods.
         """
         if scene.index in self.finished:
             return Records()
@@ -197,6 +215,8 @@ class ZeroShotRIS(Evaluator):
         for scorer in cast("list[Scorer]", self.scorers):
             chosen += self._choose(scorer, scene, proposals, failure)
         with self._watch("metrics"):
+            reasons = target_reasons(scene)
+            chosen = [choices.on_targets(reasons) for choices in chosen]
             return self._judge(scene, proposals, chosen, failure)
 
     def on_predict_epoch_end(self) -> None:
@@ -282,14 +302,14 @@ class ZeroShotRIS(Evaluator):
         count = len(scene.expressions)
         areas = pairwise_areas(proposals.masks, scene.targets)
         best = [None] * count if failure else best_proposals(*areas)[scene.referents].tolist()
+        best = [None if fault else row for row, fault in zip(best, faults_of(scene), strict=True)]
         rows = [row for choices in chosen for row in choices.rows]
         intersection, union = (
             area.view(len(chosen) + 1, count) for area in chosen_areas([*rows, *best], areas, scene)
         )
-        failures = [choices.failures for choices in chosen]
-        self.tally.add_scene(
-            intersection, union, failures, subsets, skipped=failure == SKIPPED, targeted=targeted_in(scene)
-        )
+        failures, ties = [choices.failures for choices in chosen], [choices.ties for choices in chosen]
+        more: dict[str, Any] = {"skipped": failure == SKIPPED, "targeted": targeted_in(scene)}
+        self.tally.add_scene(intersection, union, failures, subsets, ties=ties, **more)
         return intersection, union
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,8 +20,27 @@ from gl_ris.scorers import Scorer
 HEIGHT, WIDTH = 20, 30
 
 
+ODD: dict[str, Callable[[Tensor], Any]] = {
+    "column": lambda scores: scores[:, :1],
+    "turned": lambda scores: scores.T,
+    "flat": lambda scores: scores.flatten(),
+    "wide": lambda scores: torch.cat([scores, scores], dim=1),
+    "complex": lambda scores: scores.to(torch.complex64),
+    "whole": lambda scores: scores.long(),
+    "yes": lambda scores: scores > 0,
+    "list": lambda scores: scores.tolist(),
+    "highest": lambda scores: scores + torch.inf,
+    "lowest": lambda scores: scores - torch.inf,
+    "huge": lambda scores: scores.double() + 1e300,
+    "equal": lambda scores: scores,
+}
+
+
 class Told(Scorer):
-    """Chooses the proposal that the expression ends with; NaN for "nan"; fails on an image of value 13."""
+    """Chooses the proposal that the expression ends with; fails on an image of value 13.
+
+    The last word of the first expression may also be a key of `ODD`: scores as no method should give them.
+    """
 
     name, title = "told", "Told"
 
@@ -34,6 +53,8 @@ class Told(Scorer):
         if int(context.image[0, 0, 0]) == 13:
             raise RuntimeError("unlucky\nimage")
         scores = torch.zeros(len(expressions), len(context.masks))
+        if (odd := expressions[0].split()[-1]) in ODD:
+            return ODD[odd](scores)
         for row, text in enumerate(expressions):
             last = text.split()[-1]
             scores[row] = float("nan") if last == "nan" else 0.0
@@ -57,6 +78,7 @@ class Scene:
     index: int
     proposals: Proposals | None
     error: str | None = None
+    faults: list[str | None] = field(default_factory=list)
 
     def to(self, device: Any, **_: Any) -> Scene:
         return self
@@ -77,6 +99,9 @@ class Data(LightningDataModule):
 
     def image_ids(self) -> list[int | str]:
         return [scene.image_id for scene in self.scenes]
+
+    def image_sizes(self) -> dict[int | str, tuple[int, int]]:
+        return {scene.image_id: (HEIGHT, WIDTH) for scene in self.scenes}
 
     def check_world_size(self, world_size: int) -> None:
         if world_size > self.n_images:

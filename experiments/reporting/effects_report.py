@@ -164,7 +164,8 @@ def write_effects(folder: Path, rows: Sequence[Row], document: Mapping[str, Any]
     flat = [{**asdict(row), "value": _value(row.value), **row.figures} for row in rows]
     write_csv(folder / f"{NAME}.csv", flat, [name for name in flat[0] if name != "figures"])
     # the figures are those of the rows
-    about = {name: value for name, value in document.items() if name not in ("methods", "upper_bound")}
+    figures = ("methods", "upper_bound", "every_miss", "every_miss_upper_bound")
+    about = {name: value for name, value in document.items() if name not in figures}
     write_json(folder / f"{NAME}.json", {**about, "rows": [asdict(row) for row in rows]})
     return table
 

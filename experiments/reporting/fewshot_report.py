@@ -84,18 +84,22 @@ def document(cells: FewShotCells, settings: Mapping[str, Any]) -> dict[str, Any]
     # the zero-shot run first: its proposals and upper bound are those of the document
     results = {name: cells.results[name] for name in sorted(cells.results, key=lambda n: n != ZERO_SHOT_CELL)}
     frame.check_same_test(results)
+    first = next(iter(results.values()))
     rows = rows_of(cells)
     methods = {**cells.zero_shot, **{row["title"]: row.pop("figures") for row in rows}}
     few_shot = {
         "cells": len(cells.shots) + 1,
-        "limit": frame.limit_of(next(iter(results.values()))),
+        "limit": frame.limit_of(first),
         "finished": len(results),
         "classes": len(cells.available) or None,
         "zero_shot": {name: {key: row[key] for key in FIGURES} for name, row in cells.zero_shot.items()},
         "rows": rows,
         "crossings": crossings(rows, cells),
     }
-    made = frame.merged(list(results.values()), methods, experiment="fewshot", config=settings)
+    # what draws its masks leaves nothing out
+    zero_shot = cells.results.get(ZERO_SHOT_CELL, {"every_miss": {}})
+    every_miss = {"every_miss": methods | zero_shot["every_miss"]} if "every_miss" in zero_shot else {}
+    made = frame.merged(list(results.values()), methods, experiment="fewshot", config=settings, **every_miss)
     return {**made, "few_shot": few_shot}
 
 
@@ -175,7 +179,7 @@ def report(made: Mapping[str, Any]) -> str:
     lines = [[method, *"----", *map(number, row.values())] for method, row in few_shot["zero_shot"].items()]
     lines += [_line(row) for row in few_shot["rows"]]
     table = frame.frame_of(lines, ["Model", "k", "Refs", "Share %", "Seeds", *FIGURES])
-    bullets = "\n".join(f"* {note}" for note in notes(few_shot))
+    bullets = "\n".join(f"* {note}" for note in (*notes(few_shot), *frame.notes_on_skipped(made)))
     return f"# {_title(made)}\n\n{frame.render(table, 'markdown')}\n\n{bullets}".rstrip()
 
 

@@ -112,18 +112,36 @@ def merged(
 
     Proposals, counts and upper bound are those of the first. ``more``: see `gl_ris.results.Results`.
     """
+    kept = ("n_expressions_skipped", "counting", "every_miss_upper_bound", "ties")
     from gl_ris.results import STAGES, Results
 
     # seconds add up; the same expressions fail in every run, so failures do not
+    inputs: dict[str, dict[str, str | None]] = {}
+    for what, files in (item for one in documents for item in one.get("inputs", {}).items()):
+        inputs.setdefault(what, {}).update(files)
     reasons = dict.fromkeys(reason for one in documents for reason in one["failures"])
     return Results.new(
         **{key: documents[0][key] for key in (*_SAME, "proposals", "upper_bound")},
+        **{key: documents[0][key] for key in kept if key in documents[0]},
         n_expressions_evaluated=min(one["n_expressions_evaluated"] for one in documents),
         methods=methods,
+        inputs=inputs,
         seconds={stage: sum(one["seconds"].get(stage, 0.0) for one in documents) for stage in STAGES},
         failures={reason: max(one["failures"].get(reason, 0) for one in documents) for reason in reasons},
         **more,
     ).document()
+
+
+def notes_on_skipped(part: Mapping[str, Any], of: str = "") -> list[str]:
+    """Say what the figures come to where what a recipe left out counts as missed, if it left anything out."""
+    skipped, every_miss = part.get("n_expressions_skipped", 0), part.get("every_miss", {})
+    changed = {method: row for method, row in every_miss.items() if row != part["methods"].get(method)}
+    return [
+        f"{of}{method}: {skipped:,} expressions are left out for want of proposals; with every miss counted "
+        f"it has oIoU {number(row['oIoU'])}, mIoU {number(row['mIoU'])}."
+        for method, row in changed.items()
+        if skipped
+    ]
 
 
 def limit_of(document: Mapping[str, Any]) -> int | None:

@@ -12,9 +12,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from experiments.cli.command import CONFIGS
 from experiments.reporting.frame import (
     FIGURES,
     escape,
@@ -25,17 +22,18 @@ from experiments.reporting.frame import (
     write_csv,
     write_text,
 )
-from gl_ris.errors import unknown_name
+from experiments.reporting.paper import PaperTable, has_random_weights, unlike_known
 from gl_ris.files import write_json
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 UPPER_BOUND = "Upper bound"
-OURS, PAPER, ALL = "ours", "paper", "All"
+OURS, EVERY_MISS, PAPER, ALL = "ours", "ours, every miss counted", "paper", "All"
 PLACE = ("dataset", "partition", "split", "subset")
 _NUMBERS = ("n_images", "n_expressions_expected", "n_expressions_evaluated")
 _COUNTED = ("proposals", *_NUMBERS, "n_failed", "n_skipped", "seconds")
+_INSIDE = ("methods", "every_miss", "unlike_the_papers", "random_weights")
 _SHOWN = {
     "Proposals": "{proposals}",
     "Images": "{n_images:,}",
@@ -73,6 +71,8 @@ def runs_of(document: Mapping[str, Any], folder: str) -> Iterator[Row]:
     subsets = document.get("subsets") or {}
     for part in (document, *subsets.values()):
         failures: Mapping[str, int] = part["failures"]
+        every_miss = part.get("every_miss", {})
+        bound = {UPPER_BOUND: part["every_miss_upper_bound"]} if every_miss else {}
         skipped = sum(count for reason, count in failures.items() if reason.startswith("skipped"))
         yield {
             **{key: str(document[key]) for key in PLACE[:3]},
@@ -84,9 +84,12 @@ def runs_of(document: Mapping[str, Any], folder: str) -> Iterator[Row]:
             "seconds": document["seconds"]["total"],
             "folder": folder,
             "whole_split": limit_of(document) is None,
+            "unlike_the_papers": unlike_known(document),
+            "random_weights": has_random_weights(document),
             "failures": failures,
             **{key: document[key] for key in ("git_commit", "created")},
             "methods": {**part["methods"], UPPER_BOUND: part["upper_bound"]},
+            "every_miss": {**every_miss, **bound},
         }
 
 
@@ -103,7 +106,10 @@ def joined(document: Results, trained: Iterable[Results]) -> Results:
 
     def beside(part: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         figures = [next(iter(own["methods"].values())) for own in parts]
-        return {**part, "methods": part["methods"] | dict(zip(map(_title, models), figures, strict=True))}
+        trained = dict(zip(map(_title, models), figures, strict=True))
+        # what draws its masks leaves nothing out
+        kinds = [kind for kind in ("methods", "every_miss") if kind in part]
+        return {**part, **{kind: part[kind] | trained for kind in kinds}}
 
     subsets = {
         name: beside(part, [own["subsets"][name] for own in models])
@@ -116,41 +122,6 @@ def _title(document: Results) -> str:
     """Return the name of a supervised model, without what it learnt from."""
     (method,) = document["methods"]
     return str(method).removesuffix(" k=all")
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """One table as the paper publishes it."""
-
-    number: str
-    source: str
-    # What must be known to compare with it.
-    note: str
-    # Data set, partition and split of each.
-    columns: Sequence[tuple[str, ...]]
-    # Figures by row in percent, one per column, None where the paper has none; and ``encoder``.
-    rows: Mapping[str, Mapping[str, Any]]
-
-    def figures(self, row: str, place: tuple[str, ...]) -> dict[str, float]:
-        """Return the figures of a row at ``(data set, partition, split)``, in percent; empty if none."""
-        if place not in self.columns:
-            return {}
-        values = {name: self.rows[row].get(name) for name in FIGURES}
-        column = self.columns.index(place)
-        return {name: of[column] for name, of in values.items() if of and of[column] is not None}
-
-
-def paper_table(number: str, needed: Iterable[str] = ()) -> PaperTable:
-    """Return a table of ``configs/paper.yaml``; `UserError` if it or a row of ``needed`` is not there."""
-    document = yaml.safe_load((CONFIGS / "paper.yaml").read_text(encoding="utf-8"))
-    if number not in document["tables"]:
-        raise unknown_name("table of the paper", number, document["tables"])
-    table = document["tables"][number]
-    for row in needed:
-        if row not in table["rows"]:
-            raise unknown_name(f"row of the paper's table {number}", row, table["rows"])
-    columns = [tuple(column.split()) for column in table["columns"]]
-    return PaperTable(number, document["source"], table["note"], columns, table["rows"])
 
 
 @dataclass(frozen=True)
@@ -181,22 +152,42 @@ class Table:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """A row for each score: source, method, encoder, context, place, figures; ours first, with counts."""
-        return [row for entry in self.entries for row in (*self._ours(entry), *self._papers(entry))]
+        """A row for each score: source, method, encoder, context, place, figures; ours first, with counts.
 
-    def _ours(self, entry: Entry) -> Iterator[Row]:
+        Ours come a second time, with every miss counted, where some run has left something out.
+        """
+        twice = any(run["n_skipped"] and run["every_miss"] for run in self.runs)
+        kinds = {OURS: "methods"} | ({EVERY_MISS: "every_miss"} if twice else {})
+        return [
+            row
+            for entry in self.entries
+            for row in (
+                *(own for kind in kinds.items() for own in self._ours(entry, *kind)),
+                *self._papers(entry),
+            )
+        ]
+
+    def _ours(self, entry: Entry, source: str, key: str) -> Iterator[Row]:
         for run in self.runs if entry.title is not None else ():
-            found = run["methods"][entry.title]
+            found = run[key].get(entry.title, {})
             figures = {name: found.get(name) for name in FIGURES}
-            yield _row(OURS, entry, entry.encoder, run) | figures | {key: run[key] for key in _COUNTED}
+            counts = {key: run[key] for key in _COUNTED}
+            if source == EVERY_MISS:
+                counts["n_expressions_evaluated"] += run["n_skipped"]
+                counts |= {"n_failed": run["n_failed"] + run["n_skipped"], "n_skipped": 0}
+            yield _row(source, entry, entry.encoder, run) | figures | counts
 
     def _papers(self, entry: Entry) -> Iterator[Row]:
         if self.paper is None or entry.paper is None:
             return
         encoder = str(self.paper.rows[entry.paper].get("encoder", ""))
         for run in self.runs:
-            # a limited run does not compare with the paper
-            if run["whole_split"] and (figures := self.paper.figures(entry.paper, place_of(run))):
+            # what is not of the same images and proposals does not compare with the paper
+            if (
+                run["whole_split"]
+                and not self.paper.unlike(run)
+                and (figures := self.paper.figures(entry.paper, place_of(run)))
+            ):
                 yield _row(PAPER, entry, encoder, run) | figures
 
     def block(self, figure: str) -> tuple[DataFrame, list[int]]:
@@ -209,9 +200,9 @@ class Table:
             if figure in row:
                 line = lines.setdefault((row["source"], row["method"], row["encoder"]), {})
                 line[place_of(row), row["context"]] = row[figure]
+        marks = {PAPER: " (paper)", EVERY_MISS: " (every miss counted)"}
         shown = [
-            [f"{method} (paper)" if source == PAPER else method, encoder or "-"]
-            + [number(line.get(column)) for column in heads]
+            [method + marks.get(source, ""), encoder or "-"] + [number(line.get(column)) for column in heads]
             for (source, method, encoder), line in lines.items()
         ]
         papers = [index for index, (source, *_) in enumerate(lines) if source == PAPER]
@@ -232,15 +223,28 @@ class Table:
             published = f"{self.paper.source}, Table {self.paper.number}, {self.paper.note}"
             lines = [f"Lines marked (paper) are published numbers: {published}."]
             lines[0] += " All others were measured here."
+        if any(row["source"] == EVERY_MISS for row in self.rows):
+            lines.append(
+                "Lines marked (every miss counted) count what was skipped as missed; the others leave it "
+                "out, as the published code does."
+            )
         for run in self.runs:
             name = self.names[place_of(run)]
             if not run["n_expressions_expected"]:
                 lines.append(f"{name}: no expression of the split is in it.")
             if run.get("subset", ALL) == ALL:
                 lines += [] if run["whole_split"] else [f"{name}: limited to {run['n_images']:,} images."]
+                lines += self._note_on_paper(run, name)
                 failures = run["failures"].items()
                 lines += [f"{name}: {reason}: {count:,} expressions." for reason, count in failures]
         return lines
+
+    def _note_on_paper(self, run: Row, name: str) -> list[str]:
+        """Say why the paper's figures are not there, if it has some of this place."""
+        if self.paper is None or not run["whole_split"] or place_of(run)[:3] not in self.paper.columns:
+            return []
+        why = self.paper.unlike(run)
+        return [f"{name}: not beside the paper's figures: {why}."] if why else []
 
 
 def _row(source: str, entry: Entry, encoder: str, run: Row) -> Row:
@@ -304,15 +308,17 @@ def latex(table: Table) -> str:
 def document(table: Table, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of ``table.json``: the runs with their counts, our scores, and the paper's apart."""
     kept = ("method", "encoder", "context", *PLACE, *FIGURES)
+    lists = {OURS: OURS, EVERY_MISS: "every_miss", PAPER: PAPER}
     scores: dict[str, list[Row]] = {OURS: [], PAPER: []}
     for row in table.rows:
-        scores[row["source"]].append({key: row[key] for key in kept if key in row})
+        own = scores.setdefault(lists[row["source"]], [])
+        own.append({key: row[key] for key in kept if key in row})
     seconds = [run["seconds"] for run in table.runs if run.get("subset", ALL) == ALL]
     return {
         "schema": 1,
         "experiment": "tables",
         "title": table.title,
-        "runs": [{key: value for key, value in run.items() if key != "methods"} for run in table.runs],
+        "runs": [{key: value for key, value in run.items() if key not in _INSIDE} for run in table.runs],
         **scores,
         "notes": table.notes(),
         "seconds": round(sum(seconds), 3),

@@ -75,7 +75,7 @@ def document(cells: UnseenCells, settings: Mapping[str, Any]) -> dict[str, Any] 
         return None
     labels = {cell_name(baseline, UNSEEN): name for baseline, name in cells.names().items()}
     documents = list(unseen.values())
-    parts: dict[str, Any] = {"methods": _methods(unseen, labels), "subsets": _subsets(unseen, labels)}
+    parts: dict[str, Any] = {**_methods(unseen, labels), "subsets": _subsets(unseen, labels)}
     made = frame.merged(documents, **parts, experiment="unseen_domain", config=settings)
     more = {
         "limit": frame.limit_of(documents[0]),
@@ -115,10 +115,20 @@ def _figures(part: Results, title: str | None) -> Figures | None:
     return None if found is None else {key: found.get(key) for key in FIGURES}
 
 
-def _methods(parts: Mapping[str, Results], labels: Mapping[str, str]) -> dict[str, Figures]:
-    """Return the methods of several documents, or of subsets of them, a supervised one by its label."""
-    lines = [(labels.get(cell), part["methods"]) for cell, part in parts.items()]
-    return {label or title: figures for label, methods in lines for title, figures in methods.items()}
+def _methods(parts: Mapping[str, Results], labels: Mapping[str, str]) -> dict[str, dict[str, Figures]]:
+    """Return the methods of several documents, or of subsets of them, a supervised one by its label.
+
+    With every miss counted, too, where all of the documents have that.
+    """
+    there = all("every_miss" in part for part in parts.values())
+    return {
+        key: {
+            labels.get(cell) or title: figures
+            for cell, part in parts.items()
+            for title, figures in part[key].items()
+        }
+        for key in ("methods", *(["every_miss"] if there else []))
+    }
 
 
 def _subsets(cells: Mapping[str, Results], labels: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -131,7 +141,7 @@ def _subsets(cells: Mapping[str, Results], labels: Mapping[str, str]) -> dict[st
                 raise EvaluationError(
                     f"The cells '{first}' and '{cell}' do not compare: their subsets '{name}' differ."
                 )
-        subsets[name] = {**subset, "methods": _methods(parts, labels)}
+        subsets[name] = {**subset, **_methods(parts, labels)}
     return subsets
 
 
@@ -201,6 +211,8 @@ def _notes(made: Mapping[str, Any], seen: str) -> list[str]:
     lines = [f"All and subsets are of {test}; changes are from {seen}, in points of percent."]
     for part in made.get("subsets", {}).values():
         lines.append(f"{part['label']}: {part[key]:,} of {made[key]:,} phrases.")
+        lines += frame.notes_on_skipped(part, f"{part['label']}, ")
+    lines += frame.notes_on_skipped(made)
     if more["finished"] < more["cells"]:
         lines.append(f"{more['finished']:,} of {more['cells']:,} cells are finished.")
     return lines

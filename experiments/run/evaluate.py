@@ -20,12 +20,16 @@ from experiments.run.folder import RunFolder, room_needed
 from experiments.run.resuming import Beginning, Keeper, begin, end, is_finished, settings_to_go_on, take_over
 from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
+from gl_ris.evaluator import Evaluator
 from gl_ris.files import atomic_file
+from gl_ris.inputs import inputs_of
 from gl_ris.predictions import Key, PredictionWriter, merge_predictions
 from gl_ris.results import Results, format_table, write_table_csv
 from gl_ris.signals import Ended, kept_if_ended
 from gl_ris.tally import Evaluation, Figures, in_order, subset_label
 from gl_ris.visualize import draw_overlays
+
+_FIGURES = ("failures", "methods", "upper_bound", "every_miss", "every_miss_upper_bound", "ties")
 
 Before = Callable[[Path | None], None]
 
@@ -99,6 +103,9 @@ def _predict(
     if folder is not None:
         check(cli)
         announce(cli)
+        model, data = cast("Any", cli.model), cast("Any", cli.datamodule)
+        if isinstance(model, Evaluator):
+            model.inputs = inputs_of(model, data)
         with room_needed(folder.create()):
             _begin(cli, recorder, folder)
     path = None if folder is None else folder.path
@@ -267,6 +274,8 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any], 
         partition=data.partition,
         proposals=module.proposals_name(data),
         proposal_store=module.stored(),
+        inputs=module.inputs,
+        counting=module.counting,
         **_counted(evaluation, data.n_expressions - evaluation.n_untargeted),
         n_expressions_without_target=evaluation.n_untargeted,
         subsets={
@@ -287,9 +296,8 @@ def _counted(figures: Figures, expected: int) -> dict[str, Any]:
         "n_images": figures.n_images,
         "n_expressions_expected": expected,
         "n_expressions_evaluated": figures.n_evaluated,
-        "failures": figures.failures,
-        "methods": figures.methods,
-        "upper_bound": figures.upper_bound,
+        "n_expressions_skipped": figures.n_skipped,
+        **{name: getattr(figures, name) for name in _FIGURES},
     }
 
 

@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from gl_ris.errors import EvaluationError, UserError, in_short
-from gl_ris.evaluator import SceneLike
+from gl_ris.evaluator import SceneLike, faults_of
 from gl_ris.proposals.base import ImageKey, ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.quality import Quality
@@ -231,10 +231,11 @@ class ProposalReport(LightningModule):
 
 def _objects(scene: SceneLike) -> tuple[Tensor, Tensor]:
     """Return the known targets of a scene, and which of them each expression that has one is about."""
+    known = torch.tensor([fault is None for fault in faults_of(scene)], device=scene.referents.device)
     targeted = targeted_in(scene)
-    if targeted is None:
-        return scene.targets, scene.referents
-    rows, referents = scene.referents[targeted].unique(return_inverse=True)
+    if targeted is not None:
+        known &= targeted
+    rows, referents = scene.referents[known].unique(return_inverse=True)
     return scene.targets[rows], referents
 
 

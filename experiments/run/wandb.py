@@ -177,7 +177,9 @@ def summary_of(document: Document) -> dict[str, float]:
 
 
 def _figures(part: Document) -> dict[str, Any]:
-    return {**part["methods"], "upper_bound": part["upper_bound"], **_counts(part)}
+    # beside the figures only where it differs
+    every_miss = {"every_miss": part["every_miss"]} if part.get("n_expressions_skipped") else {}
+    return {**part["methods"], "upper_bound": part["upper_bound"], **every_miss, **_counts(part)}
 
 
 def _counts(part: Document) -> dict[str, Any]:

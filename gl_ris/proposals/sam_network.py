@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gl_ris.errors import UserError, in_short
-from gl_ris.files import file_hash
+from gl_ris.hashes import sha256_of
 from gl_ris.hub import reaching_hub
 from gl_ris.no_code import refuse_code
 
@@ -45,11 +44,17 @@ def find_model(model: str) -> Path:
 
 def _from_hub(model: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+    wanted = ["*.json", "*.safetensors"]
     try:
+        with suppress(LocalEntryNotFoundError):
+            # first, so that what is there needs no network
+            cached = Path(snapshot_download(model, allow_patterns=wanted, local_files_only=True))
+            if _is_whole(cached):
+                return cached
         with reaching_hub():
-            return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors"]))
+            return Path(snapshot_download(model, allow_patterns=wanted))
     except (HFValidationError, OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"SAM model '{model}' is neither a folder nor in the hub's cache, and cannot be downloaded "
@@ -57,22 +62,30 @@ def _from_hub(model: str) -> Path:
         ) from error
 
 
+def _is_whole(folder: Path) -> bool:
+    """Say whether a download was finished: the weights, in one file or in all of their parts, come last."""
+    index = folder / "model.safetensors.index.json"
+    try:
+        parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        parts = {"model.safetensors"}
+    settings = ("preprocessor_config.json", "processor_config.json")
+    names = [*parts, "config.json", next((s for s in settings if (folder / s).is_file()), settings[0])]
+    return all((folder / name).is_file() for name in names)
+
+
 def hash_of(folder: Path) -> str:
     """Return the SHA-256 of a model: of its weights and of what else decides its masks, its configuration."""
     digest = hashlib.sha256()
-    names = {"config.json", "preprocessor_config.json", "processor_config.json"}
-    for path in sorted(folder.iterdir()):
-        if path.name in names or path.suffix == ".safetensors":
-            status = path.stat()
-            part = _hash(path, status.st_size, status.st_mtime_ns)
-            digest.update(f"{path.name} {part}\n".encode())
+    for path in files_of(folder):
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 
-@functools.lru_cache(maxsize=64)
-def _hash(path: Path, size: int, changed: int) -> str:
-    # Gigabytes take seconds: a file is hashed again only when its size or time of change is another.
-    return file_hash(path)
+def files_of(folder: Path) -> list[Path]:
+    """Return a model's files: its weights and what else decides its masks, its configuration."""
+    names = {"config.json", "preprocessor_config.json", "processor_config.json"}
+    return sorted(path for path in folder.iterdir() if path.name in names or path.suffix == ".safetensors")
 
 
 def family_of(folder: Path) -> str:
@@ -81,7 +94,7 @@ def family_of(folder: Path) -> str:
 
     try:
         family = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"SAM model: {folder / 'config.json'} is damaged ({in_short(error, typed=True)})."
         ) from error

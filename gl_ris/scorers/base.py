@@ -49,6 +49,8 @@ class Scorer(nn.Module, ABC):
     title: str
     # of a method that compares with the whole sentence alone, whatever beta is
     whole_sentence: ClassVar[bool] = False
+    # how many rows `score` gives for each expression; more than one where several settings are scored at once
+    settings_at_once: int = 1
 
     def __init__(
         self,
@@ -83,7 +85,8 @@ class Scorer(nn.Module, ABC):
             noun_phrases: Their target noun phrases, if the caller has them.
 
         Returns:
-            ``(E, N)``, higher is better.
+            ``(E, N)`` of a real floating type, higher is better: a row for each expression, a column for each
+            mask. (Where there are as many of both, nobody could tell ``(N, E)`` from it.)
         """
 
     def check(self, clip: RegionCLIP) -> None:
@@ -114,7 +117,7 @@ class Scorer(nn.Module, ABC):
             float32 ``(E, N)``; -inf for a mask without a pixel. Without masks or expressions it is empty.
 
         Raises:
-            ValueError: A shape or dtype is not as above.
+            ValueError: A shape or dtype is not as above, or `score` gives others than it should.
         """
         if noun_phrases is not None and len(noun_phrases) != len(expressions):
             raise ValueError(f"{len(expressions)} expressions but {len(noun_phrases)} noun phrases.")
@@ -122,8 +125,19 @@ class Scorer(nn.Module, ABC):
         if not len(masks) or not expressions:
             return torch.zeros(len(expressions), len(masks), device=self.clip.device)
         with one_thread_per_operation(self.clip.device):
-            scores = self.score(context, expressions, noun_phrases).float()
-        return scores.masked_fill(~context.occupied, -torch.inf)
+            scores = self.score(context, expressions, noun_phrases)
+        self._check_scores(scores, len(expressions), len(masks))
+        return scores.float().masked_fill(~context.occupied, -torch.inf)
+
+    def _check_scores(self, scores: Any, expressions: int, masks: int) -> None:
+        rows, real = expressions * self.settings_at_once, isinstance(scores, Tensor)
+        if real and scores.is_floating_point() and scores.shape == (rows, masks):
+            return
+        got = f"{scores.dtype}".removeprefix("torch.") if real else type(scores).__name__
+        shape = f" ({', '.join(_in_letters(scores.shape, rows, masks))})" if real else ""
+        raise ValueError(
+            f"{self.title} gave {got}{shape}, expected are real floating scores (E, N), expressions by masks."
+        )
 
     def text_weight(self) -> float:
         """The share of the global text feature that this method uses, ``beta`` unless it says otherwise."""
@@ -175,6 +189,15 @@ class Scorer(nn.Module, ABC):
         from gl_ris.text import noun_phrases as find
 
         return find(expressions, self.parser, published=self.recipe.text == "tokens")
+
+
+def _in_letters(shape: Sequence[int], rows: int, columns: int) -> list[str]:
+    """Write a shape so that it reads alike for all images, however many expressions and masks they have."""
+    meanings = [[(rows, "E"), (1, "1"), (columns, "N")], [(columns, "N"), (1, "1"), (rows, "E")]]
+    return [
+        next((letter for size, letter in meanings[place > 0] if side == size), "other")
+        for place, side in enumerate(shape)
+    ]
 
 
 def check_shares(**shares: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -9,7 +10,16 @@ from torch import Tensor
 
 from gl_ris.clip.tower import one_thread_per_operation
 from gl_ris.errors import UserError
-from gl_ris.evaluator import Choices, Evaluator, Records, SceneLike, make_records
+from gl_ris.evaluator import (
+    Choices,
+    Evaluator,
+    Records,
+    SceneLike,
+    faults_of,
+    make_records,
+    target_reasons,
+)
+from gl_ris.inputs import Input, source_files
 from gl_ris.masks import encode_rle
 from gl_ris.metrics import mask_areas
 from gl_ris.recipe import Recipe
@@ -68,6 +78,11 @@ class SupervisedRIS(Evaluator):
         """Say that there is nothing to choose from."""
         return "none"
 
+    def input_files(self, data: Any) -> dict[str, Mapping[str, Input]]:
+        """Return what the model starts from, and the file of weights if one is loaded."""
+        weights = {} if self.weights is None else source_files(self.weights)
+        return {"model": self.baseline.input_files(), "weights": weights}
+
     def configure_optimizers(self) -> Any:
         """Make the optimiser and the schedule of the model's recipe."""
         return self.segmenter.optimization(self.expected_steps, cast("int", self.trainer.max_epochs))
@@ -92,6 +107,7 @@ class SupervisedRIS(Evaluator):
         if failure is None:
             with self._watch("score"):
                 masks, failure = self.attempt(self.title, scene, lambda: self._segment(scene), masks)
+        masks[[fault is not None for fault in faults_of(scene)]] = False
         with self._watch("metrics"):
             return self._judge(scene, masks, failure)
 
@@ -104,9 +120,10 @@ class SupervisedRIS(Evaluator):
     def _judge(self, scene: SceneLike, masks: Tensor, failure: str | None) -> Records:
         targets = scene.targets[scene.referents]
         intersection, union = mask_areas(masks, targets)
-        none = Choices.none(len(masks), failure)
+        none = Choices.none(len(masks), failure).on_targets(target_reasons(scene))
         areas, own = (intersection[None], union[None]), targeted_in(scene)
         self.tally.add_scene(*areas, [none.failures], subsets_of(scene), targeted=own)
-        encoded = [None if failure else encode_rle(mask) for mask in masks]
+        lost = [failure or fault for fault in faults_of(scene)]
+        encoded = [None if why else encode_rle(mask) for mask, why in zip(masks, lost, strict=True)]
         phrases = [None] * len(masks)
         return Records(make_records(self.title, scene, none, (intersection, union), phrases, encoded))

@@ -45,16 +45,18 @@ def test_an_image_of_another_size_is_an_error(refcoco_root: Path, instances: dic
     assert scene.targets.shape == (2, 10, 6)
 
 
-def test_a_mask_of_another_size_is_an_error(refcoco_root: Path, instances: dict[str, Any]) -> None:
+def test_a_mask_of_another_size_costs_its_ref(refcoco_root: Path, instances: dict[str, Any]) -> None:
     instances["annotations"][2]["segmentation"] = {"size": [10, 6], "counts": [0, 60]}
     (refcoco_root / "refcoco" / "instances.json").write_text(json.dumps(instances))
     (scene,) = scenes(RefCOCO(refcoco_root))
-    assert scene.error is not None
-    assert scene.error.startswith("target of ref 4: ")
+    assert (scene.error, scene.ref_ids) == (None, [4, 9, 9])
+    assert str(scene.faults[0]).startswith("target: The mask encoding is of size [10, 6]")
+    assert scene.faults[1:] == [None, None]
     assert scene.targets.sum(dim=(1, 2)).tolist() == [0, 12]
-    assert not scene.image.any()
+    assert scene.image.any()
     (scene,) = scenes(RefCOCO(refcoco_root, proposals="ground_truth"))
-    assert scene.error is not None
+    assert scene.proposals is not None
+    assert scene.proposals.masks.sum(dim=(1, 2)).tolist() == [1, 12]
 
 
 @pytest.mark.parametrize(
@@ -66,19 +68,34 @@ def test_a_mask_of_another_size_is_an_error(refcoco_root: Path, instances: dict[
         ({"size": [6, 10], "counts": [0, 2**31 - 1]}, "Damaged mask encoding"),
         ("polygon", "the segmentation is str"),
         (None, "the segmentation is NoneType"),
+        ([[0, 0, float("nan"), 0, 4, 4]], "a polygon has a coordinate that is not finite"),
+        ([[0, 0, float("-inf"), 0, 4, 4]], "a polygon has a coordinate that is not finite"),
+        ({"size": [6, 10], "counts": "é"}, "Damaged mask encoding"),
     ],
-    ids=["far", "endless", "letters", "runs", "text", "null"],
+    ids=["far", "endless", "letters", "runs", "text", "null", "nan", "infinite", "not-ascii"],
 )
-def test_a_hostile_outline_costs_its_scene_alone(
+def test_a_hostile_outline_costs_its_ref_alone(
     refcoco_root: Path, instances: dict[str, Any], segmentation: Any, reason: str
 ) -> None:
     instances["annotations"][1]["segmentation"] = segmentation
     (refcoco_root / "refcoco" / "instances.json").write_text(json.dumps(instances))
     (scene,) = scenes(RefCOCO(refcoco_root))
-    assert scene.error is not None
-    assert scene.error.startswith("target of ref 9: ")
-    assert reason in scene.error
+    assert (scene.error, scene.ref_ids) == (None, [4, 9, 9])
+    assert [reason in str(fault) for fault in scene.faults] == [False, True, True]
     assert scene.targets.sum(dim=(1, 2)).tolist() == [4, 0]
+    assert scene.image.any()
+
+
+def test_an_annotation_without_an_outline_costs_its_ref_alone(
+    refcoco_root: Path, instances: dict[str, Any]
+) -> None:
+    del instances["annotations"][1]["segmentation"]
+    (refcoco_root / "refcoco" / "instances.json").write_text(json.dumps(instances))
+    (scene,) = scenes(RefCOCO(refcoco_root))
+    assert scene.faults == [
+        None,
+        *["target: the segmentation is NoneType, not polygons or a run-length code"] * 2,
+    ]
 
 
 @pytest.mark.parametrize("polygons", [[], [[1, 1, 2, 2]], [[1, 1, 5, 1, 3, 1]]], ids=["none", "line", "flat"])

@@ -39,15 +39,17 @@ def test_empty_instances_are_no_proposals(refcoco_root: Path, instances: dict[st
     assert not scene.targets.any()
 
 
-def test_a_faulty_ground_truth_proposal_is_an_error(refcoco_root: Path, instances: dict[str, Any]) -> None:
+def test_a_faulty_ground_truth_proposal_is_left_out_and_told(
+    refcoco_root: Path, instances: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     instances["annotations"][0]["segmentation"] = "none"
     (refcoco_root / "refcoco" / "instances.json").write_text(json.dumps(instances))
     (scene,) = scenes(RefCOCO(refcoco_root, proposals="ground_truth"))
-    assert (
-        scene.error == "a ground-truth proposal: the segmentation is str, not polygons or a run-length code"
-    )
+    assert scene.error is None
     assert scene.targets.sum(dim=(1, 2)).tolist() == [4, 12]
-    assert scene.proposals is None
+    assert scene.proposals is not None
+    assert scene.proposals.masks.sum(dim=(1, 2)).tolist() == [12, 4]
+    assert "Image 7: a ground-truth proposal is left out (the segmentation is str" in caplog.text
 
 
 def areas(data: RefCOCO) -> list[int]:

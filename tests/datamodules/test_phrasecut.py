@@ -81,6 +81,31 @@ def test_ground_truth_proposals_are_the_distinct_instances(folder: Path) -> None
     assert [int(s.mask(6, 10, "drawn").sum()) for s in large.instances] == [9, 8]
 
 
+@pytest.mark.parametrize(
+    ("polygons", "fault"),
+    [
+        (None, "target: the phrase has no polygons"),
+        ([None], "target: the polygons of an instance are NoneType, not a list"),
+        ([[[[0, 0], [float("nan"), 3], [2, 2]]]], "target: a polygon has a coordinate that is not finite"),
+        ([[[[0, 0], [1e400, 3], [2, 2]]]], "target: a polygon has a coordinate that is not finite"),
+    ],
+    ids=["none", "null", "nan", "infinite"],
+)
+def test_a_damaged_phrase_costs_itself_alone(
+    folder: Path, polygons: Any, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "refer_val.json").write_text(json.dumps([dict(TASKS[0], Polygons=polygons), *TASKS[1:]]))
+    for image in IMAGES[:2]:
+        Image.new("RGB", (image["width"], image["height"])).save(folder / f"{image['image_id']}.jpg")
+    small, large = PhraseCut(folder, "val", proposals="ground_truth").predict_dataloader()
+    assert (large.error, large.ref_ids) == (None, ["20__a", "20__b"])
+    assert [str(found).startswith(fault) for found in large.faults] == [False, True]
+    assert large.proposals is not None
+    assert large.proposals.masks.sum(dim=(1, 2)).tolist() == [9]
+    assert ("Image 20: a ground-truth proposal is left out" in caplog.text) == (polygons is not None)
+    assert small.faults == [None]
+
+
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     write_phrasecut(tmp_path / "set", "val", TASKS, IMAGES[:2])
     assert json.loads((tmp_path / "set" / "refer_val.json").read_text()) == TASKS
@@ -218,7 +243,7 @@ def test_an_image_that_is_not_listed(folder: Path) -> None:
     ("change", "match"),
     [
         ({"phrase": None}, r"refer_val\.json' .*Expected `str`, got `null` - at `\$\[0\]\.phrase`"),
-        ({"Polygons": {}}, r"Expected `array`, got `object` - at `\$\[0\]\.Polygons`"),
+        ({"Polygons": {}}, r"Expected `array . null`, got `object` - at `\$\[0\]\.Polygons`"),
         ({"task_id": 1.0}, r"Expected `int \| str`, got `float` - at `\$\[0\]\.task_id`"),
         (
             {"phrase_structure": {"name": 3}},

@@ -60,7 +60,7 @@ def test_a_sweep_leaves_every_cell_the_best_ones_and_pictures(
     assert {(row["n_images"], row["n_expressions_evaluated"], row["dataset"]) for row in rows} == {
         ("5", "45", "toy")
     }
-    assert (found["schema"], found["experiment"], found["n_expressions_evaluated"]) == (1, "sweep", 45)
+    assert (found["schema"], found["experiment"], found["n_expressions_evaluated"]) == (2, "sweep", 45)
     assert found["axes"] == {"alpha": [0.0, 0.5, 0.85], "beta": [0.0, 0.5, 1.0], "masked_blocks": [1, 3]}
     for name in ("oIoU", "mIoU"):
         assert found["best"][name][name] == max(float(row[name]) for row in rows)

@@ -12,7 +12,7 @@ import yaml
 
 from experiments import tables
 from experiments.cli.command import CONFIGS
-from experiments.reporting.table_report import paper_table
+from experiments.reporting.paper import paper_table
 from experiments.tables import TableSettings
 from gl_ris.errors import UserError
 from gl_ris.scorers import available_scorers

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from gl_ris.evaluator import (
+    EMPTY_TARGET,
     NOT_A_NUMBER,
+    NOT_FINITE,
     Choices,
     best_proposals,
     choose,
@@ -43,24 +45,44 @@ def scene() -> Scene:
 
 
 @pytest.mark.parametrize(
-    ("row", "choice", "score", "failure"),
+    ("row", "choice", "score", "failure", "tied"),
     [
-        ([0.1, 0.9, 0.3], 1, 0.9, None),
-        ([0.5, 0.9, 0.9], 1, 0.9, None),
-        ([-INF, -2.0, -INF], 1, -2.0, None),
-        ([0.5, NAN, 0.9], None, None, NOT_A_NUMBER),
-        ([NAN, NAN, NAN], None, None, NOT_A_NUMBER),
+        ([0.1, 0.9, 0.3], 1, 0.9, None, False),
+        ([0.5, 0.9, 0.9], 1, 0.9, None, True),
+        ([0.5, 0.5, 0.9], 2, 0.9, None, False),
+        ([0.0, 0.0, 0.0], 0, 0.0, None, True),
+        ([-INF, -2.0, -INF], 1, -2.0, None, False),
+        ([-INF, -INF, -INF], None, None, NOT_FINITE, False),
+        ([0.5, INF, 0.9], None, None, NOT_FINITE, False),
+        ([INF, INF, INF], None, None, NOT_FINITE, False),
+        ([0.5, NAN, 0.9], None, None, NOT_A_NUMBER, False),
+        ([NAN, NAN, NAN], None, None, NOT_A_NUMBER, False),
     ],
-    ids=["highest", "first-of-equals", "empty-masks", "one-nan", "all-nan"],
+    ids=[
+        *("highest", "first-of-equals", "lower-equals", "all-equal", "empty-masks", "all-lowest"),
+        *("one-infinite", "all-infinite", "one-nan", "all-nan"),
+    ],
 )
-def test_choose(row: list[float], choice: int | None, score: float | None, failure: str | None) -> None:
+def test_choose(
+    row: list[float], choice: int | None, score: float | None, failure: str | None, tied: bool
+) -> None:
     other = [0.0, 0.0, 1.0]
     chosen = choose(torch.tensor([other, row], dtype=torch.float64))
-    assert chosen == Choices([2, choice], [1.0, score], [None, failure])
+    assert chosen == Choices([2, choice], [1.0, score], [None, failure], [False, tied])
 
 
 def test_no_expressions_no_choices() -> None:
-    assert choose(torch.zeros(0, 3)) == Choices([], [], [])
+    assert choose(torch.zeros(0, 3)) == Choices([], [], [], [])
+
+
+def test_of_a_damaged_target_there_is_no_choice_and_of_an_empty_one_there_is() -> None:
+    chosen = Choices([0, 1, None, 2], [0.1, 0.2, None, 0.3], [None, None, "x", None], [True] * 4)
+    assert chosen.on_targets(["target: cut off", EMPTY_TARGET, EMPTY_TARGET, None]) == Choices(
+        rows=[None, 1, None, 2],
+        scores=[None, 0.2, None, 0.3],
+        failures=["target: cut off", EMPTY_TARGET, "x", None],
+        ties=[False, True, True, True],
+    )
 
 
 def test_the_best_proposal_is_that_of_highest_iou_and_not_of_largest_intersection() -> None:
@@ -88,7 +110,7 @@ def test_without_any_proposal_everything_is_a_miss(scene: Scene) -> None:
 
 
 def test_records_say_what_was_chosen_and_why_not(scene: Scene) -> None:
-    choices = Choices([1, None, 0], [0.5, None, -1.0], [None, "no proposals", None])
+    choices = Choices([1, None, 0], [0.5, None, -1.0], [None, "no proposals", None], [True, False, False])
     areas = torch.tensor([3, 0, 0]), torch.tensor([12, 8, 0])
     masks: list[Any] = [{"size": [4, 6], "counts": "1"}, None, {"size": [4, 6], "counts": "0"}]
     records = make_records("Random", scene, choices, areas, ["x", "y", None], masks)
@@ -102,5 +124,6 @@ def test_records_say_what_was_chosen_and_why_not(scene: Scene) -> None:
         (7, 5, 71, 2, "b", "y"),
         (7, 5, 71, 3, "c", None),
     ]
+    assert [record.tied for record in records] == [True, False, False]
     assert records[1].segmentation is None
     assert records[0].segmentation == {"size": [4, 6], "counts": "1"}

@@ -60,6 +60,11 @@ RLE = encode_rle(_random_mask((6, 5), 0.5, seed=1))
         pytest.param({**RLE, "counts": RLE["counts"] + "1"}, "do not add up", id="too-long"),
         pytest.param({**RLE, "counts": ""}, "cut off", id="no-counts"),
         pytest.param({**RLE, "counts": "\u00e9\n"}, "foreign", id="foreign-characters"),
+        # in the place of each there was a question mark once, which is a run of 15
+        *(
+            pytest.param({"size": [3, 5], "counts": letter}, "foreign", id=f"not-ascii-{letter!a}")
+            for letter in ("\u00e9", "\u72d7", "\ud83d", "\U0001f600")
+        ),
         pytest.param({**RLE, "counts": "n" * 40}, "cut off", id="endless-number"),
         pytest.param({**RLE, "counts": None}, "counts should be", id="counts-missing"),
         pytest.param({"size": [2, 2], "counts": [5, -1]}, "counts should be", id="negative-run"),

@@ -95,11 +95,12 @@ def test_subsets_are_in_the_line_where_there_are_any(tmp_path: Path) -> None:
 def test_lines_have_the_contract_keys_and_are_strict_json(tmp_path: Path) -> None:
     miss = replace(RECORD, choice=None, score=float("nan"), segmentation=None, failure="no proposals")
     with PredictionWriter(tmp_path) as writer:
-        writer.append([RECORD, miss])
+        writer.append([RECORD, miss, replace(RECORD, tied=True)])
     lines = merge_predictions(tmp_path).read_text(encoding="utf-8").splitlines()
-    first, second = (json.loads(line, parse_constant=pytest.fail) for line in lines)
+    first, second, third = (json.loads(line, parse_constant=pytest.fail) for line in lines)
+    assert third == {**first, "tied": True}
     assert list(first) == [*KEYS, "failure", "index"]
-    assert first | {"subsets": None} == asdict(RECORD)
+    assert first | {"subsets": None, "tied": False} == asdict(RECORD)
     assert "café" in lines[0]
     assert second["score"] is None
     assert second["failure"] == "no proposals"

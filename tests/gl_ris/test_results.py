@@ -29,9 +29,11 @@ KEYS = [
     "n_images",
     "n_expressions_expected",
     "n_expressions_evaluated",
+    "n_expressions_skipped",
     "failures",
     "methods",
     "upper_bound",
+    "ties",
     "seconds",
     "config",
     "versions",
@@ -73,7 +75,7 @@ def _document(**changes: Any) -> dict[str, Any]:
 def test_the_document_has_the_contract_keys() -> None:
     document = _document()
     assert list(document) == KEYS
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert list(document["methods"]["Random"]) == ["oIoU", "mIoU", *(f"Pr@0.{i}" for i in range(5, 10))]
     assert document["methods"]["Random"]["oIoU"] == 12.75
     assert document["upper_bound"] == {"oIoU": 85.25, "mIoU": pytest.approx(85.25)}
@@ -134,14 +136,14 @@ def test_subsets_are_part_of_the_document_where_there_are_any() -> None:
     assert part["methods"]["Random"]["Pr@0.7"] == 50
     assert document["subsets"]["unseen_names"]["upper_bound"] == {"oIoU": None, "mIoU": None}
     lines = format_table(results).splitlines()
-    start = lines.index("Unseen: 90 of 90 expressions on 40 images, 2 without a choice")
+    start = lines.index("Unseen: 90 of 90 expressions on 40 images, 2 failed")
     assert lines[start + 1].split()[:3] == ["Method", "oIoU", "mIoU"]
     assert lines[start + 3].split()[:3] == ["Global-Local", "60.00", "60.00"]
     assert lines[start + 6].split()[:4] == ["Upper", "bound", "60.00", "60.00"]
     after = lines.index("Unseen (names): no expression of the split is in it")
     assert lines[after + 1] == ""
     assert lines[after + 2].startswith("Images ")
-    assert lines[2].startswith("All: 4,000 of 4,000 expressions on 1,250 images, 4 without a choice")
+    assert lines[2].startswith("All: 4,000 of 4,000 expressions on 1,250 images, 4 failed")
 
 
 @pytest.mark.parametrize(
@@ -249,6 +251,56 @@ def test_the_csv_holds_the_same_figures_at_full_precision(tmp_path: Path) -> Non
     assert rows["Upper bound"]["Pr@0.5"] == ""
     assert rows["Random"]["dataset"] == "refshapes"
     assert rows["Random"]["n_expressions_evaluated"] == "4000"
+
+
+LEFT_OUT = {
+    "n_expressions_evaluated": 3990,
+    "n_expressions_skipped": 10,
+    "counting": "published",
+    "failures": {"skipped, no proposals": 10, "image: cut off": 1},
+    "every_miss": {"Global-Local": _figures(95, 55, 75, 0), "Random": _figures(0, 0, 50, 0)},
+    "every_miss_upper_bound": _figures(100, 90, 80, 0),
+}
+
+
+def test_both_countings_stand_in_document_table_and_csv_where_they_differ(tmp_path: Path) -> None:
+    results = _results(**LEFT_OUT)
+    document = results.document()
+    assert document["counting"] == "published"
+    assert document["methods"]["Global-Local"]["oIoU"] == 59
+    assert document["every_miss"]["Global-Local"]["oIoU"] == 56.25
+    assert document["every_miss_upper_bound"] == {"oIoU": 67.5, "mIoU": pytest.approx(67.5)}
+    lines = format_table(results).splitlines()
+    first = lines.index(
+        "All, images without proposals left out as published: 3,990 of 4,000 expressions on 1,250 images, "
+        "1 failed"
+    )
+    assert lines[first + 3].split()[:2] == ["Global-Local", "59.00"]
+    second = lines.index("All, every miss counted: 4,000 of 4,000 expressions on 1,250 images, 11 failed")
+    assert lines[second + 3].split()[:2] == ["Global-Local", "56.25"]
+    assert lines[second + 6].split()[:3] == ["Upper", "bound", "67.50"]
+    assert "Expressions  3,990 evaluated of 4,000 expected (10 skipped)" in lines
+    write_table_csv(tmp_path / "table.csv", results)
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["counting"], r["n_expressions_evaluated"], r["method"], float(r["oIoU"])) for r in rows] == [
+        ("images without proposals left out as published", "3990", "Global-Local", 59),
+        ("images without proposals left out as published", "3990", "Random", 12.75),
+        ("images without proposals left out as published", "3990", "Upper bound", 85.25),
+        ("every miss counted", "4000", "Global-Local", 56.25),
+        ("every miss counted", "4000", "Random", 12.5),
+        ("every miss counted", "4000", "Upper bound", 67.5),
+    ]
+
+
+def test_every_miss_has_the_methods_of_the_run() -> None:
+    with pytest.raises(ValueError, match="every_miss must have the methods Global-Local, Random"):
+        _results(every_miss={"Random": _figures(1)})
+
+
+def test_the_table_says_how_many_choices_are_ties() -> None:
+    table = format_table(_results(ties={"Global-Local": 0, "Random": 1200}))
+    assert "\nTies         Random: 1,200 (the first of proposals with one score was chosen)\n" in table
 
 
 def test_versions_name_python_and_the_libraries() -> None:

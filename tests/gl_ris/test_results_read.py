@@ -11,7 +11,7 @@ import pytest
 
 from gl_ris.errors import UserError
 from gl_ris.files import write_json
-from gl_ris.results import STAGES, Results
+from gl_ris.results import STAGES, Results, format_table
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -42,6 +42,15 @@ def test_what_a_run_wrote_is_read(tmp_path: Path) -> None:
     assert Results.read(tmp_path / "results.json").document() == document()
 
 
+def test_a_document_of_schema_1_is_read(tmp_path: Path) -> None:
+    new = {"n_expressions_skipped", "ties"}
+    before = {key: value for key, value in document(schema=1).items() if key not in new}
+    write_json(tmp_path / "results.json", before)
+    found = Results.read(tmp_path / "results.json")
+    assert found.document() == {**before, "n_expressions_skipped": 0, "ties": {}}
+    assert "every miss" not in format_table(found)
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -50,7 +59,7 @@ def test_what_a_run_wrote_is_read(tmp_path: Path) -> None:
         (b"\xff\xfe", "malformed"),
         ("[" * 100_000, "got `array`"),
         ("[]", "Expected `object`"),
-        (document(schema=2), r"value 2 - at `\$.schema`"),
+        (document(schema=3), r"value 3 - at `\$.schema`"),
         (without("schema"), "field `schema`"),
         *((without(name), f"field `{name}`") for name in ("methods", "config", "created", "dataset")),
         (document(config=[]), r"got `array` - at `\$.config`"),

@@ -32,7 +32,7 @@ class LeftMost(Scorer):
         self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
     ) -> Tensor:
         first = context.masks.any(dim=1).int().argmax(dim=1)
-        return -first.expand(len(expressions), -1)
+        return -first.float().expand(len(expressions), -1)
 
 
 @pytest.mark.parametrize(

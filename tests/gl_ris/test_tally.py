@@ -46,12 +46,23 @@ def test_failures_are_counted_once_for_all_methods_that_fail_alike() -> None:
     assert tally.compute(SECONDS).failures == {"image: cut off": 1, "no proposals": 1}
 
 
-def test_skipped_expressions_are_in_no_figure() -> None:
+def test_skipped_expressions_are_in_no_figure_but_every_miss() -> None:
     tally = Tally(["A"])
     add(tally, [(0, 1)], [(0, 1)], why=[["skipped, no proposals"]], skipped=True)
     add(tally, [(1, 1)], [(1, 1)])
     found = tally.compute(SECONDS)
     assert (found.methods["A"]["oIoU"], found.n_evaluated, found.n_skipped) == (100, 1, 1)
+    assert (found.every_miss["A"]["oIoU"], found.every_miss["A"]["mIoU"]) == (50, 50)
+    assert found.every_miss_upper_bound["mIoU"] == 50
+
+
+def test_ties_and_choices_are_counted_by_method() -> None:
+    tally = Tally(["A", "B"])
+    why = [[None, "x", None], [None, None, None]]
+    add(tally, *[[(0, 1)] * 3] * 3, why=why, ties=[[True, False, True], [False, False, True]])
+    add(tally, *[[(0, 1)]] * 3)
+    found = tally.compute(SECONDS)
+    assert (found.ties, found.choices) == ({"A": 2, "B": 1}, {"A": 3, "B": 4})
 
 
 def test_a_run_without_a_single_choice_is_an_error_that_says_why() -> None:

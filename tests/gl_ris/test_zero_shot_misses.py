@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gl_ris.errors import EvaluationError
 from toy_scenes import TOLD, Data, make_scene, no_proposals
+
+EXPECTED = "expected are real floating scores (E, N), expressions by masks."
+GOT = [
+    ("column", "float32 (E, 1)"),
+    ("turned", "float32 (N, E)"),
+    ("flat", "float32 (other)"),
+    ("wide", "float32 (E, other)"),
+    ("complex", "complex64 (E, N)"),
+    ("whole", "int64 (E, N)"),
+    ("yes", "bool (E, N)"),
+    ("list", "list"),
+]
 
 
 @pytest.mark.parametrize(
@@ -19,8 +32,15 @@ from toy_scenes import TOLD, Data, make_scene, no_proposals
         ({"error": "image file is missing", "proposals": None}, "image file is missing"),
         ({"value": 13}, "Told: RuntimeError: unlucky"),
         ({"texts": ["take nan", "take nan"]}, "score is not a number"),
+        ({"texts": ["highest", "take 1"]}, "no finite best score"),
+        ({"texts": ["lowest", "take 1"]}, "no finite best score"),
+        ({"texts": ["huge", "take 1"]}, "no finite best score"),
+        *(({"texts": [odd, "take 1"]}, f"Told: ValueError: Told gave {got}, {EXPECTED}") for odd, got in GOT),
     ],
-    ids=["none", "only-empty-ones", "unreadable", "scoring-raises", "nan"],
+    ids=[
+        *("none", "only-empty-ones", "unreadable", "scoring-raises", "nan", "highest", "lowest", "huge"),
+        *(odd for odd, _ in GOT),
+    ],
 )
 def test_what_cannot_be_chosen_is_a_counted_miss(
     changes: dict[str, Any], reason: str, predict: Callable[..., Any]
@@ -89,3 +109,65 @@ def test_a_recipe_can_leave_out_images_without_proposals(predict: Callable[..., 
     assert (found.n_images, found.n_evaluated, found.n_skipped) == (2, 1, 2)
     assert found.failures == {"skipped, no proposals": 2}
     assert len(records) == 3
+    # the whole of both targets of the second image is missed: 6 x 7 and 8 x 16 pixels, beside the 36 found
+    every_miss = found.every_miss["Told"]
+    assert every_miss["oIoU"] == pytest.approx(100 * 36 / (36 + 42 + 128))
+    assert (every_miss["mIoU"], found.every_miss_upper_bound["oIoU"]) == (
+        pytest.approx(100 / 3),
+        every_miss["oIoU"],
+    )
+    assert model.counting == "published"
+
+
+def test_where_nothing_is_left_out_every_miss_is_what_is_counted(predict: Callable[..., Any]) -> None:
+    scenes = [make_scene(0, ["take 0"]), make_scene(1, ["take 0"], proposals=no_proposals())]
+    model, _ = predict(Data(scenes))
+    found = model.evaluation
+    assert (model.counting, found.n_skipped) == ("every_miss", 0)
+    assert (found.every_miss, found.every_miss_upper_bound) == (found.methods, found.upper_bound)
+
+
+def test_one_reason_stands_for_images_of_all_sizes(predict: Callable[..., Any]) -> None:
+    scenes = [make_scene(i, ["column", *["take 0"] * i]) for i in range(3)]
+    with pytest.raises(EvaluationError, match=r"evaluated: Told: .* gave float32 \(E, 1\), .* \(6\)\.$"):
+        predict(Data(scenes))
+
+
+def test_a_damaged_target_costs_its_own_expressions(predict: Callable[..., Any]) -> None:
+    scene = make_scene(0, ["take 0", "take 1", "take 0"])
+    scene.targets[1] = False
+    scene = replace(scene, faults=[None, "target: cut off", None])
+    model, records = predict(Data([scene]))
+    found = model.evaluation
+    assert [(r.choice, r.failure, r.intersection, r.union) for r in records] == [
+        (0, None, 36, 36),
+        (None, "target: cut off", 0, 0),
+        (0, None, 36, 36),
+    ]
+    assert found.failures == {"target: cut off": 1}
+    assert found.methods["Told"] == found.upper_bound
+    assert (found.methods["Told"]["oIoU"], found.methods["Told"]["mIoU"]) == (100, pytest.approx(200 / 3))
+
+
+def test_an_empty_target_is_a_miss_that_says_so(predict: Callable[..., Any]) -> None:
+    scene = make_scene(0, ["take 0", "take 1"])
+    scene.targets[1] = False
+    model, records = predict(Data([scene]))
+    assert [(r.choice, r.failure, r.iou, r.union) for r in records] == [
+        (0, None, 1.0, 36),
+        (1, "empty target", 0.0, 128),
+    ]
+    assert model.evaluation.failures == {"empty target": 1}
+    assert model.evaluation.methods["Told"]["mIoU"] == 50
+
+
+def test_ties_are_counted_and_told_where_they_are_most(
+    predict: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    scenes = [make_scene(0, ["equal", "any"]), make_scene(1, ["take 0"])]
+    model, records = predict(Data(scenes), methods=[TOLD, "random"])
+    found = model.evaluation
+    assert (found.ties, found.choices) == ({"Told": 2, "Random": 0}, {"Told": 3, "Random": 3})
+    assert [record.tied for record in records if record.method == "Told"] == [True, True, False]
+    (told,) = [line.getMessage() for line in caplog.records if line.name == "gl_ris.evaluator"]
+    assert told.startswith("Told: 2 of 3 choices are ties")

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from gl_ris.command_line import add_version
 from gl_ris.errors import UserError
+from gl_ris.hashes import LIST, list_of
 from gl_ris.text import SHIPPED
 
 META = {
@@ -35,11 +37,14 @@ def ship(trained: Path, target: Path = SHIPPED) -> None:
     config["paths"].update({"train": None, "dev": None})
     pipeline.config = config
     pipeline.to_disk(target)
+    # what is loaded is checked against it
+    (target.parent / LIST).write_text(list_of(target.parent), encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Put a trained pipeline into gl_ris/assets/parser.")
+    add_version(parser)
     parser.add_argument("trained", type=Path, help="the model-best folder of a `spacy train` run")
     ship(parser.parse_args(arguments).trained)
 

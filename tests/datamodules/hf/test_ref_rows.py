@@ -154,14 +154,15 @@ def test_a_file_name_that_leads_out(root: Path, ref_rows: list[Row], write: Writ
     ],
     ids=["cut", "deep", "list", "no-outline", "other", "nan", "size", "far"],
 )
-def test_a_damaged_annotation_costs_its_image(
+def test_a_damaged_annotation_costs_its_ref(
     root: Path, ref_rows: list[Row], write: Write, raw: str, reason: str
 ) -> None:
     ref_rows[1]["raw_anns"] = raw
     rewrite(root, write, ref_rows)
     first, second = scenes(RefCOCORows(root))
-    assert re.match(f"target of ref 4: .*{reason}", str(first.error))
-    assert (first.expressions, second.error) == (["left thing"], None)
+    (fault,) = first.faults
+    assert re.match(f"target: .*{reason}", str(fault))
+    assert (first.expressions, first.error, any(second.faults)) == (["left thing"], None, False)
 
 
 @pytest.mark.parametrize(

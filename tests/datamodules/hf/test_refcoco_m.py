@@ -119,17 +119,19 @@ def test_exif_rotation_is_not_applied(read: Read, m_rows: list[Row]) -> None:
     ],
     ids=["null", "no-counts", "empty", "short", "turned", "one-side", "no-size"],
 )
-def test_a_damaged_mask_costs_its_image(read: Read, m_rows: list[Row], mask: Row | None, reason: str) -> None:
+def test_a_damaged_mask_costs_its_ref(read: Read, m_rows: list[Row], mask: Row | None, reason: str) -> None:
     m_rows[0]["samples"][1]["mask"] = mask
     first, second = read(m_rows)
-    assert re.match(f"target of ref 20: .*{reason}", str(first.error))
-    assert (len(first.expressions), second.error) == (3, None)
+    assert [re.match(f"target: .*{reason}", str(fault)) is not None for fault in first.faults] == [
+        ref_id == 20 for ref_id in first.ref_ids
+    ]
+    assert (len(first.expressions), first.error, second.error) == (3, None, None)
 
 
 def test_an_image_without_any_size_counts_as_failed(read: Read, m_rows: list[Row]) -> None:
     m_rows[1]["samples"][0]["mask"]["size"] = [0, 10]
     _, second = read(m_rows)
-    assert str(second.error).startswith("target of ref 33: ")
+    assert str(second.error).startswith("target: ")
     assert second.expressions == ["corner"]
 
 

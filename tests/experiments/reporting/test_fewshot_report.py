@@ -54,7 +54,7 @@ def test_the_document_is_one_of_a_run_with_a_method_per_model_and_k() -> None:
     assert made["methods"]["LAVT k=4"] == {"oIoU": 23.0, "mIoU": 21.0, "Pr@0.5": 10.0}
     assert made["methods"]["CRIS k=4"]["oIoU"] == 11.0
     assert (made["upper_bound"], made["proposals"]) == ({"oIoU": 90.0, "mIoU": 80.0}, "felzenszwalb")
-    assert (made["schema"], made["experiment"], made["n_expressions_evaluated"]) == (1, "fewshot", 100)
+    assert (made["schema"], made["experiment"], made["n_expressions_evaluated"]) == (2, "fewshot", 100)
     # 1 zero-shot run and 8 cells, each of 1.5 seconds
     assert made["seconds"]["total"] == 13.5
     assert made["config"] == {"k": [4, 16, "all"]}

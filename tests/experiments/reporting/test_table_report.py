@@ -9,19 +9,21 @@ from typing import Any
 
 import pytest
 
+from experiments.reporting.paper import PaperTable, paper_table
 from experiments.reporting.table_report import (
     Entry,
-    PaperTable,
     Row,
     Table,
     document,
     latex,
     markdown,
-    paper_table,
     runs_of,
     write_all,
 )
 from gl_ris.errors import UserError
+
+# as published
+COUNTS = {("refcoco", "unc", "testA"): (750, 5657), ("refcocog", "umd", "test"): (2600, 9602)}
 
 
 def results(dataset: str, partition: str, split: str, limit: int | None = None, **changes: Any) -> Row:
@@ -47,7 +49,11 @@ def results(dataset: str, partition: str, split: str, limit: int | None = None, 
         "created": "2026-01-01T00:00:00+00:00",
         **changes,
     }
-    (run,) = runs_of(content, f"{dataset}-{partition}-{split}")
+    if (dataset, partition, split) in COUNTS:
+        content |= dict(
+            zip(("n_images", "n_expressions_expected"), COUNTS[dataset, partition, split], strict=True)
+        )
+    (run,) = runs_of({**content, **changes}, f"{dataset}-{partition}-{split}")
     return run
 
 
@@ -61,6 +67,7 @@ PAPER = PaperTable(
     number="9",
     source="A paper",
     note="other masks",
+    proposals="felzenszwalb",
     columns=[("refcoco", "unc", "val"), ("refcoco", "unc", "testA")],
     rows={
         "crop": {"encoder": "RN50", "oIoU": [22.36, 20.49], "mIoU": [24.31, None]},
@@ -174,23 +181,86 @@ def test_json_keeps_ours_and_the_papers_apart() -> None:
     assert found["config"] == {"title": "A"}
 
 
+def settings(weights: str | None) -> dict[str, Any]:
+    proposals = {"class_path": "gl_ris.proposals.FreeSOLO", "init_args": {"weights": weights}}
+    return {"data": {"init_args": {"limit": None}}, "model": {"proposals": proposals}}
+
+
 @pytest.mark.parametrize(
     ("column", "there"),
     [
         (results("refcoco", "unc", "val"), True),
         (results("refcoco", "unc", "testA"), True),
+        (results("refcoco", "unc", "val", n_images=4), False),
+        (results("refcoco", "unc", "val", n_expressions_expected=10833), False),
+        (results("refcoco", "unc", "val", proposals="slic"), False),
+        (results("refcoco", "unc", "val", proposals="felzenszwalb (nms=0.5)"), False),
+        (results("refcoco", "unc", "val", config=settings(None)), False),
+        (results("refcoco", "unc", "val", config=settings("FreeSOLO.pth")), True),
         (results("refcoco", "unc", "val", limit=20), False),
         (results("refcoco", "unc", "testB"), False),
         (results("refcoco", "google", "val"), False),
         (results("refcoco+", "unc", "val"), False),
         (results("refshapes", "shapes", "val"), False),
     ],
-    ids=["val", "testA", "limited", "other-split", "other-partition", "other-set", "refshapes"],
+    ids=[
+        *("val", "testA", "few-images", "few-expressions", "other-proposals", "post-processed"),
+        *("random-weights", "weights", "limited"),
+        "other-split",
+        "other-partition",
+        "other-set",
+        "refshapes",
+    ],
 )
 def test_the_paper_stands_only_beside_what_it_measured(column: Row, there: bool) -> None:
     assert any(row["source"] == "paper" for row in make([column]).rows) == there
     assert ("(paper)" in markdown(make([column]))) == there
     assert not any(row["source"] == "paper" for row in make([column], paper=None).rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"n_images": 4, "n_expressions_expected": 11}, "4 images of 1,500, 11 sentences of 10,834"),
+        ({"proposals": "slic"}, "proposals are slic, the paper's felzenszwalb"),
+        (
+            {"config": settings(None)},
+            "proposals are felzenszwalb of random weights, the paper's felzenszwalb",
+        ),
+    ],
+    ids=["counts", "proposals", "weights"],
+)
+def test_a_note_says_why_the_paper_is_not_there(changes: dict[str, Any], why: str) -> None:
+    text = markdown(make([results("refcoco", "unc", "val", **changes)]))
+    assert f"* refcoco val: not beside the paper's figures: {why}.\n" in text
+    other = markdown(make([results("refshapes", "shapes", "val", **changes)]))
+    assert "not beside" not in other
+
+
+def test_counts_that_were_never_confirmed_are_no_reason() -> None:
+    assert results("refcocog", "umd", "test", n_expressions_expected=9603)["unlike_the_papers"] == ""
+    assert results("refcocog", "umd", "test", n_images=2599)["unlike_the_papers"] == "2,599 images of 2,600"
+
+
+def test_every_miss_stands_beside_what_was_skipped() -> None:
+    every_miss = {"Cropping (rn)": {"oIoU": 20.0, "mIoU": 30.0}, "Random": {"oIoU": 9.5, "mIoU": 8.5}}
+    run = results(
+        *("refcoco", "unc", "val"),
+        failures={"skipped, no proposals": 34, "image: cut off": 1},
+        n_expressions_evaluated=10800,
+        every_miss=every_miss,
+        every_miss_upper_bound={"oIoU": 41.5, "mIoU": 47.5},
+    )
+    table = make([run])
+    text = markdown(table)
+    assert "| Cropping (every miss counted)    | my_rn\\|x  |         20.00 |" in text
+    assert "| Upper bound (every miss counted) | -         |         41.50 |" in text
+    assert "count what was skipped as missed" in text
+    rows = {(row["source"], row["method"]): row for row in table.rows}
+    counts = ("n_expressions_evaluated", "n_failed", "n_skipped")
+    assert [rows["ours", "Random"][name] for name in counts] == [10800, 1, 34]
+    assert [rows["ours, every miss counted", "Random"][name] for name in counts] == [10834, 35, 0]
+    assert [row["oIoU"] for row in document(table, {})["every_miss"]] == [9.5, 20.0, 41.5]
 
 
 def test_a_limited_run_says_so() -> None:

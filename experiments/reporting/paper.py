@@ -1,0 +1,83 @@
+"""The figures that the paper publishes, and whether they may stand beside a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from experiments.cli.command import CONFIGS
+from experiments.reporting.frame import FIGURES
+from gl_ris.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One table as the paper publishes it."""
+
+    number: str
+    source: str
+    # What must be known to compare with it.
+    note: str
+    # What results call its proposals.
+    proposals: str
+    # Data set, partition and split of each.
+    columns: Sequence[tuple[str, ...]]
+    # Figures by row in percent, one per column, None where the paper has none; and ``encoder``.
+    rows: Mapping[str, Mapping[str, Any]]
+
+    def unlike(self, run: Mapping[str, Any]) -> str:
+        """Say why its figures do not stand beside a run on a place that it has; empty if they do."""
+        if run["unlike_the_papers"]:
+            return run["unlike_the_papers"]
+        if run["proposals"] == self.proposals and not run["random_weights"]:
+            return ""
+        made = f"{run['proposals']} of random weights" if run["random_weights"] else run["proposals"]
+        return f"proposals are {made}, the paper's {self.proposals}"
+
+    def figures(self, row: str, place: tuple[str, ...]) -> dict[str, float]:
+        """Return the figures of a row at ``(data set, partition, split)``, in percent; empty if none."""
+        if place not in self.columns:
+            return {}
+        values = {name: self.rows[row].get(name) for name in FIGURES}
+        column = self.columns.index(place)
+        return {name: of[column] for name, of in values.items() if of and of[column] is not None}
+
+
+def paper_table(number: str, needed: Iterable[str] = ()) -> PaperTable:
+    """Return a table of ``configs/paper.yaml``; `UserError` if it or a row of ``needed`` is not there."""
+    document = yaml.safe_load((CONFIGS / "paper.yaml").read_text(encoding="utf-8"))
+    if number not in document["tables"]:
+        raise unknown_name("table of the paper", number, document["tables"])
+    table = document["tables"][number]
+    for row in needed:
+        if row not in table["rows"]:
+            raise unknown_name(f"row of the paper's table {number}", row, table["rows"])
+    columns = [tuple(column.split()) for column in table["columns"]]
+    return PaperTable(number, document["source"], table["note"], table["proposals"], columns, table["rows"])
+
+
+def unlike_known(document: Mapping[str, Any]) -> str:
+    """Say how the counts of a whole split differ from the published ones; empty if they do not."""
+    from datamodules.checking.counts import Published, compared, read_counts
+
+    known = read_counts().get(document["dataset"], {}).get(document["partition"], Published())
+    found = {"images": document["n_images"], "sentences": document["n_expressions_expected"]}
+    counts = compared({document["split"]: found}, known)[document["split"]]
+    # what was published, but never confirmed, is no reason
+    wrong = [
+        f"{count.found:,} {kind} of {count.expected:,}"
+        for kind, count in counts.items()
+        if count.verified is True and count.found != count.expected
+    ]
+    return ", ".join(wrong)
+
+
+def has_random_weights(document: Mapping[str, Any]) -> bool:
+    """Say whether the proposals are of a network that was given no weights."""
+    parts = (document["config"].get(part) or {} for part in ("model", "data"))
+    settings = [(part.get("init_args") or part).get("proposals") for part in parts]
+    own = [one.get("init_args") or {} for one in settings if isinstance(one, Mapping)]
+    return any("weights" in one and one["weights"] is None for one in own)
