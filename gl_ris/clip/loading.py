@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gl_ris.clip.measures import check_measures
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.clip.torchscript import is_archive, quick_gelu_of, read_archive
 from gl_ris.clip.tower import check_tower
@@ -85,6 +86,8 @@ def load_clip(
     failure = f"The weights of CLIP model '{name}' cannot be loaded"
     # Weights made in inference mode could never take part in a gradient, which Grad-CAM needs.
     with _reading(failure, mend, _asks_hub(source, pretrained, config)), torch.inference_mode(False), meta:
+        if source.startswith(LOCAL) and name not in SHIPPED:
+            check_measures(name, config, Path(source.removeprefix(LOCAL)), mend)
         model = create_model(
             source,
             None if archive else pretrained,

@@ -108,7 +108,7 @@ KINDS = {
 def strict_line(line: bytes) -> dict[str, Any] | None:
     """Read a line of predictions by json and by the types that it must have; None if it is damaged."""
     try:
-        content = json.loads(line.decode()) if line.endswith(b"\n") else None
+        content = json.loads(line) if line.endswith(b"\n") else None
     except (ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or not all(
@@ -282,10 +282,14 @@ YAML_SCRAPS += [
 
 def config(_: Path) -> Case:
     """``config.yaml`` as ``--config`` reads it, against PyYAML's safe loader."""
+    from contextlib import suppress
+
     import yaml
 
     from experiments.cli.overrides import current_paths, normalise
     from experiments.cli.parts import read_config
+    from experiments.run.resuming import settings_to_go_on
+    from gl_ris.errors import UserError
 
     settings: dict[str, Any] = {
         "seed_everything": 0,
@@ -299,6 +303,10 @@ def config(_: Path) -> Case:
     }
     laughs = "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9) if k else 'x'}]\n" for k in range(9))
     path = Path("config.yaml").absolute()
+
+    def going_on(path: Path) -> None:
+        with suppress(UserError):  # other settings
+            settings_to_go_on(path.parent, "python -m experiments.zero_shot", settings, ())
 
     def case(random: Random) -> str:
         text = yaml.safe_dump(settings)
@@ -315,6 +323,8 @@ def config(_: Path) -> Case:
         try:
             found = read_config(path)
             current_paths(found)
+            path.write_bytes(b"# python -m experiments.zero_shot --config x\n" + content)
+            going_on(path)
             normalise(
                 [f"--config={path}", "alpha=0.5"],
                 {"alpha": "model.alpha"},
