@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gl_ris.command_line import leave
+from gl_ris.command_line import add_version, leave
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -183,6 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="The upper bound of every combination of settings on RefShapes."
     )
+    add_version(parser)
     parser.add_argument("--generator", default="slic", help="slic or felzenszwalb")
     parser.add_argument("--split", default="train", help="split of refshapesg to measure on")
     parser.add_argument("--images", type=int, default=100, help="number of images, a sample of the split")
