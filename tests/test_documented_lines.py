@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import runpy
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -74,8 +73,7 @@ GRIDS = {"tables": "TableSettings", "fewshot": "FewShotSettings", "unseen_domain
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with everything that lines name, and a small RefShapes in a cache of its own."""
     from datamodules import refshapes
-
-    sams = runpy.run_path(str(Path(__file__).parent / "gl_ris" / "proposals" / "tiny_sams.py"))
+    from tiny_sams import FAMILIES, save_sam
 
     root = tmp_path_factory.mktemp("world")
     write_real_data(root / "data")
@@ -93,8 +91,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for page, module in (("new_scorer.md", "my_methods"), ("proposals.md", "my_masks")):
         code = (docs / page).read_text().split("```python\n")[-1].split("```")[0]
         (root / f"{module}.py").write_text(code)
-    for family in sams["FAMILIES"]:
-        sams["save_sam"](root / "sams" / family, family)
+    for family in FAMILIES:
+        save_sam(root / "sams" / family, family)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GL_RIS_CACHE", str(root / "cache"))
         small(patch)
