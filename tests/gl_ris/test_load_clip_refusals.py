@@ -134,7 +134,8 @@ def wrong_shapes(folder: Path) -> None:
     ids=[
         "no config", "half a config", "empty config", "no weights", "truncated weights", "empty weights",
         "missing keys", "wrong shapes", "no tokenizer", "half a tokenizer", "odd tokenizer", "deep config",
-        "many layers", "wide", "long texts", "no class token", "interpolation", "unknown key", "no tower", "no width", "two colours", "a word", "no deviation",
+        "many layers", "wide", "long texts", "no class token", "interpolation", "unknown key",
+        "no tower", "no width", "two colours", "a word", "no deviation",
     ],
 )  # fmt: skip
 def test_a_damaged_folder_is_one_sentence(folder: Path, damage: Callable[[Path], None], message: str) -> None:
