@@ -61,7 +61,7 @@ class _PlainUnpickler(pickle.Unpickler):
             "scalar": _Maker(lambda kind, data: _values(kind, self._spend(data), ())),
             "_reconstruct": _Maker(lambda *_: _Array(self._spend)),
             "_frombuffer": _Maker(lambda data, kind, *form: _values(kind, self._spend(data), *form)),
-            "encode": _Maker(lambda text, _: self._spend(text.encode("latin-1"))),
+            "encode": _Maker(lambda text, codec: self._spend(text.encode({"latin1": "latin1"}[codec]))),
             "dtype": _Maker(lambda name, *_: _Kind(name)),
             "ndarray": _Maker(_refuse),
             "bytes": _Maker(lambda: b""),

@@ -74,6 +74,7 @@ def test_even_harmless_globals_are_refused(tmp_path: Path, value: Any) -> None:
         b"]r\x00\x00\x00\x02.",
         b"(lp33554432\n.",
         b"I47\x00aVdog\n.",
+        b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00lat\x00n1\x86R.",
     ],
     ids=[
         "empty",
@@ -88,6 +89,7 @@ def test_even_harmless_globals_are_refused(tmp_path: Path, value: Any) -> None:
         "huge-memo",
         "huge-memo-of-python-2",
         "number-with-a-zero",
+        "codec",
     ],
 )
 def test_a_damaged_pickle_is_one_sentence(tmp_path: Path, content: bytes) -> None:

@@ -6,9 +6,9 @@ import gc
 import logging
 import mmap
 import os
+import pickle
 import resource
 import signal
-import struct
 import tempfile
 import time
 import traceback
@@ -25,6 +25,7 @@ Case = Callable[[Random], str]
 
 SECONDS, MEMORY = 10.0, 500 << 20  # most of a case: of processor time, and of bytes beyond those before it
 PATIENCE = 120.0  # seconds of wall time after which a case waits for something
+TOGETHER = 3000  # cases of a process
 
 
 class Wrong(AssertionError):
@@ -51,13 +52,15 @@ class Tally:
 
     def line(self) -> str:
         cases = sum(self.outcomes.values())
-        parts = ", ".join(f"{self.outcomes[kind]:,} {kind}" for kind in ("read", "failed", "refused"))
+        parts = ", ".join(
+            f"{self.outcomes[kind]:,} {kind}"
+            for kind in ("read", "failed", "refused", "lost")
+            if self.outcomes[kind]
+        )
         return f"{self.target:12} {cases:9,} cases: {parts}; {len(self.finds):,} finds"
 
 
-def run_here(
-    target: Target, numbers: Iterable[int], seed: int, began: Callable[[int], None] = lambda _: None
-) -> Tally:
+def run_here(target: Target, numbers: Iterable[int], seed: int) -> Tally:
     """Run cases in this process; each depends on target, seed and its number alone."""
     from fuzz.mutate import Hostile
 
@@ -73,7 +76,6 @@ def run_here(
         try:
             case, limit = target.prepare(folder), _memory(reset=True) + MEMORY
             for number in numbers:
-                began(number)
                 kind, find = _judge(case, Random(f"{target.name}:{seed}:{number}"))
                 if Path(Hostile.mark).exists():
                     Path(Hostile.mark).rmdir()
@@ -123,10 +125,10 @@ def _memory(reset: bool = False) -> int:
 
 
 def run_apart(target: Target, cases: int, seed: int, until: float = float("inf"), first: int = 0) -> Tally:
-    """Run cases in a process that is watched: what crashes it, or does not end, is a find, too."""
+    """Run cases in processes that are watched: what crashes one, or does not end, is a find, too."""
     total, last = Tally(target.name), first + cases
     while first < last and time.monotonic() < until:
-        found, first = _watched(target, range(first, last), seed, until)
+        found, first = _watched(target, range(first, min(last, first + TOGETHER)), seed, until)
         total.outcomes += found.outcomes
         total.finds += found.finds
     return total
@@ -134,50 +136,40 @@ def run_apart(target: Target, cases: int, seed: int, until: float = float("inf")
 
 def _watched(target: Target, numbers: range, seed: int, until: float) -> tuple[Tally, int]:
     """Run cases until one brings the process down; return their tally, and the number to go on with."""
-    import pickle
+    with mmap.mmap(-1, 8) as shared, tempfile.NamedTemporaryFile() as answer:
+        shared[:] = numbers[0].to_bytes(8)
 
-    now = struct.Struct("qdq")  # the case in hand, when it began, cases done
-    shared, answer = mmap.mmap(-1, now.size), tempfile.NamedTemporaryFile()  # noqa: SIM115  ends with the call
-    done = 0
+        def alive() -> Iterable[int]:
+            for number in numbers:
+                if time.monotonic() > until:
+                    return
+                shared[:] = number.to_bytes(8)
+                yield number
 
-    def began(number: int) -> None:
-        nonlocal done
-        if time.monotonic() > until:
-            raise StopIteration
-        now.pack_into(shared, 0, number, time.monotonic(), done)
-        done += 1
+        if not (child := os.fork()):
+            try:
+                Path(answer.name).write_bytes(pickle.dumps(run_here(target, alive(), seed)))
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(0)
+        find = _end_of(child, shared)
+        if content := answer.read():
+            return pickle.loads(content), numbers[-1] + 1
+        number = int.from_bytes(shared[:])
+    # the outcomes of those before it are lost with the process
+    return Tally(target.name, Counter({"lost": number - numbers[0] + 1}), [(number, find)]), number + 1
 
-    began(numbers[0])
-    done = 0
-    if not (child := os.fork()):
-        with suppress(BaseException):
-            found = _until_stopped(target, numbers, seed, began)
-            Path(answer.name).write_bytes(pickle.dumps(found))
-            os._exit(0)
-        traceback.print_exc()
-        os._exit(1)
-    find = ""
+
+def _end_of(child: int, shared: mmap.mmap) -> str:
+    """Wait for a process, and end it where it stays with one case; return how that case ended."""
+    last, since = b"", time.monotonic()
     while os.waitpid(child, os.WNOHANG) == (0, 0):
         time.sleep(0.05)
-        number, start, _ = now.unpack_from(shared)
-        if time.monotonic() - start > PATIENCE:
+        if shared[:] != last:
+            last, since = shared[:], time.monotonic()
+        elif time.monotonic() - since > PATIENCE:
             os.kill(child, signal.SIGKILL)
-            find = f"did not end in {PATIENCE:.0f} s"
-    if content := Path(answer.name).read_bytes():
-        return pickle.loads(content), numbers[-1] + 1
-    number, _, done = now.unpack_from(shared)
-    # those before it in this process are counted as read: their outcomes are lost with it
-    tally = Tally(target.name, Counter({"lost": done}))
-    return Tally(target.name, tally.outcomes, [(number, find or "the process came to its end")]), number + 1
-
-
-def _until_stopped(target: Target, numbers: range, seed: int, began: Callable[[int], None]) -> Tally:
-    def alive() -> Iterable[int]:
-        for number in numbers:
-            try:
-                began(number)
-            except StopIteration:
-                return
-            yield number
-
-    return run_here(target, alive(), seed)
+            os.waitpid(child, 0)
+            return f"did not end in {PATIENCE:.0f} s"
+    return "the process came to its end"
