@@ -52,11 +52,11 @@ class Segmentation:
             return cls(rle={"size": value.get("size"), "counts": value.get("counts")})
         if not isinstance(value, list):
             return cls(fault=f"the segmentation is {type(value).__name__}, not polygons or a run-length code")
-        try:  # numpy would take text for numbers
-            polygons = msgspec.convert(value, list[list[float]])
+        try:  # numpy would take text for numbers; null stands where NaN was
+            polygons = msgspec.convert(value, list[list[float | None]])
         except ValueError:
             return cls(fault="the segmentation holds something other than lists of numbers")
-        return cls._from_polygons(tuple(map(np.array, polygons)))
+        return cls._from_polygons(tuple(np.array(p, np.float64) for p in polygons))
 
     @classmethod
     def from_points(cls, polygons: Any) -> Segmentation:
@@ -64,7 +64,7 @@ class Segmentation:
         if not isinstance(polygons, list):
             return cls(fault=f"the polygons of an instance are {type(polygons).__name__}, not a list")
         try:
-            points = msgspec.convert(polygons, list[list[tuple[float, float]]])
+            points = msgspec.convert(polygons, list[list[tuple[float | None, float | None]]])
         except ValueError:
             return cls(fault="a polygon is not a list of [x, y] points")
         return cls._from_polygons(tuple(np.array(polygon, np.float64).reshape(-1) for polygon in points))
