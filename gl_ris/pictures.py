@@ -77,7 +77,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def require_whole(image: Image.Image) -> None:
-    """Raise a `ValueError` for a picture, not read yet, whose strips do not cover it: Pillow would leave black."""
+    """Raise a `ValueError` for an unread picture whose strips do not cover it: Pillow would leave black."""
     areas = [(x1 - x0) * (y1 - y0) for _, (x0, y0, x1, y1), *_ in getattr(image, "tile", ()) or ()]
     if image.format == "TIFF" and areas and sum(areas) < image.width * image.height:
         raise ValueError("strips of it are missing")

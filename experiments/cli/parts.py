@@ -22,6 +22,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command
+from experiments.cli.config_file import read_config
 from experiments.cli.messages import explain
 from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, normalise
 from experiments.cli.ranks import take_over
@@ -173,37 +174,6 @@ def _is_of_old_run(content: Mapping[str, Any], options: Collection[str]) -> bool
     model = content.get("model")
     return isinstance(model, dict) and {"clip", "pretrained", "alpha"} <= set(model) - set(
         name.removeprefix("model.") for name in options
-    )
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a configuration file; a recipe with a base is spelled out.
-
-    Raises:
-        UserError: It is not there, or no YAML with options in it.
-    """
-    try:
-        content = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"The configuration file '{path}' cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeError) as error:
-        where = f" in line {error.problem_mark.line + 1}" if hasattr(error, "problem_mark") else ""
-        what = getattr(error, "problem", None) or "it is not text"
-        raise UserError(f"The configuration file '{path}' is not YAML: {what}{where}.") from error
-    if not isinstance(content, dict | None) or not _has_names(content):
-        raise UserError(f"The configuration file '{path}' must hold options such as 'model: {{alpha: 0.5}}'.")
-    model = (content or {}).get("model")
-    if isinstance(model, dict) and isinstance(recipe := model.get("recipe"), dict) and "base" in recipe:
-        model["recipe"] = asdict(Recipe.resolve(recipe))
-    return content or {}
-
-
-def _has_names(content: Any) -> bool:
-    """Say whether all keys, at every depth, are text."""
-    if isinstance(content, list):
-        return all(map(_has_names, content))
-    return not isinstance(content, dict) or all(
-        isinstance(name, str) and _has_names(value) for name, value in content.items()
     )
 
 

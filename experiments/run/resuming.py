@@ -48,7 +48,7 @@ def settings_to_go_on(folder: Path, program: str, now: Mapping[str, Any], harmle
     try:
         text = path.read_text(encoding="utf-8")
         before = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(
             f"There is no run to go on with in '{folder}', whose config.yaml is missing or damaged; name "
             "another folder by run_dir=FOLDER."

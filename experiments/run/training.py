@@ -137,7 +137,7 @@ class Unfinished:
             known = current_paths(yaml.safe_load(self._settings_file.read_text(encoding="utf-8")))
             # options that a model had before and nobody used
             return known | {"model": {name: known["model"][name] for name in self.decisive["model"]}}
-        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
             return None
 
 

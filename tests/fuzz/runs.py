@@ -286,8 +286,8 @@ def config(_: Path) -> Case:
 
     import yaml
 
+    from experiments.cli.config_file import read_config
     from experiments.cli.overrides import current_paths, normalise
-    from experiments.cli.parts import read_config
     from experiments.run.resuming import settings_to_go_on
     from gl_ris.errors import UserError
 
