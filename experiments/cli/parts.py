@@ -259,6 +259,14 @@ def _add_common(parser: LightningArgumentParser, names: Collection[str]) -> None
             parser.add_argument(f"--{name}", type=_KINDS[name], default=default, help=explanation)
 
 
+def check_run_options(config: Any) -> None:
+    """Raise a `UserError` for a run that would go on and begin anew at once, or go on nowhere."""
+    if config.resume and config.overwrite:
+        raise UserError("resume=true goes on with a run and overwrite=true begins it anew; give one of them.")
+    if config.resume and config.run_dir is None:
+        raise UserError("resume=true needs run_dir=FOLDER, the folder of the run to go on with.")
+
+
 class ExperimentCLI(LightningCLI):
     """Parses the command line of an experiment and makes its parts; runs nothing.
 
@@ -313,10 +321,7 @@ class ExperimentCLI(LightningCLI):
         Raises:
             UserError: ``trainer.devices`` is not a number of devices, or a group of options holds a value.
         """
-        if self.config.resume and self.config.overwrite:
-            raise UserError(
-                "resume=true goes on with a run and overwrite=true begins it anew; give one of them."
-            )
+        check_run_options(self.config)
         for name in ("model", "trainer"):
             value = self.config[name]
             if not isinstance(value, Namespace):
@@ -394,12 +399,14 @@ def parse_settings(
         The settings, as plain values; the folder, or None; whether to run everything anew.
 
     Raises:
-        UserError: An option is wrong.
+        UserError: An option is wrong. ``resume`` says nothing more: grids go on by themselves.
     """
     parser = OverrideParser(**_parser_options(command))
     parser.add_argument("--config", action=ActionConfigFile, help="Settings from a YAML file.")
     parser.add_class_arguments(settings)
     _add_common(parser, _RUN_OPTIONS)
-    config = parser.parse_args(list(arguments)).as_dict()
+    parsed = parser.parse_args(list(arguments))
+    check_run_options(parsed)
+    config = parsed.as_dict()
     given = {name: config[name] for name in inspect.signature(settings).parameters}
     return given, config["run_dir"], config["overwrite"]

@@ -83,8 +83,6 @@ def _nothing_left(cli: ExperimentCLI, main: bool) -> bool:
     """Say whether a run that is to go on is finished; let the settings be those that it began with."""
     if not cli.config.resume:
         return False
-    if cli.config.run_dir is None:
-        raise UserError("resume=true needs run_dir=FOLDER, the folder of the run to go on with.")
     folder = Path(cli.config.run_dir).expanduser()
     cli.take_settings(settings_to_go_on(folder, cli.command.program, cli.settings(), cli.harmless))
     if not is_finished(folder):
