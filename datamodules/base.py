@@ -102,6 +102,10 @@ class RISDataModule(LightningDataModule):
     def require_files(self) -> None:
         """Raise a `UserError` that says what to put where if a look finds no annotations; reads nothing."""
 
+    def input_files(self) -> dict[str, Path]:
+        """Return the files of annotations that the split is read from, by name."""
+        return {}
+
     @abstractmethod
     def image_folders(self) -> list[Path]:
         """Return the folders where the images usually are, the likeliest first."""

@@ -76,6 +76,11 @@ class Folder(RISDataModule):
         """Check that there is one file of annotations; `UserError` if not."""
         find_annotations(self.root, self.annotations)
 
+    def input_files(self) -> dict[str, Path]:
+        """Return the file of rows."""
+        path = find_annotations(self.root, self.annotations)
+        return {path.name: path}
+
     def image_folders(self) -> list[Path]:
         """Return the root."""
         return [self.root]

@@ -145,10 +145,14 @@ def read_split(
     ]
 
 
+def _parts(folder: Path, split: str) -> list[str]:
+    return [split] if _tasks_path(folder, split).is_file() else split.split("_")
+
+
 def _joined(folder: Path, split: str) -> list[Task]:
     tasks: list[Task] = []
     known: set[Key] = set()
-    for part in [split] if _tasks_path(folder, split).is_file() else split.split("_"):
+    for part in _parts(folder, split):
         found, path = read_tasks(folder, part), _tasks_path(folder, part)
         if not found:
             raise UserError(f"'{path}' has no phrase. {FETCH_AGAIN}")
@@ -314,6 +318,14 @@ class PhraseCut(RISDataModule):
                 found = {name: f"{part}/{name}" for part in PARTS for name in os.listdir(folder / part)}
                 return [replace(r, file_name=found.get(r.file_name, r.file_name)) for r in records]
         return records
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the phrases of the split and the list of images."""
+        folder = _find_folder(self.root)
+        files = [_tasks_path(folder, part) for part in _parts(folder, self.split)]
+        return {
+            path.name: path for path in (*files, *(folder / name for name in IMAGE_FILES)) if path.is_file()
+        }
 
     def image_folders(self) -> list[Path]:
         """Return where the images are usually kept."""

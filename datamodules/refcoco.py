@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.base import RISDataModule
+from datamodules.base import GROUND_TRUTH, RISDataModule
 from datamodules.records import ImageRecord
-from datamodules.refer import partitions, read_split, require_partition
+from datamodules.refer import partitions, read_split, refs_path, require_partition
 from gl_ris.errors import UserError, unknown_name
 
 PUBLISHED = ("refcoco", "refcoco+", "refcocog")  # what `datamodules.download` fetches
@@ -71,6 +71,14 @@ class RefCOCO(RISDataModule):
         return read_split(
             where, self.partition, split, all_instances, instances=instances, crowds=self.crowds
         )
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the refs, the instances, and the other file of instances if proposals come from one."""
+        folder = self._folder()
+        files = [refs_path(folder, self.partition), folder / "instances.json"]
+        if self.instances is not None and self.proposals == GROUND_TRUTH:
+            files.append(self.instances)
+        return {path.name: path for path in files}
 
     def image_folders(self) -> list[Path]:
         """Return where the images are usually kept."""

@@ -21,6 +21,7 @@ from gl_ris.recipe import Recipe
 from gl_ris.tally import Evaluation, Stopwatch, Tally, subsets_of, targeted_in
 
 if TYPE_CHECKING:
+    from gl_ris.inputs import Input
     from gl_ris.proposals.base import Proposals
     from gl_ris.proposals.source import ProposalSource
 
@@ -217,6 +218,8 @@ class Evaluator(LightningModule):
         self.evaluation: Evaluation | None = None
         self._watch = Stopwatch()
         self._logged: set[str] = set()
+        # what it and its data were made of, in rank 0, see `gl_ris.inputs.inputs_of`
+        self.inputs: dict[str, dict[str, str | None]] = {}
         # of a run that goes on: the images that are done, and in rank 0 what `counted` had said of each
         self.finished: frozenset[int] = frozenset()
         self.taken_over: list[Mapping[str, Any]] = []
@@ -244,6 +247,10 @@ class Evaluator(LightningModule):
     def stored(self) -> dict[str, Any] | None:
         """Say how a finished run came by its proposals; None if it made none."""
         return None
+
+    def input_files(self, data: Any) -> dict[str, Mapping[str, Input]]:
+        """Return what the model, once configured, was made of in a run on ``data``, see `gl_ris.inputs`."""
+        return {}
 
     def check(self, data: Any, trainer: Trainer) -> None:
         """Raise a `UserError` if ``trainer`` would not evaluate every image of ``data``, a data module."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gl_ris.errors import UserError, in_short, unknown_name
+from gl_ris.hashes import check_shipped
 from gl_ris.parser_folder import UNUSED, unused_components
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def load_parser(name_or_path: str | Path | None = None) -> Language:
             parts from elsewhere, the name is unknown, or the pipeline gives no noun chunks.
     """
     if name_or_path is None:
+        if SHIPPED.is_dir():
+            check_shipped(SHIPPED)
         return _load(str(SHIPPED), "reinstall gl-ris to get it back")
     name = str(name_or_path)
     if isinstance(name_or_path, str) and _is_installed(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -24,10 +25,12 @@ from gl_ris.evaluator import (
     make_records,
     target_reasons,
 )
+from gl_ris.inputs import Input, clip_files, parser_files
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.source import COUNTS, ProposalSource, open_source
+from gl_ris.proposals.store import StoreKey
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
 from gl_ris.tally import gather_objects, subsets_of, targeted_in
@@ -170,6 +173,17 @@ class ZeroShotRIS(Evaluator):
         store = self.source.store
         place = {"store": store and store.name, "folder": store and str(store.folder)}
         return {**place, **self.proposal_counts}
+
+    def input_files(self, data: Any) -> dict[str, Mapping[str, Input]]:
+        """Return the files of the CLIP models, the parser and the generator, and the key of its proposals."""
+        clips = (clip_files(variant.clip, variant.pretrained).items() for variant in self.variants)
+        generator = getattr(data, "proposals", None) or self.proposals
+        made: dict[str, Input] = {}
+        if isinstance(generator, ProposalGenerator):
+            key = StoreKey.of(generator, data.dataset_name, data.partition, data.split)
+            made = {**generator.input_files(), str(key.path): key.sha256}
+        parts = {"clip": dict(itertools.chain.from_iterable(clips)), "parser": parser_files(self.parser)}
+        return {**parts, "proposals": made}
 
     def on_predict_start(self) -> None:
         """Start the clock; parse and encode every expression of the split, each in one process."""

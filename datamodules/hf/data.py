@@ -81,6 +81,10 @@ class HubData(RISDataModule):
         """Read the split without its images, in the order of the rows; see `datamodules.hf.rows.merge`."""
         return merge(self._read(), f"'{self.file_split}' of {self.repository.name}")
 
+    def input_files(self) -> dict[str, Path]:
+        """Return the files of the split."""
+        return {path.name: path for path in self._files()}
+
     def image_folders(self) -> list[Path]:
         """Return no folder: the images lie in the files."""
         return []

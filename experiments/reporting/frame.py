@@ -116,12 +116,16 @@ def merged(
     from gl_ris.results import STAGES, Results
 
     # seconds add up; the same expressions fail in every run, so failures do not
+    inputs: dict[str, dict[str, str | None]] = {}
+    for what, files in (item for one in documents for item in one.get("inputs", {}).items()):
+        inputs.setdefault(what, {}).update(files)
     reasons = dict.fromkeys(reason for one in documents for reason in one["failures"])
     return Results.new(
         **{key: documents[0][key] for key in (*_SAME, "proposals", "upper_bound")},
         **{key: documents[0][key] for key in kept if key in documents[0]},
         n_expressions_evaluated=min(one["n_expressions_evaluated"] for one in documents),
         methods=methods,
+        inputs=inputs,
         seconds={stage: sum(one["seconds"].get(stage, 0.0) for one in documents) for stage in STAGES},
         failures={reason: max(one["failures"].get(reason, 0) for one in documents) for reason in reasons},
         **more,

@@ -20,7 +20,9 @@ from experiments.run.folder import RunFolder, room_needed
 from experiments.run.resuming import Beginning, Keeper, begin, end, is_finished, settings_to_go_on, take_over
 from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
+from gl_ris.evaluator import Evaluator
 from gl_ris.files import atomic_file
+from gl_ris.inputs import inputs_of
 from gl_ris.predictions import Key, PredictionWriter, merge_predictions
 from gl_ris.results import Results, format_table, write_table_csv
 from gl_ris.signals import Ended, kept_if_ended
@@ -99,6 +101,9 @@ def _predict(
     if folder is not None:
         check(cli)
         announce(cli)
+        model, data = cast("Any", cli.model), cast("Any", cli.datamodule)
+        if isinstance(model, Evaluator):
+            model.inputs = inputs_of(model, data)
         with room_needed(folder.create()):
             _begin(cli, recorder, folder)
     path = None if folder is None else folder.path
@@ -267,6 +272,7 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any], 
         partition=data.partition,
         proposals=module.proposals_name(data),
         proposal_store=module.stored(),
+        inputs=module.inputs,
         counting=module.counting,
         **_counted(evaluation, data.n_expressions - evaluation.n_untargeted),
         n_expressions_without_target=evaluation.n_untargeted,

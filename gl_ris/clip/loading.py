@@ -19,6 +19,7 @@ from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.clip.torchscript import is_archive, quick_gelu_of, read_archive
 from gl_ris.clip.tower import check_tower
 from gl_ris.errors import UserError, did_you_mean, in_short, unknown_name
+from gl_ris.hashes import check_shipped
 from gl_ris.hub import reaching_hub
 from gl_ris.no_code import refuse_code
 
@@ -69,6 +70,8 @@ def load_clip(
     config = _model_config(name, source, mend)
     if not isinstance(config.get("vision_cfg"), dict):
         raise UserError(f"The configuration of CLIP model '{name}' says no image tower (vision_cfg); {mend}.")
+    if name in SHIPPED:
+        check_shipped(ASSETS / name)
     check_tower(name, config["vision_cfg"])
     check_text(name, config.get("text_cfg"), mend)
     for folder in (source.removeprefix(LOCAL), str(config["text_cfg"].get("hf_model_name"))):
@@ -103,6 +106,8 @@ def load_tokenizer(name: str) -> Callable[..., Tensor]:
     source = f"{LOCAL}{ASSETS / name}" if name in SHIPPED else name
     mend = _mend(name, source, None)
     own = _model_config(name, source, mend)["text_cfg"].get("hf_tokenizer_name")
+    if name in SHIPPED:
+        check_shipped(ASSETS / name)
     # Said explicitly, or transformers asks at the terminal; open_clip's own tokenizer does not know it.
     options = {"trust_remote_code": False} if own else {}
     hub = source.startswith(HUB) or (bool(own) and not source.startswith(LOCAL))

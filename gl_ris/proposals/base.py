@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -135,6 +136,10 @@ class ProposalGenerator(ABC):
     def weights_hash(self) -> str | None:
         """Return a hash of the weights that bear on the masks, or None if there are none."""
         return None
+
+    def input_files(self) -> Mapping[str, Path]:
+        """Return the files that the masks are made with, by name."""
+        return {}
 
     @abstractmethod
     def __call__(self, image: Tensor) -> Proposals:

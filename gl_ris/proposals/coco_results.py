@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from gl_ris.errors import UserError, check_ranges, unknown_name
-from gl_ris.files import atomic_file, decode, file_hash, to_json
+from gl_ris.files import atomic_file, decode, to_json
+from gl_ris.hashes import sha256_of
 from gl_ris.masks import decode_rle, encode_rle, far_outside, polygons_to_mask
 from gl_ris.proposals.base import League, ProposalGenerator, Proposals
 
@@ -84,7 +85,11 @@ class COCOResults(ProposalGenerator):
     def settings(self) -> dict[str, Any]:
         """Return every setting that bears on the masks; the file by its hash, wherever it lies."""
         limits = {"min_score": self.min_score, "max_count": self.max_count}
-        return {"file_sha256": file_hash(self.path), **limits}
+        return {"file_sha256": sha256_of(self.path), **limits}
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the file."""
+        return {self.path.name: self.path}
 
     def __getstate__(self) -> dict[str, Any]:
         # Views of a mapped file are not to be sent to other processes, which map it themselves.

@@ -78,6 +78,7 @@ class Detectron2(NetworkGenerator):
         self._options = {**(options or {}), **threshold}
         self._config = self._configure(str(config))
         content = None if weights is None else read_weights(weights, self.title)
+        self.weights_file = None if weights is None else Path(weights).expanduser()
         with torch.inference_mode(False):
             self.network = self._build().eval().requires_grad_(False)
         if content is not None:

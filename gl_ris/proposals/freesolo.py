@@ -93,6 +93,7 @@ class FreeSOLO(NetworkGenerator):
             score_threshold, mask_threshold, max_candidates, nms_sigma, keep_threshold, max_count
         )
         content = None if weights is None else read_weights(weights, self.title)
+        self.weights_file = None if weights is None else Path(weights).expanduser()
         # A module made in inference mode could not be given its weights outside of it.
         with torch.inference_mode(False):
             self.network = FreeSOLONetwork(depth).eval().requires_grad_(False)

@@ -31,12 +31,18 @@ class NetworkGenerator(nn.Module, ProposalGenerator):
     def __init__(self) -> None:
         super().__init__()
         self._loaded = self._warned = False
+        # the file of weights, where they came from one
+        self.weights_file: Path | None = None
         self._hash: str | None = None
         self.register_load_state_dict_post_hook(_note_weights)
 
     def named_weights(self) -> dict[str, Tensor]:
         """Return the weights under the names that they are published with."""
         return self.network.state_dict()
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the file of weights, if there was one."""
+        return {} if self.weights_file is None else {self.weights_file.name: self.weights_file}
 
     def weights_hash(self) -> str:
         """Return the SHA-256 of the weights, whatever file they came from."""

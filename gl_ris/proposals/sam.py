@@ -5,6 +5,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from gl_ris.errors import check_ranges, unknown_name
 from gl_ris.masks import pairwise_areas, suppress, tight_boxes
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import best_first
-from gl_ris.proposals.sam_network import Encoded, SamNetwork, family_of, find_model, hash_of
+from gl_ris.proposals.sam_network import Encoded, SamNetwork, family_of, files_of, find_model, hash_of
 
 # So many pixels near the edge of a crop, a mask counts as cut off by it.
 CROP_EDGE = 20
@@ -120,6 +121,10 @@ class SAM(ProposalGenerator):
     def weights_hash(self) -> str:
         """Return the SHA-256 of the model's files."""
         return hash_of(self._folder)
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the model's files."""
+        return {f"{Path(self.model).name}/{path.name}": path for path in files_of(self._folder)}
 
     def prepare(self, image_ids: Sequence[int | str]) -> None:
         """Load the network, so that a damaged one is told before the run."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gl_ris.errors import UserError, in_short
-from gl_ris.files import file_hash
+from gl_ris.hashes import sha256_of
 from gl_ris.hub import reaching_hub
 from gl_ris.no_code import refuse_code
 
@@ -60,19 +59,15 @@ def _from_hub(model: str) -> Path:
 def hash_of(folder: Path) -> str:
     """Return the SHA-256 of a model: of its weights and of what else decides its masks, its configuration."""
     digest = hashlib.sha256()
-    names = {"config.json", "preprocessor_config.json", "processor_config.json"}
-    for path in sorted(folder.iterdir()):
-        if path.name in names or path.suffix == ".safetensors":
-            status = path.stat()
-            part = _hash(path, status.st_size, status.st_mtime_ns)
-            digest.update(f"{path.name} {part}\n".encode())
+    for path in files_of(folder):
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 
-@functools.lru_cache(maxsize=64)
-def _hash(path: Path, size: int, changed: int) -> str:
-    # Gigabytes take seconds: a file is hashed again only when its size or time of change is another.
-    return file_hash(path)
+def files_of(folder: Path) -> list[Path]:
+    """Return a model's files: its weights and what else decides its masks, its configuration."""
+    names = {"config.json", "preprocessor_config.json", "processor_config.json"}
+    return sorted(path for path in folder.iterdir() if path.name in names or path.suffix == ".safetensors")
 
 
 def family_of(folder: Path) -> str:

@@ -77,9 +77,14 @@ class StoreKey:
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits of the SHA-256 of the canonical JSON: sorted keys, 2.0 written as 2."""
+        """The first twelve hexadecimal digits of `sha256`."""
+        return self.sha256[:12]
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the canonical JSON: sorted keys, 2.0 written as 2."""
         text = json.dumps(_canonical({"format": FORMAT, **asdict(self)}), sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(text.encode("ascii")).hexdigest()[:12]
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     @property
     def path(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -18,6 +19,7 @@ from gl_ris.evaluator import (
     make_records,
     target_reasons,
 )
+from gl_ris.inputs import Input, source_files
 from gl_ris.masks import encode_rle
 from gl_ris.metrics import mask_areas
 from gl_ris.recipe import Recipe
@@ -75,6 +77,11 @@ class SupervisedRIS(Evaluator):
     def proposals_name(self, data: Any) -> str:
         """Say that there is nothing to choose from."""
         return "none"
+
+    def input_files(self, data: Any) -> dict[str, Mapping[str, Input]]:
+        """Return what the model starts from, and the file of weights if one is loaded."""
+        weights = {} if self.weights is None else source_files(self.weights)
+        return {"model": self.baseline.input_files(), "weights": weights}
 
     def configure_optimizers(self) -> Any:
         """Make the optimiser and the schedule of the model's recipe."""

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from gl_ris.clip.loading import SHIPPED
 from gl_ris.errors import UserError, in_short
+from gl_ris.inputs import Input, clip_files, source_files
 
 # From expressions to token ids, special tokens included, of any length.
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
@@ -36,6 +38,13 @@ class Baseline(ABC):
     epochs: int
     # of an optimiser step, over all devices
     batch_size: int
+
+    def input_files(self) -> dict[str, Input]:
+        """Return the files that it starts from, and those of its tokenizer, by name."""
+        named = (getattr(self, name, None) for name in ("swin", "vit", "bert", "tokenizer"))
+        sources = dict.fromkeys(source for source in named if source is not None)
+        found = (clip_files(one, None) if one in SHIPPED else source_files(one) for one in sources)
+        return {name: path for files in found for name, path in files.items()}
 
     @abstractmethod
     def make(self) -> Segmenter:

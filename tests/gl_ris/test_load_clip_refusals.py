@@ -13,6 +13,7 @@ import torch
 
 from gl_ris.clip import load_clip, loading
 from gl_ris.errors import UserError
+from gl_ris.hashes import LIST, list_of
 
 
 @pytest.fixture
@@ -136,9 +137,12 @@ def test_a_damaged_shipped_model_says_how_to_get_it_back(
     with pytest.raises(UserError, match=r"there is no folder .*refshapes-vit; install gl-ris again"):
         load_clip("refshapes-vit")
     folder.rename(folder.parent / "refshapes-vit")
+    with pytest.raises(UserError, match=r"refshapes-vit/.* is not as it was released"):
+        load_clip("refshapes-vit")
+    (folder.parent / LIST).write_text(list_of(folder.parent))
     assert load_clip("refshapes-vit").name == "refshapes-vit"
     truncate(folder.parent / "refshapes-vit")
-    with pytest.raises(UserError, match=r"cannot be loaded .*train_refshapes_clip"):
+    with pytest.raises(UserError, match=r"model.safetensors' is not as it was released .*reinstall"):
         load_clip("refshapes-vit")
 
 

@@ -130,7 +130,7 @@ def test_damaged_shipped_parser(damage: str, monkeypatch: pytest.MonkeyPatch, tm
     file = copy / damage
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     monkeypatch.setattr(parser_module, "SHIPPED", copy)
-    with pytest.raises(UserError, match=r"is damaged \(.*\); reinstall gl-ris") as caught:
+    with pytest.raises(UserError, match=r"is not as it was released .*; reinstall gl-ris") as caught:
         load_parser()
     assert "\n" not in str(caught.value)
 

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from gl_ris.errors import UserError
+from gl_ris.hashes import LIST, list_of
 from gl_ris.text import SHIPPED
 
 META = {
@@ -35,6 +36,8 @@ def ship(trained: Path, target: Path = SHIPPED) -> None:
     config["paths"].update({"train": None, "dev": None})
     pipeline.config = config
     pipeline.to_disk(target)
+    # what is loaded is checked against it
+    (target.parent / LIST).write_text(list_of(target.parent), encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> None:

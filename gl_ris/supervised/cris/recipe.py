@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gl_ris.clip import load_clip
 from gl_ris.clip.image import standardize
+from gl_ris.inputs import Input, clip_files
 from gl_ris.supervised.cris.network import CRIS, CRISSize
 from gl_ris.supervised.segmenter import Baseline, MaskSegmenter, Tokenize, pad_ids
 from gl_ris.supervised.starting import clip_tokenizer
@@ -53,6 +54,10 @@ class CRISBaseline(Baseline):
     first_epoch_at_full_rate: bool = False
     epochs: int = 50
     batch_size: int = 64
+
+    def input_files(self) -> dict[str, Input]:
+        """Return the files of the CLIP."""
+        return clip_files(self.clip, self.pretrained)
 
     def make(self) -> CRISSegmenter:
         """Build it; see `Baseline.make`."""
