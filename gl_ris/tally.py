@@ -220,7 +220,9 @@ class Tally:
         scene: dict[str, _Count] = {}
         # a GPU is waited for here, and not once more for each of the counts, which are small
         intersection, union = torch.stack([intersection, union]).cpu()
-        everything = torch.ones_like(intersection[0], dtype=torch.bool) if targeted is None else targeted.cpu()
+        everything = (
+            torch.ones_like(intersection[0], dtype=torch.bool) if targeted is None else targeted.cpu()
+        )
         own = {name: members.cpu() & everything for name, members in (subsets or {}).items()}
         for name, members in {_ALL: everything, _WITHOUT: ~everything, **own}.items():
             if name not in (_ALL, _WITHOUT) and not _NAME.fullmatch(name):

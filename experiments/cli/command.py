@@ -29,9 +29,9 @@ COMMON = (
         "resume",
         False,
         "Go on with the run in run_dir where it was cut off: what is finished is not done again, and all "
-        "comes out as if it had not been cut off. A finished run is left as it is. Commands that start other "
-        "runs (tables, fewshot, unseen_domain) go on in their run_dir by themselves, finished runs and cut-off "
-        "ones alike, unless overwrite=true.",
+        "comes out as if it had not been cut off. A finished run is left as it is. Commands that start "
+        "other runs (tables, fewshot, unseen_domain) go on in their run_dir by themselves, with finished "
+        "runs and cut-off ones alike, unless overwrite=true.",
     ),
     (
         "wandb",

@@ -58,7 +58,7 @@ class Cell:
     goes_on: bool = False
     # why what is in its folder is of no use, to be said; by `plan`
     anew: str = ""
-    # whether that holds for a training that was cut off, too, which has its own look at its settings; by `plan`
+    # whether not even a training that was cut off may go on there, which looks at its settings itself
     fresh: bool = False
 
     def line(self, folder: Path) -> list[str]:
@@ -88,8 +88,8 @@ class Cell:
 def plan(cells: Sequence[Cell], folder: Path | None, overwrite: bool) -> list[Cell]:
     """Check everything that cells need, before any of them is started; a `UserError` if something is wrong.
 
-    Returns them with name, settings, and what they can use of the folder, if it is known and not everything is
-    to be run anew: results of those that are finished, and runs that were cut off.
+    Returns them with name, settings, and what they can use of the folder, if it is known and not everything
+    is to be run anew: results of those that are finished, and runs that were cut off.
     """
     planned: dict[str, Cell] = {}
     checked: set[str] = set()
@@ -129,7 +129,7 @@ def _with_what_is_there(cell: Cell, cli: Any, folder: Path, planned: Mapping[str
     """Add to a cell what it can use of its folder, or why that is of no use."""
     path = folder / cell.name
     cut_off = (path / PROGRESS).is_dir()
-    if cell.after in planned and planned[cell.after].done is None:
+    if cell.after is not None and cell.after in planned and planned[cell.after].done is None:
         # New weights make what was found with the old ones worthless.
         there = cut_off or (path / RESULTS).is_file()
         return replace(cell, anew="the weights that it evaluates are made anew" if there else "")
@@ -141,15 +141,18 @@ def _with_what_is_there(cell: Cell, cli: Any, folder: Path, planned: Mapping[str
 
 def _going_on(cell: Cell, folder: Path) -> Cell:
     """Let a cell go on with the run in its folder that was cut off, or say why it cannot."""
-    from experiments.run.resuming import how_it_began, settings_to_go_on
+    from experiments.cli.overrides import current_paths
+    from experiments.run.resuming import how_it_began, settings_of
+    from gl_ris.files import plain
 
-    path = folder / cell.name
+    path, cli = folder / cell.name, parts_of(_in_folder(cell, folder, "resume=true"))
     try:
-        cli = parts_of(_in_folder(cell, folder, "resume=true"))
-        settings_to_go_on(path, cli.command.program, cli.settings(), cli.harmless)
+        before, began = settings_of(path, cli.command.program), how_it_began(path)
     except UserError as error:
-        return replace(cell, anew=str(error).partition(";")[0])
-    change = _changed_since(how_it_began(path), cli)
+        return replace(cell, anew=f"what was cut off cannot go on: {error}".rstrip("."), fresh=True)
+    if difference := first_difference(current_paths(before), plain(cli.settings()), cli.harmless):
+        return replace(cell, anew=f"what was cut off had other settings ({difference})")
+    change = _changed_since(began, cli)
     return replace(cell, goes_on=not change, anew=change, fresh=bool(change))
 
 

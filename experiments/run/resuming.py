@@ -32,17 +32,10 @@ def is_finished(folder: Path) -> bool:
     return document_of(folder) is not None and not (folder / PROGRESS).exists()
 
 
-def settings_to_go_on(folder: Path, program: str, now: Mapping[str, Any], harmless: Collection[str]) -> Any:
+def settings_of(folder: Path, program: str) -> Any:
     """Return the settings that the run in a folder began with; None if there is none.
 
-    Args:
-        folder: The run folder.
-        program: What starts the command that wants to go on.
-        now: The settings that are asked for.
-        harmless: Settings that may differ.
-
-    Raises:
-        UserError: The run is one of another command, or has other settings.
+    `UserError` if it is not one of the command that ``program`` starts.
     """
     path = folder / "config.yaml"
     if not in_use(folder):
@@ -58,7 +51,23 @@ def settings_to_go_on(folder: Path, program: str, now: Mapping[str, Any], harmle
     if not text.startswith(f"# {program} "):
         of = text.partition(" --config")[0].removeprefix("# ")
         raise UserError(f"The run in '{folder}' is not one of {program} but of '{of:.100}'; go on with that.")
-    if change := first_change(current_paths(before), plain(now), harmless):
+    return before
+
+
+def settings_to_go_on(folder: Path, program: str, now: Mapping[str, Any], harmless: Collection[str]) -> Any:
+    """Return the settings that the run in a folder began with; None if there is none.
+
+    Args:
+        folder: The run folder.
+        program: What starts the command that wants to go on.
+        now: The settings that are asked for.
+        harmless: Settings that may differ.
+
+    Raises:
+        UserError: The run is one of another command, or has other settings.
+    """
+    before = settings_of(folder, program)
+    if before is not None and (change := first_change(current_paths(before), plain(now), harmless)):
         name, was, is_now = change[0], *map(_written, change[1:])
         option = name.replace(".init_args", "")
         raise UserError(
