@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from gl_ris.command_line import add_version
 from gl_ris.proposals import Proposals
 from gl_ris.proposals.store import Entry, ImageKey, ProposalStore, ShardWriter, StoreKey, pack, unpack
 
@@ -90,6 +91,7 @@ def measure(folder: Path, images: int, masks: int, height: int, width: int, proc
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add_version(parser)
     parser.add_argument("folder", type=Path, help="an empty folder; the store stays in it")
     for option, default in (("images", 27000), ("masks", 100), ("height", 480), ("width", 640)):
         parser.add_argument(f"--{option}", type=int, default=default)

@@ -178,6 +178,10 @@ class RISDataModule(LightningDataModule):
         """Return the id of every image, scene by scene."""
         return [record.image_id for record in self.records]
 
+    def image_sizes(self) -> dict[int | str, tuple[int, int]]:
+        """Return height and width of every image in pixels, as annotated, by id."""
+        return {record.image_id: (record.height, record.width) for record in self.records}
+
     def check_world_size(self, world_size: int) -> None:
         """Raise a `UserError` if there are fewer images than processes."""
         if self.n_images < world_size:
@@ -198,6 +202,7 @@ class RISDataModule(LightningDataModule):
         reader = self.image_reader()
         if isinstance(self.proposals, ProposalGenerator):
             self.proposals.prepare(self.image_ids())
+            self.proposals.check_sizes(self.image_sizes())
         return SceneDataset(self.records, reader, self.rule, self.proposals, self.subset_names)
 
     def image_reader(self) -> ImageReader:

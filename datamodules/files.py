@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import gc
 import glob
-import io
 import json
 import mmap
-import pickle
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from gl_ris.drafts import draft_of, sweep
 from gl_ris.errors import UserError, in_short
-from gl_ris.files import atomic_file, decode
+from gl_ris.files import MAX_PIXELS, atomic_file, decode
 
 T = TypeVar("T")
 
 FETCH_AGAIN = "Fetch the file anew."
 
+MAX_PICKLE = 1 << 30  # bytes; larger files are not opened: the largest refs have less than a tenth of it
+
 # images wider or higher than this (the limit of JPEG) are taken for damage in the annotations
 MAX_SIDE = 65_535
-# images of more pixels are taken for damage, too: Pillow does not open them
-MAX_PIXELS = 178_956_970
 _TEXT_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|-?\b(?:NaN|Infinity)\b', re.DOTALL)
 # what the id of a record may be; True is none
 Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Meta(max_length=1_000)]
@@ -139,39 +136,3 @@ def written_whole(folder: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-MAX_PICKLE = 1 << 30  # bytes; larger files are not opened: the largest refs have less than a tenth of it
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    # what a pickle calls it has to name first: without names it can make numbers, text and containers alone
-    def find_class(self, module_name: str, global_name: str) -> NoReturn:
-        raise UserError(f"it asks for '{module_name:.60}.{global_name:.60}', and annotations need no code")
-
-
-def read_plain_pickle(path: Path) -> Any:
-    """Read a pickle that holds plain values only, Python 2 era files included.
-
-    No global is admitted at all, so that no pickle can run anything. Python 2 byte strings are read as UTF-8;
-    those that are not UTF-8 keep their bytes as surrogate escapes, which `clean_text` reads as Latin-1.
-    `UserError` if the file is missing, larger than any refs, damaged, truncated, or asks for any global.
-    """
-    if not path.is_file():
-        raise UserError(f"No annotation file at '{path}'.")
-    if (size := path.stat().st_size) > MAX_PICKLE:
-        raise UserError(f"'{path}' is a file of {size:,} bytes, more than refs can have. {FETCH_AGAIN}")
-    collecting = gc.isenabled()
-    gc.disable()  # a million values that all stay: to look through them again and again takes 3 times as long
-    try:
-        content = io.BytesIO(path.read_bytes())
-        return _PlainUnpickler(content, encoding="utf-8", errors="surrogateescape").load()
-    except UserError as error:
-        reason = clean_text(in_short(error))
-        raise UserError(f"'{path}' was refused: {reason}. Fetch the file from a source you trust.") from error
-    except Exception as error:  # the unpickler answers to damage with nearly every exception there is
-        reason = clean_text(in_short(error))
-        raise UserError(f"'{path}' is not a readable pickle ({reason}). {FETCH_AGAIN}") from error
-    finally:
-        if collecting:
-            gc.enable()

@@ -16,9 +16,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from gl_ris.errors import UserError, in_short
-
-# what images may be; among Pillow's other formats are some that start programs
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+from gl_ris.pictures import FORMATS, to_rgb
 
 
 def image_path(folder: Path, file_name: str) -> Path:
@@ -112,7 +110,7 @@ def read_image(source: Path | IO[bytes], height: int, width: int, upright: bool 
         if size != (width, height):
             raise _Misfit(f"image is {size[0]} x {size[1]}, annotated as {width} x {height}")
         turned = upright and _orientation(image) > 1
-        pixels = _to_rgb(ImageOps.exif_transpose(image) if turned else image)
+        pixels = to_rgb(ImageOps.exif_transpose(image) if turned else image)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -148,17 +146,3 @@ def _orientation(image: Image.Image) -> int:
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & set(image.info):
         return 1
     return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-
-
-# uint8 ``(H, W, 3)``
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip rather than scale
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise ValueError("pixels of 32 bits have no known range")
-        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
-    if image.mode == "F":
-        raise ValueError("floating point pixels have no known range")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))

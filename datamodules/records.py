@@ -25,7 +25,7 @@ MaskRule = Literal["union", "sum_equals_one", "drawn"]
 Key = int | str
 
 _LONGEST = 10_000  # sides of the image, as the length of an outline
-_LAYERS = 4 << 30  # pixels of all layers; each image has one at least, see `datamodules.files.MAX_PIXELS`
+_LAYERS = 4 << 30  # pixels of all layers; each image has one at least, see `gl_ris.files.MAX_PIXELS`
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ from datamodules.files import (
     compact_json,
     convert,
     read_annotations,
-    read_plain_pickle,
     write_bytes,
 )
+from datamodules.pickles import read_plain_pickle
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import atomic_file
@@ -124,6 +124,11 @@ def load_refs(path: Path) -> list[Ref]:
     lists = [ref["sentences"] for ref in dicts if isinstance(ref.get("sentences"), Collection)]
     if sum(map(len, lists)) > path.stat().st_size:
         raise UserError(f"'{path}': there are more sentences than fit into the file. {FETCH_AGAIN}")
+    sentences = (sentence for some in lists for sentence in some if isinstance(sentence, dict))
+    texts = (sentence.get(key) for sentence in sentences for key in ("sent", "raw"))
+    # true ones share a text now and then, so that they may have a few more characters than the file has bytes
+    if sum(len(text) for text in texts if isinstance(text, str)) > 16 * path.stat().st_size:
+        raise UserError(f"'{path}': there are more characters than fit into the file. {FETCH_AGAIN}")
     return convert(plain, list[Ref], f"'{path}'")
 
 

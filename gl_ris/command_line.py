@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from typing import NoReturn
 
 from gl_ris.processes import end_with_starter
@@ -27,6 +28,7 @@ class Arguments(argparse.ArgumentParser):
     def __init__(self, program: str, description: str, epilog: str) -> None:
         layout = argparse.RawDescriptionHelpFormatter
         super().__init__(program, None, description, epilog, formatter_class=layout, allow_abbrev=False)
+        add_version(self)
 
     def read(self, tokens: Sequence[str]) -> argparse.Namespace:
         """Read the arguments; a `UserError` for an unknown option or a value that cannot be."""
@@ -45,6 +47,19 @@ class Arguments(argparse.ArgumentParser):
 
         sentence = message[:1].upper() + message[1:]
         raise UserError(f"{sentence.rstrip('.')}. --help explains the options.")
+
+
+def version() -> str:
+    """Name the program and its version, as ``--version`` prints it."""
+    try:
+        return f"gl-ris {metadata.version('gl-ris')}"
+    except metadata.PackageNotFoundError:
+        return "gl-ris, which is not installed here"
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Let a parser answer ``--version``."""
+    parser.add_argument("--version", action="version", version=version(), help="print the version and exit")
 
 
 def print_anything() -> None:

@@ -18,6 +18,9 @@ from gl_ris.errors import UserError, in_short
 
 _T = TypeVar("_T")
 
+# images of more pixels are taken for damage, or for an attack: Pillow warns of them
+MAX_PIXELS = 178_956_970
+
 
 def cache_folder() -> Path:
     """Give the cache folder: ``$GL_RIS_CACHE``, else ``gl-ris`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""

@@ -148,6 +148,7 @@ class ZeroShotRIS(Evaluator):
         if self.proposals is None:
             raise UserError("There is nothing to choose from; give proposals=slic or proposals=ground_truth.")
         self.proposals.prepare(data.image_ids())
+        self.proposals.check_sizes(data.image_sizes())
 
     def open_source(self, data: Any) -> ProposalSource | None:
         """Open what proposals are taken from; a `UserError` if the store is damaged."""

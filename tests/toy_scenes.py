@@ -100,6 +100,9 @@ class Data(LightningDataModule):
     def image_ids(self) -> list[int | str]:
         return [scene.image_id for scene in self.scenes]
 
+    def image_sizes(self) -> dict[int | str, tuple[int, int]]:
+        return {scene.image_id: (HEIGHT, WIDTH) for scene in self.scenes}
+
     def check_world_size(self, world_size: int) -> None:
         if world_size > self.n_images:
             raise UserError(f"{self.n_images} images for {world_size} processes")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from datamodules.hf.pages import check_columns
 from datamodules.images import read_image
 from datamodules.records import ImageRecord, Key
 from gl_ris.errors import UserError, in_short
@@ -27,6 +28,8 @@ _LAYOUTS = (
 )
 _PART = re.compile(r"-(\d{5})-of-(\d{5})(?:-[0-9a-f]+)?\.parquet$")
 _ROWS_AT_ONCE, _IMAGES_AT_ONCE = 256, 8
+# of so many rows, in bytes: true annotations have a thousandth, true images a hundredth
+_LARGEST_ROWS = 1 << 28
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -206,11 +209,11 @@ def _column_names(path: Path) -> list[str]:
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[RowPlace, dict[str, Any]]]:
     """Yield where each row is, and some of its columns; no other column is touched.
 
-    `UserError` if pyarrow or the file is missing, or the file is damaged.
+    `UserError` if pyarrow or the file is missing, or the file is damaged, or packed as no true one is.
     """
-    with _errors_named(path), _open(path) as file:
+    with _errors_named(path), _open(path, columns) as file:
         for group in range(file.num_row_groups):
-            batches = _batches(file, _ROWS_AT_ONCE, group, columns)
+            batches = _batches(path, file, _ROWS_AT_ONCE, group, columns)
             rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
             for number, row in enumerate(rows):
                 yield RowPlace(path, group, number), row
@@ -262,18 +265,54 @@ class ParquetImages:
         raise ValueError("the file has become shorter")
 
     def _stream(self, place: RowPlace) -> Iterator[Any]:
-        with _open(place.path) as file:
-            for batch in _batches(file, _IMAGES_AT_ONCE, place.group, ["image"]):
+        with _open(place.path, ["image"], place.group) as file:
+            for batch in _batches(place.path, file, _IMAGES_AT_ONCE, place.group, ["image"]):
                 yield from batch.column(0)
 
 
-def _open(path: Path) -> Any:
-    return require_pyarrow().ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+@contextmanager
+def _open(path: Path, columns: Sequence[str] = (), group: int | None = None) -> Iterator[Any]:
+    """Open a file to read columns of all its row groups or of one; they are looked at before."""
+    parquet = require_pyarrow()
+    options = {"buffer_size": 1 << 20, "pre_buffer": False}
+    with parquet.ParquetFile(path, **options) as file:
+        if not columns:
+            yield file
+            return
+        metadata = file.metadata
+    groups = range(metadata.num_row_groups) if group is None else [group]
+    with path.open("rb") as content:
+        check_columns(str(path), content, metadata, columns, groups)
+    first = metadata.row_group(0) if metadata.num_row_groups else None
+    chunks = [first.column(number) for number in range(metadata.num_columns)] if first else []
+    # a text that many rows share is kept once as it is read, and can be counted before it is multiplied
+    shared = [chunk.path_in_schema for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"]
+    with parquet.ParquetFile(path, read_dictionary=shared, **options) as file:
+        yield file
 
 
-def _batches(file: Any, size: int, group: int, columns: Sequence[str]) -> Iterator[Any]:
+def _batches(path: Path, file: Any, size: int, group: int, columns: Sequence[str]) -> Iterator[Any]:
     # without threads, which would not outlive a fork into workers
-    return file.iter_batches(size, row_groups=[group], columns=list(columns), use_threads=False)
+    for batch in file.iter_batches(size, row_groups=[group], columns=list(columns), use_threads=False):
+        if (total := sum(_full_size(column) for column in batch.columns)) > _LARGEST_ROWS:
+            raise UserError(
+                f"'{path}' was refused: {batch.num_rows} of its rows hold {total:,} bytes. Fetch the file "
+                "from a source you trust."
+            )
+        yield batch
+
+
+def _full_size(array: Any) -> int:
+    """Count the bytes of an array whose texts stand each by itself."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    kind = array.type
+    if pyarrow.types.is_dictionary(kind):
+        return pc.sum(pc.binary_length(array.dictionary).take(array.indices)).as_py() or 0
+    if pyarrow.types.is_struct(kind):
+        return sum(_full_size(part) for part in array.flatten())
+    return _full_size(array.flatten()) if pyarrow.types.is_list(kind) else int(array.nbytes)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from experiments.cli.help import ROOT, WIDTH, class_options, configured, option_lines
-from gl_ris.command_line import leave, print_anything, show
+from gl_ris.command_line import leave, print_anything, show, version
 
 CONFIGS = ROOT / "configs"
 ENV_PREFIX = "GL_RIS"
@@ -54,6 +54,7 @@ _MORE = {
     "--config FILE": "settings from a YAML file, for example the config.yaml of an earlier run",
     "--print_config": "print all settings as YAML and exit; feed it back with --config",
     "--help_all": "every option, with those of Lightning's Trainer (takes longer)",
+    "--version": "print the version and exit",
     "--data.help=CLASS": "the options of one data module, for example RefCOCO",
 }
 
@@ -151,5 +152,8 @@ def run(command: Command, main: Callable[[], None]) -> NoReturn:
     print_anything()
     if {"-h", "--help"} & set(sys.argv[1:]):
         show(command.help())
+        sys.exit(0)
+    if "--version" in sys.argv[1:]:
+        show(version())
         sys.exit(0)
     leave(main)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gl_ris.errors import UserError
 from gl_ris.masks import decode_rle, encode_rle, tight_boxes
+from gl_ris.proposals.given import as_masks, as_tensor, read_list
 
 _HEAD = struct.Struct("<III")
 
@@ -40,11 +41,11 @@ class Proposals:
     def __post_init__(self) -> None:
         n = len(self.masks)
         if self.masks.ndim != 3 or self.masks.dtype != torch.bool:
-            raise ValueError(
+            raise UserError(
                 f"masks must be bool (N, H, W), got {self.masks.dtype} {tuple(self.masks.shape)}."
             )
         if self.boxes.shape != (n, 4) or self.scores.shape != (n,):
-            raise ValueError(
+            raise UserError(
                 f"{n} masks need boxes ({n}, 4) and scores ({n},), "
                 f"got {tuple(self.boxes.shape)} and {tuple(self.scores.shape)}."
             )
@@ -53,10 +54,42 @@ class Proposals:
         return len(self.masks)
 
     @classmethod
-    def from_masks(cls, masks: Tensor, scores: Tensor | None = None) -> Proposals:
-        """Make proposals of masks alone: boxes are the tight ones, scores ``(N,)`` 1 unless given."""
-        scores = torch.ones(len(masks)) if scores is None else scores.to(torch.float32)
-        return cls(masks, tight_boxes(masks), scores.to(masks.device))
+    def from_masks(cls, masks: Any, scores: Any = None) -> Proposals:
+        """Make proposals of masks alone: boxes are the tight ones, scores ``(N,)`` 1 unless given.
+
+        Args:
+            masks: ``(N, H, W)``, a tensor, an array or a list of such ``(H, W)``: bool, or whole numbers of
+                which 0 is outside and one other, 1 or 255, inside.
+            scores: Numbers, ``N`` of them, higher is better.
+
+        Raises:
+            UserError: The masks are none, or of several sizes, or there are more or fewer scores.
+        """
+        found = as_masks(masks)
+        if scores is None:
+            return cls(found, tight_boxes(found), torch.ones(len(found), device=found.device))
+        given = as_tensor(scores, "scores").to(torch.float32)
+        return cls(found, tight_boxes(found), given.to(found.device))
+
+    @classmethod
+    def from_list(
+        cls, entries: Sequence[Mapping[str, Any]], size: tuple[int, int] | None = None
+    ) -> Proposals:
+        """Make proposals of a list of masks with scores, such as SAM's ``generate()`` returns.
+
+        Args:
+            entries: Each with a ``segmentation`` (an array or tensor ``(H, W)``, or a COCO run-length code)
+                and a ``score``, or SAM's ``predicted_iou``; what else it has is not used.
+            size: ``(H, W)`` of the image; may be left out where the first entry says it.
+
+        Returns:
+            The masks in the order of the list, with tight boxes.
+
+        Raises:
+            UserError: An entry lacks one of them, is damaged, or of another size.
+        """
+        masks, scores = read_list(entries, size)
+        return cls.from_masks(masks, scores)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Proposals:
         """Return the proposals on ``device``."""
@@ -158,6 +191,9 @@ class ProposalGenerator(ABC):
     def for_image(self, image_id: int | str, image: Tensor) -> Proposals:
         """Return the proposals of an image of a data set; what looks masks up finds them by its id."""
         return self(image)
+
+    def check_sizes(self, sizes: Mapping[int | str, tuple[int, int]]) -> None:  # noqa: B027  as below
+        """Raise a `UserError` if what it has was made for images of other sizes, ``(H, W)`` by image id."""
 
     def prepare(self, image_ids: Sequence[int | str]) -> None:  # noqa: B027  most need nothing
         """Make ready for the images of a split, before any of them; each process does, perhaps repeatedly.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -17,11 +18,15 @@ from torch import Tensor
 from gl_ris.errors import UserError, check_ranges, unknown_name
 from gl_ris.files import atomic_file, decode, to_json
 from gl_ris.hashes import sha256_of
-from gl_ris.masks import decode_rle, encode_rle, far_outside, polygons_to_mask
+from gl_ris.masks import encode_rle
 from gl_ris.proposals.base import League, ProposalGenerator, Proposals
+from gl_ris.proposals.given import Size, read_mask, size_of
 
 ImageId = int | str
 _LARGEST_SCORE = float(np.finfo(np.float32).max)
+_Score = Annotated[float, msgspec.Meta(ge=-_LARGEST_SCORE, le=_LARGEST_SCORE)]
+
+_ABSENT = float("nan")
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +37,14 @@ class Entry(msgspec.Struct, gc=False):
     # Some programs write whole ids with a decimal point.
     image_id: int | str | float
     segmentation: msgspec.Raw
-    score: Annotated[float, msgspec.Meta(ge=-_LARGEST_SCORE, le=_LARGEST_SCORE)]
+    # NaN, which no JSON holds, where it is not there.
+    score: _Score = _ABSENT
+    # SAM's name for it; `score` has its value once the file is read.
+    predicted_iou: _Score = _ABSENT
+
+
+class _Sized(msgspec.Struct, gc=False):
+    size: tuple[int, int]
 
 
 class COCOResults(ProposalGenerator):
@@ -40,12 +52,13 @@ class COCOResults(ProposalGenerator):
 
     The file is a JSON list of ``{"image_id": ..., "segmentation": ..., "score": ...}``, in any order, as
     most frameworks write it: image ids are the data set's own (of RefCOCO, COCO's), a segmentation is a
-    run-length encoding (compressed or not) or a list of polygons, of the size of the image. A ``bbox`` is not
+    run-length encoding (compressed or not), a list of polygons, or the mask itself as rows of true and false,
+    of the size of the image. In place of ``score`` there may be SAM's ``predicted_iou``. A ``bbox`` is not
     used (boxes are those of the masks), nor is a ``category_id``.
 
     Each process reads the file through on first use, which takes a second or so for 300,000 masks, and
-    decodes the masks of the image in hand. An image without an entry has no proposals. One with an entry that
-    is damaged, or made for another size, counts as failed.
+    decodes the masks of the image in hand. An image without an entry has no proposals. One with a damaged
+    entry counts as failed; a mask that was made for another size ends the run, before it starts.
 
     Args:
         path: The file.
@@ -129,49 +142,92 @@ class COCOResults(ProposalGenerator):
         """Refuse with a UserError: nobody knows which image this is."""
         raise UserError("COCOResults finds masks by the id of an image: call for_image(image_id, image).")
 
+    def check_sizes(self, sizes: Mapping[ImageId, Size]) -> None:
+        """Raise a UserError if a mask says another size than that of its image, ``(H, W)`` by image id."""
+        wrong = [
+            (image_id, entry, own)
+            for image_id, size in sizes.items()
+            for entry in self._served(image_id)
+            if (own := _said_size(entry.segmentation)) is not None and own != size
+        ]
+        if wrong:
+            image_id, entry, own = wrong[0]
+            raise self._other_size(image_id, entry, own, sizes[image_id], len({row[0] for row in wrong}))
+
     def for_image(self, image_id: ImageId, image: Tensor) -> Proposals:
         """Return the proposals of an image, which matters for its size and device only.
 
         Masks without a pixel are left out, equal scores keep the order of the file, and an unknown image has
-        none. A ValueError if a mask is damaged, or of another size than the image.
+        none. A ValueError if a mask is damaged, a UserError if it is of another size than the image.
         """
-        entries = sorted(self.entries.get(image_id, ()), key=lambda entry: -entry.score)
-        if self.min_score is not None:
-            entries = [entry for entry in entries if entry.score >= self.min_score]
-        entries, (height, width) = entries[: self.max_count], image.shape[1:]
+        entries, (height, width) = self._served(image_id), image.shape[1:]
         masks = torch.zeros(len(entries), height, width, dtype=torch.bool)
         for mask, entry in zip(masks, entries, strict=True):
-            mask.copy_(self._mask(entry.segmentation, height, width))
+            mask.copy_(self._mask(image_id, entry, height, width))
         scores = torch.tensor([entry.score for entry in entries], dtype=torch.float64)
         kept = masks.any(dim=2).any(dim=1)
         return Proposals.from_masks(masks[kept].to(image.device), scores[kept])
 
-    def _mask(self, written: msgspec.Raw, height: int, width: int) -> Tensor:
-        size = None
+    def _served(self, image_id: ImageId) -> list[Entry]:
+        """Return the entries of an image that stay, best first."""
+        entries = sorted(self.entries.get(image_id, ()), key=lambda entry: -entry.score)
+        if self.min_score is not None:
+            entries = [entry for entry in entries if entry.score >= self.min_score]
+        return entries[: self.max_count]
+
+    def _mask(self, image_id: ImageId, entry: Entry, height: int, width: int) -> Tensor:
+        own = _said_size(entry.segmentation)
+        if own is not None and own != (height, width):
+            raise self._other_size(image_id, entry, own, (height, width), 1)
         try:
-            segmentation = msgspec.json.decode(written)
-            if isinstance(segmentation, dict):
-                size = segmentation.get("size")
-                return decode_rle(segmentation, size=(height, width))
-            if any(far_outside(polygon, height, width) for polygon in segmentation):
-                raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
-            return polygons_to_mask(segmentation, height, width)
+            return read_mask(msgspec.json.decode(entry.segmentation), height, width)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             # In general terms, so that failures of one kind are counted as one.
-            wrong_size = isinstance(size, list) and size != [height, width]
-            what = "of another size than the image" if wrong_size else "damaged"
-            raise ValueError(f"a mask in {self.path.name} is {what}") from error
+            raise ValueError(f"a mask in {self.path.name} is damaged") from error
+
+    def _other_size(self, image_id: ImageId, entry: Entry, own: Size, size: Size, images: int) -> UserError:
+        # Looked up where it is told alone: entries do not know their place.
+        every = decode(self.path, list[Entry])
+        place = next(
+            number
+            for number, other in enumerate(every, start=1)
+            if other.image_id == image_id and bytes(other.segmentation) == bytes(entry.segmentation)
+        )
+        more = f", and so it is for {images:,} images" if images > 1 else ""
+        return UserError(
+            f"{self.path}: entry {place:,} is a mask of {own[0]} x {own[1]} pixels (height x width), but its "
+            f"image {image_id} is of {size[0]} x {size[1]}{more}. Masks must be of the size of the original "
+            "image; make or resize them anew."
+        )
+
+
+def _said_size(written: msgspec.Raw) -> Size | None:
+    """Return the size, ``(H, W)``, that a run-length code or a written-out mask says; None of all else."""
+    start = bytes(written)[:16]
+    try:
+        if start[:1] == b"{":
+            return msgspec.json.decode(written, type=_Sized).size
+        return size_of(msgspec.json.decode(written)) if b"true" in start or b"false" in start else None
+    except (ValueError, RecursionError):
+        return None  # damage is the matter of its image
 
 
 def _by_image(path: Path) -> dict[ImageId, list[Entry]]:
     found: defaultdict[ImageId, list[Entry]] = defaultdict(list)
-    fix = "It must be a JSON list of objects with image_id, segmentation and a finite score."
+    fix = (
+        "It must be a JSON list of objects with image_id, segmentation and a finite score, or predicted_iou "
+        "(SAM's generate() knows no image_id: add it to each entry)."
+    )
     for number, entry in enumerate(decode(path, list[Entry], "list of COCO results", fix), start=1):
         image_id = entry.image_id
         if isinstance(image_id, float):
             if not image_id.is_integer():
                 raise UserError(f"{path}: entry {number:,} has image_id {image_id}, no whole number. {fix}")
             image_id = int(image_id)
+        if math.isnan(entry.score):
+            entry.score = entry.predicted_iou
+        if math.isnan(entry.score):
+            raise UserError(f"{path}: entry {number:,} has neither a score nor a predicted_iou. {fix}")
         found[image_id].append(entry)
     return dict(found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,16 +44,34 @@ def find_model(model: str) -> Path:
 
 def _from_hub(model: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+    wanted = ["*.json", "*.safetensors"]
     try:
+        with suppress(LocalEntryNotFoundError):
+            # first, so that what is there needs no network
+            cached = Path(snapshot_download(model, allow_patterns=wanted, local_files_only=True))
+            if _is_whole(cached):
+                return cached
         with reaching_hub():
-            return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors"]))
+            return Path(snapshot_download(model, allow_patterns=wanted))
     except (HFValidationError, OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"SAM model '{model}' is neither a folder nor in the hub's cache, and cannot be downloaded "
             f"({in_short(error, typed=True)}); {_HINT}."
         ) from error
+
+
+def _is_whole(folder: Path) -> bool:
+    """Say whether a download was finished: the weights, in one file or in all of their parts, come last."""
+    index = folder / "model.safetensors.index.json"
+    try:
+        parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        parts = {"model.safetensors"}
+    settings = ("preprocessor_config.json", "processor_config.json")
+    names = [*parts, "config.json", next((s for s in settings if (folder / s).is_file()), settings[0])]
+    return all((folder / name).is_file() for name in names)
 
 
 def hash_of(folder: Path) -> str:
@@ -76,7 +94,7 @@ def family_of(folder: Path) -> str:
 
     try:
         family = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"SAM model: {folder / 'config.json'} is damaged ({in_short(error, typed=True)})."
         ) from error

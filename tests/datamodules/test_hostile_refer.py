@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -111,6 +112,37 @@ def test_more_sentences_than_the_file_can_hold(tmp_path: Path, make_ref: RefMake
     write(tmp_path, [make_ref(k, 70, 7, "val") | {"sentences": sentences} for k in range(1000)], instances)
     with pytest.raises(UserError, match="there are more sentences than fit into the file"):
         read_split(tmp_path, "unc", "val")
+
+
+@pytest.mark.parametrize("key", ["sent", "raw"])
+def test_more_characters_than_the_file_can_hold(
+    key: str, tmp_path: Path, make_ref: RefMaker, instances: Any
+) -> None:
+    text = "a" * 9_999
+    refs = [make_ref(k, 70, 7, "val") for k in range(500)]
+    for ref in refs:
+        ref["sentences"] = [{"sent_id": 20 * ref["ref_id"] + k, "sent": "a", key: text} for k in range(20)]
+    write(tmp_path, refs, instances)
+    assert (tmp_path / "refs(unc).p").stat().st_size < 1_000_000
+    with pytest.raises(UserError, match="there are more characters than fit into the file"):
+        read_split(tmp_path, "unc", "val")
+
+
+def test_refs_that_went_through_pandas_are_the_same(
+    tmp_path: Path, make_ref: RefMaker, instances: Any
+) -> None:
+    refs = [make_ref(9, 70, 7, "val", "left dog", "dog"), make_ref(4, 71, 7, "val", "cat")]
+    write(tmp_path, refs, instances)
+    expected = read_split(tmp_path, "unc", "val")
+    for ref in refs:
+        for name in ("ref_id", "ann_id", "image_id", "category_id"):
+            ref[name] = np.int64(ref[name])
+        for sentence in ref["sentences"]:
+            sentence["sent_id"] = np.int32(sentence["sent_id"])
+        ref["sentences"] = np.array(ref["sentences"], dtype=object)
+        ref["sent_ids"] = np.array(ref["sent_ids"])
+    write(tmp_path, refs, instances)
+    assert read_split(tmp_path, "unc", "val") == expected
 
 
 @pytest.mark.parametrize(

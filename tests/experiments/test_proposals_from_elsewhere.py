@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from datamodules import RefCOCO
 from experiments import zero_shot
 from gl_ris.command_line import exit_code
 from gl_ris.proposals import Proposals, write_coco_results
+from tiny_sams import save_sam
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str]]
@@ -38,14 +38,7 @@ def elsewhere(toy: list[str]) -> list[str]:
 
 
 def test_sam_proposes_for_a_run(run_here: Run, elsewhere: list[str], tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location(
-        "tiny_sams", ROOT / "tests" / "gl_ris" / "proposals" / "tiny_sams.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    tiny = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tiny)
-    folder = tiny.save_sam(tmp_path / "sam", "sam")
+    folder = save_sam(tmp_path / "sam", "sam")
     loose = {"pred_iou_thresh": -1, "stability_score_thresh": 0, "min_area": 1, "points_per_side": 2}
     options = [f"model.proposals.{name}={value}" for name, value in {"model": folder, **loose}.items()]
     run = tmp_path / "run"
@@ -99,17 +92,41 @@ def test_what_a_file_lacks_or_spoils_is_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     found = proposals_of(toy_root)
-    name, other = found[1][0], found[2][1]  # the second image gets masks of the third one's size
     path = tmp_path / "masks.json"
-    write_coco_results(path, [found[0], (name, other), *found[3:]])
+    write_coco_results(path, [found[0], *found[3:]])
+    entries = json.loads(path.read_text())
+    damaged = {**entries[0], "image_id": found[1][0]}
+    damaged["segmentation"] = {**damaged["segmentation"], "counts": "0"}
+    damaged["segmentation"]["size"] = list(found[1][1].masks.shape[1:])
+    path.write_text(json.dumps([*entries, damaged]))
     settings = ["proposals=coco_results", f"model.proposals.path={path}"]
     code, _ = run_here(*elsewhere, *settings, f"run_dir={tmp_path / 'run'}")
     assert code == 0
     document = json.loads((tmp_path / "run" / "results.json").read_text())
-    wrong = "proposals: ValueError: a mask in masks.json is of another size than the image"
+    wrong = "proposals: ValueError: a mask in masks.json is damaged"
     assert document["failures"] == {"no proposals": 9, wrong: 9}
     assert document["n_expressions_evaluated"] == document["n_expressions_expected"] == 45
     assert "has no entry for 1 of the 5 images" in caplog.text
+
+
+def test_masks_of_resized_images_end_the_run_before_it_starts(
+    run_here: Run, elsewhere: list[str], toy_root: Path, tmp_path: Path
+) -> None:
+    found = proposals_of(toy_root)
+    path = tmp_path / "masks.json"
+    half = [(name, Proposals.from_masks(own.masks[:, ::2, ::2])) for name, own in found[2:4]]
+    write_coco_results(path, [*found[:2], *half])
+    settings = ["proposals=coco_results", f"model.proposals.path={path}"]
+    code, error = run_here(*elsewhere, *settings, f"run_dir={tmp_path / 'run'}")
+    assert code == 2
+    own, image = ("{} x {}".format(*masks.shape[1:]) for masks in (half[0][1].masks, found[2][1].masks))
+    number = 1 + sum(len(own) for _, own in found[:2])
+    name = found[2][0]
+    told = f"entry {number} is a mask of {own} pixels (height x width), but its image {name} is of {image}"
+    assert told in " ".join(error.split())
+    assert "for 2 images" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

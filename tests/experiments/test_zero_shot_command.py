@@ -63,7 +63,7 @@ def test_a_run_leaves_everything_in_its_folder(run_here: Run, toy: list[str], tm
     found = document(run)
     assert (found["schema"], found["experiment"]) == (2, "zero_shot")
     assert (found["counting"], found["every_miss"]) == ("every_miss", found["methods"])
-    assert set(found["inputs"]) == {"annotations", "clip", "parser", "proposals"}
+    assert set(found["inputs"]) == {"annotations", "clip", "parser"}
     assert all(len(sha256) == 64 for files in found["inputs"].values() for sha256 in files.values())
     assert [found[key] for key in ("dataset", "split", "partition", "proposals")] == [
         "toy",

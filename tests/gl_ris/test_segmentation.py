@@ -1,7 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +13,17 @@ from PIL import Image
 from torch import Tensor
 
 import gl_ris
+from gl_ris import defaults
 from gl_ris.clip import RegionCLIP
 from gl_ris.clip.image import ImageContext
 from gl_ris.errors import UserError
-from gl_ris.proposals import Proposals
+from gl_ris.masks import decode_rle, encode_rle
+from gl_ris.predictions import Prediction
+from gl_ris.proposals import SAM, SLIC, Felzenszwalb, PostProcessing, Proposals
 from gl_ris.scorers import Scorer
+from gl_ris.zero_shot import ZeroShotRIS
+from tiny_sams import save_sam
+from toy_scenes import Data, make_scene
 
 
 class ByRedness(Scorer):
@@ -54,7 +63,7 @@ def test_drawn_objects_are_found_and_ranked(clip: RegionCLIP, picture: Image.Ima
     assert torch.equal(found.mask, masks().masks[found.ranking[0]])
 
 
-@pytest.mark.parametrize("form", ["file", "path", "pil", "array", "tensor"])
+@pytest.mark.parametrize("form", ["file", "path", "bytes", "pil", "array", "tensor"])
 def test_every_form_of_image_gives_the_same(
     form: str, clip: RegionCLIP, picture: Image.Image, tmp_path: Path
 ) -> None:
@@ -63,39 +72,241 @@ def test_every_form_of_image_gives_the_same(
     forms = {
         "file": str(tmp_path / "a.png"),
         "path": tmp_path / "a.png",
+        "bytes": (tmp_path / "a.png").read_bytes(),
         "pil": picture,
         "array": array,
         "tensor": torch.from_numpy(array).permute(2, 0, 1),
     }
-    found = gl_ris.segment(forms[form], "red", clip=clip)
-    expected = gl_ris.segment(picture, "red", clip=clip)
+    found = gl_ris.segment(forms[form], "red", clip=clip, proposals=SLIC())
+    expected = gl_ris.segment(picture, "red", clip=clip, proposals=SLIC())
     assert torch.equal(found.mask, expected.mask)
     assert found.score == expected.score
+
+
+def test_a_photo_of_a_phone_is_seen_upright(clip: RegionCLIP, picture: Image.Image, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn by 90 degrees to show"
+    picture.save(tmp_path / "phone.png", exif=exif)
+    upright = picture.transpose(Image.Transpose.ROTATE_270)
+    found = gl_ris.segment(tmp_path / "phone.png", "red", clip=clip, proposals=SLIC())
+    assert found.mask.shape == (80, 60)
+    assert torch.equal(found.mask, gl_ris.segment(upright, "red", clip=clip, proposals=SLIC()).mask)
+
+
+@pytest.mark.parametrize("form", ["array", "integers", "tensor", "generate", "codes"])
+def test_every_form_of_masks_gives_the_same(form: str, clip: RegionCLIP, picture: Image.Image) -> None:
+    arrays = masks().masks.numpy()
+    forms: dict[str, Any] = {
+        "array": arrays,
+        "integers": list(arrays.astype(np.uint8) * 255),
+        "tensor": masks().masks,
+        "generate": [{"segmentation": array, "predicted_iou": 0.9} for array in arrays],
+        "codes": [{"segmentation": encode_rle(mask), "predicted_iou": 0.9} for mask in masks().masks],
+    }
+    found = gl_ris.segment(picture, "red", clip=clip, proposals=forms[form])
+    assert torch.equal(found.scores, gl_ris.segment(picture, "red", clip=clip, proposals=masks()).scores)
+
+
+EMPTY = Proposals.from_masks(torch.zeros(2, 60, 80, dtype=torch.bool))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         pytest.param({"expression": "  "}, "The expression is empty", id="empty expression"),
+        pytest.param({"expression": None}, "must be one text.* a NoneType", id="no expression"),
+        pytest.param({"expression": ["a", "b"]}, "must be one text.* a list", id="several expressions"),
         pytest.param({"image": "no/such.png"}, "'no/such.png' cannot be read", id="no file"),
         pytest.param({"image": np.zeros((5, 5, 3))}, "uint8 RGB.*float64", id="float array"),
+        pytest.param({"image": None}, "Expected `image` to be a file.*NoneType", id="no image"),
         pytest.param({"image": Image.new("RGB", (40, 40))}, "proposed no masks", id="no proposals"),
+        pytest.param({"proposals": EMPTY}, "None of the 2 masks has a pixel", id="empty masks"),
+        pytest.param({"proposals": []}, "proposed no masks", id="empty list"),
+        pytest.param({"proposals": "slic"}, "must be a generator.*not str 'slic'", id="a name"),
+        pytest.param({"proposals": np.ones((60, 80), bool)}, r"give masks\[None\]", id="one mask"),
+        pytest.param(
+            {"proposals": np.ones((1, 80, 60), bool)}, "of 80 x 60 .* the image is 60 x 80", id="turned"
+        ),
         pytest.param({"method": "globl_local"}, "Did you mean 'global_local'", id="unknown method"),
+        pytest.param({"alfa": 1.0}, "Unknown option of segment 'alfa'. Did you mean 'alpha'", id="option"),
     ],
 )
 def test_errors_are_told(
     arguments: dict[str, object], message: str, clip: RegionCLIP, picture: Image.Image
 ) -> None:
-    given = {"image": picture, "expression": "a star", "clip": clip, **arguments}
+    given: dict[str, Any] = {"image": picture, "expression": "a star", "clip": clip, "proposals": SLIC()}
     with pytest.raises(UserError, match=message):
-        gl_ris.segment(**given)
+        gl_ris.segment(**{**given, **arguments})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("tower", ["visual", "transformer"])
+def test_broken_weights_choose_nothing(
+    value: float, tower: str, clip_folder: Callable[..., Path], picture: Image.Image
+) -> None:
+    clip = gl_ris.load_clip(f"local-dir:{clip_folder('vit')}")
+    weight = next(p for name, p in clip.model.named_parameters() if name.startswith(tower) and p.ndim > 1)
+    weight.data.fill_(value)
+    with pytest.raises(UserError, match=r"No mask can be chosen: .* NaN or infinite"):
+        gl_ris.segment(picture, "red", clip=clip, proposals=masks())
+
+
+def with_an_empty_mask() -> Proposals:
+    found = make_scene(0, [""]).proposals
+    assert found is not None
+    masks = torch.cat([torch.zeros_like(found.masks[:1]), found.masks])
+    return Proposals.from_masks(masks, torch.tensor([0.9, 0.2, 0.8, 0.5]))
+
+
+Predict = Callable[..., tuple[ZeroShotRIS, list[Prediction]]]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, id="as it is"),
+        pytest.param({"alpha": 0.3, "beta": 0.9, "masked_blocks": 1}, id="shares"),
+        pytest.param({"recipe": "published"}, id="published"),
+        pytest.param({"recipe": {"base": "published", "boxes": "tight", "text": "as_given"}}, id="fields"),
+        pytest.param({"recipe": {"grid_mask": "sampled", "vit_unit_visual": False}}, id="fields of clean"),
+        pytest.param({"method": "cropping"}, id="cropping"),
+        pytest.param({"method": "grad_cam"}, id="Grad-CAM"),
+        pytest.param({"method": "score_map"}, id="score map"),
+        pytest.param({"method": "region_token", "recipe": "published"}, id="region token"),
+        pytest.param({"method": "largest"}, id="largest"),
+        pytest.param({"method": "random"}, id="random"),
+        pytest.param({"post": PostProcessing(top=2)}, id="the two best"),
+        pytest.param({"post": PostProcessing(merge=0.8, min_area=5)}, id="merged"),
+        pytest.param({"post": PostProcessing(nms=0.3)}, id="suppressed"),
+        pytest.param({"proposals": with_an_empty_mask()}, id="with an empty mask"),
+        pytest.param({"proposals": with_an_empty_mask(), "recipe": "published"}, id="published with one"),
+        pytest.param({"proposals": with_an_empty_mask(), "post": PostProcessing(nms=0.9)}, id="all at once"),
+    ],
+)
+def test_segment_does_what_a_run_does(settings: dict[str, Any], predict: Predict) -> None:
+    texts = ["the Man's red hat, below a star", "two blue squares", "it is left of the dog"]
+    image = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8)
+    given = dict(settings)
+    method, proposals = given.pop("method", "global_local"), given.pop("proposals", None)
+    scene = replace(make_scene(0, texts), image=image)
+    scene = scene if proposals is None else replace(scene, proposals=proposals)
+    model, records = predict(Data([scene]), methods=[method], **given)
+    for text, record in zip(texts, records, strict=True):
+        found = gl_ris.segment(
+            image, text, clip=model.variants[0].clip, method=method, proposals=scene.proposals, **given
+        )
+        assert record.choice == int(found.ranking[0])
+        assert record.score == pytest.approx(found.score, abs=1e-6)
+        assert record.noun_phrase == found.noun_phrase
+        assert record.segmentation is not None
+        assert torch.equal(decode_rle(record.segmentation), found.mask)
+        occupied = found.proposals.masks.flatten(1).any(dim=1)
+        assert occupied[found.ranking].tolist() == sorted(occupied.tolist(), reverse=True)
 
 
 def test_the_best_is_what_the_method_says(
     clip: RegionCLIP, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gl_ris.segmentation.load_scorer", lambda _: ByRedness)
-    found = gl_ris.segment(picture, "anything", clip=clip, method="by_redness")
+    found = gl_ris.segment(picture, "anything", clip=clip, method="by_redness", proposals=SLIC())
     rows, columns = np.nonzero(found.mask.numpy())
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((20, 49, 40, 69), abs=1)
     assert found.box.tolist() == pytest.approx([40, 20, 70, 50], abs=1)
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, and no network."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    defaults._say.cache_clear()
+    defaults._sam2.cache_clear()
+    return tmp_path / "hub"
+
+
+def in_cache(hub: Path, repository: str, files: Path) -> Path:
+    """Put files into the cache of the hub as a download does."""
+    folder = hub / f"models--{repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("1" * 40)
+    snapshot = folder / "snapshots" / ("1" * 40)
+    snapshot.parent.mkdir()
+    snapshot.symlink_to(files)
+    return snapshot
+
+
+def test_a_photograph_takes_sam_2_and_says_so_once(
+    offline: Path,
+    clip: RegionCLIP,
+    picture: Image.Image,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_cache(offline, "facebook/sam2.1-hiera-tiny", save_sam(tmp_path / "sam2", "sam2_video"))
+    # by the defaults, random weights think none of their masks good
+    loose = functools.partial(SAM, pred_iou_thresh=-9.0, stability_score_thresh=0.0, min_region=1, min_area=1)
+    monkeypatch.setattr("gl_ris.proposals.SAM", loose)
+    wanted = loose(str(tmp_path / "sam2"))(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+    capsys.readouterr()
+    for _ in range(2):
+        found = gl_ris.segment(picture, "red", clip=clip)
+        assert torch.equal(found.proposals.masks, wanted.masks)
+    said = capsys.readouterr().err
+    assert said == f"gl_ris.segment: CLIP model {clip.name}, masks by SAM 2 (facebook/sam2.1-hiera-tiny).\n"
+
+
+def test_the_drawn_world_takes_slic(
+    offline: Path, picture: Image.Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = gl_ris.segment(picture, "red square", clip="refshapes-rn")
+    wanted = SLIC()(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+    assert torch.equal(found.proposals.masks, wanted.masks)
+    assert capsys.readouterr().err == "gl_ris.segment: CLIP model refshapes-rn, masks by SLIC.\n"
+    loaded = gl_ris.segment(picture, "red square", clip=gl_ris.load_clip("refshapes-rn"))
+    assert torch.equal(loaded.mask, found.mask)
+
+
+def test_what_is_to_be_downloaded_is_said_with_sizes_before(
+    offline: Path, picture: Image.Image, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        with pytest.raises(UserError) as caught:
+            gl_ris.segment(picture, "red")
+    assert capsys.readouterr().err == (
+        "gl_ris.segment: CLIP model ViT-B-32-quickgelu (openai), masks by SAM 2 (facebook/sam2.1-hiera-tiny)"
+        f"; to be downloaded into {offline}: timm/vit_base_patch32_clip_224.openai, 605 MB and "
+        "facebook/sam2.1-hiera-tiny, 156 MB.\n"
+    )
+    for way in ("proposals=gl_ris.proposals.Felzenszwalb.for_photos()", "SAM('FOLDER')", "a local folder"):
+        assert way in str(caught.value)
+    in_cache(offline, "facebook/sam2.1-hiera-tiny", save_sam(tmp_path / "sam2", "sam2"))
+    with pytest.raises(UserError, match="CLIP model 'ViT-B-32-quickgelu'"):
+        gl_ris.segment(picture, "red")
+    assert "openai, 605 MB.\n" in capsys.readouterr().err
+
+
+def test_an_unfinished_download_is_not_taken_for_the_model(
+    offline: Path, clip: RegionCLIP, picture: Image.Image, tmp_path: Path
+) -> None:
+    snapshot = in_cache(offline, "facebook/sam2.1-hiera-tiny", save_sam(tmp_path / "sam2", "sam2"))
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="SAM 2"):
+        gl_ris.segment(picture, "red", clip=clip)
+
+
+def test_other_models_ask_the_hub_for_their_size(
+    offline: Path, picture: Image.Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="CLIP model 'hf-hub:some/clip'"):
+        gl_ris.segment(picture, "red", clip="hf-hub:some/clip", proposals=masks())
+    assert "some/clip, of a size that only the hub knows.\n" in capsys.readouterr().err
+
+
+def test_nothing_is_said_of_what_was_given(
+    clip: RegionCLIP, picture: Image.Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gl_ris.segment(picture, "red", clip=clip, proposals=Felzenszwalb())
+    assert capsys.readouterr().err == ""

@@ -19,6 +19,7 @@ from typing import TypedDict
 
 import msgspec
 
+from gl_ris.command_line import add_version
 from gl_ris.errors import UserError, in_short
 
 RARE_READING = 0.15
@@ -114,6 +115,7 @@ def write_docs(trees: Iterable[Tree], path: Path) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Turn dependency trees into a .spacy file.")
+    add_version(parser)
     parser.add_argument("out", type=Path, help="the .spacy file to write")
     parser.add_argument(
         "trees", type=Path, nargs="+", help="tree files; name one twice to give it double weight"

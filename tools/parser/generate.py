@@ -16,6 +16,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from gl_ris.command_line import add_version
 from tools.parser.convert import Tree, read_expressions, text_of
 from tools.parser.grammar import Grammar, to_tree
 
@@ -42,6 +43,7 @@ def generate(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Write made-up referring expressions with their trees.")
+    add_version(parser)
     parser.add_argument("out", type=Path, help="the .jsonl.gz file to write")
     parser.add_argument("--count", type=int, default=16000, help="how many expressions")
     parser.add_argument("--seed", type=int, default=0)

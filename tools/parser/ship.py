@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from gl_ris.command_line import add_version
 from gl_ris.errors import UserError
 from gl_ris.hashes import LIST, list_of
 from gl_ris.text import SHIPPED
@@ -43,6 +44,7 @@ def ship(trained: Path, target: Path = SHIPPED) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Put a trained pipeline into gl_ris/assets/parser.")
+    add_version(parser)
     parser.add_argument("trained", type=Path, help="the model-best folder of a `spacy train` run")
     ship(parser.parse_args(arguments).trained)
 

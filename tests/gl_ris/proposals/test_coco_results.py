@@ -148,7 +148,7 @@ GOOD = json.dumps(entry(1, A, 0.5))
         ('[{"image_id": true}]', "got `bool`"),
         ('[{"image_id": 1.5, "segmentation": [], "score": 1}]', "entry 1 has image_id 1.5, no whole number"),
         ('[{"image_id": 1, "score": 1}]', "missing required field `segmentation`"),
-        ('[{"image_id": 1, "segmentation": []}]', "missing required field `score`"),
+        ('[{"image_id": 1, "segmentation": []}]', "entry 1 has neither a score nor a predicted_iou"),
         ('[{"image_id": 1, "segmentation": [], "score": "high"}]', r"Expected `float`, got `str` .*\.score"),
         ('[{"image_id": 1, "segmentation": [], "score": true}]', r"Expected `float`, got `bool` .*\.score"),
         ('[{"image_id": 1, "segmentation": [], "score": NaN}]', "malformed"),
@@ -173,8 +173,6 @@ def change(segmentation: dict[str, Any], **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("segmentation", "what"),
     [
-        (compressed(np.zeros((WIDTH, HEIGHT), np.uint8)), "of another size than the image"),
-        (change(compressed(A), size=[10**9, 10**9]), "of another size than the image"),
         (change(compressed(A), counts=compressed(A)["counts"][:-2]), "damaged"),
         (change(compressed(A), counts="\u0000\u1234"), "damaged"),
         (change(compressed(A), size="big"), "damaged"),
@@ -200,6 +198,57 @@ def test_a_damaged_mask_fails_its_image_alone(segmentation: Any, what: str, tmp_
     assert not isinstance(caught.value, UserError)
     assert len(results.for_image(2, IMAGE)) == 1
     assert len(COCOResults(path, max_count=1).for_image(1, IMAGE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "own"),
+    [
+        (compressed(np.zeros((WIDTH, HEIGHT), np.uint8)), (WIDTH, HEIGHT)),
+        (change(compressed(A), size=[10**9, 10**9]), (10**9, 10**9)),
+        (np.ones((WIDTH, HEIGHT), bool).tolist(), (WIDTH, HEIGHT)),
+    ],
+    ids=["turned", "huge", "written out"],
+)
+def test_a_mask_of_another_size_is_told_with_both(
+    segmentation: Any, own: tuple[int, int], tmp_path: Path
+) -> None:
+    path = save(tmp_path / "m.json", [entry(2, A, 1), entry(1, A, 1), entry(1, segmentation, 0.5)])
+    message = (
+        rf"m\.json: entry 3 is a mask of {own[0]} x {own[1]} pixels \(height x width\), but its image 1 is "
+        rf"of {HEIGHT} x {WIDTH}\. Masks must be of the size of the original image"
+    )
+    results = COCOResults(path)
+    with pytest.raises(UserError, match=message):
+        results.for_image(1, IMAGE)
+    with pytest.raises(UserError, match=message):
+        results.check_sizes({2: (HEIGHT, WIDTH), 1: (HEIGHT, WIDTH), 7: (1, 1)})
+    assert len(results.for_image(2, IMAGE)) == 1
+    COCOResults(path, min_score=0.6).check_sizes({2: (HEIGHT, WIDTH), 1: (HEIGHT, WIDTH)})
+
+
+def test_lists_of_sam_are_read(tmp_path: Path) -> None:
+    made = [
+        {"image_id": 1, "segmentation": uncompressed(A), "predicted_iou": 0.5, "stability_score": 0.9},
+        {
+            "image_id": 1,
+            "segmentation": compressed(B),
+            "predicted_iou": 0.75,
+            "area": 3,
+            "bbox": [0, 0, 1, 1],
+        },
+        {
+            "image_id": 1,
+            "segmentation": C.astype(bool).tolist(),
+            "predicted_iou": 0.25,
+            "crop_box": [0, 0, 5, 4],
+        },
+    ]
+    found = COCOResults(save(tmp_path / "m.json", made)).for_image(1, IMAGE)
+    np.testing.assert_array_equal(found.masks.numpy(), np.stack([B, A, C]).astype(bool))
+    assert found.scores.tolist() == [0.75, 0.5, 0.25]
+    del made[0]["image_id"]
+    with pytest.raises(UserError, match=r"`image_id`.*SAM's generate\(\) knows no image_id: add it to each"):
+        COCOResults(save(tmp_path / "n.json", made)).prepare([1])
 
 
 def test_images_without_an_entry_are_counted_once(scattered: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -270,3 +271,22 @@ def test_proposals_from_masks() -> None:
     assert len(Proposals.from_masks(masks[:0])) == 0
     assert Proposals.from_masks(masks, torch.tensor([3, 4])).scores.dtype == torch.float32
     assert Proposals.from_masks(masks).to("meta").masks.device.type == "meta"
+
+
+def test_the_ready_made_setting_for_photos_is_that_of_python() -> None:
+    import yaml
+
+    path = Path(__file__).parents[3] / "configs" / "proposals" / "felzenszwalb-photo.yaml"
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["proposals"]["init_args"]
+    assert Felzenszwalb(**settings).settings() == Felzenszwalb.for_photos().settings()
+    assert Felzenszwalb.for_photos(scale=7.0).scale == 7
+    with pytest.raises(UserError, match="max_iou is 2"):
+        Felzenszwalb.for_photos(max_iou=2)
+
+
+@pytest.mark.parametrize("shade", [(10, 8, 0), (-10, 8, 0), (6, 6, -6)], ids=str)
+def test_a_faint_object_is_found_by_the_setting_for_photos_alone(shade: tuple[int, int, int]) -> None:
+    pixels = ground()
+    pixels[SQUARE] += shade
+    assert best_iou(Felzenszwalb()(picture(pixels)), SQUARE) < 0.5
+    assert best_iou(Felzenszwalb.for_photos()(picture(pixels)), SQUARE) > 0.9

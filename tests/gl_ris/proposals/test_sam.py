@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pickle
@@ -15,6 +14,7 @@ from torch import Tensor
 from gl_ris.errors import UserError
 from gl_ris.proposals import SAM, ProposalGenerator, Proposals, find_generator
 from gl_ris.proposals.sam_network import Encoded, hash_of
+from tiny_sams import FAMILIES, save_sam
 
 EVERYTHING: dict[str, Any] = {
     "pred_iou_thresh": -9.0,
@@ -27,19 +27,6 @@ EVERYTHING: dict[str, Any] = {
 """Settings that keep all that the network answers, but for empty and identical masks."""
 
 
-def _tiny_sams() -> Any:
-    path = Path(__file__).with_name("tiny_sams.py")
-    spec = importlib.util.spec_from_file_location("tiny_sams", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-TINY = _tiny_sams()
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """Give the folder of a tiny model of a family."""
@@ -47,7 +34,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 
     def folder(family: str) -> str:
         if family not in made:
-            made[family] = str(TINY.save_sam(tmp_path_factory.mktemp(family), family))
+            made[family] = str(save_sam(tmp_path_factory.mktemp(family), family))
         return made[family]
 
     return folder
@@ -69,7 +56,7 @@ def assert_alike(masks: Tensor, others: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "crops"), [*((family, 0) for family in TINY.FAMILIES), ("sam", 1), ("sam2", 1)]
+    ("family", "crops"), [*((family, 0) for family in FAMILIES), ("sam", 1), ("sam2", 1)]
 )
 def test_the_masks_are_those_of_transformers_own_pipeline(
     family: str, crops: int, folders: Callable[[str], str]
@@ -127,7 +114,7 @@ def test_every_part_of_an_oblong_image_is_asked(
     assert_alike(ours.masks, wanted)
 
 
-@pytest.mark.parametrize("family", list(TINY.FAMILIES))
+@pytest.mark.parametrize("family", list(FAMILIES))
 def test_what_comes_out_fits_together(family: str, folders: Callable[[str], str]) -> None:
     proposals = SAM(folders(family), **{**EVERYTHING, "min_area": 20, "max_iou": 0.95})(picture(37, 51))
     assert proposals.masks.shape[1:] == (37, 51)
@@ -138,7 +125,7 @@ def test_what_comes_out_fits_together(family: str, folders: Callable[[str], str]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-@pytest.mark.parametrize("family", list(TINY.FAMILIES))
+@pytest.mark.parametrize("family", list(FAMILIES))
 def test_lower_precisions_find_about_the_same(
     family: str, precision: str, folders: Callable[[str], str]
 ) -> None:

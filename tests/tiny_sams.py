@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,9 +151,12 @@ FAMILIES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
 
 
 def save_sam(folder: Path, family: str) -> Path:
-    """Write a tiny model of a family to ``folder``, and return it."""
+    """Write a tiny model of a family to ``folder``, and return it.
+
+    ``sam2_video`` is what the hub's SAM 2 says it is: one configuration for pictures and films.
+    """
     torch.manual_seed(11)
-    make_model, make_processor = FAMILIES[family]
+    make_model, make_processor = FAMILIES[family.removesuffix("_video")]
     model = make_model()
     with torch.no_grad():
         for tensor in model.parameters():
@@ -160,4 +164,6 @@ def save_sam(folder: Path, family: str) -> Path:
             tensor.add_(torch.randn_like(tensor) * (0.15 if tensor.ndim > 1 else 0.3))
     model.save_pretrained(folder)
     make_processor().save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": family}))
     return folder

@@ -1,0 +1,123 @@
+"""What `gl_ris.segment` takes where no model is named, and what that has to fetch first."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gl_ris.errors import UserError, in_short
+from gl_ris.proposals.base import ProposalGenerator
+
+if TYPE_CHECKING:
+    from gl_ris.proposals import SAM
+
+CLIP = ("ViT-B-32-quickgelu", "openai")
+"""The paper's ViT; its weights are downloaded on first use."""
+
+SAM2 = "facebook/sam2.1-hiera-tiny"
+"""What proposes masks on photographs; downloaded on first use, Apache-2.0."""
+
+# what these repositories hold of what is fetched, in MB
+_SIZES = {"timm/vit_base_patch32_clip_224.openai": 605, SAM2: 156}
+_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors")
+
+
+def usual_weights(name: str) -> str | None:
+    """Return the weights of a CLIP model that come with its name alone, if any do."""
+    return CLIP[1] if name == CLIP[0] else None
+
+
+def suits_drawings(clip_name: str) -> bool:
+    """Say whether a CLIP model is one of the drawn world, for which SLIC proposes; others see photographs."""
+    from gl_ris.clip.loading import SHIPPED
+
+    return clip_name in SHIPPED
+
+
+def usual_proposals(clip_name: str) -> ProposalGenerator:
+    """Return SLIC for a shipped CLIP and SAM 2 for any other, kept loaded between calls.
+
+    A `UserError` that names the alternatives if SAM 2 can neither be found nor downloaded.
+    """
+    from gl_ris.proposals import SLIC
+
+    if suits_drawings(clip_name):
+        return SLIC()
+    try:
+        return _sam2()
+    except UserError as error:
+        raise UserError(
+            f"On photographs SAM 2 ({SAM2}) proposes masks by default, and it cannot be had "
+            f"({in_short(error.__cause__ or error, 100)}). Give others to segment: with nothing to download, "
+            "proposals=gl_ris.proposals.Felzenszwalb.for_photos(); or gl_ris.proposals.SAM('FOLDER')"
+            f", a local folder of that model; `hf download {SAM2} --local-dir FOLDER` makes one elsewhere."
+        ) from error
+
+
+@functools.lru_cache(maxsize=1)
+def _sam2() -> SAM:
+    from gl_ris.proposals import SAM
+
+    return SAM(SAM2)
+
+
+def announce(clip: str, weights: str | None, named: bool, masks: str | None) -> None:
+    """Say on stderr, once, which models are used and what is not here yet, with sizes.
+
+    ``named``: whether the CLIP model is one to be loaded; ``masks``: what proposes, where nobody named it.
+    """
+    repositories = [_repository(clip, weights)] if named else []
+    repositories += [SAM2] if masks == "sam" else []
+    absent = [repository for repository in repositories if repository and not _is_here(repository)]
+    _say(clip if weights is None else f"{clip} ({weights})", masks, tuple(absent))
+
+
+@functools.cache
+def _say(clip: str, masks: str | None, absent: tuple[str, ...]) -> None:
+    used = {"sam": f"SAM 2 ({SAM2})", "slic": "SLIC"}.get(masks or "")
+    text = f"gl_ris.segment: CLIP model {clip}" + (f", masks by {used}" if used else "")
+    if absent:
+        from huggingface_hub import constants
+
+        parts = " and ".join(f"{repository}, {_size(repository)}" for repository in absent)
+        text += f"; to be downloaded into {constants.HF_HUB_CACHE}: {parts}"
+    print(f"{text}.", file=sys.stderr, flush=True)
+
+
+def _repository(clip: str, weights: str | None) -> str | None:
+    """Return the repository on the hub that a CLIP model is fetched from, if it is fetched from there."""
+    from gl_ris.clip.loading import HUB
+
+    if clip.startswith(HUB):
+        return clip.removeprefix(HUB)
+    if weights is None or Path(weights).is_file():
+        return None
+    from open_clip.pretrained import get_pretrained_cfg
+
+    place = (get_pretrained_cfg(clip, weights) or {}).get("hf_hub")
+    return "/".join(place.split("/")[:2]) if place else None
+
+
+def _is_here(repository: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return any(isinstance(try_to_load_from_cache(repository, name), str) for name in _WEIGHTS)
+
+
+def _size(repository: str) -> str:
+    """Say how much is fetched; for what is not known by heart, the hub is asked."""
+    if repository in _SIZES:
+        return f"{_SIZES[repository]:,} MB"
+    from huggingface_hub import HfApi
+
+    from gl_ris.hub import PATIENCE, reaching_hub
+
+    try:
+        with reaching_hub():
+            files = HfApi().model_info(repository, files_metadata=True, timeout=PATIENCE).siblings or []
+    except Exception:  # the download itself will say what is wrong with the network or the name
+        return "of a size that only the hub knows"
+    sizes = {file.rfilename: file.size or 0 for file in files}
+    return f"{next((sizes[name] for name in _WEIGHTS if name in sizes), 0) / 1e6:,.0f} MB"

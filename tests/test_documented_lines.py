@@ -1,0 +1,281 @@
+"""Each command line of the documents and helps, driven to its made parts: nothing is fetched, trained or run.
+
+Data are tiny and in the real form and places; networks have the published measures on the meta device, or
+random weights; files of weights are only looked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from documented import Line, documented_lines
+from experiments.cli.command import CONFIGS
+from gl_ris.errors import UserError
+from real_data import write_real_data
+
+# Lines that are not driven, by how they begin, and why.
+NOT_DRIVEN = {
+    "pip ": "needs package registries; .ci/run installs",
+    "pre-commit ": "writes into the checkout's hooks",
+    "pytest": "is what runs this test",
+    "ruff ": "the main check of the continuous integration",
+    "mypy": "the main check of the continuous integration",
+    "hf download": "fetches from the hub",
+    "python -m spacy": "a command of spaCy, on what tests/tools/parser makes",
+    "spacy ": "a command of spaCy",
+    "python -m tools.parser": "on files that are not in the repository; tests/tools/parser drives each",
+    "python -m benchmarks": "measures for minutes",
+    "python -m experiments.NAME": "stands for any command; test_house.py asks each for its help",
+    "python -m experiments.zero_shot KIND=NAME": "stands for any ready-made setting; all are below",
+    "python -m experiments.zero_shot 'methods=[NAME]'": "stands for a method of one's own",
+    "python -m experiments.zero_shot data=NAME": "stands for any data set; all are below",
+    "python -m experiments.proposals proposals=NAME": "stands for any generator; all are below",
+    "python -m experiments.supervised baseline=NAME-tiny": "stands for any baseline; all are below",
+    "python -m experiments.proposals --model.proposals.help=SAM": "is answered by jsonargparse, as --help",
+}
+# what placeholders of the lines stand for here
+PLACEHOLDERS = {"DIR/weights.pt": "weights.pt", "=FILE": "=weights.pt", "DIR": "data/mine", "NAME": "refcoco"}
+# lines that are names of commands, or want what is not here, and what is said then
+REFUSED = {
+    r"experiments.*proposals=cutler": "CutLER needs detectron2, which is not installed",
+    r"experiments\.tables$": "There is no method to compare; choose a table",
+    r"datamodules\.check$": "Say what to check",
+    r"datamodules\.download$": "Say what to fetch",
+}
+LINES = documented_lines()
+
+
+def reason_not_to(line: Line) -> str | None:
+    return next((why for begin, why in NOT_DRIVEN.items() if line.text.startswith(begin)), None)
+
+
+WEIGHTS = (
+    *("data/weights/FreeSOLO_R101_30k_pl.pth", "data/weights/cutler_cascade_final.pth"),
+    *("checkpoints/lavt_gref_umd.pth", "checkpoints/lavt_refcoco.pth", "checkpoints/cris_r50_refcoco.pth"),
+    *("weights.pt", "lavt_refcocog_umd.pth", "runs/supervised/<time>/weights.pt"),
+)
+GRIDS = {"tables": "TableSettings", "fewshot": "FewShotSettings", "unseen_domain": "UnseenSettings"}
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with everything that lines name, and a small RefShapes in a cache of its own."""
+    from datamodules import refshapes
+    from tiny_sams import FAMILIES, save_sam
+
+    root = tmp_path_factory.mktemp("world")
+    write_real_data(root / "data")
+    for name in WEIGHTS:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    outline = {"segmentation": [[4, 4, 20, 4, 20, 24]], "score": 0.5}
+    (root / "masks.json").write_text(json.dumps([{"image_id": n, **outline} for n in range(130)]))
+    (root / "runs" / "zero_shot" / "<time>").mkdir(parents=True)
+    (root / "runs" / "zero_shot" / "<time>" / "config.yaml").write_text("model: {alpha: 0.3}\n")
+    table = yaml.safe_load((CONFIGS / "tables" / "1.yaml").read_text())
+    encoders = {"rn": "refshapes-rn", "vit": "refshapes-vit"}
+    (root / "my_table.yaml").write_text(yaml.safe_dump({"rows": table["rows"][:2], "encoders": encoders}))
+    docs = CONFIGS.parent / "docs"
+    for page, module in (("new_scorer.md", "my_methods"), ("proposals.md", "my_masks")):
+        code = (docs / page).read_text().split("```python\n")[-1].split("```")[0]
+        (root / f"{module}.py").write_text(code)
+    for family in FAMILIES:
+        save_sam(root / "sams" / family, family)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GL_RIS_CACHE", str(root / "cache"))
+        small(patch)
+        for data in (refshapes.RefShapes(), refshapes.RefShapes(split="train"), refshapes.RefShapesPhrases()):
+            data.prepare_data()
+    return root
+
+
+def small(patch: pytest.MonkeyPatch) -> None:
+    from datamodules import refshapes
+
+    patch.setattr(refshapes, "SIZES", {"train": 12, "val": 5, "testA": 5, "testB": 5})
+    patch.setattr(refshapes, "PHRASE_SIZES", {"val": 10, "test": 5})
+
+
+@pytest.fixture
+def here(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in the world, with networks that cost nothing and no hub."""
+    import open_clip
+
+    from gl_ris.proposals import network
+    from gl_ris.supervised import module, segmenter, tseg
+    from gl_ris.supervised.cris import recipe as cris
+    from gl_ris.supervised.lavt import recipe as lavt
+
+    monkeypatch.chdir(world)
+    monkeypatch.syspath_prepend(world)
+    monkeypatch.setenv("GL_RIS_CACHE", str(world / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    small(monkeypatch)
+    make = open_clip.create_model
+
+    @functools.cache
+    def without_weights(name: str) -> Any:
+        return make(name, None, device=torch.device("meta"), require_pretrained=False)
+
+    def on_meta(name: str, pretrained: Any = None, **options: Any) -> Any:
+        shipped = name.startswith("local-dir:")
+        return make(name, pretrained, **options) if shipped else without_weights(name)
+
+    monkeypatch.setattr("open_clip.create_model", on_meta)
+    monkeypatch.setattr(open_clip.factory, "create_model", on_meta)
+    families = {"sam-vit": "sam", "sam2": "sam2", "sam-hq": "sam_hq", "EdgeTAM": "edgetam"}
+    monkeypatch.setattr(
+        "gl_ris.proposals.sam.find_model",
+        lambda name: world / "sams" / next(own for part, own in families.items() if part in name),
+    )
+    for kind in (lavt.LAVTBaseline, cris.CRISBaseline, tseg.TSEGBaseline):
+        monkeypatch.setattr(kind, "make", made_on_meta(kind.make))
+    for place in (lavt, tseg):
+        monkeypatch.setattr(place, "load_classifier", lambda *_, **__: None)
+        monkeypatch.setattr(place, "load_bert", lambda *_: None)
+        tokenizer = place.load_tokenizer
+        monkeypatch.setattr(place, "load_tokenizer", lambda _, own=tokenizer: own("refshapes-rn"))
+    monkeypatch.setattr(module, "read_weights", looked_for)
+    monkeypatch.setattr(segmenter.Segmenter, "load_weights", lambda *_: None)
+    for kind in (lavt.LAVTSegmenter, cris.CRISSegmenter):
+        monkeypatch.setattr(kind, "load_weights", lambda *_: None)
+    freesolo = import_module("gl_ris.proposals.freesolo")
+    for place in (network, freesolo):
+        monkeypatch.setattr(place, "read_weights", lambda path, what: looked_for(path), raising=False)
+    monkeypatch.setattr(freesolo.FreeSOLO, "load_detectron2_state_dict", lambda *_: None)
+    monkeypatch.setattr(network.NetworkGenerator, "weights_hash", lambda _: "0" * 64)
+    return world
+
+
+def looked_for(path: str | Path) -> dict[str, Any]:
+    assert Path(path).is_file(), f"no {path}"
+    return {}
+
+
+def made_on_meta(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def made(self: Any) -> Any:
+        if getattr(self, "side", 0) == 64 or self.learning_rate > 1e-4:
+            return make(self)  # a tiny one
+        with torch.device("meta"):
+            return make(self)
+
+    return made
+
+
+def drive(words: Sequence[str]) -> None:
+    """Take a line as far as it goes: a UserError or another exception if it goes wrong."""
+    assert words[:2] == ["python", "-m"] or tuple(words[:2]) == ("python", "-m")
+    module, arguments = import_module(words[2]), list(words[3:])
+    name = words[2].partition(".")[2]
+    if words[2].startswith("datamodules."):
+        drive_data(module, arguments)
+    elif {"--help", "-h"} & set(arguments):
+        assert module.COMMAND.help()
+    elif name == "tune_proposals":
+        drive_tuning(module, arguments)
+    elif name in GRIDS:
+        from experiments.grid.cells import plan
+
+        grid, *_ = getattr(module, GRIDS[name]).parse(module.COMMAND, arguments)
+        assert plan(grid.cells(), None, False)
+    else:
+        check_parts(name, module, arguments)
+
+
+def check_parts(name: str, module: Any, arguments: list[str]) -> None:
+    from experiments.run import evaluate
+
+    cli = parts(name, module, arguments)
+    if name == "train_refshapes_clip":
+        assert cli.trainer.max_steps > 0
+        return
+    if name == "proposals" and arguments[:1] == ["report"]:
+        with pytest.MonkeyPatch.context() as patch:  # nothing is stored here, and need not be
+            patch.setattr(type(cli.model), "open_stores", lambda *_: [None])
+            evaluate.check(cli)
+        return
+    evaluate.check(cli)
+    assert cli.datamodule.n_expressions > 0
+
+
+def parts(name: str, module: Any, arguments: list[str]) -> Any:
+    from experiments.cli.parts import ExperimentCLI, parts_of
+    from experiments.run.contrastive import ContrastiveCLIP
+    from experiments.run.effects import RecipeEffects
+    from experiments.run.proposal_jobs import ProposalReport, StoreFiller
+    from gl_ris.sweep import Sweep
+
+    if hasattr(module, "parts"):
+        return module.parts(arguments)
+    if name == "train_refshapes_clip":
+        from datamodules.captioned_shapes import CaptionedShapes
+
+        return ExperimentCLI(module.COMMAND, ContrastiveCLIP, CaptionedShapes, args=arguments)
+    if arguments[:1] == ["report"]:
+        return parts_of(module.REPORT, ProposalReport, arguments[1:])
+    models: dict[str, Any] = {"sweep": Sweep, "recipe_effects": RecipeEffects, "proposals": StoreFiller}
+    return parts_of(module.COMMAND, models[name], arguments)
+
+
+def drive_data(module: Any, arguments: list[str]) -> None:
+    """Check data for real, or say what would be fetched."""
+    if module.__name__.endswith("download"):
+        module.main([*arguments, *([] if "--list" in arguments else ["--dry-run"])])
+        return
+    if not arguments:
+        module.main([])
+    cache = Path("cache")
+    (drawn,) = (path.name for path in cache.iterdir() if "testA" in path.name)
+    own = [word.replace(f"~/.cache/gl-ris/{drawn}", str(cache / drawn)) for word in arguments]
+    own = [word.replace("--workers=8", "--workers=0") for word in own]
+    # the counts are not those of the whole data set, which is code 1
+    code: Any = 0
+    try:
+        module.main([*own, "--quiet"])
+    except SystemExit as done:
+        code = done.code
+    assert code == (0 if own[0].startswith(("cache", "folder", "data/")) else 1)
+
+
+def drive_tuning(module: Any, arguments: list[str]) -> None:
+    given: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "tune", lambda **options: given.update(options))
+        patch.setattr(sys, "argv", ["tune_proposals", *arguments])
+        module.main()
+    assert given["generator"] in module.GRIDS
+    assert given["grid"] is None or isinstance(given["grid"], dict)
+
+
+def test_each_line_is_driven_or_has_its_reason() -> None:
+    driven = [line for line in LINES if reason_not_to(line) is None]
+    assert len(driven) > 150
+    assert all(line.words[:2] == ("python", "-m") for line in driven)
+    begun = [begin for begin in NOT_DRIVEN if not any(line.text.startswith(begin) for line in LINES)]
+    assert begun == [], "reasons for lines that are nowhere"
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in LINES if reason_not_to(line) is None], ids=lambda line: line.text[10:90]
+)
+@pytest.mark.usefixtures("here")
+def test_a_documented_line_goes_as_far_as_made_parts(line: Line) -> None:
+    words = list(line.words)
+    for placeholder, meant in PLACEHOLDERS.items():
+        words = [word.replace(placeholder, meant) if "<" not in word else word for word in words]
+    shown = [word for word in words if not word.startswith(("run_dir=", "--run_dir="))]
+    refusal = next((said for part, said in REFUSED.items() if re.search(part, line.text)), None)
+    with pytest.raises(UserError, match=refusal) if refusal else nullcontext():
+        drive(shown)
