@@ -219,10 +219,10 @@ class Tally:
             raise ValueError(f"Areas must be ({rows}, samples), got {tuple(intersection.shape)}.")
         scene: dict[str, _Count] = {}
         # a GPU is waited for here, and not once more for each of the counts, which are small
-        intersection, union = torch.stack([intersection, union]).cpu()
-        everything = (
-            torch.ones_like(intersection[0], dtype=torch.bool) if targeted is None else targeted.cpu()
-        )
+        intersection, union = intersection.cpu(), union.cpu()
+        everything = torch.ones_like(intersection[0], dtype=torch.bool)
+        if targeted is not None:
+            everything = targeted.cpu()
         own = {name: members.cpu() & everything for name, members in (subsets or {}).items()}
         for name, members in {_ALL: everything, _WITHOUT: ~everything, **own}.items():
             if name not in (_ALL, _WITHOUT) and not _NAME.fullmatch(name):

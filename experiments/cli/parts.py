@@ -21,7 +21,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command
+from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command, check_run_options
 from experiments.cli.messages import explain
 from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, normalise
 from experiments.cli.ranks import take_over
@@ -257,14 +257,6 @@ def _add_common(parser: LightningArgumentParser, names: Collection[str]) -> None
     for name, default, explanation in COMMON:
         if name in names:
             parser.add_argument(f"--{name}", type=_KINDS[name], default=default, help=explanation)
-
-
-def check_run_options(config: Any) -> None:
-    """Raise a `UserError` for a run that would go on and begin anew at once, or go on nowhere."""
-    if config.resume and config.overwrite:
-        raise UserError("resume=true goes on with a run and overwrite=true begins it anew; give one of them.")
-    if config.resume and config.run_dir is None:
-        raise UserError("resume=true needs run_dir=FOLDER, the folder of the run to go on with.")
 
 
 class ExperimentCLI(LightningCLI):
