@@ -97,7 +97,7 @@ def bert(folder: Path) -> Path:
 
 @pytest.fixture
 def sam(folder: Path) -> Path:
-    place = Path(__file__).parent / "proposals" / "tiny_sams.py"
+    place = Path(__file__).parents[1] / "tiny_sams.py"
     spec = importlib.util.spec_from_file_location("tiny_sams_of_hostile", place)
     assert spec is not None
     assert spec.loader is not None
