@@ -141,14 +141,14 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     ties: dict[str, Count] = {}
     # SHA-256 of every file that bears on the figures, by what it is and its name (see `gl_ris.inputs`)
     inputs: dict[str, dict[str, str | None]] | UnsetType = UNSET
-    # `METHODS_VERSION` of the program that measured; documents of before lack it
-    methods_version: int = 1
     # the figures of parts of the expressions, by name (see `gl_ris.tally`)
     subsets: dict[str, Subset] = {}
     # wall time of exactly the `STAGES`
     seconds: dict[str, float]
     # the resolved configuration
     config: dict[str, Any]
+    # `METHODS_VERSION` of the program that measured; documents of before lack it
+    methods_version: int = 1
     # see `versions`; ``git_commit``, see `git_commit`
     versions: dict[str, str | None]
     git_commit: str | None
