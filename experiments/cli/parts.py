@@ -21,7 +21,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command
+from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command, check_run_options
 from experiments.cli.config_file import read_config
 from experiments.cli.messages import explain
 from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, normalise
@@ -283,10 +283,7 @@ class ExperimentCLI(LightningCLI):
         Raises:
             UserError: ``trainer.devices`` is not a number of devices, or a group of options holds a value.
         """
-        if self.config.resume and self.config.overwrite:
-            raise UserError(
-                "resume=true goes on with a run and overwrite=true begins it anew; give one of them."
-            )
+        check_run_options(self.config)
         for name in ("model", "trainer"):
             value = self.config[name]
             if not isinstance(value, Namespace):
@@ -364,12 +361,14 @@ def parse_settings(
         The settings, as plain values; the folder, or None; whether to run everything anew.
 
     Raises:
-        UserError: An option is wrong.
+        UserError: An option is wrong. ``resume`` says nothing more: grids go on by themselves.
     """
     parser = OverrideParser(**_parser_options(command))
     parser.add_argument("--config", action=ActionConfigFile, help="Settings from a YAML file.")
     parser.add_class_arguments(settings)
     _add_common(parser, _RUN_OPTIONS)
-    config = parser.parse_args(list(arguments)).as_dict()
+    parsed = parser.parse_args(list(arguments))
+    check_run_options(parsed)
+    config = parsed.as_dict()
     given = {name: config[name] for name in inspect.signature(settings).parameters}
     return given, config["run_dir"], config["overwrite"]
