@@ -285,7 +285,6 @@ def start_filling(folder: Path, made: dict[int, Proposals], puts: int = 0, secon
     return child
 
 
-@pytest.mark.slow
 def test_a_store_killed_at_random_moments_ends_up_as_one_left_in_peace(tmp_path: Path) -> None:
     """Two processes at a time, their shares overlapping; killed without warning until the work is done."""
     made = {number: some(9, 30, 30, seed=number) for number in range(300)}

@@ -19,7 +19,6 @@ OUTPUTS = Path(__file__).parents[3] / "data" / "freesolo_outputs.json"
 SURE = 20
 
 
-@pytest.mark.slow
 def test_random_weights_give_what_the_published_code_gives(
     shapes: dict[str, tuple[int, ...]],
     draw_weights: Callable[..., dict],
