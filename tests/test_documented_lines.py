@@ -9,9 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import re
-import runpy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -56,6 +55,7 @@ REFUSED = {
     r"datamodules\.download$": "Say what to fetch",
 }
 LINES = documented_lines()
+DATA = sorted(file.stem for file in (CONFIGS / "data").glob("*.yaml"))
 
 
 def reason_not_to(line: Line) -> str | None:
@@ -74,8 +74,7 @@ GRIDS = {"tables": "TableSettings", "fewshot": "FewShotSettings", "unseen_domain
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with everything that lines name, and a small RefShapes in a cache of its own."""
     from datamodules import refshapes
-
-    sams = runpy.run_path(str(Path(__file__).parent / "gl_ris" / "proposals" / "tiny_sams.py"))
+    from tiny_sams import FAMILIES, save_sam
 
     root = tmp_path_factory.mktemp("world")
     write_real_data(root / "data")
@@ -93,8 +92,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for page, module in (("new_scorer.md", "my_methods"), ("proposals.md", "my_masks")):
         code = (docs / page).read_text().split("```python\n")[-1].split("```")[0]
         (root / f"{module}.py").write_text(code)
-    for family in sams["FAMILIES"]:
-        sams["save_sam"](root / "sams" / family, family)
+    for family in FAMILIES:
+        save_sam(root / "sams" / family, family)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GL_RIS_CACHE", str(root / "cache"))
         small(patch)
@@ -277,7 +276,47 @@ def test_a_documented_line_goes_as_far_as_made_parts(line: Line) -> None:
     words = list(line.words)
     for placeholder, meant in PLACEHOLDERS.items():
         words = [word.replace(placeholder, meant) if "<" not in word else word for word in words]
-    shown = [word for word in words if not word.startswith(("run_dir=", "--run_dir="))]
+    shown = [word for word in words if not word.removeprefix("--").startswith(("run_dir=", "resume="))]
     refusal = next((said for part, said in REFUSED.items() if re.search(part, line.text)), None)
     with pytest.raises(UserError, match=refusal) if refusal else nullcontext():
         drive(shown)
+
+
+def table() -> Iterator[tuple[str, ...]]:
+    """Give every command with every data set, and with every other ready-made setting."""
+    kinds = ("baseline", "proposals", "row")
+    names = {kind: sorted(file.stem for file in (CONFIGS / kind).glob("*.yaml")) for kind in kinds}
+    own = ["data.root=data/mine"]
+    for data in DATA:
+        more, split, splits = (own, ["split=all"], ["splits=all"]) if data == "folder" else ([], [], [])
+        for command in ("zero_shot", "sweep", "recipe_effects", "proposals", "proposals report"):
+            yield (*f"experiments.{command}".split(), f"data={data}", *more)
+        for baseline in names["baseline"]:
+            yield ("experiments.supervised", f"baseline={baseline}", f"data={data}", "k=all", *more)
+        yield ("experiments.tables", "table=1", f"data=[{data}]", *splits, *more)
+        yield ("experiments.tables", "table=1", f"data=[{data}]", "supervised=[cris-tiny]", *splits, *more)
+        yield ("experiments.fewshot", f"data={data}", "k=all", "baselines=[lavt,cris]", *split, *more)
+    for data in (name for name in DATA if name.startswith("ref") and name.split("-")[-1] in (name, "google")):
+        yield ("experiments.unseen_domain", f"data={data}", "baselines=[lavt,cris,tseg]")
+    for row in names["row"]:
+        yield ("experiments.zero_shot", "data=phrasecut", f"row={row}")
+    for proposals in set(names["proposals"]) - {"coco_results", "cutler"}:
+        for command in ("zero_shot", "sweep", "recipe_effects"):
+            yield (f"experiments.{command}", f"proposals={proposals}")
+        if proposals != "ground_truth":
+            yield ("experiments.proposals", f"proposals={proposals}")
+
+
+# data without a split to learn from, on which whatever trains says so
+NO_TRAIN = ("-benchmark", "refcoco-m", "refshapes-phrasecut", "folder")
+TRAINS = ("experiments.supervised", "experiments.fewshot", "supervised=[cris-tiny]")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", sorted(set(table())), ids=" ".join)
+@pytest.mark.usefixtures("here")
+def test_every_command_takes_every_ready_made_setting(words: tuple[str, ...]) -> None:
+    data = next((word.strip("[]") for word in words if word.startswith("data=")), "")
+    refused = data.endswith(NO_TRAIN) and set(words) & set(TRAINS)
+    with pytest.raises(UserError, match=r"Unknown split of .* 'train'") if refused else nullcontext():
+        drive(["python", "-m", *words])

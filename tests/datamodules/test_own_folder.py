@@ -103,7 +103,7 @@ def test_a_mask_that_can_be_seen_through_is_a_failure_with_its_reason(write: Wri
     root = write([row(mask="mask.png")])
     Image.fromarray(np.dstack([BOX.astype(np.uint8) * 255] * 4)).save(root / "mask.png")
     (scene,) = scenes(root)
-    assert "mask has pixels that can be seen through" in str(scene.error)
+    assert "mask has pixels that can be seen through" in scene.faults[0]
 
 
 def test_rows_without_a_mask_have_no_target(write: Write) -> None:

@@ -153,7 +153,7 @@ def test_a_ref_without_sentences_asks_nothing(
 @pytest.mark.parametrize(
     ("split_by", "split", "match"),
     [
-        ("umd", "val", r"Unknown partition \(split_by\) of '.*refcoco' 'umd'\..* Available: unc\."),
+        ("umd", "val", r"Unknown partition \(data\.split_by\) of '.*refcoco' 'umd'\..* Available: unc\."),
         (
             "unc",
             "vall",

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.cli.parts import read_config
+from experiments.cli.config_file import read_config
 from gl_ris.clip import load_clip
 from gl_ris.errors import UserError
 from gl_ris.proposals.network import read_weights as read_proposal_weights
@@ -97,7 +97,7 @@ def bert(folder: Path) -> Path:
 
 @pytest.fixture
 def sam(folder: Path) -> Path:
-    place = Path(__file__).parent / "proposals" / "tiny_sams.py"
+    place = Path(__file__).parents[1] / "tiny_sams.py"
     spec = importlib.util.spec_from_file_location("tiny_sams_of_hostile", place)
     assert spec is not None
     assert spec.loader is not None
