@@ -299,12 +299,12 @@ def test_a_merge_that_is_ended_anywhere_loses_and_doubles_nothing(
 ) -> None:
     """Every call that reaches the disk is once the last; and never is there more than a block twice."""
     monkeypatch.setattr("gl_ris.predictions._BLOCK", 3000)
-    expected, ended, most = _run(tmp_path / "whole", 1, images=40), 0, 0
+    expected, ended, most = _run(tmp_path / "whole", 1, images=18), 0, 0
     for last in range(1000):
         folder, calls = tmp_path / str(last), 0
         for rank in range(3):
             with PredictionWriter(folder, rank) as writer:
-                for index in range(rank, 40, 3):
+                for index in range(rank, 18, 3):
                     writer.append(_image(index))
 
         def reach(call: Callable[..., Any], folder: Path = folder, last: int = last) -> Callable[..., Any]:
@@ -327,7 +327,7 @@ def test_a_merge_that_is_ended_anywhere_loses_and_doubles_nothing(
             except Full:
                 ended += 1
         found = dict(whole_images(folder))
-        assert found.keys() == set(range(40))
+        assert found.keys() == set(range(18))
         keep_images(folder, WANTED, 3)
         assert merge_predictions(folder).read_bytes() == expected
     assert ended > 20
