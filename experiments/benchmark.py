@@ -235,6 +235,7 @@ def main() -> None:
     from experiments.cli.command import CONFIGS
     from experiments.cli.overrides import normalise
     from experiments.cli.parts import parse_settings
+    from experiments.grid.runner import PATIENCE
     from experiments.reporting.benchmark_report import page_of
     from experiments.run.evaluate import write_config
     from experiments.run.folder import RunFolder
@@ -251,8 +252,13 @@ def main() -> None:
     place = RunFolder(COMMAND.name, run_dir, overwrite)
     settings.check()
     folder = place.create()
+
+    def kept() -> str:
+        place.discard_if_empty()
+        return "a benchmark is measured in one go, and nothing of it is kept"
+
     try:
-        with kept_if_ended(lambda: "a benchmark is measured in one go, and nothing of it is kept"):
+        with kept_if_ended(kept, 2 * PATIENCE):
             write_config(folder / "config.yaml", asdict(settings), COMMAND.program)
             document = measure(settings)
             write_json(folder / "benchmark.json", document)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from experiments.run.measuring import DRIFT
+
 Document = Mapping[str, Any]
 
 _MODEL = (
@@ -131,7 +133,7 @@ def _reasons(document: Document) -> Iterator[str]:
                 before, after = (max(control[when].values()) for when in ("before", "after"))
                 yield (
                     f"{name} {kind}: the best matrix rate went from {before:,.0f} to {after:,.0f} GFLOP/s "
-                    f"({control['drift']:.0%}, allowed are 15%); run it again on a quieter machine"
+                    f"({control['drift']:.0%}, allowed are {DRIFT:.0%}); run it again on a quieter machine"
                 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,9 +28,11 @@ from gl_ris.clip import RegionCLIP, load_clip
 from gl_ris.clip.loading import PRECISIONS, brings_weights, load_tokenizer
 from gl_ris.scorers.global_local import GlobalLocal
 
+Step = Callable[[], Any]
+
 REFERENCE, ANCHOR = "loop", "open_clip"
-# crops of which the tower alone is timed
-_CROPS = 16
+# crops of which the tower alone is timed; on a GPU as many as go through it together
+_CROPS, _CROPS_OF_GPU = 16, 64
 # what the program counts of the loop's work for one crop, or more of it was done where nobody can count
 _LEAST_COUNTED = 0.8
 
@@ -57,30 +60,32 @@ def _load(name: str, device: torch.device, dtype: torch.dtype) -> RegionCLIP:
 
 
 class Contest:
-    """One model: the plain loop, and the program in each precision that the processor has.
+    """One model on scenes: the plain loop, and the program in each precision.
 
     Args:
-        name: Of the model.
-        precisions: Names as of `gl_ris.clip.loading.PRECISIONS`, fp32 first.
+        name: Of the model, as for `gl_ris.load_clip`.
+        precisions: Names as of `gl_ris.clip.loading.PRECISIONS`.
+        sizes: Of the scenes.
         device: Where it computes.
-        seed: Of its weights.
+        seed: Of weights and scenes.
+        step: Called after each step.
     """
 
-    def __init__(self, name: str, precisions: Sequence[str], device: torch.device, seed: int) -> None:
-        self.name, self.device, self.seed = name, device, seed
-        clip = load_random(name, device, seed)
-        state = clip.model.state_dict()
-        # A model of its own, whatever the program makes of the one that it has loaded.
+    def __init__(
+        self, name: str, precisions: Sequence[str], sizes: Sizes, device: torch.device, seed: int, step: Step
+    ) -> None:
+        self.device, self.step, self.images = device, step, sizes.images
+        # A model of its own, whatever the program makes of the ones that it has loaded.
         self.model = load_random(name, device, seed).model
-        self.model.load_state_dict(state)
         self.loop = PlainLoop(self.model, load_tokenizer(name))
-        self.clips = {"fp32": clip}
-        for precision in precisions:
-            if precision not in self.clips:
-                other = _load(name, device, PRECISIONS[precision])
-                other.model.load_state_dict(state)
-                self.clips[precision] = other
-        self.scorers = {name: GlobalLocal(clip, recipe="clean") for name, clip in self.clips.items()}
+        self.clips = {precision: _load(name, device, PRECISIONS[precision]) for precision in precisions}
+        for clip in self.clips.values():
+            clip.model.load_state_dict(self.model.state_dict())
+        self.scorers = {kind: GlobalLocal(clip, recipe="clean") for kind, clip in self.clips.items()}
+        # all of one drawing, so that no text is in two of them and remembered
+        drawn = make_scenes(replace(sizes, images=2 * sizes.images + 2), seed)
+        self.scenes, self.texts = drawn[: sizes.images], drawn[sizes.images : -2]
+        self.first, self.last = drawn[-2:]
 
     def score(self, precision: str, scene: PhotoLike) -> Tensor:
         """Do what the program does with a scene: its texts, each once, then its image."""
@@ -89,110 +94,58 @@ class Contest:
         masks = scene.masks.to(self.device)
         return scorer(scene.image.to(self.device), masks, scene.sentences, scene.phrases).cpu()
 
-    def count(self, scene: PhotoLike, images: int, refs: int, sentences: int) -> dict[str, float]:
-        """Count the work of all contestants on so much data, in GFLOP; everyone has worked once after it."""
+    def count(self) -> dict[str, float]:
+        """Count the work of all on the scenes, in GFLOP; everyone has worked once after it."""
+        scene = self.first
+        refs, sentences = (sum(len(getattr(s, part)) for s in self.scenes) for part in ("refs", "sentences"))
         image, masks = scene.image.to(self.device), scene.masks.to(self.device)
-        sentence, phrase = scene.sentences[0], scene.phrases[0]
         of_ref = gigaflops(partial(self.loop.visual_features, image, masks))
-        of_sentence = gigaflops(partial(self.loop.text_feature, sentence, phrase))
+        of_sentence = gigaflops(partial(self.loop.text_feature, scene.sentences[0], scene.phrases[0]))
         found = {REFERENCE: refs * of_ref + sentences * of_sentence}
         for precision, scorer in self.scorers.items():
             of_image = gigaflops(partial(scorer.visual_features, image, masks))
             texts = gigaflops(partial(scorer.text_features, scene.sentences, scene.phrases))
-            found[precision] = images * of_image + sentences * texts / len(scene.sentences)
+            found[precision] = self.images * of_image + sentences * texts / len(scene.sentences)
+        self.step()
         return found
 
+    def stage(self) -> dict[str, Timed]:
+        """Time the loop and the program on every scene, in turns."""
+        plain = [partial(self.loop, scene.image, scene.masks, scene.refs) for scene in self.scenes]
+        own = {kind: [partial(self.score, kind, scene) for scene in self.scenes] for kind in self.scorers}
+        return in_turns({REFERENCE: plain, **own}, self.device, self.step)
 
-def measure_model(
-    name: str,
-    precisions: Sequence[str],
-    sizes: Sizes,
-    device: torch.device,
-    seed: int,
-    step: Callable[[], Any],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Measure one model.
+    @torch.no_grad()
+    def crops(self) -> tuple[dict[str, Timed], dict[str, float]]:
+        """Time the towers alone on crops, open_clip's own encoder among them; count their work."""
+        count = _CROPS if self.device.type == "cpu" else _CROPS_OF_GPU
+        pixels = torch.randn(count, 3, *self.loop.size, device=self.device)
+        towers: dict[str, Any] = {ANCHOR: self.model, **self.clips}
+        works = {name: partial(tower.encode_image, pixels) for name, tower in towers.items()}
+        turns = {name: [work] * self.images for name, work in works.items()}
+        timed = in_turns(turns, self.device, self.step)
+        return timed, {name: gigaflops(work) for name, work in works.items()}
 
-    Args:
-        name: As for `gl_ris.load_clip`.
-        precisions: Of the program; the loop is always in fp32. What the processor
-            lacks is left out, and said.
-        sizes: Of the scenes.
-        device: Where to compute; on a CPU by one thread.
-        seed: Of weights and scenes.
-        step: Called after each step, of which there are `steps_of`.
-
-    Returns:
-        The figures by precision, and the controls by precision.
-    """
-    able = [precision for precision in precisions if precision != "bf16" or has_bf16(device)]
-    missing = {"missing": f"this {device.type} has no bfloat16"}
-    with one_thread():
-        contest = Contest(name, able, device, seed)
-        scenes, warm = make_scenes(sizes, seed), make_scenes(sizes, seed + 1)[0]
-        sentences = sum(len(scene.sentences) for scene in scenes)
-        work = contest.count(warm, len(scenes), sum(len(scene.refs) for scene in scenes), sentences)
-        step()
-        before = {precision: matrix_rates(device, PRECISIONS[precision]) for precision in able}
-        stage = _stage(contest, scenes, able, device, step)
-        crops, crop_work = _crops(contest, sizes, able, device, step)
-        texts = _texts(contest, sizes, able, device, step)
-        rest = {precision: _rest(contest, precision, sizes, device) for precision in able}
-        step()
-        after = {precision: matrix_rates(device, PRECISIONS[precision]) for precision in able}
-    controls = {precision: Control(before[precision], after[precision]) for precision in able}
-    figures = {
-        precision: {
-            **_compared(stage, precision, work, controls[precision]),
-            **_tower(crops, crop_work, precision, controls[precision]),
-            "text": _spent(texts, precision, REFERENCE, controls[precision]),
-            "not_matrix": rest[precision],
+    def text(self) -> dict[str, Timed]:
+        """Time texts by the loop, one by one at full length, and by the program; each is new."""
+        plain = [partial(_texts_of_loop, self.loop, scene) for scene in self.texts]
+        own = {
+            kind: [partial(scorer.text_features, scene.sentences, scene.phrases) for scene in self.texts]
+            for kind, scorer in self.scorers.items()
         }
-        for precision in able
-    }
-    nothing = dict.fromkeys(("ratio_to_reference", "choices_equal", "share_of_limit"))
-    lacking = {precision: {**nothing, **missing} for precision in precisions if precision not in able}
-    return figures | lacking, {precision: control.document() for precision, control in controls.items()}
+        return in_turns({REFERENCE: plain, **own}, self.device, self.step)
 
-
-def steps_of(sizes: Sizes, precisions: Sequence[str]) -> int:
-    """Return how many steps `measure_model` takes, for a bar."""
-    return 2 + 3 * sizes.images * (1 + len(precisions))
-
-
-def _stage(
-    contest: Contest, scenes: Sequence[PhotoLike], able: Sequence[str], device: torch.device, step: Any
-) -> dict[str, Timed]:
-    """Time the loop and the program on every scene, in turns."""
-    image = {REFERENCE: [partial(contest.loop, s.image, s.masks, s.refs) for s in scenes]}
-    own = {p: [partial(contest.score, p, scene) for scene in scenes] for p in able}
-    return in_turns({**image, **own}, device, step)
-
-
-def _crops(
-    contest: Contest, sizes: Sizes, able: Sequence[str], device: torch.device, step: Any
-) -> tuple[dict[str, Timed], dict[str, float]]:
-    """Time the towers alone on standardised crops, open_clip's own encoder among them; count their work."""
-    pixels = torch.randn(_CROPS, 3, *contest.clips["fp32"].image_size, device=device)
-    encode: dict[str, Any] = {ANCHOR: contest.model.encode_image}
-    encode |= {precision: contest.clips[precision].encode_image for precision in able}
-    with torch.no_grad():
-        works = {name: [partial(work, pixels)] * sizes.images for name, work in encode.items()}
-        return in_turns(works, device, step), {
-            name: gigaflops(partial(work, pixels)) for name, work in encode.items()
+    def rest(self) -> dict[str, list[dict[str, Any]]]:
+        """Name what is no matrix work, by precision."""
+        found = {
+            kind: not_matrix_work(partial(self.score, kind, self.last), self.device) for kind in self.scorers
         }
+        self.step()
+        return found
 
-
-def _texts(
-    contest: Contest, sizes: Sizes, able: Sequence[str], device: torch.device, step: Any
-) -> dict[str, Timed]:
-    """Time texts by the loop, one by one at full length, and by the program; each text is new."""
-    scenes = make_scenes(sizes, contest.seed + 2)
-    plain = [partial(_texts_of_loop, contest.loop, scene) for scene in scenes]
-    own = {
-        p: [partial(contest.scorers[p].text_features, s.sentences, s.phrases) for s in scenes] for p in able
-    }
-    return in_turns({REFERENCE: plain, **own}, device, step)
+    def rates(self) -> dict[str, dict[str, float]]:
+        """Measure the best matrix rates, by precision."""
+        return {kind: matrix_rates(self.device, PRECISIONS[kind]) for kind in self.scorers}
 
 
 def _texts_of_loop(loop: PlainLoop, scene: PhotoLike) -> None:
@@ -200,9 +153,47 @@ def _texts_of_loop(loop: PlainLoop, scene: PhotoLike) -> None:
         loop.text_feature(sentence, phrase)
 
 
-def _rest(contest: Contest, precision: str, sizes: Sizes, device: torch.device) -> list[dict[str, Any]]:
-    scene = make_scenes(sizes, contest.seed + 3)[0]
-    return not_matrix_work(partial(contest.score, precision, scene), device)
+def measure_model(
+    name: str, precisions: Sequence[str], sizes: Sizes, device: torch.device, seed: int, step: Step
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measure one model, on a CPU by one thread.
+
+    Args:
+        name: As for `gl_ris.load_clip`.
+        precisions: Of the program; the loop is in fp32. What the processor lacks is left out, and said.
+        sizes: Of the scenes.
+        device: Where to compute.
+        seed: Of weights and scenes.
+        step: Called after each step, of which there are `steps_of`.
+
+    Returns:
+        The figures by precision, and the controls by precision.
+    """
+    able = [precision for precision in precisions if precision != "bf16" or has_bf16(device)]
+    with one_thread():
+        contest = Contest(name, able, sizes, device, seed, step)
+        work, before = contest.count(), contest.rates()
+        stage, (crops, crop_work), texts = contest.stage(), contest.crops(), contest.text()
+        rest, after = contest.rest(), contest.rates()
+    controls = {kind: Control(before[kind], after[kind]) for kind in able}
+    figures = {
+        kind: {
+            **_compared(stage, kind, work, control),
+            **_tower(crops, crop_work, kind, control),
+            "text": _spent(texts, kind, REFERENCE, control),
+            "not_matrix": rest[kind],
+        }
+        for kind, control in controls.items()
+    }
+    nothing = dict.fromkeys(("ratio_to_reference", "choices_equal", "share_of_limit"))
+    missing = {**nothing, "missing": f"this {device.type} has no bfloat16"}
+    figures |= {kind: missing for kind in precisions if kind not in able}
+    return figures, {kind: control.document() for kind, control in controls.items()}
+
+
+def steps_of(sizes: Sizes, precisions: Sequence[str]) -> int:
+    """Return how many steps `measure_model` takes, for a bar."""
+    return 2 + 3 * sizes.images * (1 + len(precisions))
 
 
 def _spent(found: Mapping[str, Timed], own: str, other: str, control: Control) -> dict[str, Any]:
@@ -250,7 +241,6 @@ def _tower(
         "share_of_limit": control.verdict(rate / control.best) if counted else None,
         "crops": {
             **_spent(crops, precision, ANCHOR, control),
-            "count": _CROPS,
             "gflop": {"program": work[precision], ANCHOR: work[ANCHOR]},
             "gflops": rate,
             "counted": counted,

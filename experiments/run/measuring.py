@@ -20,6 +20,8 @@ DRIFT = 0.15
 # rows, inputs and outputs of products: a batch of 8 crops and one of 40 in the first and the second layer of
 # ViT-B/32's MLP, and a large square one
 SHAPES = ((400, 768, 3072), (400, 3072, 768), (2000, 768, 3072), (1536, 1536, 1536))
+# a GPU needs more to be busy
+_LARGER = ((3200, 768, 3072), (8192, 8192, 8192))
 # seconds for one of them
 _PATIENCE = 0.15
 _MATRIX = re.compile(r"mm\b|addmm|linear|conv|attention|gemm|matmul|einsum")
@@ -136,7 +138,8 @@ def matrix_rates(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     ways: dict[str, Callable[..., Work]] = {"F.linear": _linear}
     if device.type == "cpu" and torch.backends.mkldnn.is_available():
         ways["oneDNN packed"] = _packed
-    return {name: max(_rate(way, shape, device, dtype) for shape in SHAPES) for name, way in ways.items()}
+    shapes = (*SHAPES, *(() if device.type == "cpu" else _LARGER))
+    return {name: max(_rate(way, shape, device, dtype) for shape in shapes) for name, way in ways.items()}
 
 
 def _rate(way: Callable[..., Work], shape: tuple[int, int, int], device: torch.device, dtype: Any) -> float:
