@@ -44,9 +44,11 @@ def load_random(name: str, device: torch.device, seed: int) -> RegionCLIP:
     if not brings_weights(name):
         with torch.no_grad():
             for key, tensor in clip.model.state_dict().items():
-                # a ResNet begins with branches of zero, in which nothing of an image would be left
+                # a ResNet begins with branches of zero and large positions, and sees little of an image
                 if key.endswith("bn3.weight"):
-                    tensor.fill_(0.5)
+                    tensor.fill_(2.0)
+                elif key.endswith("attnpool.positional_embedding"):
+                    tensor.mul_(0.1)
                 elif key.endswith("bias") and tensor.ndim == 1:
                     tensor.normal_(0, 0.02)
     return clip
