@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from gl_ris.errors import UserError, in_short
-from gl_ris.pictures import FORMATS, to_rgb
+from gl_ris.pictures import FORMATS, require_whole, to_rgb
 
 
 def image_path(folder: Path, file_name: str) -> Path:
@@ -127,6 +127,7 @@ def _opened(source: Path | IO[bytes], what: str = "image") -> Iterator[Image.Ima
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # whoever reads checks the size
             with Image.open(source, formats=FORMATS) as image:
+                require_whole(image)
                 yield image
     except _Misfit:
         raise

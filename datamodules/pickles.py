@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from datamodules.files import FETCH_AGAIN, MAX_PICKLE, clean_text
+from datamodules.pickle_memo import require_small_memo
 from gl_ris.errors import UserError, in_short
 
 # kinds and widths of numbers (and texts, of any width) that numpy may have left in annotations
@@ -35,7 +36,9 @@ def read_plain_pickle(path: Path) -> Any:
     collecting = gc.isenabled()
     gc.disable()  # a million values that all stay: to look through them again and again takes 3 times as long
     try:
-        return _PlainUnpickler(path.read_bytes()).load()
+        content = path.read_bytes()
+        require_small_memo(content)
+        return _PlainUnpickler(content).load()
     except UserError as error:
         reason = clean_text(in_short(error))
         raise UserError(f"'{path}' was refused: {reason}. Fetch the file from a source you trust.") from error
@@ -58,7 +61,7 @@ class _PlainUnpickler(pickle.Unpickler):
             "scalar": _Maker(lambda kind, data: _values(kind, self._spend(data), ())),
             "_reconstruct": _Maker(lambda *_: _Array(self._spend)),
             "_frombuffer": _Maker(lambda data, kind, *form: _values(kind, self._spend(data), *form)),
-            "encode": _Maker(lambda text, _: self._spend(text.encode("latin-1"))),
+            "encode": _Maker(lambda text, codec: self._spend(text.encode({"latin1": "latin1"}[codec]))),
             "dtype": _Maker(lambda name, *_: _Kind(name)),
             "ndarray": _Maker(_refuse),
             "bytes": _Maker(lambda: b""),

@@ -52,11 +52,11 @@ class Segmentation:
             return cls(rle={"size": value.get("size"), "counts": value.get("counts")})
         if not isinstance(value, list):
             return cls(fault=f"the segmentation is {type(value).__name__}, not polygons or a run-length code")
-        try:
-            polygons = tuple(np.asarray(polygon, dtype=np.float64) for polygon in value)
-        except (TypeError, ValueError, OverflowError):
+        try:  # numpy would take text for numbers; null stands where NaN was
+            polygons = msgspec.convert(value, list[list[float | None]])
+        except ValueError:
             return cls(fault="the segmentation holds something other than lists of numbers")
-        return cls._from_polygons(polygons)
+        return cls._from_polygons(tuple(np.array(p, np.float64) for p in polygons))
 
     @classmethod
     def from_points(cls, polygons: Any) -> Segmentation:
@@ -64,16 +64,14 @@ class Segmentation:
         if not isinstance(polygons, list):
             return cls(fault=f"the polygons of an instance are {type(polygons).__name__}, not a list")
         try:
-            arrays = tuple(np.asarray(polygon, dtype=np.float64) for polygon in polygons)
-        except (TypeError, ValueError, OverflowError):
-            arrays = (np.zeros(1),)
-        if any(array.size and array.shape[1:] != (2,) for array in arrays):
+            points = msgspec.convert(polygons, list[list[tuple[float | None, float | None]]])
+        except ValueError:
             return cls(fault="a polygon is not a list of [x, y] points")
-        return cls._from_polygons(tuple(array.reshape(-1) for array in arrays))
+        return cls._from_polygons(tuple(np.array(polygon, np.float64).reshape(-1) for polygon in points))
 
     @classmethod
     def _from_polygons(cls, polygons: tuple[np.ndarray, ...]) -> Segmentation:
-        if any(p.ndim != 1 or len(p) % 2 for p in polygons):
+        if any(len(p) % 2 for p in polygons):
             return cls(fault="a polygon is not a flat list of an even count of numbers")
         if not all(np.isfinite(p).all() for p in polygons):
             return cls(fault="a polygon has a coordinate that is not finite")

@@ -52,9 +52,10 @@ def unknown_name(kind: str, name: object, available: Iterable[object]) -> UserEr
         >>> print(unknown_name("split", "vall", ["val", "testA"]))
         Unknown split 'vall'. Did you mean 'val'? Available: testA, val.
     """
-    names = sorted(str(item) for item in available)
-    hint = did_you_mean(name, names)
-    return UserError(f"Unknown {kind} '{name}'.{hint} Available: {', '.join(names) or 'none'}.")
+    names, told = sorted(str(item) for item in available), str(name)
+    told = told if len(told) <= 100 else f"{told[:100]} ..."
+    hint = did_you_mean(told, names)
+    return UserError(f"Unknown {kind} '{told}'.{hint} Available: {', '.join(names) or 'none'}.")
 
 
 def did_you_mean(name: object, available: Iterable[object]) -> str:

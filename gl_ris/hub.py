@@ -39,7 +39,9 @@ def reaching_hub(needed: bool = True) -> Iterator[None]:
         yield
     except Exception as error:
         if trouble and _is_about_the_cache(error):
-            raise ConnectionError(f"{trouble}, and it is not in {constants.HF_HUB_CACHE}") from error
+            # what the trouble is was said in full; errors carry this in their brackets
+            why = "HF_HUB_OFFLINE is set" if before else f"{constants.ENDPOINT} cannot be reached"
+            raise ConnectionError(f"{why}, and its cache {constants.HF_HUB_CACHE} lacks it") from error
         raise
     finally:
         constants.HF_HUB_OFFLINE = before

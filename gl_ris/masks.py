@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gl_ris.errors import UserError, unknown_name
+from gl_ris.files import MAX_PIXELS
 
 Overlap = Literal["union", "sum_equals_one"]
 
@@ -68,6 +69,8 @@ def decode_rle(rle: Mapping[str, Any], size: Sequence[int] | None = None) -> Ten
         [[False, True], [False, True]]
     """
     height, width = _rle_size(rle, size)
+    if height * width > MAX_PIXELS:  # a few bytes may speak of any size
+        raise UserError(f"Damaged mask encoding: size [{height}, {width}] is that of no image.")
     runs = _run_lengths(rle.get("counts"))
     if (runs < 0).any() or (runs > height * width).any() or int(runs.sum()) != height * width:
         raise UserError(
@@ -162,9 +165,14 @@ def polygons_to_mask(
     outlines = [outline for outline in map(_outline, polygons) if len(outline) >= 6]
     if not outlines:
         return torch.zeros(height, width, dtype=torch.bool)
-    layers = torch.from_numpy(coco.decode(coco.frPyObjects(outlines, height, width)))
-    cover = layers.sum(dim=2)
-    return cover > 0 if overlap == "union" else cover == 1
+    codes = coco.frPyObjects(outlines, height, width)
+    if overlap == "union":
+        cover = coco.decode(coco.merge(codes))
+    else:  # one after the other: many layers of a large image would not fit into memory
+        cover = np.zeros((height, width), np.uint8)
+        for code in codes:
+            cover = np.minimum(cover + coco.decode(code), 2)
+    return torch.from_numpy(np.ascontiguousarray(cover == 1))
 
 
 def far_outside(polygon: Sequence[float] | np.ndarray, height: int, width: int) -> bool:

@@ -76,6 +76,13 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
+def require_whole(image: Image.Image) -> None:
+    """Raise a `ValueError` for an unread picture whose strips do not cover it: Pillow would leave black."""
+    areas = [(x1 - x0) * (y1 - y0) for _, (x0, y0, x1, y1), *_ in getattr(image, "tile", ()) or ()]
+    if image.format == "TIFF" and areas and sum(areas) < image.width * image.height:
+        raise ValueError("strips of it are missing")
+
+
 def _of_file(source: Any, what: str) -> Tensor:
     try:
         with warnings.catch_warnings():
@@ -95,6 +102,7 @@ def _pixels(image: Image.Image, what: str) -> Tensor:
             f"{what} is of {image.width} x {image.height} pixels; one to {MAX_PIXELS:,} can be worked on."
         )
     try:
+        require_whole(image)
         pixels = to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # as above
         raise UserError(f"{what} cannot be read: {in_short(error)}.") from error

@@ -6,12 +6,14 @@ import itertools
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from gl_ris.errors import UserError
 from gl_ris.files import atomic_file, sync, sync_folder, to_json
@@ -22,6 +24,8 @@ _NAME = "predictions.jsonl"
 _RANK = re.compile(r"predictions_rank(\d+)\.jsonl")
 # bytes of predictions that are there twice while files are merged, at most about
 _BLOCK = 1 << 20
+_LARGEST = sys.float_info.max
+_Count = Annotated[int, Meta(ge=0)]
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,16 +42,16 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     # The method's name, e.g. "Global-Local".
     method: str
     # index of the chosen proposal, or None if there was nothing to choose from
-    choice: int | None
+    choice: _Count | None
     # the method's score of the choice, or None; NaN is written as null
-    score: float | None
+    score: Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)] | None
     # intersection over union in [0, 1]; 0 where the union is empty. It and both areas are None where the data
     # have no target for the expression.
-    iou: float | None
+    iou: Annotated[float, Meta(ge=0, le=1)] | None
     # pixels that the choice and the target share
-    intersection: int | None
+    intersection: _Count | None
     # pixels that they cover together
-    union: int | None
+    union: _Count | None
     # the chosen mask as compressed COCO RLE (`gl_ris.masks.encode_rle`), or None
     segmentation: dict[str, Any] | None
     # Why the expression counts as a miss without a choice (e.g. "no proposals"), or None.
@@ -141,11 +145,9 @@ def keep_images(run_dir: Path | str, wanted: Mapping[int, Sequence[Key]], first_
     """
     run_dir, kept = Path(run_dir), set[int]()
     for path in _written(run_dir):
-        own = [
-            part for part in _parts(path) if wanted.get(part.image) == part.keys and part.image not in kept
-        ]
-        kept |= {part.image for part in own}
-        _keep(path, own)
+        own = {part.image: part for part in _parts(path) if wanted.get(part.image) == part.keys}
+        _keep(path, [part for image, part in own.items() if image not in kept])
+        kept |= own.keys()
     higher = (_rank_path(run_dir, rank) for rank in itertools.count(first_rank))
     for path in [run_dir / _NAME, *(_rank_path(run_dir, rank) for rank in range(first_rank))]:
         if path.is_file():
@@ -314,7 +316,7 @@ def _record(path: Path, number: int, line: bytes, strict: bool = True) -> Predic
         content = json.loads(line, parse_constant=_refuse_constant)
         return msgspec.convert(content, Prediction)
     # as are faults of JSON, UTF-8 and msgspec
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if not strict:
             return None
         raise UserError(f"Damaged record in {path}, line {number}: {error}") from error

@@ -26,6 +26,10 @@ _LIBRARIES = (
     *("transformers", "spacy", "scikit-image", "pycocotools", "numpy", "pillow"),
 )
 
+# Of what leads from inputs and settings to figures: raised whenever a figure changes, so that grids measure
+# anew what an older program has measured, and no run mixes both. 2: baselines under recipe ``published``.
+METHODS_VERSION = 2
+
 # names of two ways of counting, where they differ
 SKIPPING = "images without proposals left out as published"
 EVERY_MISS = "every miss counted"
@@ -143,6 +147,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float]
     # the resolved configuration
     config: dict[str, Any]
+    # `METHODS_VERSION` of the program that measured; documents of before lack it
+    methods_version: int = 1
     # see `versions`; ``git_commit``, see `git_commit`
     versions: dict[str, str | None]
     git_commit: str | None
@@ -174,6 +180,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         seconds = {stage: round(float(value), 3) for stage, value in content["seconds"].items()}
         made = {
             "schema": 2,
+            "methods_version": METHODS_VERSION,
             "versions": versions(),
             "git_commit": git_commit(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),

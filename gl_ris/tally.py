@@ -166,10 +166,6 @@ class _Count:
             self.ties + other.ties,
         )
 
-    def on_cpu(self) -> _Count:
-        sums, skipped = (AreaSums(*(p.cpu() for p in parts)) for parts in (self.sums, self.skipped))
-        return replace(self, sums=sums, skipped=skipped)
-
     def plain(self) -> dict[str, Any]:
         """Return the count as JSON has it; empty where nothing was counted."""
         return plain(vars(self)) if self.images else {}
@@ -222,8 +218,12 @@ class Tally:
         if intersection.ndim != 2 or len(intersection) != rows:
             raise ValueError(f"Areas must be ({rows}, samples), got {tuple(intersection.shape)}.")
         scene: dict[str, _Count] = {}
-        everything = torch.ones_like(intersection[0], dtype=torch.bool) if targeted is None else targeted
-        own = {name: members & everything for name, members in (subsets or {}).items()}
+        # a GPU is waited for here, and not once more for each of the counts, which are small
+        intersection, union = intersection.cpu(), union.cpu()
+        everything = torch.ones_like(intersection[0], dtype=torch.bool)
+        if targeted is not None:
+            everything = targeted.cpu()
+        own = {name: members.cpu() & everything for name, members in (subsets or {}).items()}
         for name, members in {_ALL: everything, _WITHOUT: ~everything, **own}.items():
             if name not in (_ALL, _WITHOUT) and not _NAME.fullmatch(name):
                 raise ValueError(f"The name of a subset must look like unseen or unseen_names, not {name!r}.")
@@ -233,7 +233,7 @@ class Tally:
             scene[name] = self._none()
             if which or name == _ALL:
                 areas = intersection[:, members], union[:, members]
-                scene[name] = self._count(*areas, reasons, tied, skipped).on_cpu()
+                scene[name] = self._count(*areas, reasons, tied, skipped)
         self._add(scene)
 
     @property

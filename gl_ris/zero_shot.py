@@ -305,7 +305,9 @@ class ZeroShotRIS(Evaluator):
         best = [None if fault else row for row, fault in zip(best, faults_of(scene), strict=True)]
         rows = [row for choices in chosen for row in choices.rows]
         intersection, union = (
-            area.view(len(chosen) + 1, count) for area in chosen_areas([*rows, *best], areas, scene)
+            # the records need them as numbers, row by row
+            area.view(len(chosen) + 1, count).cpu()
+            for area in chosen_areas([*rows, *best], areas, scene)
         )
         failures, ties = [choices.failures for choices in chosen], [choices.ties for choices in chosen]
         more: dict[str, Any] = {"skipped": failure == SKIPPED, "targeted": targeted_in(scene)}

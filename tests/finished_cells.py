@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -88,12 +88,21 @@ def subset(label: str, methods: Mapping[str, Any], expected: int = 20) -> dict[s
     }
 
 
+class Nothing:
+    """A model, or data, that is made of no file."""
+
+    def input_files(self, *_: Any) -> dict[str, Any]:
+        """Give no file."""
+        return {}
+
+
 @dataclass
 class Parts:
     """What stands in for the parts of a run: its settings are its arguments."""
 
     arguments: list[str]
-    datamodule: Any = None
+    datamodule: ClassVar[Nothing] = Nothing()
+    model: ClassVar[Nothing] = Nothing()
 
     def settings(self) -> dict[str, Any]:
         """Give the settings."""

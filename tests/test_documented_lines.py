@@ -277,7 +277,7 @@ def test_a_documented_line_goes_as_far_as_made_parts(line: Line) -> None:
     words = list(line.words)
     for placeholder, meant in PLACEHOLDERS.items():
         words = [word.replace(placeholder, meant) if "<" not in word else word for word in words]
-    shown = [word for word in words if not word.startswith(("run_dir=", "--run_dir="))]
+    shown = [word for word in words if not word.removeprefix("--").startswith(("run_dir=", "resume="))]
     refusal = next((said for part, said in REFUSED.items() if re.search(part, line.text)), None)
     with pytest.raises(UserError, match=refusal) if refusal else nullcontext():
         drive(shown)

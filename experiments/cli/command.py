@@ -8,10 +8,11 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from experiments.cli.help import ROOT, WIDTH, class_options, configured, option_lines
 from gl_ris.command_line import leave, print_anything, show, version
+from gl_ris.errors import UserError
 
 CONFIGS = ROOT / "configs"
 ENV_PREFIX = "GL_RIS"
@@ -29,7 +30,9 @@ COMMON = (
         "resume",
         False,
         "Go on with the run in run_dir where it was cut off: what is finished is not done again, and all "
-        "comes out as if it had not been cut off. A finished run is left as it is.",
+        "comes out as if it had not been cut off. A finished run is left as it is. Commands that start "
+        "other runs (tables, fewshot, unseen_domain) go on in their run_dir by themselves, with finished "
+        "runs and cut-off ones alike, unless overwrite=true.",
     ),
     (
         "wandb",
@@ -55,6 +58,14 @@ _MORE = {
     "--version": "print the version and exit",
     "--data.help=CLASS": "the options of one data module, for example RefCOCO",
 }
+
+
+def check_run_options(config: Any) -> None:
+    """Raise a `UserError` for a run that would go on and begin anew at once, or go on nowhere."""
+    if config.resume and config.overwrite:
+        raise UserError("resume=true goes on with a run and overwrite=true begins it anew; give one of them.")
+    if config.resume and config.run_dir is None:
+        raise UserError("resume=true needs run_dir=FOLDER, the folder of the run to go on with.")
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def _cleared(file: Path, options: Collection[str]) -> list[str]:
     """Return the arguments that clear what a file of settings chooses a class, or a CLIP, for."""
     try:
         content = yaml.safe_load(file.expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError):
+    except (OSError, UnicodeError, RecursionError, yaml.YAMLError):
         return []  # whoever reads its options says what is wrong
     model = content.get("model") if isinstance(content, dict) else None
     given = {f"model.{name}": str(value) for name, value in model.items()} if isinstance(model, dict) else {}

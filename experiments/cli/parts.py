@@ -21,7 +21,8 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command
+from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command, check_run_options
+from experiments.cli.config_file import read_config
 from experiments.cli.messages import explain
 from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, normalise
 from experiments.cli.ranks import take_over
@@ -176,37 +177,6 @@ def _is_of_old_run(content: Mapping[str, Any], options: Collection[str]) -> bool
     )
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a configuration file; a recipe with a base is spelled out.
-
-    Raises:
-        UserError: It is not there, or no YAML with options in it.
-    """
-    try:
-        content = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"The configuration file '{path}' cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeError) as error:
-        where = f" in line {error.problem_mark.line + 1}" if hasattr(error, "problem_mark") else ""
-        what = getattr(error, "problem", None) or "it is not text"
-        raise UserError(f"The configuration file '{path}' is not YAML: {what}{where}.") from error
-    if not isinstance(content, dict | None) or not _has_names(content):
-        raise UserError(f"The configuration file '{path}' must hold options such as 'model: {{alpha: 0.5}}'.")
-    model = (content or {}).get("model")
-    if isinstance(model, dict) and isinstance(recipe := model.get("recipe"), dict) and "base" in recipe:
-        model["recipe"] = asdict(Recipe.resolve(recipe))
-    return content or {}
-
-
-def _has_names(content: Any) -> bool:
-    """Say whether all keys, at every depth, are text."""
-    if isinstance(content, list):
-        return all(map(_has_names, content))
-    return not isinstance(content, dict) or all(
-        isinstance(name, str) and _has_names(value) for name, value in content.items()
-    )
-
-
 def user_error_behind(error: BaseException | None) -> UserError | None:
     """Return the `UserError` that ``error`` is or was caused by; jsonargparse wraps errors in others."""
     while error is not None and not isinstance(error, UserError):
@@ -313,10 +283,7 @@ class ExperimentCLI(LightningCLI):
         Raises:
             UserError: ``trainer.devices`` is not a number of devices, or a group of options holds a value.
         """
-        if self.config.resume and self.config.overwrite:
-            raise UserError(
-                "resume=true goes on with a run and overwrite=true begins it anew; give one of them."
-            )
+        check_run_options(self.config)
         for name in ("model", "trainer"):
             value = self.config[name]
             if not isinstance(value, Namespace):
@@ -394,12 +361,14 @@ def parse_settings(
         The settings, as plain values; the folder, or None; whether to run everything anew.
 
     Raises:
-        UserError: An option is wrong.
+        UserError: An option is wrong. ``resume`` says nothing more: grids go on by themselves.
     """
     parser = OverrideParser(**_parser_options(command))
     parser.add_argument("--config", action=ActionConfigFile, help="Settings from a YAML file.")
     parser.add_class_arguments(settings)
     _add_common(parser, _RUN_OPTIONS)
-    config = parser.parse_args(list(arguments)).as_dict()
+    parsed = parser.parse_args(list(arguments))
+    check_run_options(parsed)
+    config = parsed.as_dict()
     given = {name: config[name] for name in inspect.signature(settings).parameters}
     return given, config["run_dir"], config["overwrite"]

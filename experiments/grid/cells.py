@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from experiments.run.folder import PROGRESS
 from gl_ris.errors import UserError
 
 RESULTS, WEIGHTS, MANIFEST = "results.json", "weights.pt", "manifest.json"
@@ -53,12 +54,22 @@ class Cell:
     settings: Mapping[str, Any] = field(default_factory=dict)
     # Results that are there already, of the same settings; by `plan`. None if it must be run.
     done: Results | None = None
+    # whether a run of the same settings that was cut off is in its folder, to go on with; by `plan`
+    goes_on: bool = False
+    # why what is in its folder is of no use, to be said; by `plan`
+    anew: str = ""
+    # whether not even a training that was cut off may go on there, which looks at its settings itself
+    fresh: bool = False
+
+    def line(self, folder: Path) -> list[str]:
+        """Return its arguments with those that say where it and what it hangs on are."""
+        weights = [] if self.after is None else [f"weights={folder / self.after / WEIGHTS}"]
+        return [*self.arguments, *weights, f"run_dir={folder / self.name}"]
 
     def command(self, folder: Path) -> list[str]:
-        """Return what to start; a training in its folder that was cut off goes on."""
-        weights = [] if self.after is None else [f"weights={folder / self.after / WEIGHTS}"]
-        own = [*self.arguments, *weights, f"run_dir={folder / self.name}", "overwrite=true"]
-        return [sys.executable, "-m", self.program, *own]
+        """Return what to start; a run or a training in its folder that was cut off goes on."""
+        how = "resume=true" if self.goes_on else "overwrite=true"
+        return [sys.executable, "-m", self.program, *self.line(folder), how]
 
     def steps(self, refs_per_class: Sequence[int]) -> int:
         """Return how many steps its training has, of so many refs of each class; 0 if it has none."""
@@ -77,8 +88,8 @@ class Cell:
 def plan(cells: Sequence[Cell], folder: Path | None, overwrite: bool) -> list[Cell]:
     """Check everything that cells need, before any of them is started; a `UserError` if something is wrong.
 
-    Returns them with name, settings, and the results of those that are finished in the folder, if it is known
-    and not everything is to be run anew.
+    Returns them with name, settings, and what they can use of the folder, if it is known and not everything
+    is to be run anew: results of those that are finished, and runs that were cut off.
     """
     planned: dict[str, Cell] = {}
     checked: set[str] = set()
@@ -87,10 +98,8 @@ def plan(cells: Sequence[Cell], folder: Path | None, overwrite: bool) -> list[Ce
         cell = replace(wanted, name=wanted.name or _name_of(cli.datamodule), settings=cli.settings())
         if cell.name in planned:
             raise UserError(f"{cell.label} is there twice ({cell.name}); name each data set and split once.")
-        # New weights make what was found with the old ones worthless.
-        stale = cell.after in planned and planned[cell.after].done is None
-        if folder is not None and not overwrite and not stale:
-            cell = replace(cell, done=_finished(folder / cell.name, cell))
+        if folder is not None and not overwrite:
+            cell = _with_what_is_there(cell, cli, folder, planned)
         if cell.done is None and cell.after is None:
             check_parts(cell, cli, cell.models not in checked)
             checked.add(cell.models)
@@ -114,6 +123,53 @@ def check_parts(cell: Cell, cli: Any, models: bool) -> None:
 
 def _name_of(data: Any) -> str:
     return f"{data.dataset_name}-{data.partition}-{data.split}".replace(os.sep, "_")
+
+
+def _with_what_is_there(cell: Cell, cli: Any, folder: Path, planned: Mapping[str, Cell]) -> Cell:
+    """Add to a cell what it can use of its folder, or why that is of no use."""
+    path = folder / cell.name
+    cut_off = (path / PROGRESS).is_dir()
+    if cell.after is not None and cell.after in planned and planned[cell.after].done is None:
+        # New weights make what was found with the old ones worthless.
+        there = cut_off or (path / RESULTS).is_file()
+        return replace(cell, anew="the weights that it evaluates are made anew" if there else "")
+    if found := _finished(path, cell):
+        change = _changed_since(found, parts_of(_in_folder(cell, folder)) if cell.after else cli)
+        return replace(cell, done=None if change else found, anew=change)
+    return _going_on(cell, folder) if cut_off else cell
+
+
+def _going_on(cell: Cell, folder: Path) -> Cell:
+    """Let a cell go on with the run in its folder that was cut off, or say why it cannot."""
+    from experiments.cli.overrides import current_paths
+    from experiments.run.resuming import how_it_began, settings_of
+    from gl_ris.files import plain
+
+    path, cli = folder / cell.name, parts_of(_in_folder(cell, folder, "resume=true"))
+    try:
+        before, began = settings_of(path, cli.command.program), how_it_began(path)
+    except UserError as error:
+        return replace(cell, anew=f"what was cut off cannot go on: {error}".rstrip("."), fresh=True)
+    if difference := first_difference(current_paths(before), plain(cli.settings()), cli.harmless):
+        return replace(cell, anew=f"what was cut off had other settings ({difference})")
+    change = _changed_since(began, cli)
+    return replace(cell, goes_on=not change, anew=change, fresh=bool(change))
+
+
+def _in_folder(cell: Cell, folder: Path, *more: str) -> Cell:
+    return replace(cell, arguments=[*cell.line(folder), *more])
+
+
+def _changed_since(before: Results, cli: Any) -> str:
+    """Say what has changed since a run began; inputs that are not there are no matter of what is finished."""
+    from experiments.run.resuming import changed_since
+    from gl_ris.inputs import inputs_of
+
+    try:
+        inputs = inputs_of(cli.model, cli.datamodule)
+    except (OSError, UserError):
+        inputs = {}
+    return changed_since(before, inputs)
 
 
 def _finished(path: Path, cell: Cell) -> Results | None:

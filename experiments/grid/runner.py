@@ -83,9 +83,10 @@ class Runner:
         results = {cell.name: cell.done for cell in self.cells if cell.done is not None}
         for cell in self.cells:
             path = self.folder / cell.name
+            if cell.anew:
+                print(f"{cell.label}: begins anew, since {cell.anew}", flush=True)
             if cell.done is None:
-                # What is to be made anew must not be taken for finished if that is cut off.
-                (path / RESULTS).unlink(missing_ok=True)
+                self._clear(cell)
             else:
                 print(f"{cell.label}: finished on {cell.done['created']}, kept as it is in {path}")
                 print(one_line(cell.label, cell.done), flush=True)
@@ -99,6 +100,18 @@ class Runner:
                 report = self._write(results)
                 print(self._progress(results, time.monotonic() - start), flush=True)
         return self._write(results) if report is None else report
+
+    def _clear(self, cell: Cell) -> None:
+        """Remove what must not be taken for finished, or be gone on with, should this grid be cut off."""
+        from experiments.run.folder import UNFINISHED
+        from experiments.run.resuming import end
+
+        path = self.folder / cell.name
+        (path / RESULTS).unlink(missing_ok=True)
+        if not cell.goes_on:
+            end(path)
+        if self.overwrite or cell.fresh:
+            shutil.rmtree(path / UNFINISHED, ignore_errors=True)
 
     def _write(self, results: Mapping[str, Results]) -> str:
         names = [cell.name for cell in self.cells if cell.name in results]
@@ -130,10 +143,6 @@ class Runner:
                     yield cell
 
     def _start(self, cell: Cell, slot: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        from experiments.run.training import UNFINISHED
-
-        if self.overwrite:
-            shutil.rmtree(self.folder / cell.name / UNFINISHED, ignore_errors=True)
         command, environment = cell.command(self.folder), {**self.environment, **slot}
         if self.jobs == 1:
             print(f"{cell.label}:", flush=True)

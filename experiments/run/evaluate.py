@@ -17,7 +17,16 @@ from msgspec import UNSET, UnsetType
 from experiments.cli.parts import ExperimentCLI
 from experiments.cli.ranks import end_ranks
 from experiments.run.folder import RunFolder, room_needed
-from experiments.run.resuming import Beginning, Keeper, begin, end, is_finished, settings_to_go_on, take_over
+from experiments.run.resuming import (
+    Beginning,
+    Keeper,
+    begin,
+    end,
+    is_finished,
+    refuse_changes,
+    settings_to_go_on,
+    take_over,
+)
 from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.evaluator import Evaluator
@@ -85,8 +94,6 @@ def _nothing_left(cli: ExperimentCLI, main: bool) -> bool:
     """Say whether a run that is to go on is finished; let the settings be those that it began with."""
     if not cli.config.resume:
         return False
-    if cli.config.run_dir is None:
-        raise UserError("resume=true needs run_dir=FOLDER, the folder of the run to go on with.")
     folder = Path(cli.config.run_dir).expanduser()
     cli.take_settings(settings_to_go_on(folder, cli.command.program, cli.settings(), cli.harmless))
     if not is_finished(folder):
@@ -106,6 +113,8 @@ def _predict(
         model, data = cast("Any", cli.model), cast("Any", cli.datamodule)
         if isinstance(model, Evaluator):
             model.inputs = inputs_of(model, data)
+            if folder.resume and folder.given is not None:
+                refuse_changes(folder.given, model.inputs)
         with room_needed(folder.create()):
             _begin(cli, recorder, folder)
     path = None if folder is None else folder.path
@@ -132,7 +141,8 @@ def _begin(cli: ExperimentCLI, recorder: Beginning | None, folder: RunFolder) ->
         if recorder.per_image:
             done = len(recorder.taken_over)
             print(f"going on: {done:,} of {data.n_images:,} images are finished", flush=True)
-    begin(folder.path, recorder.file_names(cli.trainer.world_size))
+    inputs = getattr(cli.model, "inputs", {})
+    begin(folder.path, recorder.file_names(cli.trainer.world_size), inputs)
 
 
 def check(cli: ExperimentCLI, *, models: bool = True) -> None:

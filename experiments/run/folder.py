@@ -29,6 +29,8 @@ _DRAFTS = (LOCKS, ".*.tmp")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # pictures, and what a run that goes on has counted so far
 OVERLAYS, PROGRESS = "overlays", "progress"
+# a training that is under way, and the state to go on from
+UNFINISHED, STATE = "training", "last.ckpt"
 
 
 class RunFolder:
@@ -108,7 +110,9 @@ class RunFolder:
             self._lock = None
 
     def discard_if_empty(self) -> bool:
-        """Remove what this run made, unless there are predictions or a trained model in it; give it free.
+        """Remove what this run made, unless something in it is of use; give it free.
+
+        That are predictions, a trained model, and a training that can go on.
 
         Returns:
             Whether there is nothing of this run left.
@@ -116,7 +120,7 @@ class RunFolder:
         if self._path is None or not self._path.is_dir():
             return True
         made = [*self.path.glob("predictions*.jsonl"), *self.path.glob(f"{PROGRESS}/rank*.jsonl")]
-        made += self.path.glob("weights.pt")
+        made += [*self.path.glob("weights.pt"), *self.path.glob(f"{UNFINISHED}/{STATE}")]
         if self._begun and (self.resume or any(path.stat().st_size for path in made)):
             self.close()
             return False

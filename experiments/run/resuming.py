@@ -17,10 +17,12 @@ from experiments.run.folder import PROGRESS, in_use, room_needed
 from experiments.run.lock import RunLock
 from experiments.run.wandb import document_of
 from gl_ris.errors import UserError
-from gl_ris.files import atomic_file, plain, sync, to_json, write_json
+from gl_ris.files import atomic_file, decode, plain, sync, to_json, write_json
 from gl_ris.predictions import Key, keep_images, whole_images
+from gl_ris.results import METHODS_VERSION
 
 Image = dict[str, Any]
+Inputs = Mapping[str, Mapping[str, str | None]]
 
 _BEGUN, _BEFORE = "run.json", "before.jsonl"
 
@@ -28,6 +30,28 @@ _BEGUN, _BEFORE = "run.json", "before.jsonl"
 def is_finished(folder: Path) -> bool:
     """Say whether there is a run in a folder for which nothing is left to do."""
     return document_of(folder) is not None and not (folder / PROGRESS).exists()
+
+
+def settings_of(folder: Path, program: str) -> Any:
+    """Return the settings that the run in a folder began with; None if there is none.
+
+    `UserError` if it is not one of the command that ``program`` starts.
+    """
+    path = folder / "config.yaml"
+    if not in_use(folder):
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+        before = yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(
+            f"There is no run to go on with in '{folder}', whose config.yaml is missing or damaged; name "
+            "another folder by run_dir=FOLDER."
+        ) from error
+    if not text.startswith(f"# {program} "):
+        of = text.partition(" --config")[0].removeprefix("# ")
+        raise UserError(f"The run in '{folder}' is not one of {program} but of '{of:.100}'; go on with that.")
+    return before
 
 
 def settings_to_go_on(folder: Path, program: str, now: Mapping[str, Any], harmless: Collection[str]) -> Any:
@@ -42,21 +66,8 @@ def settings_to_go_on(folder: Path, program: str, now: Mapping[str, Any], harmle
     Raises:
         UserError: The run is one of another command, or has other settings.
     """
-    path = folder / "config.yaml"
-    if not in_use(folder):
-        return None
-    try:
-        text = path.read_text(encoding="utf-8")
-        before = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(
-            f"There is no run to go on with in '{folder}', whose config.yaml is missing or damaged; name "
-            "another folder by run_dir=FOLDER."
-        ) from error
-    if not text.startswith(f"# {program} "):
-        of = text.partition(" --config")[0].removeprefix("# ")
-        raise UserError(f"The run in '{folder}' is not one of {program} but of '{of:.100}'; go on with that.")
-    if change := first_change(current_paths(before), plain(now), harmless):
+    before = settings_of(folder, program)
+    if before is not None and (change := first_change(current_paths(before), plain(now), harmless)):
         name, was, is_now = change[0], *map(_written, change[1:])
         option = name.replace(".init_args", "")
         raise UserError(
@@ -96,11 +107,45 @@ def _written(value: Any) -> str:
     return in_brief(value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False))
 
 
-def begin(folder: Path, files: Sequence[str]) -> None:
-    """Note in a run folder that a run begins now, unless it goes on; there are its empty files."""
+def changed_since(before: Mapping[str, Any], inputs: Inputs) -> str:
+    """Say why what was computed before would come out otherwise now; empty if nothing says so.
+
+    Args:
+        before: A document of results, or what `how_it_began` returns of a run.
+        inputs: What there is now, see `gl_ris.inputs.inputs_of`; None for a hash that is not known.
+    """
+    version = before.get("methods_version", 1)
+    if version != METHODS_VERSION:
+        return f"its figures are of version {version} of the methods, which is {METHODS_VERSION} now"
+    known = before.get("inputs") or {}
+    for what, files in inputs.items():
+        for name, was in known.get(what, {}).items():
+            if was is not None and files.get(name, "") not in (was, None):
+                return f"{name} of its {what} has changed"
+    return ""
+
+
+def how_it_began(folder: Path) -> dict[str, Any]:
+    """Return what `begin` has noted of a run that was cut off."""
+    path = folder / PROGRESS / _BEGUN
+    return decode(path, dict[str, Any], "note of a run") if path.is_file() else {}
+
+
+def refuse_changes(folder: Path, inputs: Inputs) -> None:
+    """Raise a `UserError` if what a run that was cut off has computed would come out otherwise now."""
+    if (folder / PROGRESS).is_dir() and (change := changed_since(how_it_began(folder), inputs)):
+        raise UserError(
+            f"The run in '{folder}' cannot go on: {change}; begin it anew by overwrite=true in place of "
+            "resume=true."
+        )
+
+
+def begin(folder: Path, files: Sequence[str], inputs: Inputs) -> None:
+    """Note in a run folder that a run begins now, and with what, unless it goes on; make its empty files."""
     path = folder / PROGRESS / _BEGUN
     if not path.is_file():
-        write_json(path, {"began": time.time_ns()})
+        began = {"began": time.time_ns(), "methods_version": METHODS_VERSION, "inputs": inputs}
+        write_json(path, began)
     for name in files:
         (folder / name).touch()
 
@@ -145,7 +190,7 @@ def _images(path: Path) -> Iterator[Image]:
     for line in path.read_bytes().splitlines(keepends=True):
         try:
             image = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(image, dict) and isinstance(image.get("index"), int):
             yield image
@@ -181,7 +226,7 @@ class Beginning(Callback):
         if not trainer.is_global_zero:
             self._lock = RunLock(self.path, trainer.global_rank)
             self._lock.take()
-        module.began = json.loads((self.path / PROGRESS / _BEGUN).read_bytes())["began"]
+        module.began = how_it_began(self.path)["began"]
         if finished:
             module.finished, module.taken_over = frozenset(finished), self.taken_over
             data.leave_out(finished, trainer.world_size)

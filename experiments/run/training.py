@@ -19,7 +19,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from experiments.cli.command import Command
 from experiments.cli.overrides import current_paths
 from experiments.cli.parts import ExperimentCLI
-from experiments.run.folder import PROGRESS
+from experiments.run.folder import PROGRESS, STATE, UNFINISHED
 from gl_ris.errors import UserError
 from gl_ris.files import atomic_file, decode, write_json
 from gl_ris.tally import gather_objects
@@ -36,9 +36,6 @@ _BATCHES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 
 # What the record of a training takes from the manifest of its refs.
 _CHOSEN = ("dataset", "split_by", "split", "k", "seed", "n_refs", "n_sentences", "n_images", "share")
-
-# What a run folder has while a training is under way, with a state to go on from.
-UNFINISHED = "training"
 
 # What a training hangs on, so that it can go on only under the same.
 _PARTS = ("model", "data", "training")
@@ -102,7 +99,7 @@ class Unfinished:
 
     def __init__(self, run_folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = run_folder / UNFINISHED
-        self.checkpoint = self.folder / "last.ckpt"
+        self.checkpoint = self.folder / STATE
         self.curve = self.folder / "learning_curve.csv"
         self._settings_file = self.folder / "settings.yaml"
         trainer = settings.get("trainer", {})
@@ -137,7 +134,7 @@ class Unfinished:
             known = current_paths(yaml.safe_load(self._settings_file.read_text(encoding="utf-8")))
             # options that a model had before and nobody used
             return known | {"model": {name: known["model"][name] for name in self.decisive["model"]}}
-        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
             return None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gl_ris.clip.measures import check_measures
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.clip.torchscript import is_archive, quick_gelu_of, read_archive
 from gl_ris.clip.tower import check_tower
@@ -86,6 +86,8 @@ def load_clip(
     failure = f"The weights of CLIP model '{name}' cannot be loaded"
     # Weights made in inference mode could never take part in a gradient, which Grad-CAM needs.
     with _reading(failure, mend, _asks_hub(source, pretrained, config)), torch.inference_mode(False), meta:
+        if source.startswith(LOCAL) and name not in SHIPPED:
+            check_measures(name, config, Path(source.removeprefix(LOCAL)), mend)
         model = create_model(
             source,
             None if archive else pretrained,
@@ -156,7 +158,7 @@ def _local_config(name: str, folder: Path, mend: str) -> dict[str, Any]:
         raise UserError(f"CLIP model '{name}': no weights (open_clip_model.safetensors) in {folder}; {mend}.")
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))["model_cfg"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"CLIP model '{name}': {path} is damaged ({in_short(error)}); {mend}.") from error
 
 
@@ -226,11 +228,8 @@ def _reading(what: str, mend: str, hub: bool = False) -> Iterator[None]:
 
     ``hub`` says that they may fetch from the Hugging Face hub; see `reaching_hub`.
     """
-    from safetensors import SafetensorError
     from transformers import dynamic_module_utils
 
-    causes = (RuntimeError, OSError, ValueError, LookupError, TypeError, EOFError, ImportError)
-    damage = (ArithmeticError, AssertionError, AttributeError, pickle.UnpicklingError, SafetensorError)
     # open_clip makes text towers of transformers without saying ``trust_remote_code``, and then transformers
     # asks whether to run a repository's code, unless it has no seconds to wait for an answer: it refuses.
     before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
@@ -243,7 +242,7 @@ def _reading(what: str, mend: str, hub: bool = False) -> Iterator[None]:
             yield
     except UserError:
         raise
-    except (*causes, *damage) as error:
+    except Exception as error:  # tokenizers, for one, raises no other class
         raise UserError(f"{what} ({in_short(error)}); {mend}.") from error
     finally:
         logging.getLogger().removeHandler(silent)

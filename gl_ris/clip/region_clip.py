@@ -83,8 +83,8 @@ class RegionCLIP(nn.Module):
         usable = [isinstance(value, int | float) and math.isfinite(value) for value in given]
         if len(given) != 3 or not all(usable) or (name == "std" and min(given) <= 0):
             raise UserError(
-                f"CLIP model '{self.name}' has {name} {values} in preprocess_cfg; it should be three numbers"
-                f"{', all positive' if name == 'std' else ''}, in open_clip_config.json."
+                f"CLIP model '{self.name}' has {name} {values!s:.60} in preprocess_cfg; it should be three "
+                f"numbers{', all positive' if name == 'std' else ''}, in open_clip_config.json."
             )
         return given
 

@@ -19,6 +19,7 @@ from gl_ris.masks import decode_rle, encode_rle, tight_boxes
 from gl_ris.proposals.given import as_masks, as_tensor, read_list
 
 _HEAD = struct.Struct("<III")
+_MOST_PIXELS = 1 << 33  # of all masks of a record
 
 League = Literal["unsupervised", "class-agnostic supervised", "COCO-supervised", "ground truth", "not stated"]
 """What a generator has learnt from: only those of one league are to be compared."""
@@ -125,9 +126,15 @@ def unpack(content: bytes) -> Proposals:
     ends = start + np.cumsum(lengths, dtype=np.int64)
     if len(content) != (ends[-1] if count else start):
         raise UserError("Damaged record of proposals: its length is not what it says.")
-    masks = torch.zeros(count, height, width, dtype=torch.bool)
-    for row, (end, length) in enumerate(zip(ends.tolist(), lengths.tolist(), strict=True)):
-        masks[row] = decode_rle({"size": [height, width], "counts": content[end - length : end]})
+    spans = zip((ends - lengths).tolist(), ends.tolist(), strict=True)
+    codes = [{"size": [height, width], "counts": content[first:last]} for first, last in spans]
+    for code in codes[:1]:  # a size that is wrong may ask for any amount of memory
+        decode_rle(code)
+    if max(1, count) * height * width > _MOST_PIXELS:
+        raise UserError(f"Damaged record of proposals: it speaks of {count} masks of {height} x {width}.")
+    masks = torch.empty(count, height, width, dtype=torch.bool)
+    for row, code in enumerate(codes):
+        masks[row] = decode_rle(code)
     boxes, scores = np.split(figures, [4 * count])
     return Proposals(masks, torch.from_numpy(boxes).view(count, 4), torch.from_numpy(scores))
 

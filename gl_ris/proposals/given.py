@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
 from gl_ris.errors import UserError, in_short
-from gl_ris.files import MAX_PIXELS
+from gl_ris.files import MAX_PIXELS, plain
 from gl_ris.masks import decode_rle, far_outside, polygons_to_mask
 
 # What an entry may call its score; the first that it has counts.
@@ -66,9 +67,11 @@ def read_mask(segmentation: Any, height: int, width: int) -> Tensor:
         return decode_rle(segmentation, size=(height, width))
     if isinstance(segmentation, Tensor | np.ndarray) or _is_grid(segmentation):
         return _of_pixels(segmentation, height, width)
-    if any(far_outside(polygon, height, width) for polygon in segmentation):
+    # numpy would take text for numbers, and no list for no polygon
+    polygons = msgspec.convert(plain(segmentation), list[list[float]])
+    if any(far_outside(polygon, height, width) for polygon in polygons):
         raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
-    return polygons_to_mask(segmentation, height, width)
+    return polygons_to_mask(polygons, height, width)
 
 
 def read_list(entries: Sequence[Mapping[str, Any]], size: Size | None) -> tuple[Tensor, list[float]]:

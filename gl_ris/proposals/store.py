@@ -29,7 +29,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from gl_ris.errors import UserError
 from gl_ris.files import cache_folder, decode, plain, sync, sync_folder, to_json, write_json
@@ -121,8 +124,8 @@ class Entry:
     # Why there is no record, or None.
     failure: str | None = None
     # First byte of the record in its file, bytes, and CRC-32.
-    offset: int = 0
-    length: int = 0
+    offset: Annotated[int, Meta(ge=0)] = 0
+    length: Annotated[int, Meta(ge=0)] = 0
     checksum: int = 0
 
 
@@ -322,8 +325,11 @@ def _entry(line: bytes) -> Entry | None:
     checksum, _, text = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         return None
-    values = json.loads(text)
-    return Entry(**{**values, "image": ImageKey(*values["image"])})
+    try:
+        # json, because msgspec's own decoder knows no lone surrogates, which ids can have
+        return msgspec.convert(json.loads(text), Entry)
+    except (ValueError, RecursionError):  # whoever wrote it knew how to make a checksum
+        return None
 
 
 def _read_record(index: Path, entry: Entry) -> bytes | None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from datamodules.images import find_image_folder, image_path, read_image
 from gl_ris.errors import UserError
+from gl_ris.pictures import read_picture
 
 RAMP = np.add.outer(np.arange(6) * 20, np.arange(9) * 10).astype(np.uint8)  # uint8 (6, 9), 0 to 180
 
@@ -215,3 +216,17 @@ def test_formats_that_start_programs_are_not_images(tmp_path: Path) -> None:
 def test_an_image_may_come_as_a_stream(tmp_path: Path) -> None:
     data = save(tmp_path / "a.png", color(), "PNG").read_bytes()
     np.testing.assert_array_equal(read_image(io.BytesIO(data), 6, 9), read_image(tmp_path / "a.png", 6, 9))
+
+
+def test_a_tiff_whose_strips_do_not_cover_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    Image.fromarray(np.full((9, 12), 200, np.uint8)).save(path)
+    content = bytearray(path.read_bytes())
+    # of the tag RowsPerStrip, the value
+    content[content.index(struct.pack("<H", 278)) + 8] = 1
+    path.write_bytes(content)
+    for source in (path, io.BytesIO(content)):
+        with pytest.raises(ValueError, match="strips of it are missing"):
+            read_image(source, 9, 12)
+    with pytest.raises(UserError, match="strips of it are missing"):
+        read_picture(path)

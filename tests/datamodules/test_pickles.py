@@ -70,6 +70,11 @@ def test_even_harmless_globals_are_refused(tmp_path: Path, value: Any) -> None:
         b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f].",
         b"\x80\x63].",
         b"(lp0\nI1\nas.",
+        # numbered so high that the unpickler makes room for as many values: 0.5 GB, and up to 64
+        b"]r\x00\x00\x00\x02.",
+        b"(lp33554432\n.",
+        b"I47\x00aVdog\n.",
+        b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00lat\x00n1\x86R.",
     ],
     ids=[
         "empty",
@@ -81,6 +86,10 @@ def test_even_harmless_globals_are_refused(tmp_path: Path, value: Any) -> None:
         "huge-frame",
         "protocol",
         "stack",
+        "huge-memo",
+        "huge-memo-of-python-2",
+        "number-with-a-zero",
+        "codec",
     ],
 )
 def test_a_damaged_pickle_is_one_sentence(tmp_path: Path, content: bytes) -> None:

@@ -20,10 +20,13 @@ def disc_polygon(radius: float, x: float, y: float) -> list[float]:
         (None, "the segmentation is NoneType"),
         ("polygon", "the segmentation is str"),
         ([["a", "b"]], "other than lists of numbers"),
+        ([["1", 1, 3, 1, 3, 3]], "other than lists of numbers"),
+        ([[True, 1, 3, 1, 3, 3]], "other than lists of numbers"),
+        ([["\ud800"]], "other than lists of numbers"),
         ([[1, 2, [3], 4]], "other than lists of numbers"),
         ([[1, 2, 3]], "even count"),
-        ([5, 6, 7, 8], "even count"),
-        ([[[1, 2], [3, 4]]], "even count"),
+        ([5, 6, 7, 8], "other than lists of numbers"),
+        ([[[1, 2], [3, 4]]], "other than lists of numbers"),
         ([[1, 2, float("nan"), 4, 5, 6]], "not finite"),
         ([[1, 2, float("inf"), 4, 5, 6]], "not finite"),
         ([[0, 0, 1e9, 0, 1e9, 1e9]], "leaves the image"),
@@ -65,7 +68,18 @@ def test_a_polygon_partly_outside_is_cut_at_the_frame() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, "ab", [[1, 2]], [[[1, 2, 3], [4, 5, 6]]], [["ab"]], [[[1, None]]]], ids=str
+    "value",
+    [
+        None,
+        "ab",
+        [[1, 2]],
+        [[[1, 2, 3], [4, 5, 6]]],
+        [["ab"]],
+        [[[1, None]]],
+        [[["1", 1], [3, 1], [3, 3]]],
+        [[[]]],
+    ],
+    ids=str,
 )
 def test_faulty_points(value: Any) -> None:
     with pytest.raises(ValueError, match=r"polygon|finite"):
@@ -78,7 +92,7 @@ def test_faulty_points(value: Any) -> None:
         (b"[[1, 2, 1e999, 4, 5, 6]]", False, "damaged .Number out of range"),
         (b'{"size": [4, 4], "counts": "\xff"}', False, "damaged .*utf-8"),
         (b"[[1, 1, 3, 1, 3, 3]]", True, "not a list of"),
-        (b"[[[1, 1], [3, 1], [3, 3]]]", False, "even count"),
+        (b"[[[1, 1], [3, 1], [3, 3]]]", False, "other than lists of numbers"),
     ],
     ids=["number", "bytes", "flat-as-points", "points-as-flat"],
 )

@@ -44,7 +44,6 @@ def test_tensors_are_handed_over_with_and_without_room(
     assert len(caplog.records) == (0 if room else 1)
 
 
-@pytest.mark.slow
 def test_a_small_shared_memory_stops_nobody() -> None:
     unshare = ["unshare", "--user", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], check=False).returncode:

@@ -207,7 +207,9 @@ def as_before(path: Path) -> None:
     path.write_text(yaml.safe_dump(settings))
 
 
-@pytest.mark.parametrize("before", [False, True], ids=["as it is", "of before"])
+@pytest.mark.parametrize(
+    ("before", "more"), [(False, []), (True, []), (False, ["resume=true"])], ids=["as it is", "old", "resume"]
+)
 def test_a_training_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
     run_here: Run,
     small: list[str],
@@ -215,6 +217,7 @@ def test_a_training_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     before: bool,
+    more: list[str],
 ) -> None:
     run = tmp_path / "run"
     whole = Progress.on_train_epoch_end
@@ -229,13 +232,14 @@ def test_a_training_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
     code, _, error = run_here(*small, f"run_dir={run}")
     assert code == 1
     assert "the plug was pulled" in error
+    assert f"The run was cut off: what is done is kept in {run}, and the same command" in error
     assert not (run / "results.json").exists()
     assert (run / "training" / "last.ckpt").is_file()
     assert len(curve(run / "training")) == 4
     if before:
         as_before(run / "training" / "settings.yaml")
     (run / "went_on").touch()
-    code, output, error = run_here(*small, f"run_dir={run}")
+    code, output, error = run_here(*small, *more, f"run_dir={run}")
     assert code == 0, error
     assert "going on" in output
     assert not (run / "training").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+import processes
 from experiments import tables
 from gl_ris.predictions import read_predictions
 
@@ -126,6 +128,70 @@ def test_a_table_of_two_data_sets_and_what_is_run_again(
     assert code == 2
     assert "had other settings (model.recipe" in error
     assert (run / parts[0] / "results.json").read_bytes() == before
+
+
+# A method that notes each image, and stays with the third one where it is told to.
+WAITS = """
+import os, pathlib, time
+from gl_ris.scorers.floors import LargestProposal
+
+class Waits(LargestProposal):
+    name, title = "waits", "Waits"
+
+    def score(self, context, expressions, noun_phrases):
+        seen = pathlib.Path(os.environ["SEEN"])
+        with seen.open("a") as file:
+            file.write("an image\\n")
+        if "WAITS" in os.environ and len(seen.read_text().splitlines()) == 3:
+            seen.with_name("cell").write_text(str(os.getpid()))
+            time.sleep(600)
+        return super().score(context, expressions, noun_phrases)
+"""
+
+
+def test_a_cell_that_was_killed_goes_on(
+    tables_here: Run, toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "waiting.py").write_text(WAITS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    seen, run, whole = tmp_path / "seen", tmp_path / "run", tmp_path / "whole"
+    monkeypatch.setenv("SEEN", str(seen))
+    data = {"class_path": "datamodules.RefCOCO", "init_args": {"root": str(toy_root), "dataset": "toy"}}
+    content = {"title": "Own", "rows": [{"method": "waiting.Waits"}, {"method": "random"}], "data": [data]}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
+    line = [f"table={tmp_path / 'own.yaml'}", "proposals=ground_truth", "trainer.accelerator=cpu"]
+    search = os.pathsep.join([str(processes.ROOT), str(tmp_path)])
+    words = ["-m", "experiments.tables", *line, f"run_dir={run}"]
+    process = processes.start(words, tmp_path, PYTHONPATH=search, WAITS="yes")
+    (cell,) = processes.numbers(process, tmp_path / "cell")
+    process.kill()
+    process.communicate()
+    processes.until(lambda: processes.is_gone(cell))
+    code, output, error = tables_here(*line, f"run_dir={run}", "resume=true")
+    assert code == 0, error
+    assert "going on: 2 of 5 images are finished" in output
+    assert len(seen.read_text().splitlines()) == 3 + 3
+    assert tables_here(*line, f"run_dir={whole}")[0] == 0
+    for name in ("toy-unc-val/predictions.jsonl", "toy-unc-val/table.csv"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+    ours, theirs = (json.loads((path / "toy-unc-val" / "results.json").read_text()) for path in (run, whole))
+    for key in ("config", "created", "seconds"):
+        del ours[key], theirs[key]
+    assert ours == theirs
+    assert not (run / "toy-unc-val" / "progress").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["resume=true", "overwrite=true", "run_dir=x"], "resume=true goes on with a run and overwrite=true"),
+        (["resume=true"], "resume=true needs run_dir=FOLDER"),
+    ],
+)
+def test_wrong_ways_to_go_on(
+    refusal: Callable[..., str], own_table: list[str], given: list[str], said: str
+) -> None:
+    assert said in refusal(tables, *own_table, *given)
 
 
 def test_a_run_that_fails_ends_the_table_with_its_code(

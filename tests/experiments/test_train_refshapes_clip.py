@@ -15,7 +15,6 @@ SMALL = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_training_leaves_a_model_and_goes_on_where_it_stopped(
     run_command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

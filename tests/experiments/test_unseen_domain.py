@@ -15,6 +15,7 @@ import pytest
 from experiments import unseen_domain
 from experiments.grid import settings
 from experiments.reporting.unseen_report import UnseenCells, bars, document, report
+from experiments.run.resuming import Keeper
 from experiments.unseen_domain import UnseenSettings
 from finished_cells import Workshop, subset, trained_results, zero_shot_results
 from gl_ris.errors import EvaluationError
@@ -194,7 +195,12 @@ def test_mistakes_get_one_line_before_any_work(
 
 
 def test_real_cells_from_end_to_end(
-    grid_here: Run, toy_root: Path, phrases_root: Path, clip_dirs: dict[str, str], tmp_path: Path
+    grid_here: Run,
+    toy_root: Path,
+    phrases_root: Path,
+    clip_dirs: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = tmp_path / "run"
     seen = {"class_path": "datamodules.RefCOCO", "init_args": {"root": str(toy_root), "dataset": "toy"}}
@@ -236,3 +242,23 @@ def test_real_cells_from_end_to_end(
     code, output, error = grid_here(unseen_domain, *arguments)
     assert code == 0, error
     assert "4 cells: 4 kept, 0 to run" in output
+
+    # The evaluation of the trained model is cut off before its third image; it goes on from there.
+    cell, write = run / "lavt-tiny_unseen", Keeper.on_predict_batch_end
+    whole = (cell / "predictions.jsonl").read_bytes()
+    shutil.rmtree(cell)
+
+    def cut_off(self: Keeper, trainer: Any, module: Any, outputs: Any, batch: Any, *args: Any) -> None:
+        if batch.index == 2:
+            raise RuntimeError("the plug was pulled")
+        write(self, trainer, module, outputs, batch, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "on_predict_batch_end", cut_off)
+        assert grid_here(unseen_domain, *arguments)[0] == 1
+    code, output, error = grid_here(unseen_domain, *arguments, "resume=true")
+    assert code == 0, error
+    assert "4 cells: 3 kept, 1 to run" in output
+    assert "going on: 2 of 3 images are finished" in output
+    assert (cell / "predictions.jsonl").read_bytes() == whole
+    assert json.loads((run / "results.json").read_text())["methods"] == made["methods"]

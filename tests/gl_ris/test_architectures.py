@@ -54,7 +54,6 @@ def run_tower(tower: Any, device: str) -> list[tuple[int, ...]]:
     return [tuple(feature.shape) for feature in features]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_small_architectures_run_from_end_to_end(name: str, image: torch.Tensor, masks: torch.Tensor) -> None:
     with pytest.warns(UserWarning, match="random weights"):

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.cli.parts import read_config
+from experiments.cli.config_file import read_config
 from gl_ris.clip import load_clip
 from gl_ris.errors import UserError
 from gl_ris.proposals.network import read_weights as read_proposal_weights

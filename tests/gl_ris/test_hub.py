@@ -52,9 +52,7 @@ def test_without_a_network_there_is_a_line_and_a_sentence_at_once(
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     began = time.monotonic()
-    with pytest.raises(
-        UserError, match=r"http://127\.0\.0\.1:\d+ cannot be reached .*, and it is not in "
-    ) as told:
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:\d+ cannot be reached, and its cache ") as told:
         NEEDY[what]()
     assert time.monotonic() - began < 15  # retries take 24 to 60 seconds; most of this is a slow import
     assert "\n" not in str(told.value)
@@ -66,7 +64,7 @@ def test_a_user_who_is_offline_is_asked_nothing_and_told_why(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set, and it is not in"):
+    with pytest.raises(UserError, match=r"HF_HUB_OFFLINE is set, and its cache .* lacks it"):
         find_model("someone/sam")
     assert capfd.readouterr().err == ""
     assert constants.HF_HUB_OFFLINE is True

@@ -88,6 +88,12 @@ def other_weights(folder: Path) -> None:
     change_config(folder, vision_cfg={"layers": 6})
 
 
+def odd_tokenizer(folder: Path) -> None:
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document["added_tokens"][0]["id"] = False  # tokenizers answers with a bare Exception
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+
+
 def wrong_shapes(folder: Path) -> None:
     change_config(folder, embed_dim=32)
 
@@ -108,6 +114,14 @@ def wrong_shapes(folder: Path) -> None:
             lambda folder: (folder / "tokenizer.json").write_text('{"version": '),
             "tokenizer of CLIP model .* cannot be loaded",
         ),
+        (odd_tokenizer, "tokenizer of CLIP model .* cannot be loaded"),
+        (
+            lambda folder: (folder / "open_clip_config.json").write_text("[" * 10_000),
+            "open_clip_config.json is damaged",
+        ),
+        (lambda folder: change_config(folder, vision_cfg={"layers": 2**32}), "says 4294967296 layers"),
+        (lambda folder: change_config(folder, vision_cfg={"width": 16_000}), "speaks of .* values, and its"),
+        (lambda folder: change_config(folder, text_cfg={"context_length": 60_000}), "speaks of .* values"),
         (lambda folder: change_config(folder, vision_cfg={"pool_type": "avg"}), "pools by 'avg'"),
         (lambda folder: change_config(folder, interpolation="nearest"), "interpolation 'nearest'"),
         (lambda folder: change_config(folder, vision_cfg={"wdith": 3}), "cannot be loaded .*wdith"),
@@ -119,8 +133,9 @@ def wrong_shapes(folder: Path) -> None:
     ],
     ids=[
         "no config", "half a config", "empty config", "no weights", "truncated weights", "empty weights",
-        "missing keys", "wrong shapes", "no tokenizer", "half a tokenizer", "no class token", "interpolation",
-        "unknown key", "no tower", "no width", "two colours", "a word", "no deviation",
+        "missing keys", "wrong shapes", "no tokenizer", "half a tokenizer", "odd tokenizer", "deep config",
+        "many layers", "wide", "long texts", "no class token", "interpolation", "unknown key",
+        "no tower", "no width", "two colours", "a word", "no deviation",
     ],
 )  # fmt: skip
 def test_a_damaged_folder_is_one_sentence(folder: Path, damage: Callable[[Path], None], message: str) -> None:

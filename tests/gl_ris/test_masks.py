@@ -71,6 +71,7 @@ RLE = encode_rle(_random_mask((6, 5), 0.5, seed=1))
         pytest.param({"size": [2, 2], "counts": [1, 2]}, "do not add up to the 4", id="short-list"),
         pytest.param({"counts": [4]}, "size should be", id="no-size"),
         pytest.param({"size": "22", "counts": [4]}, "size should be", id="text-size"),
+        pytest.param({"size": [65_535] * 2, "counts": [65_535**2]}, "that of no image", id="4-gigabytes"),
     ],
 )
 def test_a_damaged_encoding_is_refused(rle: dict[str, object], message: str) -> None:

@@ -198,6 +198,10 @@ def _line(**changes: Any) -> bytes:
         pytest.param(_line(union=True), r"got `bool` - at `\$.union`", id="bool"),
         pytest.param(_line(iou=None), "either all are null or none is", id="no-iou"),
         pytest.param(_line(score=float("nan")), "NaN is not JSON", id="nan"),
+        pytest.param(_line().replace(b"0.1", b"1e999"), r"at `\$.score`", id="beyond-all-numbers"),
+        pytest.param(_line(iou=1.5), r"<= 1.0 - at `\$.iou`", id="more-than-all"),
+        pytest.param(_line(choice=-1), r">= 0 - at `\$.choice`", id="no-choice"),
+        pytest.param(b'{"a":' + b"[" * 10_000 + b"]" * 10_000 + b"}", "recursion", id="deep"),
         pytest.param(b"\xff\xfe", "line 2", id="no-text"),
     ],
 )
@@ -265,8 +269,10 @@ def test_a_run_that_was_cut_off_goes_on_with_any_number_of_processes(
         lambda lines: [*lines[:5], *lines[6:]],
         lambda lines: [*lines[:5], lines[5].replace(b"Cropping", b"Dropping"), *lines[6:]],
         lambda lines: [*lines[:5], b"\x00" * 40 + b"\n", *lines[6:]],
+        lambda lines: [*lines[:5], b"[" * 10_000 + b"\n", *lines[6:]],
+        lambda lines: [*lines[:4], b"{}\n", *lines[:4], *lines[5:]],
     ],
-    ids=["no-record", "twice", "missing", "other-method", "zeros"],
+    ids=["no-record", "twice", "missing", "other-method", "zeros", "deep", "another-twice"],
 )
 def test_an_image_whose_records_are_not_exactly_its_own_is_dropped(
     tmp_path: Path, spoil: Callable[[list[bytes]], list[bytes]]

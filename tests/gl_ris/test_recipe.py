@@ -36,9 +36,9 @@ def test_each_field_can_be_set_alone(name: str) -> None:
     [
         ({"antialas": True}, "Unknown recipe field 'antialas'. Did you mean 'antialias'"),
         ({"boxes": "tigth"}, "recipe field 'boxes' 'tigth'. Did you mean 'tight'"),
-        ({"antialias": "yes"}, "'antialias' must be true or false, got 'yes'"),
-        ({"working_size": 0}, "'working_size' must be a length in pixels or none, got 0"),
-        ({"crop_fill": (0.0, 1.0)}, "'crop_fill' must be three numbers"),
+        ({"antialias": "yes"}, "recipe.antialias='yes' must be true or false"),
+        ({"working_size": 0}, "recipe.working_size=0 must be a length in pixels or null"),
+        ({"crop_fill": (0.0, 1.0)}, r"recipe.crop_fill=\(0.0, 1.0\) must be three numbers"),
     ],
 )
 def test_what_is_wrong_is_named(changes: dict[str, Any], message: str) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from gl_ris.files import atomic_file, plain, write_json
 from gl_ris.metrics import RISMetrics
-from gl_ris.results import Results, format_table, git_commit, versions, write_table_csv
+from gl_ris.results import METHODS_VERSION, Results, format_table, git_commit, versions, write_table_csv
 
 KEYS = [
     "schema",
@@ -36,6 +36,7 @@ KEYS = [
     "ties",
     "seconds",
     "config",
+    "methods_version",
     "versions",
     "git_commit",
     "created",
@@ -76,6 +77,7 @@ def test_the_document_has_the_contract_keys() -> None:
     document = _document()
     assert list(document) == KEYS
     assert document["schema"] == 2
+    assert document["methods_version"] == METHODS_VERSION
     assert list(document["methods"]["Random"]) == ["oIoU", "mIoU", *(f"Pr@0.{i}" for i in range(5, 10))]
     assert document["methods"]["Random"]["oIoU"] == 12.75
     assert document["upper_bound"] == {"oIoU": 85.25, "mIoU": pytest.approx(85.25)}

@@ -17,7 +17,7 @@ import torch
 from open_clip import factory
 
 from gl_ris.clip import load_clip
-from gl_ris.clip.torchscript import quick_gelu_of, read_archive
+from gl_ris.clip.torchscript import is_archive, quick_gelu_of, read_archive
 from gl_ris.errors import UserError
 from tiny_clips import VISION, shake
 
@@ -237,6 +237,19 @@ def test_a_small_file_cannot_unpack_to_a_large_one(tmp_path: Path) -> None:
         archive.writestr("a/data/0", bytes(1 << 28))
     with pytest.raises(UserError, match="more than its own size"):
         read_archive(tmp_path / "bomb.pt")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(b"PK\x01\x02", 0xEE), (b"PK\x01\x02", 64)], ids=["name", "version"]
+)
+def test_a_zip_of_an_odd_directory_is_no_archive(place: bytes, value: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "odd.pt", "w") as archive:
+        archive.writestr("\u00e9/constants.pkl", b"")
+    content = bytearray((tmp_path / "odd.pt").read_bytes())
+    # of the entry in the directory, the second byte of the name's first letter or the version it needs
+    content[content.index(place) + (47 if value > 64 else 6)] = value
+    (tmp_path / "odd.pt").write_bytes(content)
+    assert not is_archive(tmp_path / "odd.pt")
 
 
 def test_a_file_of_plain_tensors_is_no_archive(tmp_path: Path) -> None:

@@ -235,6 +235,9 @@ def test_every_ready_made_setting_can_be_made_and_names_its_command(
         ("model.recipe.text=foo", "model.recipe.text cannot be 'foo'."),
         ("--config nowhere.yaml", "The configuration file 'nowhere.yaml' cannot be read: No such file"),
         ("--config=damaged.yaml", "The configuration file 'damaged.yaml' is not YAML"),
+        ("--config=deep.yaml", "The configuration file 'deep.yaml' is not YAML"),
+        ("--config=laughs.yaml", "The configuration file 'laughs.yaml' repeats its values without end"),
+        ("--config=circle.yaml", "The configuration file 'circle.yaml' repeats its values without end"),
         ("--config=list.yaml", "The configuration file 'list.yaml' must hold options"),
         ("--config=typo.yaml", "Unknown option 'model.alhpa'. Did you mean 'model.alpha'?"),
         ("fast", "What is 'fast'?"),
@@ -257,6 +260,10 @@ def test_mistakes_get_one_line_and_code_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("damaged.yaml").write_text("model: [")
+    Path("deep.yaml").write_text("model: " + "[" * 3000)
+    laughs = [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}' if k else 'x'] * 9)}]" for k in range(9)]
+    Path("laughs.yaml").write_text("\n".join(laughs))
+    Path("circle.yaml").write_text("model: &a [*a]")
     Path("list.yaml").write_text("- model")
     Path("typo.yaml").write_text("model: {alhpa: 1}")
     Path("used").mkdir()

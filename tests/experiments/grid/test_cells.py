@@ -13,12 +13,15 @@ from typing import Any, ClassVar
 import pytest
 
 from experiments.grid import cells as grid_cells
-from experiments.grid.cells import SUPERVISED, Cell, first_difference, plan
+from experiments.grid.cells import SUPERVISED, Cell, first_difference, parts_of, plan
 from experiments.grid.runner import LOG, Runner
 from experiments.grid.settings import Grid
-from finished_cells import Workshop, trained_results, zero_shot_results
+from experiments.run.evaluate import write_config
+from experiments.run.resuming import begin
+from finished_cells import Nothing, Parts, Workshop, trained_results, zero_shot_results
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.files import write_json
+from gl_ris.inputs import inputs_of
 from gl_ris.recipe import Recipe
 
 
@@ -106,6 +109,114 @@ def test_old_results_are_gone_before_what_they_depend_on_is_made_anew(
     with pytest.raises(EvaluationError):
         perform(plan(wanted, tmp_path, False), tmp_path)
     assert [run.done is not None for run in plan(wanted, tmp_path, False)] == [True, False]
+
+
+def set_aside(cell: Cell, folder: Path, program: str = "zero_shot") -> Path:
+    """Leave in a cell's folder what a run of it that is cut off leaves."""
+    cli = parts_of(replace(cell, arguments=cell.line(folder)))
+    path = folder / cell.name
+    write_config(path / "config.yaml", cli.settings(), f"python -m experiments.{program}")
+    begin(path, [], inputs_of(cli.model, cli.datamodule))
+    return path / "progress" / "run.json"
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Change some keys of a document."""
+    write_json(path, {**json.loads(path.read_text()), **changes})
+
+
+def test_what_was_cut_off_goes_on_if_nothing_has_changed(toy: list[str], tmp_path: Path) -> None:
+    cell = plan([Cell("toy val", toy)], None, False)[0]
+    began = set_aside(cell, tmp_path)
+    kept = json.loads(began.read_text())["inputs"]
+    assert set(kept["annotations"]) == {"refs(unc).p", "instances.json"}
+
+    def planned(*more: str, overwrite: bool = False) -> Cell:
+        return plan([Cell("toy val", [*toy, *more])], tmp_path, overwrite)[0]
+
+    again = planned("trainer.devices=2", "data.num_workers=1")
+    assert (again.goes_on, again.anew, again.command(tmp_path)[-1]) == (True, "", "resume=true")
+    other = planned("alpha=0.3")
+    assert (other.goes_on, other.fresh, other.command(tmp_path)[-1]) == (False, False, "overwrite=true")
+    assert other.anew == "what was cut off had other settings (model.alpha was 0.4 and is 0.3)"
+    other = planned(overwrite=True)
+    assert (other.goes_on, other.anew) == (False, "")
+    changed = {**kept, "annotations": {**kept["annotations"], "instances.json": "0" * 64}}
+    for changes, said in (
+        ({"inputs": changed}, "instances.json of its annotations has changed"),
+        ({"inputs": kept, "methods_version": 1}, "its figures are of version 1 of the methods"),
+    ):
+        edit(began, **changes)
+        other = planned()
+        assert (other.goes_on, other.fresh, said in other.anew) == (False, True, True)
+
+
+def test_what_was_cut_off_goes_on_only_with_the_weights_that_it_began_with(
+    toy: list[str], tmp_path: Path
+) -> None:
+    given = [word for word in toy if not word.startswith(("model.", "methods=", "proposals="))]
+    options = [*given, "baseline=cris-tiny", "training.split=val", "epochs=1", "k=1"]
+    cells = [
+        Cell("trained", options, "a", SUPERVISED, "cris"),
+        Cell("other split", options, "b", SUPERVISED, "cris", after="a"),
+    ]
+    first, second = plan(cells, None, False)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "weights.pt").write_bytes(b"as they were")
+    results = trained_results("CRIS-tiny", 1, 0, 30.0, config=json.loads(json.dumps(first.settings)))
+    write_json(tmp_path / "a" / "results.json", results)
+    set_aside(second, tmp_path, "supervised")
+    assert plan(cells, tmp_path, False)[1].goes_on
+    (tmp_path / "a" / "weights.pt").write_bytes(b"as they are")
+    assert plan(cells, tmp_path, False)[1].anew == "weights.pt of its weights has changed"
+    (tmp_path / "a" / "results.json").unlink()
+    assert plan(cells, tmp_path, False)[1].anew == "the weights that it evaluates are made anew"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"methods_version": 1}, "its figures are of version 1 of the methods, which is 2 now"),
+        (
+            {"inputs": {"annotations": {"instances.json": "0"}}},
+            "instances.json of its annotations has changed",
+        ),
+        ({"inputs": {"annotations": {"gone.json": "0"}}}, "gone.json of its annotations has changed"),
+        # what nobody could hash then or could hash now
+        ({"inputs": {"annotations": {"a.json": None}, "clip": {"x": "0"}}}, ""),
+    ],
+)
+def test_figures_that_would_be_others_now_are_not_kept(
+    changes: dict[str, Any],
+    said: str,
+    workshop: Workshop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    files = {"a.json": tmp_path / "a.json"}
+    monkeypatch.setattr(Parts.datamodule, "input_files", lambda: files, raising=False)
+    perform(plan(cells(workshop, "a"), tmp_path, False), tmp_path)
+    edit(tmp_path / "a" / "results.json", **changes)
+    capfd.readouterr()
+    (again,) = plan(cells(workshop, "a"), tmp_path, False)
+    assert (again.anew, again.done is None) == (said, bool(said))
+    perform([again], tmp_path)
+    assert (f"cell a: begins anew, since {said}\n" in capfd.readouterr().out) == bool(said)
+    # files that are not there any more say nothing about what was measured
+    (tmp_path / "a.json").unlink()
+    assert plan(cells(workshop, "a"), tmp_path, False)[0].done
+
+
+def test_documents_of_before_have_the_first_version(workshop: Workshop, tmp_path: Path) -> None:
+    perform(plan(cells(workshop, "a"), tmp_path, False), tmp_path)
+    path = tmp_path / "a" / "results.json"
+    old = json.loads(path.read_text())
+    del old["methods_version"]
+    write_json(path, old)
+    assert "are of version 1" in plan(cells(workshop, "a"), tmp_path, False)[0].anew
 
 
 def test_a_training_that_was_cut_off_goes_on_unless_all_is_run_anew(
@@ -224,7 +335,8 @@ class SettingsAlone:
     """Parts of a run that are nothing but their settings."""
 
     given: dict[str, Any]
-    datamodule: ClassVar[None] = None
+    datamodule: ClassVar[Nothing] = Nothing()
+    model: ClassVar[Nothing] = Nothing()
 
     def settings(self) -> dict[str, Any]:
         return self.given

@@ -93,11 +93,13 @@ def test_predictions_are_kept() -> None:
     assert (folder.path / "predictions_rank1.jsonl").is_file()
 
 
-def test_a_trained_model_is_kept() -> None:
+@pytest.mark.parametrize("name", ["weights.pt", "training/last.ckpt"])
+def test_what_was_learnt_is_kept(name: str) -> None:
     folder = RunFolder("supervised")
-    fill(folder.create(), "config.yaml", "weights.pt")
+    fill(folder.create(), "config.yaml", name)
     assert not folder.discard_if_empty()
-    assert (folder.path / "weights.pt").is_file()
+    assert (folder.path / "config.yaml").is_file()
+    assert (folder.path / name).is_file()
 
 
 @pytest.mark.parametrize("how", [{}, {"overwrite": True}, {"resume": True}], ids=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from experiments import proposals, recipe_effects, supervised, sweep, zero_shot
 from experiments.run.resuming import Keeper, first_change
 from gl_ris.evaluator import Evaluator
 from gl_ris.proposals.superpixels import Felzenszwalb
+from gl_ris.results import METHODS_VERSION
 
 Run = Callable[..., tuple[int, str, str]]
 PROPOSALS = ["proposals=felzenszwalb", "proposals.scale=20"]
@@ -169,6 +171,38 @@ def test_another_run_is_not_gone_on_with(
     assert (code, "Traceback" in error) == (2, False)
     assert said in error.splitlines()[-1]
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("what", ["annotations", "version"])
+def test_a_run_whose_figures_would_be_others_now_is_not_gone_on_with(
+    what: str, run_command: Run, base: list[str], toy_root: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    module, arguments, _ = COMMANDS["zero_shot"]
+    shutil.copytree(toy_root, tmp_path / "data")
+    run = tmp_path / "run"
+    line = [*base, *arguments, f"data.root={tmp_path / 'data'}", f"run_dir={run}"]
+    with monkeypatch.context() as patch:
+        cut_after(patch, 2)
+        with pytest.raises(Cut):
+            run_command(module, *line)
+    if what == "version":
+        old, new = METHODS_VERSION, METHODS_VERSION + 1
+        monkeypatch.setattr("experiments.run.resuming.METHODS_VERSION", new)
+        said = f"its figures are of version {old} of the methods, which is {new} now"
+    else:
+        with (tmp_path / "data" / "toy" / "instances.json").open("a") as file:
+            file.write(" ")
+        said = "instances.json of its annotations has changed"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    code, _, error = run_command(module, *line, "resume=true")
+    assert (code, error.splitlines()[-1]) == (
+        2,
+        f"error: The run in '{run}' cannot go on: {said}; begin it anew by overwrite=true in place of "
+        "resume=true.",
+    )
+    assert error.count("The run was cut off") == 1, "what the run that was cut off had said"
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert run_command(module, *line, "overwrite=true")[0] == 0
 
 
 def test_folders_without_a_run_of_the_command(run_command: Run, base: list[str], tmp_path: Path) -> None:

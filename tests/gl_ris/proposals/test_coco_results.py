@@ -187,6 +187,9 @@ def change(segmentation: dict[str, Any], **changes: Any) -> dict[str, Any]:
         ([[10**400, 2, 3, 4, 5, 6]], "damaged"),
         ([[None] * 6], "damaged"),
         ("x", "damaged"),
+        ("", "damaged"),
+        ([2**70], "damaged"),
+        ([["1", "1", "3", "1", "3", "3"]], "damaged"),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -7,16 +7,19 @@ import os
 import random
 import shutil
 import signal
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gl_ris.errors import UserError
+from gl_ris.masks import encode_rle
 from gl_ris.proposals import SLIC, CutLER, Felzenszwalb, FreeSOLO, Proposals
 from gl_ris.proposals.store import (
     FIRST_PATHS,
@@ -209,6 +212,45 @@ def test_a_damaged_image_counts_as_not_stored_and_the_others_stay(suffix: str, t
     assert all(same(store.get(image), some()) for image in images)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{}",
+        b"[",
+        b"[" * 10_000,
+        b'{"image": 3, "count": 1, "seconds": 0}',
+        b'{"image": [8, 5, 6], "count": 1, "seconds": 0}',
+        b'{"image": [8, 5, 6, {}], "count": 1, "seconds": 0}',
+        b'{"image": [8, 5, 6, "aa"], "count": 1, "seconds": 0, "offset": []}',
+        b'{"image": [8, 5, 6, "aa"], "count": 1, "seconds": 0, "offset": -5}',
+        b'{"image": [8, 5, 6, "aa"], "count": ' + b"9" * 5000 + b', "seconds": 0}',
+    ],
+    ids=["empty", "half", "deep", "number", "short", "dict", "list", "negative", "long"],
+)
+def test_a_line_that_is_odd_in_spite_of_its_checksum_is_passed_over(line: bytes, tmp_path: Path) -> None:
+    store = ProposalStore(tmp_path, KEY)
+    store.put(IMAGE, some())
+    store.close()
+    (path,) = store.folder.glob("*.index")
+    path.write_bytes(b"%08x %s\n" % (zlib.crc32(line), line) + path.read_bytes())
+    store = ProposalStore(tmp_path, KEY)
+    assert len(store) == 1
+    assert same(store.get(IMAGE), some())
+
+
+@pytest.mark.parametrize(
+    "head",
+    [(1, 2**32 - 1, 2**32 - 1), (0, 2**32 - 1, 2**32 - 1), (1, 2**16, 2**16), (1, 10_000, 10_000)],
+    ids=str,
+)
+def test_a_record_of_masks_of_absurd_size_is_an_error(head: tuple[int, ...]) -> None:
+    code = encode_rle(torch.ones(5, 6, dtype=torch.bool))["counts"].encode()
+    length = [len(code)] * head[0]
+    content = np.array([*head, *length], "<u4").tobytes() + bytes(20 * head[0]) + code * head[0]
+    with pytest.raises(UserError, match="Damaged"):
+        unpack(content)
+
+
 def test_files_cut_off_at_any_byte_leave_what_was_whole(tmp_path: Path) -> None:
     images = [IMAGE._replace(image_id=n) for n in range(3)]
     whole = ProposalStore(tmp_path / "whole", KEY)
@@ -243,7 +285,6 @@ def start_filling(folder: Path, made: dict[int, Proposals], puts: int = 0, secon
     return child
 
 
-@pytest.mark.slow
 def test_a_store_killed_at_random_moments_ends_up_as_one_left_in_peace(tmp_path: Path) -> None:
     """Two processes at a time, their shares overlapping; killed without warning until the work is done."""
     made = {number: some(9, 30, 30, seed=number) for number in range(300)}

@@ -165,7 +165,6 @@ def test_answers_are_one_mask_for_each_expression_whatever_stands_beside_it(
     assert segmenter.segment(image, []).shape == (0, 90, 130)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", [tiny_lavt, tiny_cris])
 def test_four_refs_can_be_learnt_by_heart(make: object) -> None:
     segmenter: Segmenter = make(96)  # type: ignore[operator]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from gl_ris.masks import decode_rle
@@ -19,7 +18,6 @@ OUTPUTS = Path(__file__).parents[3] / "data" / "freesolo_outputs.json"
 SURE = 20
 
 
-@pytest.mark.slow
 def test_random_weights_give_what_the_published_code_gives(
     shapes: dict[str, tuple[int, ...]],
     draw_weights: Callable[..., dict],
