@@ -84,12 +84,15 @@ def measure(generator: ProposalGenerator, scenes: Sequence[Scene]) -> dict[str, 
 def read_photos(root: str) -> list[tuple[Tensor, Tensor]]:
     """Read the images of RefCOCO (unc) in a folder, each with its larger instances, bool ``(R, H, W)``."""
     from datamodules import RefCOCO
+    from gl_ris.errors import UserError
 
     photos = []
     for split in ("val", "testA", "testB"):
         for scene in RefCOCO(root, split=split, proposals="ground_truth").predict_dataloader():
             masks = scene.proposals.masks
             photos.append((scene.image, masks[masks.flatten(1).sum(dim=1) >= SMALLEST_OBJECT]))
+    if not any(len(objects) for _, objects in photos):
+        raise UserError(f"--photos={root}: not one of its instances has {SMALLEST_OBJECT:,} pixels or more.")
     return photos
 
 

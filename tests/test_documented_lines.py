@@ -47,7 +47,13 @@ NOT_DRIVEN = {
     "python -m experiments.proposals --model.proposals.help=SAM": "is answered by jsonargparse, as --help",
 }
 # what placeholders of the lines stand for here
-PLACEHOLDERS = {"DIR/weights.pt": "weights.pt", "=FILE": "=weights.pt", "DIR": "data/mine", "NAME": "refcoco"}
+PLACEHOLDERS = {
+    "DIR/weights.pt": "weights.pt",
+    "=FILE": "=weights.pt",
+    "DIR": "data/mine",
+    "FOLDER": "data",
+    "NAME": "refcoco",
+}
 # lines that are names of commands, or want what is not here, and what is said then
 REFUSED = {
     r"experiments.*proposals=cutler": "CutLER needs detectron2, which is not installed",
@@ -185,6 +191,8 @@ def drive(words: Sequence[str]) -> None:
         drive_data(module, arguments)
     elif {"--help", "-h"} & set(arguments):
         assert module.COMMAND.help()
+    elif name == "cache":
+        module.main(arguments)  # a look at the cache of this test's world
     elif name == "tune_proposals":
         drive_tuning(module, arguments)
     elif name in GRIDS:
@@ -255,6 +263,10 @@ def drive_tuning(module: Any, arguments: list[str]) -> None:
     given: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "tune", lambda **options: given.update(options))
+        names = ("generator", "photos", "grid")
+        patch.setattr(
+            module, "tune_on_photos", lambda *options: given.update(zip(names, options, strict=True))
+        )
         patch.setattr(sys, "argv", ["tune_proposals", *arguments])
         module.main()
     assert given["generator"] in module.GRIDS

@@ -40,7 +40,8 @@ _STORAGES = {
 }
 # What a network computes from its measures, and the measures that OpenAI's files state beside the weights.
 _NO_WEIGHTS = ("attn_mask", "input_resolution", "context_length", "vocab_size")
-_MOST_MODULES, _MOST_CODE = 100_000, 1 << 24
+# Far above those of any CLIP; the longest is the longest name of a module with those that it is in.
+_MOST_MODULES, _LONGEST, _MOST_CODE = 20_000, 1_000, 1 << 24
 
 
 def is_archive(path: str | Path) -> bool:
@@ -149,7 +150,8 @@ def _named(root: _Module) -> Iterator[tuple[str, Tensor]]:
     found = [("", root)]
     for count, (prefix, module) in enumerate(found):
         # modules that hold each other would have no end
-        if count >= _MOST_MODULES or not isinstance(module.state, Mapping):
+        too_many = count >= _MOST_MODULES or len(prefix) > _LONGEST
+        if too_many or not isinstance(module.state, Mapping):
             raise ValueError("its modules are no tree")
         for name, value in module.state.items():
             if isinstance(value, _Module):

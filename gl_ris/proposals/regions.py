@@ -6,7 +6,10 @@ and measuring overlap are matrix products over the ``n`` regions and never touch
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from math import sqrt
 
 import numpy as np
 
@@ -43,7 +46,15 @@ def region_graph(labels: np.ndarray, pixels: np.ndarray) -> RegionGraph:
 def _side_by_side(labels: np.ndarray) -> np.ndarray:
     # The regions on both sides of every pixel edge that parts two, (2, edges).
     pairs = ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:]))
-    return np.concatenate([np.stack([a[a != b], b[a != b]]) for a, b in pairs], axis=1)
+    edges = [np.flatnonzero(a != b) for a, b in pairs]
+    sides = [[side.ravel()[at] for side in pair] for pair, at in zip(pairs, edges, strict=True)]
+    return np.concatenate(sides, axis=1)
+
+
+def _color_distances(colors: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    # Euclidean, of the colours (n, 3) at two arrays of indices: np.linalg.norm's numbers, channel by channel.
+    channels = (channel[first] - channel[second] for channel in colors.T.copy())
+    return np.sqrt(sum(channel * channel for channel in channels))
 
 
 def merge_tree(graph: RegionGraph) -> np.ndarray:
@@ -51,49 +62,79 @@ def merge_tree(graph: RegionGraph) -> np.ndarray:
 
     The candidates, bool ``(K, n)``, are the regions themselves, then the merged ones in order.
     """
+    regions = _Regions(graph)
     n = len(graph.areas)
-    borders, areas, colors = graph.borders.copy(), graph.areas.copy(), graph.colors.copy()
-    members = np.eye(n, dtype=bool)
-    found = [members.copy()]
-    costs = np.stack([_merge_costs(i, borders, areas, colors) for i in range(n)])
-    for _ in range(n - 2):
-        i, j = np.unravel_index(costs.argmin(), costs.shape)
-        if not np.isfinite(costs[i, j]):
-            break
-        colors[i] = (areas[i] * colors[i] + areas[j] * colors[j]) / (areas[i] + areas[j])
-        areas[i] += areas[j]
-        members[i] |= members[j]
-        borders[i] += borders[j]
-        borders[i, i] = 0
-        borders[:, i] = borders[i]
-        borders[j] = borders[:, j] = 0
-        costs[j] = costs[:, j] = np.inf
-        costs[i] = costs[:, i] = _merge_costs(i, borders, areas, colors)
-        found.append(members[i : i + 1].copy())
-    return np.concatenate(found)
+    members = np.zeros((max(2 * n - 2, n), n), dtype=bool)
+    # where each region, which may have grown, stands among the candidates
+    rows = list(range(n))
+    members[rows, rows] = True
+    queue = [entry for i in range(n) for entry in regions.entries(i, above=i)]
+    heapify(queue)
+    made = n
+    while made < len(members) and queue:
+        cost, i, j = heappop(queue)
+        # entries are not taken back when what they speak of grows or goes
+        if regions.costs[i].get(j) != cost:
+            continue
+        regions.merge(i, j)
+        np.logical_or(members[rows[i]], members[rows[j]], out=members[made])
+        rows[i], made = made, made + 1
+        for entry in regions.entries(i):
+            heappush(queue, entry)
+    return members[:made]
 
 
-def _merge_costs(i: np.intp | int, borders: np.ndarray, areas: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    # Alike are neighbours of near mean colour, where the smaller is small and shares much of its outline with
-    # the other: colour distance * sqrt(smaller area) / sqrt(shared share of the shorter outline).
-    touching = borders[i] > 0
-    costs = np.full(len(areas), np.inf)
-    distance = np.linalg.norm(colors[touching] - colors[i], axis=1)
-    outline = np.minimum(borders[touching].sum(axis=1), borders[i].sum())
-    shared = borders[i, touching] / outline
-    costs[touching] = distance * np.sqrt(np.minimum(areas[touching], areas[i]) / shared)
-    return costs
+class _Regions:
+    """A region graph that shrinks, in plain numbers: arrays as short as a region's neighbours are slow."""
+
+    def __init__(self, graph: RegionGraph) -> None:
+        self.areas, self.colors = graph.areas.tolist(), graph.colors.tolist()
+        self.outlines = graph.borders.sum(axis=1).tolist()
+        self.borders: list[dict[int, float]] = [{} for _ in self.areas]
+        pairs = np.nonzero(graph.borders)
+        for i, j, border in zip(*(each.tolist() for each in (*pairs, graph.borders[pairs])), strict=True):
+            self.borders[i][j] = border
+        self.costs: list[dict[int, float]] = [{} for _ in self.areas]
+
+    def entries(self, i: int, above: int = -1) -> Iterator[tuple[float, int, int]]:
+        """Price merging with each neighbour above an index: the cost, the lower and the higher region."""
+        # Alike are neighbours of near mean colour, where the smaller is small and shares much of its outline
+        # with the other: colour distance * sqrt(smaller area) / sqrt(shared share of the shorter outline).
+        area, outline, (red, green, blue) = self.areas[i], self.outlines[i], self.colors[i]
+        for j, border in self.borders[i].items():
+            if j > above:
+                r, g, b = self.colors[j]
+                distance = sqrt((r - red) * (r - red) + (g - green) * (g - green) + (b - blue) * (b - blue))
+                shared = border / min(self.outlines[j], outline)
+                low, high = (i, j) if i < j else (j, i)
+                cost = self.costs[low][high] = distance * sqrt(min(self.areas[j], area) / shared)
+                yield cost, low, high
+
+    def merge(self, i: int, j: int) -> None:
+        """Let a region grow by its neighbour ``j``, a higher index, which is no more."""
+        a, b = self.areas[i], self.areas[j]
+        pairs = zip(self.colors[i], self.colors[j], strict=True)
+        self.colors[i] = [(a * own + b * other) / (a + b) for own, other in pairs]
+        self.areas[i] = a + b
+        self.outlines[i] += self.outlines[j] - 2 * self.borders[j].pop(i)
+        del self.borders[i][j], self.costs[i][j]
+        for k, border in self.borders[j].items():
+            del self.borders[k][j], self.costs[min(j, k)][max(j, k)]
+            self.borders[i][k] = self.borders[k][i] = self.borders[i].get(k, 0) + border
 
 
 def fill_holes(members: np.ndarray, graph: RegionGraph) -> np.ndarray:
     """Add to each candidate, bool ``(K, n)``, the regions that it cuts off from the image's frame."""
     touching = (graph.borders > 0).astype(np.float32)
     outside = (graph.frame > 0) & ~members
-    while True:
-        reached = ((outside.astype(np.float32) @ touching > 0) | outside) & ~members
-        if (reached == outside).all():
-            return ~outside
-        outside = reached
+    # the candidates whose outside still spreads
+    spreading = np.arange(len(members))
+    while spreading.size:
+        before = outside[spreading]
+        reached = ((before.astype(np.float32) @ touching > 0) | before) & ~members[spreading]
+        outside[spreading] = reached
+        spreading = spreading[(reached != before).any(axis=1)]
+    return ~outside
 
 
 def islands(graph: RegionGraph) -> np.ndarray:
@@ -120,19 +161,13 @@ def objectness(members: np.ndarray, graph: RegionGraph) -> np.ndarray:
     # objects before two that touch.
     inside, outside = members.astype(float), (~members).astype(float)
     areas = inside @ graph.areas
-    distances = np.linalg.norm(graph.colors[:, None] - graph.colors, axis=-1)
-    outline = _across(inside, graph.borders, outside)
-    larger = outside * (graph.areas > areas[:, None])
-    length = np.maximum(outline, 1)
-    contrast = _across(inside, graph.borders * distances, outside) / length / _MAX_COLOR_DISTANCE
-    surrounded = 0.1 + 0.9 * _across(inside, graph.borders, larger) / length
+    distances = _color_distances(graph.colors, *np.ogrid[: len(graph.areas), : len(graph.areas)])
+    touching = (inside @ graph.borders) * outside
+    length = np.maximum(touching.sum(axis=1), 1)
+    contrast = ((inside @ (graph.borders * distances)) * outside).sum(axis=1) / length / _MAX_COLOR_DISTANCE
+    surrounded = 0.1 + 0.9 * (touching * (graph.areas > areas[:, None])).sum(axis=1) / length
     compactness = np.minimum(1, 4 * np.pi * areas / (length + inside @ graph.frame) ** 2)
     return compactness * np.sqrt(areas / graph.areas.sum()) * (contrast * surrounded) ** 0.25
-
-
-def _across(inside: np.ndarray, weights: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    # The sum of the weights over all pairs of a region inside and one outside, per candidate.
-    return ((inside @ weights) * outside).sum(axis=1)
 
 
 def choose(
@@ -155,7 +190,8 @@ def choose(
 
 def mean_colors(labels: np.ndarray, pixels: np.ndarray, areas: np.ndarray) -> np.ndarray:
     """Return the mean RGB of each region, float64 ``(n, 3)``."""
-    sums = [np.bincount(labels.ravel(), pixels[..., channel].ravel(), len(areas)) for channel in range(3)]
+    flat = labels.ravel().astype(np.intp, copy=False)
+    sums = [np.bincount(flat, pixels[..., channel].ravel(), len(areas)) for channel in range(3)]
     return np.stack(sums, axis=1) / areas[:, None]
 
 
@@ -167,11 +203,18 @@ def melted(labels: np.ndarray, pixels: np.ndarray, threshold: float) -> np.ndarr
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    _, labels = np.unique(labels, return_inverse=True)
-    labels = labels.reshape(pixels.shape[:2])
+    # those that there are, numbered in order
+    labels = (np.cumsum(np.bincount(labels.ravel()) > 0) - 1)[labels]
     colors = mean_colors(labels, pixels, np.bincount(labels.ravel()))
     first, second = _side_by_side(labels)
-    alike = np.linalg.norm(colors[first] - colors[second], axis=1) < threshold
+    alike = _color_distances(colors, first, second) < threshold
     # Only what is joined goes in: an explicit zero would count as an edge.
     graph = coo_array((alike[alike], (first[alike], second[alike])), shape=(len(colors), len(colors)))
     return connected_components(graph, directed=False)[1][labels]
+
+
+def distinct(members: np.ndarray) -> np.ndarray:
+    """Return the distinct ones of candidates, bool ``(K, n)``, in the order of ``np.unique(axis=0)``."""
+    bits = np.packbits(members, axis=1)
+    _, first = np.unique(bits.view(f"V{bits.shape[1]}"), return_index=True)
+    return members[first]

@@ -12,9 +12,18 @@ from torch.nn.functional import interpolate
 
 from gl_ris.errors import check_ranges
 from gl_ris.proposals.base import ProposalGenerator, Proposals
-from gl_ris.proposals.regions import choose, fill_holes, islands, melted, merge_tree, objectness, region_graph
+from gl_ris.proposals.regions import (
+    choose,
+    distinct,
+    fill_holes,
+    islands,
+    melted,
+    merge_tree,
+    objectness,
+    region_graph,
+)
 
-# Most regions of an image, since the time that merging takes grows with the cube of their number.
+# Most regions of an image, since the time that their candidates take grows with the cube of their number.
 MAX_REGIONS = 400
 
 
@@ -85,12 +94,12 @@ class RegionMerging(ProposalGenerator):
         # Those chosen, as sets of regions, bool (N, n), and their scores.
         graph = region_graph(labels, pixels)
         merged = merge_tree(graph)
-        members = np.unique(np.concatenate([merged, fill_holes(merged, graph), islands(graph)]), axis=0)
+        members = distinct(np.concatenate([merged, fill_holes(merged, graph), islands(graph)]))
         areas = members @ graph.areas
+        members = members[(areas >= self.min_area) & (areas <= self.max_area * labels.size)]
         on_frame = members @ graph.frame
         outline = ((members @ graph.borders) * ~members).sum(axis=1) + on_frame
-        fits = (areas >= self.min_area) & (areas <= self.max_area * labels.size)
-        members = members[fits & (on_frame <= self.max_border * outline)]
+        members = members[on_frame <= self.max_border * outline]
         scores = objectness(members, graph)
         chosen = choose(members, graph.areas, scores, self.max_iou, self.max_overlap, self.max_count)
         return members[chosen], scores[chosen]

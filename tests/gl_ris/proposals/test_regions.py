@@ -7,8 +7,10 @@ from scipy import ndimage
 from gl_ris.proposals.regions import (
     RegionGraph,
     choose,
+    distinct,
     fill_holes,
     islands,
+    melted,
     merge_tree,
     objectness,
     region_graph,
@@ -79,6 +81,62 @@ def test_every_merged_candidate_is_connected_and_the_tree_is_nested(seed: int) -
     for k, row in enumerate(tree):
         for other in tree[:k]:
             assert not (row & other).any() or (row | other == row).all() or (row | other == other).all()
+
+
+def plain_merges(graph: RegionGraph) -> list[set[int]]:
+    """Merge as `merge_tree` says, by a search through all pairs at every step."""
+    borders, areas, colors = graph.borders.copy(), graph.areas.copy(), graph.colors.copy()
+    regions = {i: {i} for i in range(len(areas))}
+
+    def cost(i: int, j: int) -> float:
+        shared = borders[i, j] / min(borders[i].sum(), borders[j].sum())
+        return np.linalg.norm(colors[i] - colors[j]) * np.sqrt(min(areas[i], areas[j]) / shared)
+
+    found = []
+    while len(regions) > 2:
+        touching = [(i, j) for i in regions for j in regions if i < j and borders[i, j]]
+        if not touching:
+            break
+        i, j = min(touching, key=lambda pair: (cost(*pair), pair))
+        colors[i] = (areas[i] * colors[i] + areas[j] * colors[j]) / (areas[i] + areas[j])
+        areas[i] += areas[j]
+        borders[i] += borders[j]
+        borders[i, i], borders[:, i] = 0, borders[i]
+        borders[i, i] = borders[j] = borders[:, j] = 0
+        regions[i] |= regions.pop(j)
+        found.append(regions[i].copy())
+    return found
+
+
+@pytest.mark.parametrize("levels", [1, 2, 256], ids=["one colour", "ties", "colours"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_tree_is_that_of_a_plain_search(seed: int, levels: int) -> None:
+    labels = random_labels(seed)
+    n = labels.max() + 1
+    graph = graph_of(labels, np.random.default_rng(seed).integers(0, levels, (n, 3)).astype(np.uint8))
+    assert [set(np.flatnonzero(row)) for row in merge_tree(graph)[n:]] == plain_merges(graph)
+
+
+def test_regions_that_do_not_touch_stay_apart() -> None:
+    nothing = RegionGraph(np.zeros((4, 4)), np.ones(4), np.zeros((4, 3)), np.ones(4))
+    np.testing.assert_array_equal(merge_tree(nothing), np.eye(4, dtype=bool))
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 70])
+def test_distinct_candidates_come_in_the_order_of_numpy(n: int) -> None:
+    rng = np.random.default_rng(n)
+    candidates = rng.random((30, n)) < 0.3
+    candidates = candidates[rng.integers(0, 30, 80)]
+    found = distinct(candidates)
+    np.testing.assert_array_equal(found, np.unique(candidates, axis=0))
+    assert found.dtype == bool
+
+
+def test_melting_numbers_the_regions_in_order_whatever_the_labels() -> None:
+    labels = np.array([[9, 9, 4, 4, 20, 20]])
+    pixels = np.repeat(np.uint8([[10, 10, 90, 90, 92, 92]])[..., None], 3, axis=2)
+    np.testing.assert_array_equal(melted(labels, pixels, 5), [[1, 1, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(melted(labels, pixels, 0), [[1, 1, 0, 0, 2, 2]])
 
 
 @pytest.mark.parametrize("seed", range(5))
