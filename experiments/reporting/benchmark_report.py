@@ -106,7 +106,7 @@ def _start_up(document: Document) -> Iterator[str]:
         imports = ", ".join(f"{name} {seconds:.2f}" for name, seconds in found["imports"].items())
         yield (
             f"First result of a warm main job after {found['seconds_to_first_result']:.2f} s\n"
-            f"  by part ({found['seconds_to_first_result_traced']:.2f} s with imports written down): {parts}\n"
+            f"  by part ({found['seconds_to_first_result_traced']:.2f} s with imports logged): {parts}\n"
             f"  imports: {imports}"
         )
 
