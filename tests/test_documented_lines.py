@@ -38,6 +38,7 @@ NOT_DRIVEN = {
     "python -m tools.parser": "on files that are not in the repository; tests/tools/parser drives each",
     "python -m benchmarks": "measures for minutes",
     "python -m tests.fuzz": "takes a minute; test_fuzz.py runs cases of every target",
+    "python -m experiments.benchmark": "measures for minutes; its test reads each line",
     "python -m experiments.NAME": "stands for any command; test_house.py asks each for its help",
     "python -m experiments.zero_shot KIND=NAME": "stands for any ready-made setting; all are below",
     "python -m experiments.zero_shot 'methods=[NAME]'": "stands for a method of one's own",

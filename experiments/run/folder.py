@@ -15,7 +15,7 @@ from gl_ris.errors import UserError
 
 RUNS = Path("runs")
 _FILES = (
-    *("results.json", "config.yaml", "table.csv", "table.txt"),
+    *("results.json", "config.yaml", "table.csv", "table.txt", "benchmark.json"),
     *("predictions.jsonl", "predictions_rank*.jsonl"),
     *("sweep.csv", "sweep.json", "sweep_k*.png"),
     *("recipe_effects.csv", "recipe_effects.json", "recipe_effects.md"),

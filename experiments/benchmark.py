@@ -1,0 +1,273 @@
+"""How fast this program is on this machine, and against what: ``python -m experiments.benchmark``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from experiments.cli.command import Command, run
+
+if TYPE_CHECKING:
+    import torch
+
+    from experiments.run.synthetic_scenes import Sizes
+
+COMMAND = Command(
+    name="benchmark",
+    summary=(
+        "How fast this program is on this machine, in a few minutes: the CLIP stage at true sizes against a "
+        "plain loop in the shape of the published code, in turns in one process, and against the best matrix "
+        "rate that the machine shows; the stages of a small main job by default and on one thread; its "
+        "start-up by part. Random weights and synthetic scenes, nothing is fetched. Writes "
+        "benchmark.json. Figures of a machine that did not hold its rate within 15% are null."
+    ),
+    examples=(
+        ("", "ViT-B/32 and RN50 in fp32 and bf16, threads, start-up"),
+        ("models=[ViT-L-14-336] parts=[clip] images=1", "another model, and nothing else"),
+        ("full=true", "also time and memory at 50, 200 and 1,000 images, and one process against two"),
+        ("parts=[threads] job_images=60 repeats=3", "the main job alone, longer"),
+        ("device=cuda precisions=[bf16]", "on a GPU; the plain loop is in fp32 there, too"),
+    ),
+    explained=(("", "experiments.benchmark:Benchmark"),),
+)
+_JOB_CONTROL = "jobs"
+
+
+@dataclass
+class Benchmark:
+    """What is measured.
+
+    Args:
+        models: CLIP models, a list of open_clip's names (random weights), local-dir:FOLDER or shipped ones.
+        precisions: Of the program, a list of fp32, bf16 and fp16; the plain loop is always in fp32.
+        parts: What to measure, a list of clip, threads and startup.
+        images: Scenes for each model, each measured once by all; they have 2 and 3 refs in turns.
+        masks: Masks in each scene.
+        size: Height and width of the scenes in pixels.
+        job_images: Images of the small main jobs.
+        repeats: How often each kind of job is run.
+        full: Measure also time and memory at 50, 200 and 1,000 images, and one process against two.
+        device: Where the models compute: cpu, cuda, or auto for a GPU where there is one. On a CPU by one
+            thread.
+        seed: Of weights and scenes.
+        wandb: A benchmark is not logged; auto and disabled are the same.
+    """
+
+    models: list[str] | str = "ViT-B-32"
+    precisions: list[Literal["fp32", "bf16", "fp16"]] | None = None
+    parts: list[Literal["clip", "threads", "startup"]] | None = None
+    images: int = 2
+    masks: int = 40
+    size: tuple[int, int] = (480, 640)
+    job_images: int = 24
+    repeats: int = 2
+    full: bool = False
+    device: str = "auto"
+    seed: int = 0
+    wandb: Literal["auto", "disabled"] = "auto"
+
+    def check(self) -> None:
+        """Raise a `UserError` for what cannot be measured, before anything is."""
+        from gl_ris.clip import load_clip
+        from gl_ris.errors import UserError
+
+        counts = {name: getattr(self, name) for name in ("images", "masks", "job_images", "repeats")}
+        counts |= dict(zip(("size (height)", "size (width)"), self.size, strict=True))
+        for name, value in counts.items():
+            if value < 1:
+                raise UserError(f"{name}={value} must be 1 or more.")
+        self.place()
+        with warnings.catch_warnings():
+            # of random weights, which are meant, and of weights that have no place on this device
+            warnings.simplefilter("ignore")
+            for model in self.names() if self.wanted("clip") else ():
+                load_clip(model, device="meta")
+
+    def wanted(self, part: str) -> bool:
+        """Say whether a part is to be measured; without a list, all are."""
+        return self.parts is None or part in self.parts
+
+    def names(self) -> list[str]:
+        """Return the models, each once."""
+        return list(dict.fromkeys([self.models] if isinstance(self.models, str) else self.models))
+
+    def kinds(self) -> list[str]:
+        """Return the precisions, each once."""
+        return list(dict.fromkeys(self.precisions or ("fp32", "bf16")))
+
+    def sizes(self) -> Sizes:
+        """Return the sizes of the scenes."""
+        from experiments.run.synthetic_scenes import Sizes
+
+        return Sizes(self.images, self.masks, *self.size)
+
+    def place(self) -> torch.device:
+        """Return the device; a `UserError` if it is not there."""
+        import torch
+
+        from gl_ris.clip.loading import load_clip
+
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # says what is wrong with it
+        load_clip("refshapes-vit", device=self.device)
+        return torch.device(self.device)
+
+
+def measure(settings: Benchmark) -> dict[str, Any]:
+    """Measure everything that is wanted, and return the document; see docs/performance.md."""
+    from gl_ris.results import git_commit, versions
+
+    start, before = time.perf_counter(), _load()
+    clip, controls = _clip(settings)
+    jobs, job_controls = _jobs(settings)
+    load = None if before is None else {"before": before, "after": _load()}
+    return {
+        "schema": 1,
+        "experiment": COMMAND.name,
+        "machine": {**_machine(settings), "load": load},
+        "controls": {**controls, **job_controls},
+        "clip": clip,
+        **jobs,
+        "seconds": time.perf_counter() - start,
+        "config": asdict(settings),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+
+
+def _clip(settings: Benchmark) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measure the models, if that is wanted: figures and controls by model."""
+    figures: dict[str, Any] = {}
+    controls: dict[str, Any] = {}
+    if settings.wanted("clip"):
+        from tqdm import tqdm
+
+        from experiments.run.clip_benchmark import measure_model, steps_of
+
+        sizes, kinds, place = settings.sizes(), settings.kinds(), settings.place()
+        for name in settings.names():
+            with tqdm(total=steps_of(sizes, kinds), desc=name, unit="step", disable=None) as bar:
+                found = measure_model(name, kinds, sizes, place, settings.seed, bar.update)
+            figures[name], controls[name] = found
+    return figures, controls
+
+
+def _jobs(settings: Benchmark) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measure the small jobs that are wanted, between two looks at the matrix rate, and its control."""
+    from experiments.grid import job_benchmark as jobs
+
+    nothing = dict.fromkeys(map(str, jobs.FLAT))
+    found: dict[str, Any] = {
+        "threads": {"default_to_one_thread": None, "images": None, "seconds": None},
+        "startup": None,
+        "flat": {"ms_per_image": nothing, "rss_mb": nothing},
+        "processes": {"two_to_one": None, "images": None, "seconds": None},
+    }
+    size = settings.job_images, settings.repeats
+    works: dict[str, tuple[int, Callable[[Any], dict[str, Any]]]] = {
+        "startup": (3, jobs.measure_start_up),
+        "threads": (2 * settings.repeats, lambda step: jobs.measure_threads(*size, step)),
+        "flat": (len(jobs.FLAT), jobs.measure_flat),
+        "processes": (2 * settings.repeats, lambda step: jobs.measure_processes(*size, step)),
+    }
+    wanted = [
+        name for name in works if (settings.full if name in ("flat", "processes") else settings.wanted(name))
+    ]
+    if not wanted:
+        return found, {}
+    from tqdm import tqdm
+
+    from experiments.run.measuring import Control
+
+    before = _rates()
+    with tqdm(total=sum(works[name][0] for name in wanted), desc="jobs", unit="step", disable=None) as bar:
+        for name in wanted:
+            found[name] = works[name][1](bar.update)
+    control = Control(before, _rates())
+    for part, ratio in (("threads", "default_to_one_thread"), ("processes", "two_to_one")):
+        if part in wanted:
+            found[part][ratio] = control.verdict(found[part][ratio])
+    return found, {_JOB_CONTROL: {"fp32": control.document()}}
+
+
+def _rates() -> dict[str, float]:
+    import torch
+
+    from experiments.run.measuring import matrix_rates, one_thread
+
+    with one_thread():
+        return matrix_rates(torch.device("cpu"), torch.float32)
+
+
+def _load() -> float | None:
+    """Return the load average of the last minute, where the system has one."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def _machine(settings: Benchmark) -> dict[str, Any]:
+    import platform
+
+    import torch
+
+    from experiments.grid.runner import cores
+
+    place = settings.place()
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": next(iter(names), platform.processor() or platform.machine()),
+        "cores": cores(),
+        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
+        "system": platform.platform(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def main() -> None:
+    """Measure what the command line describes."""
+    from experiments.cli.command import CONFIGS
+    from experiments.cli.overrides import normalise
+    from experiments.cli.parts import parse_settings
+    from experiments.grid.runner import PATIENCE
+    from experiments.reporting.benchmark_report import page_of
+    from experiments.run.evaluate import write_config
+    from experiments.run.folder import RunFolder
+    from gl_ris.errors import UserError
+    from gl_ris.files import write_json
+    from gl_ris.signals import kept_if_ended
+
+    given, run_dir, overwrite = parse_settings(COMMAND, Benchmark, sys.argv[1:])
+    if "--resume=true" in normalise(sys.argv[1:], {}, {}, CONFIGS):
+        raise UserError(
+            "resume=true: a benchmark is measured in one go; begin it anew, by overwrite=true in its folder."
+        )
+    settings = Benchmark(**given)
+    place = RunFolder(COMMAND.name, run_dir, overwrite)
+    settings.check()
+    folder = place.create()
+
+    def kept() -> str:
+        place.discard_if_empty()
+        return "a benchmark is measured in one go, and nothing of it is kept"
+
+    try:
+        with kept_if_ended(kept, 2 * PATIENCE):
+            write_config(folder / "config.yaml", asdict(settings), COMMAND.program)
+            document = measure(settings)
+            write_json(folder / "benchmark.json", document)
+    except BaseException:
+        place.discard_if_empty()
+        raise
+    place.close()
+    print(f"\n{page_of(document)}\n\nRun folder   {folder}")
+
+
+if __name__ == "__main__":
+    run(COMMAND, main)

@@ -1,0 +1,236 @@
+"""How the benchmark measures: in turns, against the best matrix rate, with a verdict or none."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+DRIFT = 0.15
+"""By how much the best matrix rate may differ before and after, or there is no verdict."""
+
+# rows, inputs and outputs of products: a batch of 8 crops in the MLP of ViT-B/32, and a large square one
+SHAPES = ((400, 768, 3072), (1536, 1536, 1536))
+# a GPU needs more to be busy
+_LARGER = ((3200, 768, 3072), (8192, 8192, 8192))
+# seconds for one of them
+_PATIENCE = 0.3
+_MATRIX = re.compile(r"mm\b|addmm|linear|conv|attention|gemm|matmul|einsum")
+
+Work = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Control:
+    """The matrix rates of a machine before and after a measurement, in GFLOP/s by the way they were had.
+
+    Example:
+        >>> Control({"F.linear": 100.0, "oneDNN packed": 200.0}, {"F.linear": 150.0}).drift
+        0.25
+    """
+
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+    @property
+    def best(self) -> float:
+        """The best rate of all."""
+        return max([*self.before.values(), *self.after.values()])
+
+    @property
+    def drift(self) -> float:
+        """Share by which the best rates before and after differ, of the larger one."""
+        first, second = (max(rates.values()) for rates in (self.before, self.after))
+        return abs(first - second) / max(first, second)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the machine was the same before and after, so that ratios are worth a verdict."""
+        return self.drift <= DRIFT
+
+    def verdict(self, figure: float) -> float | None:
+        """Return a figure, or None where there is no verdict."""
+        return figure if self.steady else None
+
+    def document(self) -> dict[str, Any]:
+        """Return all of it as it is written down."""
+        rates = {"before": dict(self.before), "after": dict(self.after)}
+        return {**rates, "best": self.best, "drift": self.drift, "steady": self.steady}
+
+
+class Timed(NamedTuple):
+    """What a piece of work gave each time, and how many seconds it took."""
+
+    results: list[Any]
+    seconds: list[float]
+
+    @property
+    def middle(self) -> float:
+        """The median of the seconds."""
+        return statistics.median(self.seconds)
+
+
+def in_turns(works: Mapping[str, Sequence[Work]], device: torch.device, step: Work) -> dict[str, Timed]:
+    """Time several works A B A B: the first piece of each, then the second of each, and so on.
+
+    ``step`` is called after each piece.
+    """
+    found = {name: Timed([], []) for name in works}
+    for pieces in zip(*works.values(), strict=True):
+        for timed, piece in zip(found.values(), pieces, strict=True):
+            result, seconds = timed_once(piece, device)
+            timed.results.append(result)
+            timed.seconds.append(seconds)
+            step()
+    return found
+
+
+def timed_once(work: Work, device: torch.device) -> tuple[Any, float]:
+    """Return what a work gives and how many seconds it takes, all that it started on a GPU included."""
+    _wait_for(device)
+    start = time.perf_counter()
+    result = work()
+    _wait_for(device)
+    return result, time.perf_counter() - start
+
+
+def times_as_fast(work: Timed, other: Timed) -> float:
+    """Return how many times as fast as the other a work is: the median of the ratios of pairs.
+
+    Example:
+        >>> times_as_fast(Timed([], [1.0, 2.0, 4.0]), Timed([], [2.0, 6.0, 16.0]))
+        3.0
+    """
+    return statistics.median(b / a for a, b in zip(work.seconds, other.seconds, strict=True))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Say whether the processor has instructions for bfloat16; others would do it by way of float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
+
+
+@torch.no_grad()
+def matrix_rates(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """Measure the best rate of matrix products in GFLOP/s, in each way that there is on a device."""
+    ways: dict[str, Callable[..., Work]] = {"F.linear": _linear}
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        ways["oneDNN packed"] = _packed
+    shapes = (*SHAPES, *(() if device.type == "cpu" else _LARGER))
+    return {name: max(_rate(way, shape, device, dtype) for shape in shapes) for name, way in ways.items()}
+
+
+def _rate(way: Callable[..., Work], shape: tuple[int, int, int], device: torch.device, dtype: Any) -> float:
+    rows, inputs, outputs = shape
+    tensors = [torch.randn(size, device=device).to(dtype) for size in ((rows, inputs), (outputs, inputs))]
+    work, fastest = way(*tensors), float("inf")
+    work()
+    until = time.perf_counter() + _PATIENCE
+    while time.perf_counter() < until:
+        fastest = min(fastest, timed_once(work, device)[1])
+    return 2e-9 * rows * inputs * outputs / fastest
+
+
+def _linear(inputs: torch.Tensor, weight: torch.Tensor) -> Work:
+    return lambda: F.linear(inputs, weight)
+
+
+def _packed(inputs: torch.Tensor, weight: torch.Tensor) -> Work:
+    operations = torch.ops.mkldnn
+    packed = operations._reorder_linear_weight(weight, len(inputs))
+    return lambda: operations._linear_pointwise(inputs, packed, None, "none", [], "")
+
+
+def gigaflops(work: Work) -> float:
+    """Count the floating-point work of matrix products and convolutions, in 10**9, in this thread."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False, custom_mapping=_formulas()) as counter:
+        work()
+    return counter.get_total_flops() / 1e9
+
+
+def _formulas() -> dict[Any, Callable[..., int]]:
+    """Return formulas for what torch has no own ones for, and does with one kernel on a CPU."""
+    aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
+    known: dict[Any, dict[str, Callable[..., int]]] = {
+        aten: {
+            "_native_multi_head_attention": _attention_layer,
+            "_scaled_dot_product_flash_attention_for_cpu": _attention,
+            "mkldnn_convolution": _convolution,
+            "mkldnn_linear": _product,
+        },
+        mkldnn: {"_linear_pointwise": _product, "_convolution_pointwise": _convolution},
+    }
+    return {
+        getattr(space, name): formula
+        for space, formulas in known.items()
+        for name, formula in formulas.items()
+        if hasattr(space, name)
+    }
+
+
+def _product(inputs: Any, *rest: Any, out_shape: Any, **_: Any) -> int:
+    # the packed weight is not always (outputs, inputs) to look at
+    return 2 * _numel(inputs) * out_shape[-1]
+
+
+def _convolution(inputs: Any, weight: Any, *rest: Any, out_shape: Any, **_: Any) -> int:
+    return 2 * _numel(out_shape) * _numel(weight[1:])
+
+
+def _attention(query: Any, key: Any, value: Any, *rest: Any, **_: Any) -> int:
+    return 2 * _numel(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def _attention_layer(query: Any, *rest: Any, **_: Any) -> int:
+    """Four projections of all tokens, and attention between them."""
+    batch, length, width = query
+    return 8 * batch * length * width * width + 4 * batch * length * length * width
+
+
+def _numel(shape: Sequence[int]) -> int:
+    return int(torch.Size(shape).numel())
+
+
+def not_matrix_work(work: Work, device: torch.device, count: int = 5) -> list[dict[str, Any]]:
+    """Name the largest things that a work does beside matrix products, with milliseconds and share of it."""
+    # it would tell of its own start and end
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    from torch.profiler import ProfilerActivity, profile
+
+    field = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    with profile(activities=activities) as profiler:
+        seconds = timed_once(work, device)[1]
+    spent = {event.key: getattr(event, field) / 1e3 for event in profiler.key_averages()}
+    spent["outside of torch"] = max(0.0, 1e3 * seconds - sum(spent.values()))
+    rest = {name: ms for name, ms in spent.items() if not _MATRIX.search(name)}
+    largest = sorted(rest, key=lambda name: -rest[name])[:count]
+    return [{"name": name, "ms": rest[name], "share": rest[name] / (1e3 * seconds)} for name in largest]
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
