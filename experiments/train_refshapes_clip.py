@@ -85,7 +85,10 @@ def _keep_curve(folder: Path) -> None:
 def _join_curves(parts: list[Path], path: Path) -> None:
     import pandas as pd
 
-    rows = pd.concat(pd.read_csv(part, dtype=str, keep_default_na=False, na_values=[""]) for part in parts)
+    # a training that is shorter than the interval of the log has no curve, and may have no losses in it
+    none = pd.DataFrame(columns=["step", "train/loss"], dtype=str)
+    curves = [pd.read_csv(part, dtype=str, keep_default_na=False, na_values=[""]) for part in parts]
+    rows = pd.concat([*curves, none])
     # of two rows for a step the later, of a resumption, counts
     twice = rows.assign(training=rows["train/loss"].notna()).duplicated(["step", "training"], keep="last")
     rows = rows[~twice].sort_values("step", key=lambda steps: steps.astype(int), kind="stable")

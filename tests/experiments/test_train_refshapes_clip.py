@@ -49,3 +49,13 @@ def test_a_later_row_for_a_step_counts(tmp_path: Path) -> None:
         "0,19,2.5,",
         "0,19,,3.5",
     ]
+
+
+def test_a_training_that_was_too_short_for_a_log_has_an_empty_curve(tmp_path: Path) -> None:
+    _join_curves([], tmp_path / "all.csv")
+    assert list(csv.DictReader((tmp_path / "all.csv").open())) == []
+    (tmp_path / "a.csv").write_text("step,val/loss\n3,2.0\n")
+    _join_curves([tmp_path / "a.csv"], tmp_path / "all.csv")
+    assert list(csv.DictReader((tmp_path / "all.csv").open())) == [
+        {"step": "3", "val/loss": "2.0", "train/loss": ""}
+    ]
