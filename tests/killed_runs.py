@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -109,7 +110,11 @@ def kill_at_random(
 
 def written(folder: Path) -> int:
     """Count the bytes of records and results in a run folder."""
-    return sum(path.stat().st_size for path in _files(folder))
+    total = 0
+    for path in _files(folder):
+        with suppress(FileNotFoundError):  # merging has renamed it since it was listed
+            total += path.stat().st_size
+    return total
 
 
 def _files(folder: Path) -> Iterator[Path]:
