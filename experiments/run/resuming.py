@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from experiments.cli.config_file import read_config
 from experiments.cli.overrides import current_paths
 from experiments.run.folder import PROGRESS, in_use, room_needed
 from experiments.run.lock import RunLock
@@ -42,8 +42,8 @@ def settings_of(folder: Path, program: str) -> Any:
         return None
     try:
         text = path.read_text(encoding="utf-8")
-        before = yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        before = read_config(path)
+    except (OSError, ValueError, UserError) as error:
         raise UserError(
             f"There is no run to go on with in '{folder}', whose config.yaml is missing or damaged; name "
             "another folder by run_dir=FOLDER."

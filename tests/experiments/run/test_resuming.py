@@ -13,6 +13,7 @@ import pytest
 
 from experiments import proposals, recipe_effects, supervised, sweep, zero_shot
 from experiments.run.resuming import Keeper, first_change
+from gl_ris.errors import UserError
 from gl_ris.evaluator import Evaluator
 from gl_ris.proposals.superpixels import Felzenszwalb
 from gl_ris.results import METHODS_VERSION
@@ -297,3 +298,14 @@ def test_no_room_is_told_and_the_rest_goes_on(
 )
 def test_the_first_change(before: Any, now: Any, found: Any) -> None:
     assert first_change(before, now, ("a.b",) if found and found[0] == "a.c" else ()) == found
+
+
+def test_settings_that_repeat_without_end_are_refused(tmp_path: Path) -> None:
+    """A few hundred bytes of aliases that stand for a billion values."""
+    from experiments.run.resuming import settings_of
+
+    lines = ["# python -m experiments.zero_shot --config x", "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    (tmp_path / "config.yaml").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="no run to go on with"):
+        settings_of(tmp_path, "python -m experiments.zero_shot")
