@@ -22,29 +22,17 @@ def run_blocks(
     bias: Tensor | None = None,
     keep: Tensor | None = None,
 ) -> Tensor:
-    """Run blocks one after the other, the last one for some tokens alone.
+    """Run residual attention blocks of open_clip on ``(B, L, width)``, the last one for tokens in ``rows``.
 
-    Blocks of another kind and those with hooks are called, for all tokens.
-
-    Args:
-        layers: What computes the layers.
-        blocks: Residual attention blocks of open_clip.
-        tokens: ``(B, L, width)``.
-        rows: The tokens that the last block is asked for; they see all others there.
-        bias: Added to the logits of attention, ``(L, L)``, -inf where a token does not see another.
-        keep: Factors of tokens, multiplied before each block, e.g. ``(B, L, 1)``.
-
-    Returns:
-        ``(B, tokens in rows, width)``.
+    ``bias``, ``(L, L)``, is added to the logits of attention; ``keep``, e.g. ``(B, L, 1)``, multiplies what
+    enters each block. Blocks of another kind and those with hooks are called, for all tokens.
     """
     for index, block in enumerate(blocks):
         tokens = tokens if keep is None else tokens * keep
-        if not _is_known(block):
-            tokens = block(tokens, attn_mask=bias)
-        elif index < len(blocks) - 1:
-            tokens = _run(layers, block, tokens, ALL, bias)
-        else:
+        is_last, is_known = index == len(blocks) - 1, _is_known(block)
+        if is_last and is_known:
             return _run(layers, block, tokens, rows, bias)
+        tokens = _run(layers, block, tokens, ALL, bias) if is_known else block(tokens, attn_mask=bias)
     return tokens[:, rows]
 
 
@@ -52,16 +40,12 @@ def _is_known(block: Any) -> bool:
     """Say whether a block is made as open_clip's ordinary one, and nobody can tell that `_run` stands in."""
     from open_clip.transformer import ResidualAttentionBlock
 
-    return (
-        type(block) is ResidualAttentionBlock
-        and not hasattr(block, "ln_1_kv")
-        and type(block.attn) is nn.MultiheadAttention
-        and block.attn.batch_first
-        and block.attn.in_proj_bias is not None
-        and [*dict(block.mlp.named_children())] == ["c_fc", "gelu", "c_proj"]
-        and all(type(part) in _LINEAR for part in (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj))
-        and not has_hooks(block)
-    )
+    if type(block) is not ResidualAttentionBlock or hasattr(block, "ln_1_kv") or has_hooks(block):
+        return False
+    attention, mlp = block.attn, dict(block.mlp.named_children())
+    linear = (attention.out_proj, mlp.get("c_fc"), mlp.get("c_proj"))
+    is_plain = type(attention) is nn.MultiheadAttention and attention.in_proj_bias is not None
+    return is_plain and [*mlp] == ["c_fc", "gelu", "c_proj"] and all(type(one) in _LINEAR for one in linear)
 
 
 def _run(layers: Layers, block: Any, tokens: Tensor, rows: slice, bias: Tensor | None) -> Tensor:

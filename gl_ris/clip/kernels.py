@@ -109,9 +109,8 @@ def _try(dtype: torch.dtype) -> None:
 class Layers:
     """Computes the layers of one model by the kernels that fit, and keeps what they make of its weights.
 
-    Packed weights take as much memory as the weights themselves. They are made on first use, and anew when a
-    weight was written to or replaced. Where a gradient is asked for, under autocast and on other devices
-    layers are torch's own.
+    That takes as much memory as the weights, and is made anew when one was written to or replaced. Where a
+    gradient is asked for, under autocast and on other devices layers are torch's own.
     """
 
     def __init__(self) -> None:
