@@ -84,7 +84,7 @@ class RegionMerging(ProposalGenerator):
         labels = self.segment(pixels)
         members, scores = self._candidates(labels, pixels)
         grid = np.ix_(_nearest(height, labels.shape[0]), _nearest(width, labels.shape[1]))
-        masks = torch.from_numpy(np.ascontiguousarray(members[:, labels[grid]]))
+        masks = torch.from_numpy(members.take(labels[grid], axis=1))
         return Proposals.from_masks(masks.to(image.device), torch.from_numpy(scores))
 
     @abstractmethod
