@@ -64,9 +64,9 @@ def merge_tree(graph: RegionGraph) -> np.ndarray:
     regions = _Regions(graph)
     n = len(graph.areas)
     most = max(2 * n - 2, n)
-    # Of each region its best pair alone, and the turn at which it was that: the least of these is the least of all,
-    # for a region that has grown prices all of its pairs again, and what waits with one of them does when it is due.
-    queue = [regions.best(i) + (i, 0) for i in range(n) if regions.borders[i]]
+    # Of each region its best pair alone, and the turn at which it was that. The least of these is the least
+    # of all: what has grown prices its pairs again at once, what waits for such a one does when it is due.
+    queue = [(*regions.best(i), i, 0) for i in range(n) if regions.borders[i]]
     heapify(queue)
     changed: list[float] = [0] * n
     # where each region, which may have grown, stands among the candidates, and what those merged are made of
@@ -82,7 +82,7 @@ def merge_tree(graph: RegionGraph) -> np.ndarray:
             rows[i], owner, turn = turn, i, turn + 1
             changed[i], changed[j] = turn, inf
         if regions.borders[owner]:
-            heappush(queue, regions.best(owner) + (owner, turn))
+            heappush(queue, (*regions.best(owner), owner, turn))
     members = np.eye(n + len(parts), n, dtype=bool)
     for row, (i, j) in enumerate(parts, n):
         np.logical_or(members[i], members[j], out=members[row])
@@ -101,7 +101,7 @@ class _Regions:
             self.borders[i][j] = border
 
     def best(self, i: int) -> tuple[float, int, int]:
-        """Price merging with each neighbour; the least cost, of equal ones the lowest pair: cost, lower, higher."""
+        """Price merging with each neighbour: return the least cost, the lower and the higher region."""
         # Alike are neighbours of near mean colour, where the smaller is small and shares much of its outline
         # with the other: colour distance * sqrt(smaller area) / sqrt(shared share of the shorter outline).
         areas, outlines, colors = self.areas, self.outlines, self.colors

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 # What only leaves pairs out may round otherwise than what decides.
 _SLACK = 1 + 1e-9
@@ -17,24 +16,20 @@ _BATCH = 1 << 15
 def superpixels(pixels: np.ndarray, segments: int, compactness: float, sigma: float) -> np.ndarray:
     """Part an image as ``skimage.segmentation.slic`` does, to the bit.
 
-    From uint8 ``(h, w, 3)`` RGB to int ``(h, w)`` with labels from 0. Nothing is approximated, only what cannot
-    change a label is left out: after the first rounds few clusters move, and a pixel is compared with these
-    alone, or with all around it where its own has moved away beyond what was the second best.
-
-    What is not covered scikit-image does itself: a ``compactness`` so small that colours round space away, and,
-    with a warning, a version of scikit-image that keeps its last step elsewhere.
+    From uint8 ``(h, w, 3)`` RGB to int ``(h, w)`` with labels from 0. Nothing is approximated, what cannot
+    change a label is left out: after two rounds few clusters move, and a pixel is compared with these alone,
+    or with all around where its own has moved away beyond the second best. scikit-image itself takes over
+    where ``compactness`` is so small that colours round space away, and, with a warning, if it hides its last
+    step.
     """
-    from skimage.segmentation import slic
+    from skimage.segmentation import _slic, slic
 
-    colors = _smooth_lab(pixels, sigma) * (1.0 / compactness)
-    clusters = _Clusters(pixels.shape[:2], segments, colors.reshape(3, -1))
-    try:
-        from skimage.segmentation._slic import _enforce_label_connectivity_cython as connect
-    except ImportError:
-        warnings.warn("This scikit-image hides a step of SLIC: it takes several times as long.", stacklevel=2)
-        clusters.covered = False
-    if not clusters.covered:
+    connect = getattr(_slic, "_enforce_label_connectivity_cython", None)
+    if connect is None:
+        warnings.warn("This scikit-image hides a step of SLIC: it takes three times as long.", stacklevel=2)
+    if connect is None or compactness < 0.01:
         return slic(pixels, segments, compactness, sigma=sigma, start_label=0)
+    clusters = _Clusters(pixels.shape[:2], segments, _smooth_lab(pixels, sigma) * (1.0 / compactness))
     labels = clusters.settle()
     size = labels.size / clusters.count
     return connect(labels[None], int(0.5 * size), int(3 * size), start_label=0)[0]
@@ -52,56 +47,46 @@ def _smooth_lab(pixels: np.ndarray, sigma: float) -> np.ndarray:
     present = np.unique(codes)
     drawn = 8 * present.size < codes.size  # so few colours that each is converted once
     if drawn:
-        flat = (present[:, None] >> np.uint32([16, 8, 0]) & 255).astype(np.uint8)
+        flat = np.stack([present >> 16, present >> 8 & 255, present & 255], axis=1).astype(np.uint8)
     values = img_as_float(flat)
     values = values - values.min()
-    lab = rgb2lab(values[None] / (values.max() or 1))
     # slic smooths along a third axis of length one too, which rounds
-    lab = gaussian_filter(lab, [sigma, 0, 0])[0].T.copy()
+    lab = gaussian_filter(rgb2lab(values[None] / (values.max() or 1)), [sigma, 0, 0])[0].T
     lab = lab.take(np.searchsorted(present, codes), axis=1) if drawn else lab
     return gaussian_filter(lab.reshape(3, *pixels.shape[:2]), [0, sigma, sigma])
 
 
 class _Clusters:
-    """Clusters of an image's pixels in space and colour, which move to the means of their pixels.
-
-    Pixels and clusters are numbered row by row, and of several that are equally near the lowest number wins.
-    """
+    """Clusters of pixels in space and colour; of several equally near ones the one of lowest number wins."""
 
     def __init__(self, size: tuple[int, int], segments: int, colors: np.ndarray) -> None:
         from skimage.util import regular_grid
 
         self.size = size
+        y, x = (np.arange(length, dtype=float) for length in size)
+        self.features = [np.repeat(y, len(x)), np.tile(x, len(y)), *colors.reshape(3, -1)]
         steps = regular_grid((1, *size), segments)
         self.weight = 1.0 / max(step.step or 1 for step in steps) ** 2
-        self.features = np.concatenate([np.mgrid[: size[0], : size[1]].reshape(2, -1), colors])
         # the rows and columns that clusters start on
-        self.grid = [np.arange(n)[step] for n, step in zip(size, steps[1:], strict=True)]
+        self.grid = [line[step] for line, step in zip((y, x), steps[1:], strict=True)]
         self.shape = len(self.grid[0]), len(self.grid[1])
         self.count = self.shape[0] * self.shape[1]
-        self.start = np.stack([line.ravel() for line in np.meshgrid(*self.grid, indexing="ij")])
-        # rows and columns that each competes for, from and up to
+        self.start = [line.ravel() for line in np.meshgrid(*self.grid, indexing="ij")]
+        self.centers, self.drift = np.zeros((5, self.count)), np.zeros(2)
+        # how far each looks for pixels
         self.reach = [2 * (step.step or 1) for step in regular_grid((1, *size), self.count)[1:]]
-        self.low, self.high = np.zeros((2, 2, self.count), dtype=np.intp)
-        self.centers = np.zeros((5, self.count))
-        # how far any has come from its start, and within which distance, squared, none has a pixel outside
-        self.drift = np.zeros(2)
-        self.safe = (min(self.reach) - 1) ** 2 * self.weight
-
-        gaps = [np.abs(np.arange(n)[:, None] - line) for n, line in zip(size, self.grid, strict=True)]
-        self.covered = bool(
-            all((gap.min(axis=1) <= reach).all() for gap, reach in zip(gaps, self.reach, strict=True))
-            and max(colors.max(), -colors.min()) ** 2 < 2**40 * self.weight
+        # Colours start at zero, so that the first round sees space alone.
+        row, column = (
+            np.abs(places[:, None] - line).argmin(axis=1)
+            for places, line in zip((y, x), self.grid, strict=True)
         )
-        # Colours of clusters start at zero, so that the first round sees space alone.
-        self.nearest = [gap.argmin(axis=1) for gap in gaps]
-        self.labels = (self.nearest[0][:, None] * self.shape[1] + self.nearest[1]).ravel()
+        self.labels = (row[:, None] * self.shape[1] + column).ravel()
         self.best = np.zeros(len(self.labels))
 
     def settle(self, rounds: int = 10) -> np.ndarray:
         """Let the clusters move, and return the labels, int ``(h, w)``."""
         members = np.arange(len(self.labels))
-        moved = self._move(members, np.arange(self.count))
+        self._move(members, np.arange(self.count))
         # at most the distance of each pixel to any cluster but its own
         self.second = self._to_others()
         near = np.zeros((2, 0), dtype=np.intp)
@@ -110,8 +95,7 @@ class _Clusters:
             if not left.any():
                 break
             members = np.flatnonzero(left[self.labels])
-            moved = self._move(members, np.flatnonzero(left))
-            near = self._around(moved)
+            near = self._around(self._move(members, np.flatnonzero(left)))
         return self.labels.reshape(self.size)
 
     def _move(self, members: np.ndarray, clusters: np.ndarray) -> np.ndarray:
@@ -122,22 +106,20 @@ class _Clusters:
         clusters = clusters[counts[clusters] > 0]
         for center, values in zip(self.centers, self.features, strict=True):
             center[clusters] = np.bincount(own, values.take(members), self.count)[clusters] / counts[clusters]
-        for axis, (reach, length) in enumerate(zip(self.reach, self.size, strict=True)):
-            self.low[axis, clusters] = np.maximum(self.centers[axis, clusters] - reach, 0)
-            self.high[axis, clusters] = np.minimum(self.centers[axis, clusters] + reach + 1, length)
-            drift = np.abs(self.centers[axis, clusters] - self.start[axis, clusters])
-            self.drift[axis] = max(self.drift[axis], drift.max())
+        for axis, start in enumerate(self.start):
+            moved = np.abs(self.centers[axis, clusters] - start[clusters])
+            self.drift[axis] = max(self.drift[axis], moved.max())
         return clusters
 
     def _to_others(self) -> np.ndarray:
-        # A bound after the first round, when clusters still form a grid: the next row or column.
-        lines = self.centers[0, :: self.shape[1]], self.centers[1, : self.shape[1]]
-        bounds = []
-        for line, own in zip(lines, self.nearest, strict=True):
-            gaps = np.abs(np.arange(len(own))[:, None] - line)
-            gaps[np.arange(len(own)), own] = np.inf
-            bounds.append(gaps.min(axis=1) ** 2 * self.weight)
-        return np.minimum(bounds[0][:, None], bounds[1]).ravel()
+        # After the first round clusters are still a grid: the next row or column but the own.
+        y, x = self.centers[0].reshape(self.shape)[:, 0], self.centers[1].reshape(self.shape)[0]
+        own = np.divmod(self.labels.reshape(self.size), self.shape[1])
+        gaps = np.abs(np.arange(self.size[0])[:, None] - y), np.abs(np.arange(self.size[1])[:, None] - x)
+        for gap, at in zip(gaps, (own[0][:, 0], own[1][0]), strict=True):
+            gap[np.arange(len(at)), at] = np.inf
+        rows, columns = (gap.min(axis=1) ** 2 * self.weight for gap in gaps)
+        return np.minimum(rows[:, None], columns).ravel()
 
     def _distances(self, pixels: np.ndarray, clusters: np.ndarray) -> np.ndarray:
         # In this order, on which the last bit depends: space by weight, plus colour.
@@ -154,12 +136,12 @@ class _Clusters:
         return space
 
     def _outside(self, pixels: np.ndarray, clusters: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-        # Which of these pairs, that are no further apart than the bounds, the cluster does not compete for.
-        far = np.flatnonzero(bounds > self.safe)
-        pixels, clusters = pixels[far], clusters[far]
-        (y, x), low, high = self.features[:2], self.low, self.high
-        inside = (y[pixels] >= low[0][clusters]) & (y[pixels] < high[0][clusters])
-        inside &= (x[pixels] >= low[1][clusters]) & (x[pixels] < high[1][clusters])
+        # Which of these pairs, no further apart than the bounds, are out of the cluster's reach.
+        far = np.flatnonzero(bounds > (min(self.reach) - 1) ** 2 * self.weight)
+        inside = np.ones(len(far), dtype=bool)
+        for axis, reach in enumerate(self.reach):
+            at, center = self.features[axis].take(pixels[far]), self.centers[axis].take(clusters[far])
+            inside &= (at >= np.floor(center - reach)) & (at < np.floor(center + reach + 1))
         return far[~inside]
 
     def _astray(self, members: np.ndarray) -> np.ndarray:
@@ -173,47 +155,43 @@ class _Clusters:
         return lost
 
     def _around(self, clusters: np.ndarray) -> np.ndarray:
-        # Pairs of a pixel and a cluster, of these, that may be nearer than the second best, (2, pairs).
-        low, high = self.low[:, clusters], self.high[:, clusters]
-        spans = tuple((high - low).max(axis=1).tolist())
-        squares = []
-        for axis, span in enumerate(spans):
-            places = low[axis, :, None] + np.arange(span)
-            gaps = np.square(self.centers[axis, clusters, None] - places)
-            gaps[places >= high[axis, :, None]] = np.nan
-            squares.append(gaps)
-        limits = _framed(self.second.reshape(self.size) * (_SLACK / self.weight), spans)
+        # Pairs of a pixel and one of these clusters that may be nearer than the second best, (2, pairs).
+        low, squares = [], []
+        for center, reach, length in zip(self.centers[:2, clusters], self.reach, self.size, strict=True):
+            low.append(np.maximum(center - reach, 0).astype(np.intp))
+            high = np.minimum(center + reach + 1, length).astype(np.intp)
+            places = low[-1][:, None] + np.arange((high - low[-1]).max())
+            squares.append(np.where(places < high[:, None], np.square(center[:, None] - places), np.nan))
         rows, columns = squares
+        spans = [rows.shape[1], columns.shape[1]]
+        limits = _framed(self.second.reshape(self.size), spans, _SLACK / self.weight)
 
         def within(part: slice) -> np.ndarray:
-            return rows[part, :, None] + columns[part, None] <= limits[low[0, part], low[1, part]]
+            return rows[part, :, None] + columns[part, None] <= limits[low[0][part], low[1][part]]
 
         which, pixels = _inside(within, low, spans, self.size[1])
         foreign = self.labels[pixels] != clusters[which]
         return np.stack([pixels[foreign], clusters[which[foreign]]])
 
     def _among(self, pixels: np.ndarray) -> np.ndarray:
-        # Pairs of these pixels and any cluster that may be nearer than the second best, (2, pairs).
-        places = self.features[:2, pixels]
-        lines = [
-            np.searchsorted(line, place + np.array([[-far], [far]]))
-            for line, place, far in zip(self.grid, places, self.drift + self.reach + 1, strict=True)
-        ]
-        low = np.stack([each[0] for each in lines])
-        spans = tuple(int((last - first).max(initial=0)) + 1 for first, last in lines)
+        # Pairs of one of these pixels and a cluster that may be nearer than the second best, (2, pairs).
+        y, x = (feature.take(pixels)[:, None, None] for feature in self.features[:2])
+        low, spans = [], []
+        for line, at, far in zip(self.grid, (y, x), self.drift + self.reach + 1, strict=True):
+            low.append(np.searchsorted(line, at.ravel() - far))
+            spans.append(int((np.searchsorted(line, at.ravel() + far) - low[-1]).max(initial=0)) + 1)
         rows, columns = (_framed(center.reshape(self.shape), spans) for center in self.centers[:2])
         bounds = self.second[pixels] * _SLACK
-        limits = bounds / self.weight * _SLACK
+        limits = (bounds / self.weight * _SLACK)[:, None, None]
 
         def within(part: slice) -> np.ndarray:
-            at = low[0, part], low[1, part]
-            y, x = (place[part, None, None] for place in places)
-            return np.square(rows[at] - y) + np.square(columns[at] - x) <= limits[part, None, None]
+            at = low[0][part], low[1][part]
+            return np.square(rows[at] - y[part]) + np.square(columns[at] - x[part]) <= limits[part]
 
         which, clusters = _inside(within, low, spans, self.shape[1])
-        inside = np.ones(len(which), dtype=bool)
-        inside[self._outside(pixels[which], clusters, bounds[which])] = False
-        return np.stack([pixels[which[inside]], clusters[inside]])
+        pixels, bounds = pixels[which], bounds[which]
+        found = np.stack([pixels, clusters])
+        return np.delete(found, self._outside(pixels, clusters, bounds), axis=1)
 
     def _decide(self, pixels: np.ndarray, clusters: np.ndarray) -> np.ndarray:
         # Give each pixel to the nearest; returns which clusters have lost or won some, bool.
@@ -233,20 +211,22 @@ class _Clusters:
         return changed
 
 
-def _framed(field: np.ndarray, spans: tuple[int, ...]) -> np.ndarray:
-    # All windows of a 2D field, also those that lie partly or wholly beyond its end, which is NaN.
+def _framed(field: np.ndarray, spans: list[int], factor: float = 1.0) -> np.ndarray:
+    # All windows of a 2D field times a factor, also those partly or wholly beyond its end, where it is NaN.
     padded = np.full([length + span for length, span in zip(field.shape, spans, strict=True)], np.nan)
-    padded[: field.shape[0], : field.shape[1]] = field
-    return sliding_window_view(padded, spans)
+    np.multiply(field, factor, out=padded[: field.shape[0], : field.shape[1]])
+    # what sliding_window_view returns, without its checks, which take as long as all else here
+    shape = (field.shape[0] + 1, field.shape[1] + 1, *spans)
+    return np.ndarray(shape, padded.dtype, padded, strides=padded.strides * 2)
 
 
 def _inside(
-    within: Callable[[slice], np.ndarray], low: np.ndarray, spans: tuple[int, ...], width: int
+    within: Callable[[slice], np.ndarray], low: list[np.ndarray], spans: list[int], width: int
 ) -> tuple[np.ndarray, np.ndarray]:
     # Which windows, and which places of a field of that width, ``within`` holds for, batch by batch.
     area = spans[0] * spans[1]
     batch = max(1, _BATCH // area)
-    found = [np.flatnonzero(within(slice(i, i + batch))) + i * area for i in range(0, low.shape[1], batch)]
+    found = [np.flatnonzero(within(slice(i, i + batch))) + i * area for i in range(0, len(low[0]), batch)]
     which, place = np.divmod(np.concatenate([np.zeros(0, dtype=np.intp), *found]), area)
     offsets = (np.arange(spans[0])[:, None] * width + np.arange(spans[1])).ravel()
     return which, (low[0] * width + low[1])[which] + offsets[place]
