@@ -119,9 +119,11 @@ class ZeroShotRIS(Evaluator):
         """Load the CLIP models and the parser, and make the scorers; harmless when repeated."""
         if len(self.scorers):
             return
-        from gl_ris.text import load_parser
+        from gl_ris.text import check_parser, load_parser
 
-        load_parser(self.parser)
+        # by the published rule the tokeniser writes the sentences, too, which are not kept
+        writes = any(variant.recipe.text == "tokens" for variant in self.variants)
+        (load_parser if writes else check_parser)(self.parser)
         # variants of one model share it, and with it the work on an image
         loaders = {variant.model: variant.load for variant in self.variants}
         clips = {model: load() for model, load in loaders.items()}
@@ -314,12 +316,15 @@ class ZeroShotRIS(Evaluator):
         return intersection, union
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:
+        from gl_ris.text import kept_noun_phrases
+
         rank, world_size = self.global_rank, self.trainer.world_size
         # sorted, so that every process takes its own share
         distinct = sorted(set(expressions))
         own = distinct[rank::world_size]
         for rule in dict.fromkeys(variant.recipe.text for variant in self.variants):
-            for part in gather_objects(dict(zip(own, self._phrases(own, rule), strict=True))):
+            phrases = kept_noun_phrases(own, self.parser, published=rule == "tokens")
+            for part in gather_objects(dict(zip(own, phrases, strict=True))):
                 self._noun_phrases[rule].update(part)
         scorers = [cast("Scorer", scorer) for scorer in self.scorers]
         for clip in self.clips:
