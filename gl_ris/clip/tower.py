@@ -60,8 +60,11 @@ class Tower(Protocol):
     def last_map(self, state: Any) -> Tensor:
         """Return the last map that keeps its positions, ``(1, C, rows, columns)``, for ``k = 1``."""
 
-    def pool(self, state: Any, last_map: Tensor) -> Tensor:
-        """Finish the tower from a last map that may have been changed, to ``(1, feature_dim)``."""
+    def pool(self, state: Any, shifts: Tensor) -> Tensor:
+        """Finish the tower once for each of ``S`` vectors added to every position of the last map.
+
+        From the state for ``k = 1`` and shifts ``(S, C)`` to ``(S, feature_dim)``, not normalised.
+        """
 
     def dense_features(self, state: Any) -> Tensor:
         """Take every position by itself through value and output layers of the last attention (MaskCLIP).

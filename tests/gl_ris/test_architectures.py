@@ -47,7 +47,10 @@ def run_tower(tower: Any, device: str) -> list[tuple[int, ...]]:
     k, one = min(3, tower.depth), min(1, tower.depth)
     last = tower.image_state(pixels, one)
     features = [tower.encode(pixels), tower.region_features(tower.image_state(pixels, k), grids, k)]
-    features += [tower.pool(last, tower.last_map(last)), tower.dense_features(last)]
+    features += [
+        tower.pool(last, torch.zeros(2, tower.last_map(last).shape[1], device=device)),
+        tower.dense_features(last),
+    ]
     if tower.kind == "vit":
         embedded = tower.image_state(pixels, tower.depth)
         features.append(region_tokens(tower, embedded, grids.flatten(1).bool()))
