@@ -11,6 +11,8 @@ from gl_ris.scorers.base import Scorer, Texts, inside_masks
 
 # Of a gradient in float16, whose smallest parts would be lost.
 _SCALE = 256.0
+# Maps that are resized to the image together, which bounds the memory.
+_AT_ONCE = 64
 
 
 class GradCAM(Scorer):
@@ -61,4 +63,5 @@ class GradCAM(Scorer):
 
     def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Sum or average the map over each mask."""
-        return inside_masks(self.maps(context, expressions), context.masks, self.recipe.grad_cam_pooling)
+        parts = self.maps(context, expressions).split(_AT_ONCE)
+        return torch.cat([inside_masks(maps, context.masks, self.recipe.grad_cam_pooling) for maps in parts])

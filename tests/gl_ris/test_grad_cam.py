@@ -155,3 +155,14 @@ def test_grad_cam_in_half_precision_is_close(
             half = GradCAM(load_clip(folder, dtype=dtype), recipe="clean")(image, masks, EXPRESSIONS)
         assert half.dtype == torch.float32
         assert (half - whole).abs().max() < 0.1 * whole.max()
+
+
+@torch.no_grad()
+def test_many_expressions_score_as_each_does_by_itself(
+    clip: RegionCLIP, image: Tensor, masks: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gl_ris.scorers.grad_cam._AT_ONCE", 2)
+    scorer = GradCAM(clip, recipe="clean")
+    together = scorer(image, masks, EXPRESSIONS)
+    alone = torch.cat([scorer(image, masks, [text]) for text in EXPRESSIONS])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
