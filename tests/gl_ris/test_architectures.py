@@ -84,7 +84,7 @@ def test_large_architectures_have_the_right_shapes(name: str) -> None:
     with torch.no_grad():
         shapes = run_tower(clip.tower, "meta")
         assert clip._text_tower.encode(texts[0]).shape == (1, width)
-    assert shapes == [(1, width), (2, width), (1, width), (side, side, width), (2, width)][: len(shapes)]
+    assert shapes == [(1, width), *[(2, width)] * 2, (side, side, width), (2, width)][: len(shapes)]
 
 
 def test_the_list_of_what_fits_agrees_with_what_opens() -> None:
