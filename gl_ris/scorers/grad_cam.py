@@ -64,4 +64,4 @@ class GradCAM(Scorer):
     def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Sum or average the map over each mask."""
         parts = self.maps(context, expressions).split(_AT_ONCE)
-        return torch.cat([inside_masks(maps, context.masks, self.recipe.grad_cam_pooling) for maps in parts])
+        return torch.cat([inside_masks(maps, context.bits, self.recipe.grad_cam_pooling) for maps in parts])
