@@ -14,6 +14,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
+from datamodules.files import uncollected
 from datamodules.images import find_image_folder, image_path, is_file
 from datamodules.records import ImageRecord, Key, MaskRule
 from datamodules.scene import ImageReader, Scene, SceneDataset, read_from_folder
@@ -115,7 +116,8 @@ class RISDataModule(LightningDataModule):
     @functools.cached_property
     def records(self) -> list[ImageRecord]:
         """The images of the split after `limit`, read at the first call; `UserError` if there is none."""
-        records = self.read_records(self.proposals == GROUND_TRUTH)
+        with uncollected():
+            records = self.read_records(self.proposals == GROUND_TRUTH)
         if not records:
             raise UserError(
                 f"Split '{self.split}' of {self.dataset_name} ({self.partition}) has no expression; "

@@ -10,7 +10,7 @@ from torch.utils.data import DistributedSampler
 
 
 class Shard(DistributedSampler[Any]):
-    """A sampler of given indices, of a kind that Lightning leaves alone: it would deal scenes out in turns."""
+    """A sampler of given indices, of a kind that Lightning leaves alone: it deals others out in turns."""
 
     def __init__(self, indices: Sequence[int]) -> None:
         # what its base would count and shuffle is decided
