@@ -61,10 +61,7 @@ class Tower(Protocol):
         """Return the last map that keeps its positions, ``(1, C, rows, columns)``, for ``k = 1``."""
 
     def pool(self, state: Any, shifts: Tensor) -> Tensor:
-        """Finish the tower once for each of ``S`` vectors added to every position of the last map.
-
-        From the state for ``k = 1`` and shifts ``(S, C)`` to ``(S, feature_dim)``, not normalised.
-        """
+        """Finish the tower with each of ``(S, C)`` added to all of the last map, to ``(S, feature_dim)``."""
 
     def dense_features(self, state: Any) -> Tensor:
         """Take every position by itself through value and output layers of the last attention (MaskCLIP).

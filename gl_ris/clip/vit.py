@@ -81,10 +81,8 @@ class ViTTower:
         return tokens[:, 1:].transpose(1, 2).unflatten(2, self.grid_size)
 
     def pool(self, state: Tensor, shifts: Tensor) -> Tensor:
-        """Run the last block, its attention on grid tokens with a vector added: each of ``(S, width)``.
-
-        The residual connection keeps what entered the block, and the attention its class token.
-        """
+        """Run the last block, its attention on grid tokens with each of ``(S, width)`` added."""
+        # The residual connection keeps what entered the block, and the attention its class token.
         block = self.visual.transformer.resblocks[-1]
         if not isinstance(block.attn, nn.MultiheadAttention):
             return self._pool_whole(state, shifts)
@@ -101,19 +99,16 @@ class ViTTower:
         logits = query @ key.transpose(1, 2) + (query * more_key).sum(dim=-1, keepdim=True) * on_grid
         seen = logits.softmax(dim=-1)
         pooled = seen @ value + (seen @ on_grid)[..., None] * more_value
-        tokens = attention.out_proj(pooled.transpose(0, 1).flatten(1).to(state.dtype))
-        tokens = state[0, :1] + block.ls_1(tokens)
+        attended = attention.out_proj(pooled.transpose(0, 1).flatten(1).to(state.dtype))
+        tokens = state[0, :1] + block.ls_1(attended)
         return self.project(tokens + block.ls_2(block.mlp(block.ln_2(tokens))))
 
     def _pool_whole(self, state: Tensor, shifts: Tensor) -> Tensor:
         """Do what `pool` does for any kind of block."""
         block = self.visual.transformer.resblocks[-1]
         pad = F.pad(shifts[:, None].expand(-1, state.shape[1] - 1, -1), (0, 0, 1, 0))
-        hook = block.ln_1.register_forward_hook(lambda _, __, normalised: normalised + pad)
-        try:
+        with block.ln_1.register_forward_hook(lambda _, __, normalised: normalised + pad):
             return self.project(block(state.expand(len(shifts), -1, -1))[:, 0])
-        finally:
-            hook.remove()
 
     def dense_features(self, state: Tensor) -> Tensor:
         """Take every grid token through the last block by itself and project it."""

@@ -127,8 +127,7 @@ class Segmenter(nn.Module, ABC):
     def segment(self, image: Tensor, expressions: Sequence[str], batch_size: int = 16) -> Tensor:
         """Return masks, bool ``(E, H, W)``, of any number of expressions on uint8 ``(3, H, W)`` RGB.
 
-        What does not see the text is computed once. ``batch_size`` expressions go through the rest together;
-        each answer depends on its own alone.
+        After `encode_image`, ``batch_size`` go through the network together, each by itself alone.
         """
         height, width = image.shape[1:]
         device = next(self.parameters()).device

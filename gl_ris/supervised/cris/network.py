@@ -144,8 +144,7 @@ class Neck(nn.Module):
     def forward(self, projected: Sequence[Tensor], sentence: Tensor) -> Tensor:
         """Fuse maps of `project` with sentences ``(B, D)`` to ``(B, middle, h, w)`` at stride 16.
 
-        The maps are of ``B`` images, or of one for all. In training ``B`` is at least 2, which batch
-        normalisation needs.
+        Maps of one image serve all sentences. Batch normalisation needs two sentences in training.
         """
         double = nn.Upsample(scale_factor=2, mode="bilinear")
         fine, middle, coarse = (one.expand(len(sentence), -1, -1, -1) for one in projected)
