@@ -26,6 +26,7 @@ from experiments.cli.config_file import read_config
 from experiments.cli.messages import explain
 from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, normalise
 from experiments.cli.ranks import take_over
+from gl_ris.cores import share_cores
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
 
@@ -320,6 +321,7 @@ class ExperimentCLI(LightningCLI):
             first = " ".join(str(error).split()).partition(". ")[0].rstrip(".!")
             raise UserError(f"These trainer options do not work here: {first}.") from error
         take_over(trainer)
+        share_cores(trainer.num_devices)
         return trainer
 
     @property

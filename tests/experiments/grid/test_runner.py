@@ -13,6 +13,7 @@ import processes
 from experiments.grid import runner
 from experiments.grid.cells import Cell
 from experiments.grid.runner import children, shares, start
+from gl_ris.cores import THREADS
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.signals import Ended
 
@@ -100,10 +101,16 @@ def fail_beside(command: list[str], ready: Path) -> None:
     ("at_once", "environment", "expected"),
     [
         (1, {"CUDA_VISIBLE_DEVICES": "0,1"}, [{}]),
-        (2, {"CUDA_VISIBLE_DEVICES": ""}, [{"OMP_NUM_THREADS": "4"}] * 2),
-        (3, {"CUDA_VISIBLE_DEVICES": "7"}, [{"OMP_NUM_THREADS": "2"}] * 3),
-        (9, {"CUDA_VISIBLE_DEVICES": ""}, [{"OMP_NUM_THREADS": "1"}] * 9),
+        (2, {"CUDA_VISIBLE_DEVICES": ""}, [{"GL_RIS_CORES": "4"}] * 2),
+        (3, {"CUDA_VISIBLE_DEVICES": "7"}, [{"GL_RIS_CORES": "2"}] * 3),
+        (9, {"CUDA_VISIBLE_DEVICES": ""}, [{"GL_RIS_CORES": "1"}] * 9),
         (2, {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}, [{}] * 2),
+        # of a command for which nobody has said anything
+        (
+            2,
+            {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "GL_RIS_CORES": "0"},
+            [{"GL_RIS_CORES": "4"}] * 2,
+        ),
         (
             2,
             {"CUDA_VISIBLE_DEVICES": "4,5,6", "OMP_NUM_THREADS": "1"},
@@ -122,8 +129,9 @@ def test_shares_of_the_machine(
     expected: list[dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("experiments.grid.runner.cores", lambda: 8)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("experiments.grid.runner.available", lambda: 8)
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert shares(at_once) == expected
@@ -142,6 +150,6 @@ def test_shares_of_the_machine(
 def test_how_many_go_side_by_side_by_themselves(
     options: list[str], devices: str, count: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "cores", lambda: count)
+    monkeypatch.setattr(runner, "available", lambda: count)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
     assert runner.usual_jobs([Cell("a", []), Cell("b", options)]) == expected
