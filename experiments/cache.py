@@ -19,13 +19,14 @@ from gl_ris.files import cache_folder
 KINDS = {
     "drawn": "drawn sets, made again when they are asked for",
     "store": "stored proposals, made again when they are asked for",
+    "notes": "noun phrases and hashes of large files, found again when they are asked for",
     "index": "indexes of files of masks, which this version does not use any more",
     "draft": "what was being written; those of dead processes are removed by the next that writes there",
     "other": "not made by this version",
 }
 _DRAWN = re.compile(r"(refshapes|captioned-shapes)-.*")
 _OURS = re.compile(r"(^|\0)(-m\0)?(experiments|datamodules)[./]\w+|(^|/)gl-ris\0")
-_DESCRIPTION = "List what lies in the cache folder: drawn sets, stored proposals, indexes and drafts."
+_DESCRIPTION = "List what lies in the cache folder: drawn sets, stored proposals, notes, indexes and drafts."
 _EXAMPLES = """\
 examples:
   python -m experiments.cache
@@ -74,6 +75,8 @@ def _kind(path: Path, stores: Path) -> str:
         return "store" if (path / "manifest.json").is_file() else "other"
     if path.name.endswith(".index.npz"):
         return "index"
+    if path.name in ("hashes", "phrases"):
+        return "notes"
     return "drawn" if _DRAWN.fullmatch(path.name) and path.is_dir() else "other"
 
 

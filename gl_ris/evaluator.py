@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from gl_ris.bits import Bits
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.predictions import Prediction
 from gl_ris.recipe import Recipe
@@ -99,7 +100,7 @@ def faults_of(scene: Any) -> list[str | None]:
 
 def target_reasons(scene: SceneLike) -> list[str | None]:
     """Return why nothing meets the target of each expression: its fault, that it has no pixel; or None."""
-    some = scene.targets.flatten(1).any(dim=1)[scene.referents]
+    some = (Bits(scene.targets).areas > 0)[scene.referents]
     targeted = targeted_in(scene)
     there = (some if targeted is None else some | ~targeted).tolist()
     faults = zip(faults_of(scene), there, strict=True)
@@ -144,7 +145,7 @@ def chosen_areas(
     ``rows`` are the choices for ``E`` expressions; or those of several methods, one after the other.
     """
     intersection, union = areas
-    target = scene.targets.flatten(1).sum(dim=1)[None]
+    target = Bits(scene.targets).areas[None]
     # one more row for expressions without a choice: they share nothing with their target
     intersection = torch.cat([intersection, torch.zeros_like(target)])
     union = torch.cat([union, target])

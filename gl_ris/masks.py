@@ -12,13 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gl_ris.bits import Bits
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import MAX_PIXELS
 
 Overlap = Literal["union", "sum_equals_one"]
-
-# float32 counts 0/1 products exactly up to 2**24; a smaller block also bounds the memory.
-_PIXELS_PER_BLOCK = 1 << 20
 
 
 def encode_rle(mask: Tensor) -> dict[str, Any]:
@@ -201,11 +199,11 @@ def _outline(polygon: Sequence[float]) -> list[float]:
     return outline
 
 
-def tight_boxes(masks: Tensor) -> Tensor:
+def tight_boxes(masks: Tensor | Bits) -> Tensor:
     """Find the smallest box around each mask.
 
     Args:
-        masks: bool ``(N, H, W)``.
+        masks: bool ``(N, H, W)``, or the `Bits` of such.
 
     Returns:
         float32 ``(N, 4)`` XYXY in pixels, exclusive (max = last index + 1); zeros for an empty mask.
@@ -214,8 +212,7 @@ def tight_boxes(masks: Tensor) -> Tensor:
         >>> tight_boxes(torch.tensor([[[False, True, True], [False, False, False]]])).tolist()
         [[1.0, 0.0, 3.0, 1.0]]
     """
-    x0, x1 = _first_last(masks.any(dim=-2))
-    y0, y1 = _first_last(masks.any(dim=-1))
+    (x0, x1), (y0, y1) = (_first_last(side) for side in Bits.of(masks).occupied)
     return torch.stack([x0, y0, x1, y1], dim=-1).float()
 
 
@@ -227,14 +224,14 @@ def _first_last(occupied: Tensor) -> tuple[Tensor, Tensor]:
     return torch.minimum(first, last), last
 
 
-def projection_boxes(masks: Tensor) -> Tensor:
+def projection_boxes(masks: Tensor | Bits) -> Tensor:
     """Compute the boxes that FreeSOLO reports.
 
     The centre is the mean index of the occupied columns (rows), the width (height) their number. One solid
     blob over columns a to b gives [a - 0.5, b + 0.5]; a mask with gaps, a box narrower than its extent.
 
     Args:
-        masks: bool ``(N, H, W)``.
+        masks: bool ``(N, H, W)``, or the `Bits` of such.
 
     Returns:
         float32 ``(N, 4)`` XYXY in pixels; zeros for an empty mask.
@@ -243,8 +240,7 @@ def projection_boxes(masks: Tensor) -> Tensor:
         >>> projection_boxes(torch.tensor([[[True, False, True], [False, False, False]]])).tolist()
         [[0.0, -0.5, 2.0, 0.5]]
     """
-    x0, x1 = _centre_extent(masks.any(dim=-2))
-    y0, y1 = _centre_extent(masks.any(dim=-1))
+    (x0, x1), (y0, y1) = (_centre_extent(side) for side in Bits.of(masks).occupied)
     return torch.stack([x0, y0, x1, y1], dim=-1)
 
 
@@ -255,12 +251,12 @@ def _centre_extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
     return centre - count / 2, centre + count / 2
 
 
-def pairwise_areas(masks: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def pairwise_areas(masks: Tensor | Bits, targets: Tensor | Bits) -> tuple[Tensor, Tensor]:
     """Measure how each mask overlaps each target, in whole pixels.
 
     Args:
-        masks: bool ``(N, H, W)``; N may be 0.
-        targets: bool ``(R, H, W)`` of the same height and width; R may be 0.
+        masks: bool ``(N, H, W)``, or the `Bits` of such; N may be 0.
+        targets: bool ``(R, H, W)`` of the same height and width, likewise; R may be 0.
 
     Returns:
         Intersection and union, both int64 ``(N, R)``, exact at any image size.
@@ -274,23 +270,18 @@ def pairwise_areas(masks: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         >>> [area.tolist() for area in pairwise_areas(mask, ~mask)]
         [[[0]], [[3]]]
     """
-    if masks.dtype != torch.bool or targets.dtype != torch.bool:
-        raise TypeError(f"pairwise_areas needs bool masks, got {masks.dtype} and {targets.dtype}.")
-    if masks.ndim != 3 or targets.ndim != 3 or masks.shape[1:] != targets.shape[1:]:
+    bits = Bits.of(masks)
+    others = bits if targets is masks else Bits.of(targets)
+    own, other = bits.masks, others.masks
+    if own.dtype != torch.bool or other.dtype != torch.bool:
+        raise TypeError(f"pairwise_areas needs bool masks, got {own.dtype} and {other.dtype}.")
+    if own.ndim != 3 or other.ndim != 3 or own.shape[1:] != other.shape[1:]:
         raise ValueError(
             "pairwise_areas needs masks (N, H, W) and targets (R, H, W) of one size, "
-            f"got {tuple(masks.shape)} and {tuple(targets.shape)}."
+            f"got {tuple(own.shape)} and {tuple(other.shape)}."
         )
-    flat_masks, flat_targets = masks.flatten(1), targets.flatten(1)
-    intersection = torch.zeros(len(masks), len(targets), dtype=torch.int64, device=masks.device)
-    for start in range(0, flat_masks.shape[1], _PIXELS_PER_BLOCK):
-        block = slice(start, start + _PIXELS_PER_BLOCK)
-        # autocast would otherwise round the counts to 8 bits
-        with torch.autocast(masks.device.type, enabled=False):
-            product = flat_masks[:, block].float() @ flat_targets[:, block].float().T
-        intersection += product.round().long()
-    areas = flat_masks.sum(dim=1)[:, None] + flat_targets.sum(dim=1)[None, :]
-    return intersection, areas - intersection
+    intersection = bits.intersections(others)
+    return intersection, bits.areas[:, None] + others.areas - intersection
 
 
 def suppress(order: Iterable[int], clash: np.ndarray, limit: int | None = None) -> list[int]:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from gl_ris.bits import count, pack
+
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 # Mean IoU sums each sample's IoU rounded to the nearest multiple of 2**-32: a mean is off by at most
 # 2**-33 (1.2e-8 percentage points), and the sum has room for 2**31 samples.
@@ -49,6 +51,9 @@ def mask_areas(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
             "Prediction and target must have one shape (..., H, W), "
             f"got {tuple(prediction.shape)} and {tuple(target.shape)}."
         )
+    if prediction.device.type == target.device.type == "cpu":
+        own, other = pack(prediction), pack(target)
+        return torch.as_tensor(count(own & other)), torch.as_tensor(count(own | other))
     return (prediction & target).sum(dim=(-2, -1)), (prediction | target).sum(dim=(-2, -1))
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gl_ris.bits import Bits
 from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.errors import UserError
 from gl_ris.evaluator import Choices, Records, SceneLike
-from gl_ris.proposals.base import Proposals
 from gl_ris.scorers import Scorer
 from gl_ris.scorers.base import check_shares
 from gl_ris.scorers.global_local import GlobalLocal
@@ -132,11 +132,9 @@ class Sweep(ZeroShotRIS):
         wanted = [cell for cell in self.cells if (cell.alpha, cell.beta) == (self.alpha, self.beta)]
         return next((cell for cell in wanted if cell.masked_blocks == 3), wanted[0] if wanted else None)
 
-    def _judge(
-        self, scene: SceneLike, proposals: Proposals, chosen: list[Choices], failure: str | None
-    ) -> Records:
+    def _judge(self, scene: SceneLike, masks: Bits, chosen: list[Choices], failure: str | None) -> Records:
         """Count without records and without subsets."""
-        self._count(scene, proposals, chosen, failure, {})
+        self._count(scene, masks, chosen, failure, {})
         return Records()
 
 

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
+from gl_ris.bits import Bits
 from gl_ris.errors import UserError
 from gl_ris.evaluator import (
     Choices,
@@ -118,9 +119,11 @@ class ZeroShotRIS(Evaluator):
         """Load the CLIP models and the parser, and make the scorers; harmless when repeated."""
         if len(self.scorers):
             return
-        from gl_ris.text import load_parser
+        from gl_ris.text import check_parser, load_parser
 
-        load_parser(self.parser)
+        # by the published rule the tokeniser writes the sentences, too, which are not kept
+        writes = any(variant.recipe.text == "tokens" for variant in self.variants)
+        (load_parser if writes else check_parser)(self.parser)
         # variants of one model share it, and with it the work on an image
         loaders = {variant.model: variant.load for variant in self.variants}
         clips = {model: load() for model, load in loaders.items()}
@@ -209,14 +212,14 @@ class ZeroShotRIS(Evaluator):
         """
         if scene.index in self.finished:
             return Records()
-        proposals, failure = self._propose(scene)
+        masks, failure = self._propose(scene)
         chosen: list[Choices] = []
         for scorer in cast("list[Scorer]", self.scorers):
-            chosen += self._choose(scorer, scene, proposals, failure)
+            chosen += self._choose(scorer, scene, masks, failure)
         with self._watch("metrics"):
             reasons = target_reasons(scene)
             chosen = [choices.on_targets(reasons) for choices in chosen]
-            return self._judge(scene, proposals, chosen, failure)
+            return self._judge(scene, masks, chosen, failure)
 
     def on_predict_epoch_end(self) -> None:
         """Add up all processes, also how each came by its proposals."""
@@ -229,7 +232,7 @@ class ZeroShotRIS(Evaluator):
             _give(self.data(), None)
         super().on_predict_epoch_end()
 
-    def _propose(self, scene: SceneLike) -> tuple[Proposals, str | None]:
+    def _propose(self, scene: SceneLike) -> tuple[Bits, str | None]:
         proposals, failure = Proposals.from_masks(torch.zeros_like(scene.targets[:0])), scene.error
         if getattr(scene, "fatal", False):
             raise UserError(scene.error)
@@ -240,10 +243,12 @@ class ZeroShotRIS(Evaluator):
                 proposals, failure = self.attempt(
                     "proposals", scene, lambda: self.post(self._masks_of(scene)), proposals
                 )
-            if failure is None and not proposals.masks.any():
-                failure = SKIPPED if self.recipe.skip_images_without_proposals else NO_PROPOSALS
+        # what scorers and figures count of the masks is counted once
+        masks = Bits(proposals.masks)
+        if failure is None and not masks.areas.any():
+            failure = SKIPPED if self.recipe.skip_images_without_proposals else NO_PROPOSALS
         self._outcomes[self._outcome] += 1
-        return proposals, failure
+        return masks, failure
 
     def _masks_of(self, scene: SceneLike) -> Proposals:
         if scene.proposals is not None:
@@ -259,9 +264,7 @@ class ZeroShotRIS(Evaluator):
         finally:
             self._outcome = self.source.outcome
 
-    def _choose(
-        self, scorer: Scorer, scene: SceneLike, proposals: Proposals, failure: str | None
-    ) -> list[Choices]:
+    def _choose(self, scorer: Scorer, scene: SceneLike, masks: Bits, failure: str | None) -> list[Choices]:
         methods, count = len(self.methods) // len(self.scorers), len(scene.expressions)
         # a sweep's scorer gives the scores of several methods, one after the other
         chosen: list[Choices] = []
@@ -269,42 +272,40 @@ class ZeroShotRIS(Evaluator):
             chosen, failure = self.attempt(
                 scorer.title,
                 scene,
-                lambda: [choose(part) for part in self._scores(scorer, scene, proposals.masks).split(count)],
+                lambda: [choose(part) for part in self._scores(scorer, scene, masks).split(count)],
                 chosen,
             )
         return chosen if failure is None else [Choices.none(count, failure)] * methods
 
-    def _scores(self, scorer: Scorer, scene: SceneLike, masks: Tensor) -> Tensor:
+    def _scores(self, scorer: Scorer, scene: SceneLike, masks: Bits) -> Tensor:
         phrases = self._phrases(scene.expressions, scorer.recipe.text)
         with self._watch("image"):
             scorer.prepare(scorer.clip.context(scene.image, masks))
         with self._watch("score"):
             return scorer(scene.image, masks, scene.expressions, phrases)
 
-    def _judge(
-        self, scene: SceneLike, proposals: Proposals, chosen: list[Choices], failure: str | None
-    ) -> Records:
-        found = self._count(scene, proposals, chosen, failure, subsets_of(scene))
+    def _judge(self, scene: SceneLike, masks: Bits, chosen: list[Choices], failure: str | None) -> Records:
+        found = self._count(scene, masks, chosen, failure, subsets_of(scene))
         # methods often choose the same proposal
-        encode = functools.cache(lambda row: None if row is None else encode_rle(proposals.masks[row]))
+        encode = functools.cache(lambda row: None if row is None else encode_rle(masks.masks[row]))
         columns = []
         for variant, choices, *areas in zip(self.variants, chosen, *found, strict=False):
             phrases = self._phrases(scene.expressions, variant.recipe.text)
-            masks = [encode(row) for row in choices.rows]
-            columns.append(make_records(variant.title, scene, choices, (areas[0], areas[1]), phrases, masks))
+            codes = [encode(row) for row in choices.rows]
+            columns.append(make_records(variant.title, scene, choices, (areas[0], areas[1]), phrases, codes))
         return Records(record for row in zip(*columns, strict=True) for record in row)
 
     def _count(
         self,
         scene: SceneLike,
-        proposals: Proposals,
+        masks: Bits,
         chosen: list[Choices],
         failure: str | None,
         subsets: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
         """Count the choices and the best ones possible; return their areas, ``(methods + 1, E)``."""
         count = len(scene.expressions)
-        areas = pairwise_areas(proposals.masks, scene.targets)
+        areas = pairwise_areas(masks, scene.targets)
         best = [None] * count if failure else best_proposals(*areas)[scene.referents].tolist()
         best = [None if fault else row for row, fault in zip(best, faults_of(scene), strict=True)]
         rows = [row for choices in chosen for row in choices.rows]
@@ -319,12 +320,15 @@ class ZeroShotRIS(Evaluator):
         return intersection, union
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:
+        from gl_ris.text import kept_noun_phrases
+
         rank, world_size = self.global_rank, self.trainer.world_size
         # sorted, so that every process takes its own share
         distinct = sorted(set(expressions))
         own = distinct[rank::world_size]
         for rule in dict.fromkeys(variant.recipe.text for variant in self.variants):
-            for part in gather_objects(dict(zip(own, self._phrases(own, rule), strict=True))):
+            phrases = kept_noun_phrases(own, self.parser, published=rule == "tokens")
+            for part in gather_objects(dict(zip(own, phrases, strict=True))):
                 self._noun_phrases[rule].update(part)
         scorers = [cast("Scorer", scorer) for scorer in self.scorers]
         for clip in self.clips:

@@ -54,7 +54,8 @@ def evaluate(
 
     def report(folder: Path) -> None:
         assert writes.results is not None
-        print(f"\n{format_table(writes.results)}\n\nRun folder   {folder}")
+        # now, also where the output is a file or a pipe
+        print(f"\n{format_table(writes.results)}\n\nRun folder   {folder}", flush=True)
         with kept_if_ended(lambda: f"the results in {folder} are complete, but for the pictures"):
             draw_overlays(folder, cast("Any", cli.datamodule).scenes)
 

@@ -10,10 +10,12 @@ import functools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, Protocol, TypeVar, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gl_ris.bits import Bits
 from gl_ris.clip.tower import Tower, map_batches, one_thread_per_operation
 from gl_ris.clip.vit import centred_on_corners, region_tokens, tokens_of
 from gl_ris.masks import projection_boxes, tight_boxes
@@ -21,7 +23,7 @@ from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
 
 _Make = TypeVar("_Make", bound=Callable[..., Any])
 
-_BOX_RULES: dict[str, Callable[[Tensor], Tensor]] = {"tight": tight_boxes, "projection": projection_boxes}
+_BOX_RULES: dict[str, Callable[[Bits], Tensor]] = {"tight": tight_boxes, "projection": projection_boxes}
 # What the pixels that a tower reads depend on.
 _RESIZING = ("working_size", "interpolation", "antialias")
 _PIXELS = ("normalization", *_RESIZING)
@@ -74,29 +76,33 @@ class ImageContext:
     Attributes:
         clip: The model, for its preprocessing, its tower, and the size of its input and grid.
         image: uint8 ``(3, H, W)``, a copy on the model's device.
-        masks: bool ``(N, H, W)``, likewise.
-        boxes: float ``(N, 4)``, likewise, or None.
+        masks: bool ``(N, H, W)``, likewise, but those of `Bits` are no copy.
+        bits: What is counted of them.
+        boxes: float ``(N, 4)``, a copy, or None.
         occupied: bool ``(N,)``, False for a mask without a pixel.
 
     Raises:
         ValueError: A shape or dtype is wrong.
     """
 
-    def __init__(self, clip: Model, image: Tensor, masks: Tensor, boxes: Tensor | None = None) -> None:
-        _check(image, masks, boxes)
+    def __init__(self, clip: Model, image: Tensor, masks: Tensor | Bits, boxes: Tensor | None = None) -> None:
+        _check(image, Bits.of(masks).masks, boxes)
         self.clip = clip
         # Copies: the caller may write into its tensors before it asks again.
-        self.image, self.masks = (tensor.to(clip.device, copy=True) for tensor in (image, masks))
+        self.image = image.to(clip.device, copy=True)
         self.boxes = None if boxes is None else boxes.to(clip.device, copy=True)
-        self.occupied = self.masks.flatten(1).any(dim=1)
+        self._given = self.bits = Bits.of(masks)
+        if self._given is not masks or self._given.masks.device != clip.device:
+            self.bits = Bits(self._given.masks.to(clip.device, copy=True))
+        self.masks, self.occupied = self.bits.masks, self.bits.areas > 0
         self._made: dict[Hashable, Any] = {}
 
-    def is_about(self, image: Tensor, masks: Tensor, boxes: Tensor | None) -> bool:
+    def is_about(self, image: Tensor, masks: Tensor | Bits, boxes: Tensor | None) -> bool:
         """Say whether this is the context of exactly these values."""
-        pairs = [(image, self.image), (masks, self.masks), (boxes, self.boxes)]
+        given = self.masks if masks is self._given else Bits.of(masks).masks
+        pairs = [(image, self.image), (given, self.masks), (boxes, self.boxes)]
         return all(
-            a is b
-            or (a is not None and b is not None and a.dtype == b.dtype and torch.equal(a.to(b.device), b))
+            a is b or (a is not None and b is not None and a.dtype == b.dtype and _equal(a, b))
             for a, b in pairs
         )
 
@@ -109,13 +115,13 @@ class ImageContext:
     @_kept("grid_mask")
     def grid_masks(self, recipe: Recipe) -> Tensor:
         """The masks on the tower's feature grid, float32 ``(N, rows, columns)`` in [0, 1]."""
-        return masks_on_grid(self.masks, self.clip.tower.grid_size, recipe.grid_mask)
+        return masks_on_grid(self.bits, self.clip.tower.grid_size, recipe.grid_mask)
 
     @_kept("grid_mask")
     def grid_regions(self, recipe: Recipe) -> Tensor:
         """`grid_masks`, but a mask that vanished on the grid is there as the covered share of each cell."""
         grid = self.grid_masks(recipe)
-        shares = masks_on_grid(self.masks, self.clip.tower.grid_size, "area")
+        shares = masks_on_grid(self.bits, self.clip.tower.grid_size, "area")
         return torch.where(grid.flatten(1).any(dim=1)[:, None, None], grid, shares)
 
     def crops(self, recipe: Recipe, rows: Tensor) -> Tensor:
@@ -169,7 +175,7 @@ class ImageContext:
         if recipe.region_token_members == "covered":
             members = tokens_of(self.grid_regions(recipe))
         else:
-            members = masks_on_grid(self.masks, tower.grid_size, "nearest").flatten(1).bool()
+            members = masks_on_grid(self.bits, tower.grid_size, "nearest").flatten(1).bool()
         # As many in one pass as the image has tokens of its own, which bounds the memory.
         parts = members.split(max(self.clip.image_batch, members.shape[1]))
         return self._by_mask(lambda part: region_tokens(tower, embedded, part), parts)
@@ -191,7 +197,7 @@ class ImageContext:
 
     @_kept("box_rounding", "boxes")
     def _windows(self, recipe: Recipe) -> list[list[int]]:
-        boxes = _BOX_RULES[recipe.boxes](self.masks) if self.boxes is None else self.boxes
+        boxes = _BOX_RULES[recipe.boxes](self.bits) if self.boxes is None else self.boxes
         return crop_windows(boxes.float(), self._size, recipe.box_rounding).tolist()
 
     @property
@@ -215,6 +221,13 @@ class ImageContext:
         if field == "interpolation" and value == "weights":
             return self.clip.interpolation
         return None if field == "boxes" and self.boxes is not None else value
+
+
+def _equal(values: Tensor, others: Tensor) -> bool:
+    if values.dtype in (torch.bool, torch.uint8) and values.device.type == others.device.type == "cpu":
+        # in a twentieth of the time
+        return np.array_equal(values.numpy(), others.numpy())
+    return torch.equal(values.to(others.device), others)
 
 
 def _check(image: Tensor, masks: Tensor, boxes: Tensor | None) -> None:
@@ -279,12 +292,12 @@ def standardize(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
 
 
 def masks_on_grid(
-    masks: Tensor, grid: tuple[int, int], rule: Literal["area", "sampled", "nearest"]
+    masks: Tensor | Bits, grid: tuple[int, int], rule: Literal["area", "sampled", "nearest"]
 ) -> Tensor:
     """Bring masks to the resolution of a feature grid (the resize of Eq. 3).
 
     Args:
-        masks: bool ``(N, H, W)`` at the image's own size.
+        masks: bool ``(N, H, W)`` at the image's own size, or the `Bits` of such.
         grid: Rows and columns of the grid that covers the whole image.
         rule: ``"area"`` averages each cell (cells share a row or column of pixels where the size is no
             multiple of the grid), so a mask with a pixel keeps a positive cell; ``"sampled"`` interpolates
@@ -294,12 +307,13 @@ def masks_on_grid(
     Returns:
         float32 ``(N, *grid)`` in [0, 1].
     """
-    soft = masks[:, None].float()
+    bits = Bits.of(masks)
     if rule == "area":
-        return F.adaptive_avg_pool2d(soft, grid)[:, 0]
+        return bits.cell_shares(grid)
     if rule == "nearest":
-        return F.interpolate(soft, grid, mode="nearest")[:, 0]
-    return F.interpolate(soft, grid, mode="bilinear", align_corners=False, antialias=False)[:, 0]
+        octets = bits.masks.view(torch.uint8)[:, None]
+        return F.interpolate(octets, grid, mode="nearest")[:, 0].float()
+    return bits.cell_samples(grid)
 
 
 def crop_windows(boxes: Tensor, size: tuple[int, int], rounding: Literal["cover", "truncate"]) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gl_ris.bits import Bits
 from gl_ris.clip.image import ImageContext
 from gl_ris.clip.text_tower import TextTower
 from gl_ris.clip.tower import map_batches, one_thread_per_operation, open_tower
@@ -115,12 +116,13 @@ class RegionCLIP(nn.Module):
             features = map_batches(self.tower.encode, pixels.split(self.image_batch))
         return torch.cat(features).float()
 
-    def context(self, image: Tensor, masks: Tensor, boxes: Tensor | None = None) -> ImageContext:
+    def context(self, image: Tensor, masks: Tensor | Bits, boxes: Tensor | None = None) -> ImageContext:
         """Return the shared work on an image and its masks; the last one is kept for who asks next.
 
         Args:
             image: uint8 ``(3, H, W)`` RGB at its original size.
-            masks: bool ``(N, H, W)``.
+            masks: bool ``(N, H, W)``, which are copied, and compared by value when they are given again; or
+                `gl_ris.bits.Bits` of such, which need neither, as nobody writes into them.
             boxes: float ``(N, 4)`` XYXY pixels to crop by, or None for the recipe's own.
 
         Raises:

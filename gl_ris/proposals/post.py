@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from gl_ris.bits import Bits
 from gl_ris.errors import check_ranges
 from gl_ris.masks import pairwise_areas, suppress
 from gl_ris.proposals.base import Proposals
@@ -92,7 +93,7 @@ def best_first(scores: Tensor) -> Tensor:
 
 def drop_small(proposals: Proposals, min_area: int) -> Proposals:
     """Drop proposals of fewer than ``min_area`` pixels."""
-    areas = proposals.masks.flatten(1).sum(dim=1)
+    areas = Bits(proposals.masks).areas
     return select(proposals, (areas >= min_area).nonzero().flatten())
 
 
@@ -144,8 +145,8 @@ def merge_nested(proposals: Proposals, share: float) -> Proposals:
     """
     if not len(proposals):
         return proposals
-    areas = proposals.masks.flatten(1).sum(dim=1)
-    intersections, _ = pairwise_areas(proposals.masks, proposals.masks)
+    bits = Bits(proposals.masks)
+    areas, intersections = bits.areas, bits.intersections(bits)
     inside = (intersections >= share * areas[:, None].double()).cpu()
     groups: dict[int, list[int]] = {}
     for row in best_first(areas).tolist():
@@ -155,7 +156,7 @@ def merge_nested(proposals: Proposals, share: float) -> Proposals:
     scores = torch.stack([proposals.scores[rows].max() for rows in groups.values()])
     united = Proposals.from_masks(torch.stack(merged), scores)
     # Boxes may be of another kind than the tight ones, and stay where nothing was added.
-    grown = united.masks.flatten(1).sum(dim=1) > areas[list(groups)]
+    grown = Bits(united.masks).areas > areas[list(groups)]
     boxes = torch.where(grown[:, None], united.boxes, proposals.boxes[list(groups)])
     return select(Proposals(united.masks, boxes, united.scores), best_first(united.scores))
 

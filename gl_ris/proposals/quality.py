@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gl_ris.bits import Bits
 from gl_ris.evaluator import best_proposals
 from gl_ris.masks import pairwise_areas
 from gl_ris.metrics import area_sums
@@ -89,13 +90,14 @@ class Quality:
 
 def objects_found(proposals: Proposals, targets: Tensor, referents: Tensor) -> list[ObjectMatch]:
     """Measure the proposals of an image on each of its objects; see `Quality.add` for the arguments."""
-    masks = proposals.masks[best_first(proposals.scores)]
-    areas = targets.flatten(1).sum(dim=1).tolist()
+    bits = Bits(targets)
+    areas = bits.areas.tolist()
     expressions = torch.bincount(referents, minlength=len(targets)).tolist()
-    if not len(masks):
+    if not len(proposals):
         none = (0,) * len(THRESHOLDS)
         return [ObjectMatch(a, count, 0, a, none) for a, count in zip(areas, expressions, strict=True)]
-    intersection, union = pairwise_areas(masks, targets)
+    order = best_first(proposals.scores)
+    intersection, union = (area[order] for area in pairwise_areas(proposals.masks, bits))
     best = best_proposals(intersection, union)
     columns = torch.arange(len(targets), device=best.device)
     firsts = zip(*(_first_hits(intersection, union, threshold) for threshold in THRESHOLDS), strict=True)

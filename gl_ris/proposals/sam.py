@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gl_ris.bits import Bits
 from gl_ris.clip.loading import PRECISIONS
 from gl_ris.clip.tower import one_thread_per_operation
 from gl_ris.errors import check_ranges, unknown_name
@@ -191,7 +192,7 @@ class SAM(ProposalGenerator):
         """Clean masks of small regions, and drop what is small then."""
         for index, mask in enumerate(masks):
             masks[index] = without_small_regions(mask, self.min_region)
-        large = masks.sum(dim=(1, 2)) >= self.min_area
+        large = Bits(masks).areas >= self.min_area
         return self._apart(masks[large], scores[large])
 
 

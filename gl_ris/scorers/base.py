@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gl_ris.bits import Bits
 from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.clip.tower import one_thread_per_operation
@@ -99,7 +100,7 @@ class Scorer(nn.Module, ABC):
     def forward(
         self,
         image: Tensor,
-        masks: Tensor,
+        masks: Tensor | Bits,
         expressions: Texts,
         noun_phrases: Texts | None = None,
         boxes: Tensor | None = None,
@@ -108,7 +109,7 @@ class Scorer(nn.Module, ABC):
 
         Args:
             image: uint8 ``(3, H, W)`` RGB at its original size.
-            masks: bool ``(N, H, W)``.
+            masks: bool ``(N, H, W)``, or `gl_ris.bits.Bits` of such, see `RegionCLIP.context`.
             expressions: ``E`` referring expressions.
             noun_phrases: Their target noun phrases; found by the parser if None.
             boxes: float ``(N, 4)`` XYXY pixels to crop by; derived from the masks by the recipe if None.
@@ -217,12 +218,12 @@ def cosine(text: Tensor, visual: Tensor) -> Tensor:
     return F.normalize(text, dim=-1) @ F.normalize(visual, dim=-1).T
 
 
-def inside_masks(maps: Tensor, masks: Tensor, pooling: str) -> Tensor:
+def inside_masks(maps: Tensor, bits: Bits, pooling: str) -> Tensor:
     """Sum or mean in each mask of maps ``(E, rows, columns)`` resized to the masks (bilinear): ``(E, N)``."""
-    pixels = F.interpolate(maps[:, None], masks.shape[1:], mode="bilinear", align_corners=False)
-    total, area = pixels.flatten(1) @ masks.flatten(1).float().T, masks.flatten(1).sum(dim=1)
+    pixels = F.interpolate(maps[:, None], bits.masks.shape[1:], mode="bilinear", align_corners=False)
+    total = pixels.flatten(1) @ bits.masks.view(torch.uint8).flatten(1).float().T
     # the score of a mask without a pixel is replaced anyway
-    return total if pooling == "sum" else total / area.clamp(min=1)
+    return total if pooling == "sum" else total / bits.areas.clamp(min=1)
 
 
 def blend(weight: float, first: Callable[[], Tensor], second: Callable[[], Tensor]) -> Tensor:

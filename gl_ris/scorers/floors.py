@@ -50,4 +50,4 @@ class LargestProposal(Floor):
 
     def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Score by the number of pixels."""
-        return context.masks.flatten(1).sum(dim=1).float().expand(len(expressions), -1)
+        return context.bits.areas.float().expand(len(expressions), -1)

@@ -60,4 +60,4 @@ class GradCAM(Scorer):
 
     def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Sum or average the map over each mask."""
-        return inside_masks(self.maps(context, expressions), context.masks, self.recipe.grad_cam_pooling)
+        return inside_masks(self.maps(context, expressions), context.bits, self.recipe.grad_cam_pooling)

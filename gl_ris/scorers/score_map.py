@@ -40,7 +40,7 @@ class ScoreMap(Scorer):
         """Average the map over each mask."""
         maps = self.maps(context, expressions)
         if self.recipe.score_map_mask == "pixels":
-            return inside_masks(maps, context.masks, "mean")
+            return inside_masks(maps, context.bits, "mean")
         weights = context.grid_regions(self.recipe).flatten(1)
         total = weights.sum(dim=1, keepdim=True)
         # The score of a mask without a pixel is replaced anyway.

@@ -14,7 +14,8 @@ DRAWN, STORE, DRAFT = "refshapes-v2-seed0-train", "toy-unc-val/slic-0123456789ab
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache with an entry of each kind: 1,000 bytes drawn, 200 stored, 30 of a draft, 4 of an index."""
+    """A cache with an entry of each kind: 1,000 bytes drawn, 200 stored, 30 of a draft, 4 of an index, 7 of
+    notes."""
     monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path))
     monkeypatch.delenv("GL_RIS_STORE")
     monkeypatch.setattr(cache, "_is_ours", lambda _: False)
@@ -25,6 +26,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"{DRAFT}/1.png": 30,
         "masks.json.index.npz": 4,
         "letter.txt": 5,
+        "phrases/0123/4567.json": 7,
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x" * size)
@@ -39,20 +41,21 @@ def test_every_entry_is_listed_with_kind_and_size(root: Path, capsys: pytest.Cap
         ("masks.json.index.npz", "index"): 4,
         (DRAFT, "draft"): 30,
         ("letter.txt", "other"): 5,
+        ("phrases", "notes"): 7,
     }
     cache.main([])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6
-    assert lines[-1] == f"5 entries, 0.0 MB, in {root}"
+    assert len(lines) == 7
+    assert lines[-1] == f"6 entries, 0.0 MB, in {root}"
     assert all(len(line.split()) == 6 for line in lines[:-1]), "kind, size, unit, day, time, name"
 
 
 @pytest.mark.parametrize(
     ("names", "left"),
     [
-        ("store", {DRAWN, DRAFT, "masks.json.index.npz", "letter.txt"}),
-        (f"{DRAWN},index", {STORE, DRAFT, "letter.txt"}),
-        (f"[{STORE}]", {DRAWN, DRAFT, "masks.json.index.npz", "letter.txt"}),
+        ("store", {DRAWN, DRAFT, "masks.json.index.npz", "letter.txt", "phrases"}),
+        (f"{DRAWN},index,notes", {STORE, DRAFT, "letter.txt"}),
+        (f"[{STORE}]", {DRAWN, DRAFT, "masks.json.index.npz", "letter.txt", "phrases"}),
     ],
 )
 def test_what_is_named_is_removed_and_nothing_else(names: str, left: set[str], root: Path) -> None:
@@ -63,7 +66,7 @@ def test_what_is_named_is_removed_and_nothing_else(names: str, left: set[str], r
 def test_an_unknown_name_removes_nothing(root: Path) -> None:
     with pytest.raises(UserError, match=r"Unknown entry or kind 'stores'\. Did you mean 'store'\?"):
         cache.main(["remove=draft,stores"])
-    assert len(cache.entries()) == 5
+    assert len(cache.entries()) == 6
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc")
@@ -79,10 +82,10 @@ def test_what_a_live_process_has_open_stays(root: Path) -> None:
         process.stdout.readline()
         with pytest.raises(UserError, match=rf"may be in use by process {process.pid}; nothing was removed"):
             cache.main(["remove=drawn,store"])
-        assert len(cache.entries()) == 5
+        assert len(cache.entries()) == 6
         process.stdin.close()
     cache.main(["remove=drawn,store"])
-    assert {entry.kind for entry in cache.entries()} == {"draft", "index", "other"}
+    assert {entry.kind for entry in cache.entries()} == {"draft", "index", "notes", "other"}
 
 
 @pytest.mark.parametrize(

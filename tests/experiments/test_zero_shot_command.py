@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -94,6 +95,44 @@ def test_a_run_leaves_everything_in_its_folder(run_here: Run, toy: list[str], tm
     assert len(pictures) == 13
     assert pictures[-1].name == "contact_sheet.png"
     assert all(min(Image.open(picture).size) >= 200 for picture in pictures)
+
+
+WARM = """
+import atexit, gc, io, os, sys
+from experiments.cli.command import run
+from experiments.run import evaluate
+from experiments.zero_shot import COMMAND, main
+
+def at_the_pictures(*_):
+    found = len(out.buffer.getvalue()), gc.get_threshold()[2], *sorted(sys.modules)
+    print("BEFORE", *found, file=sys.__stdout__, flush=True)
+
+out = sys.stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+evaluate.draw_overlays = at_the_pictures
+run(COMMAND, main)
+"""
+
+
+def test_a_warm_job_imports_nothing_that_it_does_not_need(
+    run_here: Run, toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
+    proposals = ["proposals=felzenszwalb", "proposals.scale=20", "proposals.min_area=30"]
+    words = [*toy, *proposals, "limit=1"]
+    assert run_here(*words, f"run_dir={tmp_path / 'cold'}")[0] == 0
+    line = [sys.executable, "-c", WARM, *words, f"run_dir={tmp_path / 'warm'}"]
+    answer = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=1000, check=False)
+    assert answer.returncode == 0, answer.stderr
+    mark, printed, threshold, *modules = answer.stdout.split()
+    assert mark == "BEFORE"
+    assert int(printed) > len((tmp_path / "warm" / "table.txt").read_text()), "the table, before the pictures"
+    assert int(threshold) >= 1000, "no collection of all that the imports leave"
+    assert "torch" in modules
+    # to make proposals or find noun phrases, both kept from before; for reports; to talk to wandb
+    never = {"spacy", "thinc", "skimage", "sklearn", "pandas", "tabulate", "experiments.wandb_log"}
+    assert not never & set(modules)
+    records = [(tmp_path / name / "predictions.jsonl").read_bytes() for name in ("cold", "warm")]
+    assert records[0] == records[1]
 
 
 def test_the_configuration_in_the_folder_runs_again_identically(

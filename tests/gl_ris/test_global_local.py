@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gl_ris.bits import Bits, pack
 from gl_ris.clip import RegionCLIP
 from gl_ris.errors import UserError
+from gl_ris.masks import tight_boxes
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
 from gl_ris.scorers.global_local import Cropping, GlobalLocal
@@ -130,6 +132,42 @@ def test_a_changed_image_is_never_mistaken_for_the_last_one(
     assert (scorer(image, masks, EXPRESSIONS, PHRASES) - before).abs().max() > 1e-3
     masks.logical_not_()
     assert (scorer(image, masks, EXPRESSIONS, PHRASES)[:, 3] == -torch.inf).all()
+    # of what numpy writes, torch knows nothing
+    masks.numpy()[3, 20:30, 20:40] = True
+    assert scorer(image, masks, EXPRESSIONS, PHRASES)[:, 3].isfinite().all()
+    image.numpy()[:] = 99
+    assert torch.equal(clip.context(image, masks).image, torch.full_like(image, 99))
+
+
+def test_masks_of_a_copy_are_not_written_to_behind_a_context(
+    clip: RegionCLIP, image: Tensor, masks: Tensor
+) -> None:
+    context, boxes = clip.context(image, masks), tight_boxes(masks)
+    kept = masks.clone()
+    masks.numpy()[:] = False
+    assert torch.equal(context.masks, kept)
+    assert torch.equal(tight_boxes(context.bits), boxes)
+
+
+def test_bits_are_taken_as_they_are_and_counted_once(
+    clip: RegionCLIP, image: Tensor, masks: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorers = [kind(clip, recipe=name) for kind in (GlobalLocal, GradCAM) for name in ("clean", "published")]
+    expected = [scorer(image, masks, EXPRESSIONS, PHRASES) for scorer in scorers]
+    monkeypatch.setattr(clip, "_context", None)
+    packed = []
+    monkeypatch.setattr("gl_ris.bits.pack", lambda given: (packed.append(given.ndim), pack(given))[1])
+    bits = Bits(masks)
+    for scorer, scores in zip(scorers, expected, strict=True):
+        assert torch.equal(scorer(image, bits, EXPRESSIONS, PHRASES), scores)
+    context = clip.context(image, bits)
+    assert context.masks is masks
+    # other packing is that of the columns of a grid
+    assert packed.count(3) == 1
+    # equal ones are known by their values, others are not the same
+    assert clip.context(image.clone(), Bits(masks.clone())) is context
+    assert clip.context(image, masks.clone()) is context
+    assert clip.context(image, Bits(~masks)) is not context
 
 
 @pytest.mark.parametrize("threads", [2, 3])

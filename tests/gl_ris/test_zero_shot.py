@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from gl_ris.bits import pack
 from gl_ris.clip.text_tower import TextTower
 from gl_ris.errors import UserError
 from gl_ris.proposals.base import ProposalGenerator, Proposals
@@ -62,6 +63,17 @@ def test_figures_are_those_of_a_loop_over_pixels(predict: Callable[..., Any]) ->
         (scene.index, int(text[-1])) for scene in data.scenes for text in scene.expressions
     ]
     assert (found.n_images, found.n_evaluated, found.failures) == (3, 15, {})
+
+
+def test_proposals_are_packed_once_for_all_methods(
+    predict: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = [make_scene(0, ["take 1", "take 0"]), make_scene(1, ["take 2"])]
+    packed = []
+    monkeypatch.setattr("gl_ris.bits.pack", lambda masks: (packed.append(masks), pack(masks))[1])
+    predict(Data(scenes), methods=["global_local", "cropping", "grad_cam", "score_map", "largest"])
+    # two targets are packed, too
+    assert [len(masks) for masks in packed if masks.shape[1:] == (HEIGHT, WIDTH)].count(3) == len(scenes)
 
 
 def test_proposals_are_made_only_for_scenes_that_bring_none(predict: Callable[..., Any]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -222,6 +223,17 @@ def test_no_process_is_started_where_the_environment_says_disabled(
     modes = answer(monkeypatch, ended(0, "done\n"))
     log_run(run_folder, mode)
     assert modes == started
+
+
+def test_the_table_is_out_before_wandb_is_waited_for(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="utf-8"))
+    monkeypatch.setattr(wandb, "_in_process_of_its_own", lambda *_: (out.getvalue() == b"table\n", "told"))
+    print("table")
+    log_run(run_folder, "offline")
+    assert out.getvalue() == b"table\nwandb        told\n"
 
 
 @pytest.mark.slow
