@@ -6,10 +6,9 @@ and measuring overlap are matrix products over the ``n`` regions and never touch
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 
@@ -47,13 +46,13 @@ def _side_by_side(labels: np.ndarray) -> np.ndarray:
     # The regions on both sides of every pixel edge that parts two, (2, edges).
     pairs = ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:]))
     edges = [np.flatnonzero(a != b) for a, b in pairs]
-    sides = [[side.ravel()[at] for side in pair] for pair, at in zip(pairs, edges, strict=True)]
+    sides = [[side.ravel().take(at) for side in pair] for pair, at in zip(pairs, edges, strict=True)]
     return np.concatenate(sides, axis=1)
 
 
 def _color_distances(colors: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     # Euclidean, of the colours (n, 3) at two arrays of indices: np.linalg.norm's numbers, channel by channel.
-    channels = (channel[first] - channel[second] for channel in colors.T.copy())
+    channels = (channel.take(first) - channel.take(second) for channel in colors.T.copy())
     return np.sqrt(sum(channel * channel for channel in channels))
 
 
@@ -64,24 +63,30 @@ def merge_tree(graph: RegionGraph) -> np.ndarray:
     """
     regions = _Regions(graph)
     n = len(graph.areas)
-    members = np.zeros((max(2 * n - 2, n), n), dtype=bool)
-    # where each region, which may have grown, stands among the candidates
-    rows = list(range(n))
-    members[rows, rows] = True
-    queue = [entry for i in range(n) for entry in regions.entries(i, above=i)]
+    most = max(2 * n - 2, n)
+    # Of each region its best pair alone, and the turn at which it was that. The least of these is the least
+    # of all: what has grown prices its pairs again at once, what waits for such a one does when it is due.
+    queue = [(*regions.best(i), i, 0) for i in range(n) if regions.borders[i]]
     heapify(queue)
-    made = n
-    while made < len(members) and queue:
-        cost, i, j = heappop(queue)
-        # entries are not taken back when what they speak of grows or goes
-        if regions.costs[i].get(j) != cost:
+    changed: list[float] = [0] * n
+    # where each region, which may have grown, stands among the candidates, and what those merged are made of
+    rows = list(range(n))
+    parts: list[tuple[int, int]] = []
+    while queue and (turn := n + len(parts)) < most:
+        _, i, j, owner, since = heappop(queue)
+        if changed[owner] > since:
             continue
-        regions.merge(i, j)
-        np.logical_or(members[rows[i]], members[rows[j]], out=members[made])
-        rows[i], made = made, made + 1
-        for entry in regions.entries(i):
-            heappush(queue, entry)
-    return members[:made]
+        if changed[i] <= since >= changed[j]:
+            regions.merge(i, j)
+            parts.append((rows[i], rows[j]))
+            rows[i], owner, turn = turn, i, turn + 1
+            changed[i], changed[j] = turn, inf
+        if regions.borders[owner]:
+            heappush(queue, (*regions.best(owner), owner, turn))
+    members = np.eye(n + len(parts), n, dtype=bool)
+    for row, (i, j) in enumerate(parts, n):
+        np.logical_or(members[i], members[j], out=members[row])
+    return members
 
 
 class _Regions:
@@ -94,21 +99,23 @@ class _Regions:
         pairs = np.nonzero(graph.borders)
         for i, j, border in zip(*(each.tolist() for each in (*pairs, graph.borders[pairs])), strict=True):
             self.borders[i][j] = border
-        self.costs: list[dict[int, float]] = [{} for _ in self.areas]
 
-    def entries(self, i: int, above: int = -1) -> Iterator[tuple[float, int, int]]:
-        """Price merging with each neighbour above an index: the cost, the lower and the higher region."""
+    def best(self, i: int) -> tuple[float, int, int]:
+        """Price merging with each neighbour: return the least cost, the lower and the higher region."""
         # Alike are neighbours of near mean colour, where the smaller is small and shares much of its outline
         # with the other: colour distance * sqrt(smaller area) / sqrt(shared share of the shorter outline).
-        area, outline, (red, green, blue) = self.areas[i], self.outlines[i], self.colors[i]
+        areas, outlines, colors = self.areas, self.outlines, self.colors
+        area, outline, (red, green, blue) = areas[i], outlines[i], colors[i]
+        least, partner = inf, -1
         for j, border in self.borders[i].items():
-            if j > above:
-                r, g, b = self.colors[j]
-                distance = sqrt((r - red) * (r - red) + (g - green) * (g - green) + (b - blue) * (b - blue))
-                shared = border / min(self.outlines[j], outline)
-                low, high = (i, j) if i < j else (j, i)
-                cost = self.costs[low][high] = distance * sqrt(min(self.areas[j], area) / shared)
-                yield cost, low, high
+            r, g, b = colors[j]
+            r, g, b = r - red, g - green, b - blue
+            smaller = area if area < areas[j] else areas[j]
+            shorter = outline if outline < outlines[j] else outlines[j]
+            cost = sqrt(r * r + g * g + b * b) * sqrt(smaller / (border / shorter))
+            if cost < least or (cost == least and j < partner):
+                least, partner = cost, j
+        return least, min(i, partner), max(i, partner)
 
     def merge(self, i: int, j: int) -> None:
         """Let a region grow by its neighbour ``j``, a higher index, which is no more."""
@@ -117,9 +124,9 @@ class _Regions:
         self.colors[i] = [(a * own + b * other) / (a + b) for own, other in pairs]
         self.areas[i] = a + b
         self.outlines[i] += self.outlines[j] - 2 * self.borders[j].pop(i)
-        del self.borders[i][j], self.costs[i][j]
+        del self.borders[i][j]
         for k, border in self.borders[j].items():
-            del self.borders[k][j], self.costs[min(j, k)][max(j, k)]
+            del self.borders[k][j]
             self.borders[i][k] = self.borders[k][i] = self.borders[i].get(k, 0) + border
 
 
@@ -204,13 +211,13 @@ def melted(labels: np.ndarray, pixels: np.ndarray, threshold: float) -> np.ndarr
     from scipy.sparse.csgraph import connected_components
 
     # those that there are, numbered in order
-    labels = (np.cumsum(np.bincount(labels.ravel()) > 0) - 1)[labels]
+    labels = (np.cumsum(np.bincount(labels.ravel()) > 0) - 1).take(labels)
     colors = mean_colors(labels, pixels, np.bincount(labels.ravel()))
     first, second = _side_by_side(labels)
     alike = _color_distances(colors, first, second) < threshold
     # Only what is joined goes in: an explicit zero would count as an edge.
     graph = coo_array((alike[alike], (first[alike], second[alike])), shape=(len(colors), len(colors)))
-    return connected_components(graph, directed=False)[1][labels]
+    return connected_components(graph, directed=False)[1].take(labels)
 
 
 def distinct(members: np.ndarray) -> np.ndarray:

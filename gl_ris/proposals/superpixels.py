@@ -22,6 +22,7 @@ from gl_ris.proposals.regions import (
     objectness,
     region_graph,
 )
+from gl_ris.proposals.slic import superpixels
 
 # Most regions of an image, since the time that their candidates take grows with the cube of their number.
 MAX_REGIONS = 400
@@ -84,7 +85,7 @@ class RegionMerging(ProposalGenerator):
         labels = self.segment(pixels)
         members, scores = self._candidates(labels, pixels)
         grid = np.ix_(_nearest(height, labels.shape[0]), _nearest(width, labels.shape[1]))
-        masks = torch.from_numpy(np.ascontiguousarray(members[:, labels[grid]]))
+        masks = torch.from_numpy(members.take(labels[grid], axis=1))
         return Proposals.from_masks(masks.to(image.device), torch.from_numpy(scores))
 
     @abstractmethod
@@ -137,11 +138,9 @@ class SLIC(RegionMerging):
 
     def segment(self, pixels: np.ndarray) -> np.ndarray:
         """Return melted superpixels, see `RegionMerging.segment`."""
-        from skimage.segmentation import slic
-
-        superpixels = slic(pixels, self.segments, self.compactness, sigma=self.sigma, start_label=0)
+        parts = superpixels(pixels, self.segments, self.compactness, self.sigma)
         threshold = self.melt
-        while (labels := melted(superpixels, pixels, threshold)).max() >= MAX_REGIONS:
+        while (labels := melted(parts, pixels, threshold)).max() >= MAX_REGIONS:
             threshold = 1.25 * threshold + 1
         return labels
 
