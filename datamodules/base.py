@@ -6,17 +6,19 @@ import functools
 import logging
 import random
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
+from datamodules.files import uncollected
 from datamodules.images import find_image_folder, image_path, is_file
-from datamodules.records import ImageRecord, MaskRule
+from datamodules.records import ImageRecord, Key, MaskRule
 from datamodules.scene import ImageReader, Scene, SceneDataset, read_from_folder
+from datamodules.shards import Shard, share_out
 from datamodules.workers import LoaderWorker, usual_workers
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals import GENERATORS, find_generator
@@ -96,6 +98,7 @@ class RISDataModule(LightningDataModule):
         self.allow_missing_images = allow_missing_images
         self._dataset: SceneDataset | None = None
         self._left: list[int] | None = None
+        self._work: list[int] | None = None
 
     @abstractmethod
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
@@ -115,7 +118,8 @@ class RISDataModule(LightningDataModule):
     @functools.cached_property
     def records(self) -> list[ImageRecord]:
         """The images of the split after `limit`, read at the first call; `UserError` if there is none."""
-        records = self.read_records(self.proposals == GROUND_TRUTH)
+        with uncollected():
+            records = self.read_records(self.proposals == GROUND_TRUTH)
         if not records:
             raise UserError(
                 f"Split '{self.split}' of {self.dataset_name} ({self.partition}) has no expression; "
@@ -176,6 +180,32 @@ class RISDataModule(LightningDataModule):
         left = [index for index in range(self.n_images) if index not in done]
         self._left = [*left, *sorted(done)[: max(0, at_least - len(left))]]
 
+    def share_by(self, work: Mapping[Key, int], otherwise: int | None = None) -> None:
+        """Say how much work there is, so that processes get equal shares; before a loader is made.
+
+        Without it, it is the count of proposals that the data bring, or else of expressions.
+
+        Args:
+            work: By the id of an image, at least 0, as a count of proposals: beside it, each image counts 1.
+            otherwise: That of any other image; None for the mean of those that are given.
+        """
+        usual = round(sum(work.values()) / max(1, len(work))) if otherwise is None else otherwise
+        self._work = [1 + work.get(record.image_id, usual) for record in self.records]
+
+    def _own(self) -> list[int]:
+        """Return the images of this process, in their order."""
+        left = list(range(self.n_images)) if self._left is None else self._left
+        if self.trainer is None or self.trainer.world_size == 1:
+            return left
+        work = self._work or [
+            1 + (len(record.instances) or sum(len(ref.sentences) for ref in record.referents))
+            for record in self.records
+        ]
+        # a store may have changed between the looks of two processes: the first one's is that of all
+        work = self.trainer.strategy.broadcast(work)
+        shares = share_out([work[index] for index in left], self.trainer.world_size)
+        return [left[place] for place in shares[self.trainer.global_rank]]
+
     def expressions(self) -> list[str]:
         """Return every expression, scene by scene, without opening an image."""
         return [text for record in self.records for ref in record.referents for text in ref.sentences]
@@ -227,14 +257,16 @@ class RISDataModule(LightningDataModule):
         return functools.partial(read_from_folder, folder)
 
     def predict_dataloader(self) -> DataLoader[Scene]:
-        """Return the loader: one `Scene` a step, in the order of the records, without what is left out."""
-        usual = self.num_workers is None
+        """Return the loader: one `Scene` a step, in the order of the records, without what is left out.
+
+        In a run of several processes it has the share of this one.
+        """
         workers = usual_workers(self.trainer) if self.num_workers is None else self.num_workers
-        method = "fork" if usual and workers else None
+        method = "fork" if self.num_workers is None and workers else None
         return DataLoader(
-            self.scenes if self._left is None else Subset(self.scenes, self._left),
+            self.scenes,
             batch_size=None,
-            shuffle=False,
+            sampler=Shard(self._own()),
             collate_fn=_identity,
             num_workers=workers,
             multiprocessing_context=method,

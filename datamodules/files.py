@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import glob
 import json
 import mmap
@@ -109,6 +110,18 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file that appears complete or not at all."""
     with atomic_file(path) as file:
         file.write(content)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Make many values that all stay: to look for cycles among them, time and again, takes twice as long."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @contextmanager

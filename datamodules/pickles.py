@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import math
 import pickle
@@ -12,7 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from datamodules.files import FETCH_AGAIN, MAX_PICKLE, clean_text
+from datamodules.files import FETCH_AGAIN, MAX_PICKLE, clean_text, uncollected
 from datamodules.pickle_memo import require_small_memo
 from gl_ris.errors import UserError, in_short
 
@@ -33,28 +32,25 @@ def read_plain_pickle(path: Path) -> Any:
         raise UserError(f"No annotation file at '{path}'.")
     if (size := path.stat().st_size) > MAX_PICKLE:
         raise UserError(f"'{path}' is a file of {size:,} bytes, more than refs can have. {FETCH_AGAIN}")
-    collecting = gc.isenabled()
-    gc.disable()  # a million values that all stay: to look through them again and again takes 3 times as long
     try:
         content = path.read_bytes()
         require_small_memo(content)
-        return _PlainUnpickler(content).load()
+        with uncollected():
+            return _PlainUnpickler(content).values()
     except UserError as error:
         reason = clean_text(in_short(error))
         raise UserError(f"'{path}' was refused: {reason}. Fetch the file from a source you trust.") from error
     except Exception as error:  # the unpickler answers to damage with nearly every exception there is
         reason = clean_text(in_short(error))
         raise UserError(f"'{path}' is not a readable pickle ({reason}). {FETCH_AGAIN}") from error
-    finally:
-        if collecting:
-            gc.enable()
 
 
 class _PlainUnpickler(pickle.Unpickler):
     # what a pickle calls it has to name first: what it can name is in `known` alone
 
     def __init__(self, content: bytes) -> None:
-        super().__init__(io.BytesIO(content), encoding="utf-8", errors="surrogateescape")
+        # the buffer lets it look ahead, rather than read a byte at a time
+        super().__init__(io.BufferedReader(io.BytesIO(content)), encoding="utf-8", errors="surrogateescape")
         # each byte makes one number at most, and protocol 2 spells bytes as a text first; more is a bomb
         self._left = 4 * len(content)
         makers = {
@@ -85,6 +81,13 @@ class _PlainUnpickler(pickle.Unpickler):
         if module_name.split(".")[0] == "pandas":
             what += "; save a data frame as frame.to_dict('records')"
         raise UserError(what)
+
+    def values(self) -> Any:
+        """Load, and let go of what was read: known names lead back to this object, in a circle."""
+        try:
+            return self.load()
+        finally:
+            self._known.clear()
 
     def _spend(self, data: Any) -> Any:
         self._left -= len(data)

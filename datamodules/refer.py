@@ -12,7 +12,7 @@ import pickle
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 from lightning.pytorch.utilities import rank_zero_only
@@ -201,7 +201,12 @@ def _asked(folder: Path, split_by: str, split: str) -> list[Ref]:
     if silent := len(own) - len(asked):
         place = f"'{refs_path(folder, split_by)}' {split}"
         rank_zero_only(log.warning)("%d refs of %s have no sentence and are left out.", silent, place)
-    return asked
+    if 2 * len(own) > len(refs):
+        return asked
+    # in memory of their own: where they are, each of them keeps a page of those that are not asked for
+    packed = pickle.dumps(asked)
+    del refs, own, asked
+    return cast("list[Ref]", pickle.loads(packed))
 
 
 def _by_id(records: Iterable[_Record], what: str) -> dict[Key, _Record]:

@@ -36,8 +36,8 @@ COMMAND = Command(
             "one data set, two splits, twenty images each",
         ),
         (
-            "table=1 run_dir=DIR",
-            "into a folder of one's own; once more, and it goes on with what is unfinished",
+            "table=1 run_dir=DIR jobs=1",
+            "one run after the other, in a folder of one's own; once more goes on with what is unfinished",
         ),
         ("table=2 encoders.vit=ViT-B-32-quickgelu/openai", "another encoder"),
         (
@@ -71,6 +71,8 @@ class TableSettings(Grid):
         supervised: Names of files in configs/baseline, a list: models that are trained on all of each data
             set's train split and evaluated beside the zero-shot methods, e.g. [tseg-tiny].
         alphas: Share of the global visual feature by name of the data set; elsewhere that of zero_shot.
+        jobs: How many data sets and splits side by side: up to as many as there are GPUs, or cores. Null
+            takes one per GPU, or two where there is none; and one if trainer.devices is given.
         options: Options of zero_shot for all runs, e.g. [proposals=slic]; those of a training (training.*)
             are for supervised models. Options on the command line that are not of the table are added.
     """
@@ -85,6 +87,7 @@ class TableSettings(Grid):
     encoders: dict[str, str] | None = None
     supervised: list[str] | str | None = None
     alphas: dict[str, float] | None = None
+    jobs: int | None = None
     options: list[str] | None = None
 
     reserved: ClassVar[Mapping[str, str]] = {
@@ -95,8 +98,8 @@ class TableSettings(Grid):
         "model.methods": "rows=[...]",
     }
     shorthand = ZERO_SHOT.shorthand
-    # One after the other; only they are logged, by an option of theirs.
-    jobs, wandb = 1, None
+    # only the runs are logged, by an option of theirs
+    wandb = None
 
     @classmethod
     def sort_out(cls, arguments: Sequence[str]) -> list[str]:

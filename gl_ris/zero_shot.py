@@ -142,6 +142,8 @@ class ZeroShotRIS(Evaluator):
         self.source = self.open_source(data)
         if self.source is not None:
             self.source.began = self.began
+            if data is not None:
+                data.share_by(self.source.stored)
 
     def check(self, data: Any, trainer: Trainer) -> None:
         """Check that ``data``, a data module, can be evaluated by ``trainer``; raises as `setup` does."""

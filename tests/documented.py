@@ -19,7 +19,7 @@ PAGES = [
     *sorted((ROOT / "configs").rglob("*.yaml")),
 ]
 # how a line of commands begins
-_PROGRAMS = r"(?:python -m [\w.]+|pip |pytest|ruff |pre-commit |mypy|hf |gl-ris |spacy )"
+_PROGRAMS = r"(?:python -m [\w.]+|pip |pytest|ruff |pre-commit |mypy|hf |gl-ris |spacy |torchrun |srun )"
 
 
 class Line(NamedTuple):

@@ -47,6 +47,8 @@ NOT_DRIVEN = {
     "python -m experiments.supervised baseline=NAME-tiny": "stands for any baseline; all are below",
     "python -m experiments.proposals --model.proposals.help=SAM": "is answered by jsonargparse, as --help",
 }
+# what starts processes of a command: after its own options comes the command
+LAUNCHERS = {"torchrun": ("--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint"), "srun": ()}
 # what placeholders of the lines stand for here
 PLACEHOLDERS = {
     "DIR/weights.pt": "weights.pt",
@@ -183,8 +185,19 @@ def made_on_meta(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return made
 
 
+def launched(words: Sequence[str]) -> list[str]:
+    """Return the command that a launcher starts, which `experiments/test_launchers.py` has it do for real."""
+    if words[0] not in LAUNCHERS:
+        return list(words)
+    start = words.index("-m")
+    own = [word for word in words[1:start] if word != "python"]
+    assert {word.partition("=")[0] for word in own} <= set(LAUNCHERS[words[0]])
+    return ["python", *words[start:]]
+
+
 def drive(words: Sequence[str]) -> None:
     """Take a line as far as it goes: a UserError or another exception if it goes wrong."""
+    words = launched(words)
     assert words[:2] == ["python", "-m"] or tuple(words[:2]) == ("python", "-m")
     module, arguments = import_module(words[2]), list(words[3:])
     name = words[2].partition(".")[2]
@@ -277,7 +290,7 @@ def drive_tuning(module: Any, arguments: list[str]) -> None:
 def test_each_line_is_driven_or_has_its_reason() -> None:
     driven = [line for line in LINES if reason_not_to(line) is None]
     assert len(driven) > 150
-    assert all(line.words[:2] == ("python", "-m") for line in driven)
+    assert all(line.words[:2] == ("python", "-m") or line.words[0] in LAUNCHERS for line in driven)
     begun = [begin for begin in NOT_DRIVEN if not any(line.text.startswith(begin) for line in LINES)]
     assert begun == [], "reasons for lines that are nowhere"
 

@@ -25,7 +25,7 @@ from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command, check_
 from experiments.cli.config_file import read_config
 from experiments.cli.messages import explain
 from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, normalise
-from experiments.cli.ranks import take_over
+from experiments.cli.ranks import as_launched, take_over
 from gl_ris.cores import share_cores
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
@@ -310,16 +310,26 @@ class ExperimentCLI(LightningCLI):
             raise user_error_behind(error) or error from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the trainer.
+        """Make the trainer; under torchrun or srun for the processes there are, unless ``devices`` is given.
 
         Raises:
-            UserError: Its options do not go together, or not with this machine.
+            UserError: Its options do not go together, or not with this machine or those processes.
         """
+        launched, given = as_launched(), self.config.trainer
+        if given.devices == "auto" and given.num_nodes == 1:
+            kwargs |= launched
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
             first = " ".join(str(error).split()).partition(". ")[0].rstrip(".!")
             raise UserError(f"These trainer options do not work here: {first}.") from error
+        found = {"devices": trainer.num_devices, "num_nodes": trainer.num_nodes}
+        if launched and found != launched:
+            raise UserError(
+                f"trainer.devices={given.devices} and trainer.num_nodes={given.num_nodes} do not fit the "
+                f"{launched['devices']} processes on each of {launched['num_nodes']} machines that are "
+                "started already; leave both out."
+            )
         take_over(trainer)
         share_cores(trainer.num_devices)
         return trainer

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 import time
 
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher, subprocess_script
 
@@ -23,6 +25,17 @@ def take_over(trainer: Trainer) -> None:
     """
     trainer._signal_connector.register_signal_handlers = _as_they_are  # type: ignore[method-assign]
     subprocess_script._launch_process_observer = watch
+
+
+def as_launched() -> dict[str, int]:
+    """Return the trainer's options for processes that torchrun or srun has started; none without them."""
+    if TorchElasticEnvironment.detect():
+        every, here = (int(os.environ[name]) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+        return {"devices": here, "num_nodes": every // here}
+    if SLURMEnvironment.detect():
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
+        return {"devices": int(os.environ["SLURM_NTASKS"]) // nodes, "num_nodes": nodes}
+    return {}
 
 
 def _as_they_are() -> None:

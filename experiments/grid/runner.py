@@ -120,7 +120,7 @@ class Runner:
 
     def _ended(self, waiting: list[Cell]) -> Generator[Cell]:
         """Carry out cells, and yield each when it has ended well."""
-        slots = shares(self.jobs)
+        slots, over = shares(self.jobs), len(waiting) % self.jobs
         running: dict[Future[int], tuple[Cell, dict[str, str], float]] = {}
         # The processes are ended before the threads that wait for them are.
         with ThreadPoolExecutor(self.jobs) as threads, children() as processes:
@@ -130,7 +130,9 @@ class Runner:
                 for cell in ready[: len(slots)]:
                     waiting.remove(cell)
                     slot = slots.pop(0)
-                    processes.append(self._start(cell, slot))
+                    # the last ones, where they are fewer than run side by side, have more cores each
+                    fewer = len(waiting) < over and "CUDA_VISIBLE_DEVICES" not in slot
+                    processes.append(self._start(cell, shares(over)[0] if fewer else slot))
                     running[threads.submit(processes[-1].wait)] = cell, slot, time.monotonic()
                 done = wait(running, return_when=FIRST_COMPLETED).done
                 # of those that ended at once, what went well counts before what failed
@@ -253,12 +255,13 @@ def shares(jobs: int) -> list[dict[str, str]]:
 def usual_jobs(cells: Sequence[Cell]) -> int:
     """Return how many cells go side by side when nobody says so: one per GPU; without any, two on two cores.
 
-    Where a cell names devices, each takes all of those: one after the other.
+    No more than there are to run. Where a cell names devices, each takes all of those: one after the other.
     """
     options = [option.removeprefix("--") for cell in cells for option in cell.arguments]
     if any(option.startswith("trainer.devices") for option in options):
         return 1
-    return len(gpus()) or min(2, available())
+    most = sum(cell.done is None for cell in cells)
+    return max(1, min(len(gpus()) or min(2, available()), most))
 
 
 def gpus() -> list[str]:

@@ -55,7 +55,10 @@ class Grid:
         from experiments.cli.parts import parse_settings
 
         settings, run_dir, overwrite = parse_settings(command, cls, cls.sort_out(arguments))
-        return cls(**settings), run_dir, overwrite
+        grid = cls(**settings)
+        if grid.jobs is not None and grid.jobs < 1:
+            raise UserError(f"jobs={grid.jobs} must be 1 or more.")
+        return grid, run_dir, overwrite
 
     @classmethod
     def sort_out(cls, arguments: Sequence[str]) -> list[str]:
@@ -122,9 +125,7 @@ class Comparison(Grid):
         return "zero_shot" if name.partition(".")[0] in _OF_ZERO_SHOT else "supervised"
 
     def check(self) -> None:
-        """Check jobs, methods and the options for cells."""
-        if self.jobs is not None and self.jobs < 1:
-            raise UserError(f"jobs={self.jobs} must be 1 or more.")
+        """Check methods and the options for cells."""
         if not self.methods:
             raise UserError("methods=[] must name one zero-shot method or more, e.g. methods=[global_local].")
         self.check_options([*(self.options or []), *(self.zero_shot or []), *(self.supervised or [])])

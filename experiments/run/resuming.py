@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from gl_ris.errors import UserError
 from gl_ris.files import atomic_file, decode, plain, sync, to_json, write_json
 from gl_ris.predictions import Key, keep_images, whole_images
 from gl_ris.results import METHODS_VERSION
+from gl_ris.tally import gather_objects
 
 Image = dict[str, Any]
 Inputs = Mapping[str, Mapping[str, str | None]]
@@ -221,8 +223,10 @@ class Beginning(Callback):
         """Give the run folder to every process, and take part in its lock."""
         module, data = cast("Any", pl_module), cast("Any", trainer).datamodule
         finished = [image["index"] for image in self.taken_over]
-        self.path, finished = trainer.strategy.broadcast((self.path, finished))
+        path = None if self.path is None else self.path.absolute()  # others may work in another folder
+        self.path, finished = trainer.strategy.broadcast((path, finished))
         assert self.path is not None
+        _require_seen(self.path)
         if not trainer.is_global_zero:
             self._lock = RunLock(self.path, trainer.global_rank)
             self._lock.take()
@@ -235,6 +239,16 @@ class Beginning(Callback):
         """Give the lock of a process other than the first back."""
         if self._lock is not None:
             self._lock.release()
+
+
+def _require_seen(folder: Path) -> None:
+    """Raise a `UserError` in every process if one of them does not see what the first has begun."""
+    blind = gather_objects(None if (folder / PROGRESS / _BEGUN).is_file() else socket.gethostname())
+    if hosts := sorted({host for host in blind if host is not None}):
+        raise UserError(
+            f"The run folder '{folder}' is not seen by the processes on {', '.join(hosts)}; name one on a "
+            "file system that all machines of the run share, by run_dir=FOLDER."
+        )
 
 
 class Keeper(Beginning):

@@ -83,9 +83,17 @@ class ResNetTower:
         """Return the map that enters the attention pooling, ``(1, C, rows, columns)``."""
         return state.feature_map
 
-    def pool(self, state: ResNetState, last_map: Tensor) -> Tensor:
-        """Pool a last map of `last_map`'s shape to the feature of the image, ``(1, feature_dim)``."""
-        return self.visual.attnpool(last_map)
+    def pool(self, state: ResNetState, shifts: Tensor) -> Tensor:
+        """Pool the last map with a vector added to all its positions, once for each of ``(S, C)``."""
+        # What is added to all keys alike does not change how they are weighed, and to all values it is added
+        # after weighing: keys and values are projected once.
+        pool, positions = self.visual.attnpool, state.feature_map[0].flatten(1).T
+        tokens = torch.cat([positions.mean(dim=0, keepdim=True), positions])
+        tokens = tokens + pool.positional_embedding.to(tokens.dtype)
+        parts = pool.q_proj(tokens[:1] + shifts), pool.k_proj(tokens), pool.v_proj(tokens)
+        heads = [part.unflatten(-1, (pool.num_heads, -1)).transpose(0, 1) for part in parts]
+        pooled = F.scaled_dot_product_attention(*heads).transpose(0, 1).flatten(1)
+        return pool.c_proj(pooled + F.linear(shifts, pool.v_proj.weight))
 
     def dense_features(self, state: ResNetState) -> Tensor:
         """Project every position by the pooling's value and output layers, as convolutions of size 1x1."""

@@ -61,8 +61,8 @@ class Tower(Protocol):
     def last_map(self, state: Any) -> Tensor:
         """Return the last map that keeps its positions, ``(1, C, rows, columns)``, for ``k = 1``."""
 
-    def pool(self, state: Any, last_map: Tensor) -> Tensor:
-        """Finish the tower from a last map that may have been changed, to ``(1, feature_dim)``."""
+    def pool(self, state: Any, shifts: Tensor) -> Tensor:
+        """Finish the tower with each of ``(S, C)`` added to all of the last map, to ``(S, feature_dim)``."""
 
     def dense_features(self, state: Any) -> Tensor:
         """Take every position by itself through value and output layers of the last attention (MaskCLIP).

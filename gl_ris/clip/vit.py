@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from gl_ris.errors import UserError
 
@@ -80,17 +80,35 @@ class ViTTower:
         tokens = self.visual.transformer.resblocks[-1].ln_1(state)
         return tokens[:, 1:].transpose(1, 2).unflatten(2, self.grid_size)
 
-    def pool(self, state: Tensor, last_map: Tensor) -> Tensor:
-        """Run the last block on ``state``, its attention on the grid tokens of ``last_map``."""
-        block, tokens = self.visual.transformer.resblocks[-1], last_map.flatten(2).transpose(1, 2)
+    def pool(self, state: Tensor, shifts: Tensor) -> Tensor:
+        """Run the last block, its attention on grid tokens with each of ``(S, width)`` added."""
         # The residual connection keeps what entered the block, and the attention its class token.
-        hook = block.ln_1.register_forward_hook(
-            lambda _, __, normalised: torch.cat([normalised[:, :1], tokens], dim=1)
+        block = self.visual.transformer.resblocks[-1]
+        if not isinstance(block.attn, nn.MultiheadAttention):
+            return self._pool_whole(state, shifts)
+        # Keys and values of the image are projected once. What is added to those of the grid changes how much
+        # the class token sees of all of it, and is added to what it sees by that much.
+        attention, normed = block.attn, block.ln_1(state[0])
+        own = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
+        added = F.linear(shifts, attention.in_proj_weight).chunk(3, dim=-1)
+        query, key, value, _, more_key, more_value = (
+            part.float().unflatten(-1, (attention.num_heads, -1)).transpose(0, 1) for part in (*own, *added)
         )
-        try:
-            return self.project(block(state)[:, 0])
-        finally:
-            hook.remove()
+        query = query[:, :1] * query.shape[-1] ** -0.5
+        on_grid = (torch.arange(len(normed), device=query.device) > 0).float()
+        logits = query @ key.transpose(1, 2) + (query * more_key).sum(dim=-1, keepdim=True) * on_grid
+        seen = logits.softmax(dim=-1)
+        pooled = seen @ value + (seen @ on_grid)[..., None] * more_value
+        attended = attention.out_proj(pooled.transpose(0, 1).flatten(1).to(state.dtype))
+        tokens = state[0, :1] + block.ls_1(attended)
+        return self.project(tokens + block.ls_2(block.mlp(block.ln_2(tokens))))
+
+    def _pool_whole(self, state: Tensor, shifts: Tensor) -> Tensor:
+        """Do what `pool` does for any kind of block."""
+        block = self.visual.transformer.resblocks[-1]
+        pad = F.pad(shifts[:, None].expand(-1, state.shape[1] - 1, -1), (0, 0, 1, 0))
+        with block.ln_1.register_forward_hook(lambda _, __, normalised: normalised + pad):
+            return self.project(block(state.expand(len(shifts), -1, -1))[:, 0])
 
     def dense_features(self, state: Tensor) -> Tensor:
         """Take every grid token through the last block by itself and project it."""

@@ -26,7 +26,7 @@ def superpixels(pixels: np.ndarray, segments: int, compactness: float, sigma: fl
 
     connect = getattr(_slic, "_enforce_label_connectivity_cython", None)
     if connect is None:
-        warnings.warn("This scikit-image hides a step of SLIC: it takes three times as long.", stacklevel=2)
+        warnings.warn("This scikit-image hides a step of SLIC: its own, slower one is taken.", stacklevel=2)
     if connect is None or compactness < 0.01:
         return slic(pixels, segments, compactness, sigma=sigma, start_label=0)
     clusters = _Clusters(pixels.shape[:2], segments, _smooth_lab(pixels, sigma) * (1.0 / compactness))

@@ -42,6 +42,11 @@ class ProposalSource:
         """How many images had their proposals read, generated, and attempted in vain."""
         return dict(zip(COUNTS, self._counts[:], strict=True))
 
+    @property
+    def stored(self) -> dict[int | str, int]:
+        """How many proposals are stored for each image that has any, by its id."""
+        return {} if self.store is None else {one.image.image_id: one.count for one in self.store.entries}
+
     def __call__(self, image_id: int | str, image: Tensor) -> Proposals:
         """Return the proposals of an image, uint8 ``(3, H, W)``, on its device, stored or not the same bits.
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gl_ris.clip.image import ImageContext
-from gl_ris.scorers.base import Scorer, Texts, cosine, inside_masks
+from gl_ris.scorers.base import Scorer, Texts, inside_masks
 
 # Of a gradient in float16, whose smallest parts would be lost.
 _SCALE = 256.0
+# Maps that are resized to the image together, which bounds the memory.
+_AT_ONCE = 64
 
 
 class GradCAM(Scorer):
@@ -45,19 +48,20 @@ class GradCAM(Scorer):
     def maps(self, context: ImageContext, expressions: Texts) -> Tensor:
         """Activation maps, float32 ``(E, rows, columns)``, none negative; the grid covers the image.
 
-        One pass from the last map onwards, and one backward pass for each text; without gradients.
+        One pass from the last map onwards, and one backward pass for all texts; without gradients.
         """
         state = context.image_state(self.recipe, 1)
-        last_map = self.clip.tower.last_map(state).detach().clone().requires_grad_()
-        text = self.text_features(expressions).clone()
-        similarity = cosine(text, self.clip.tower.pool(state, last_map).float())
-        gradients = [
-            torch.autograd.grad(_SCALE * row.sum(), last_map, retain_graph=True)[0].float()
-            for row in similarity
-        ]
-        weights = torch.cat(gradients).mean(dim=(2, 3)) / _SCALE
-        return torch.einsum("ec,chw->ehw", weights, last_map[0].detach().float()).relu()
+        last_map, text = self.clip.tower.last_map(state)[0].detach(), self.text_features(expressions).clone()
+        # Summed over positions, the gradient with respect to the map is that with respect to a vector that is
+        # added to all of them. Each text has a vector of its own, so the sum of all cosines gives them all.
+        shifts = last_map.new_zeros(len(text), len(last_map)).requires_grad_()
+        features = self.clip.tower.pool(state, shifts).float()
+        similarity = (F.normalize(text, dim=-1) * F.normalize(features, dim=-1)).sum()
+        (gradients,) = torch.autograd.grad(_SCALE * similarity, shifts)
+        weights = gradients.float() / (_SCALE * last_map[0].numel())
+        return torch.einsum("ec,chw->ehw", weights, last_map.float()).relu()
 
     def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Sum or average the map over each mask."""
-        return inside_masks(self.maps(context, expressions), context.bits, self.recipe.grad_cam_pooling)
+        parts = self.maps(context, expressions).split(_AT_ONCE)
+        return torch.cat([inside_masks(maps, context.bits, self.recipe.grad_cam_pooling) for maps in parts])

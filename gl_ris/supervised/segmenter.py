@@ -89,9 +89,19 @@ class Segmenter(nn.Module, ABC):
         """Run the network on ``B`` images of `read_image` with an expression each."""
         return self.network(pixels, **texts)
 
+    def encode_image(self, pixels: Tensor) -> Any:
+        """Compute what sees no text of one image, ``(1, 3, side, side)``; of a plain network nothing."""
+        return self.network.encode_image(pixels) if hasattr(self.network, "encode_image") else pixels
+
+    def ground(self, encoded: Any, **texts: Tensor) -> Tensor:
+        """Return the `logits` of ``E`` expressions on one image from what `encode_image` gave."""
+        if hasattr(self.network, "ground"):
+            return self.network.ground(encoded, **texts)
+        return self.logits(encoded.expand(len(next(iter(texts.values()))), -1, -1, -1), **texts)
+
     @abstractmethod
     def answer(self, logits: Tensor, height: int, width: int) -> Tensor:
-        """Turn the `logits` of ``B`` expressions on one image into masks of its size, bool ``(B, H, W)``."""
+        """Turn the `logits` of ``E`` expressions on one image into masks of its size, bool ``(E, H, W)``."""
 
     @abstractmethod
     def optimization(self, steps: int, epochs: int) -> dict[str, Any]:
@@ -117,17 +127,16 @@ class Segmenter(nn.Module, ABC):
     def segment(self, image: Tensor, expressions: Sequence[str], batch_size: int = 16) -> Tensor:
         """Return masks, bool ``(E, H, W)``, of any number of expressions on uint8 ``(3, H, W)`` RGB.
 
-        ``batch_size`` expressions go through the network together; each answer depends on its own alone.
+        After `encode_image`, ``batch_size`` go through the network together, each by itself alone.
         """
         height, width = image.shape[1:]
         device = next(self.parameters()).device
-        pixels = self.read_image(image)[None].to(device)
+        encoded = self.encode_image(self.read_image(image)[None].to(device))
         masks = [torch.zeros(0, height, width, dtype=torch.bool, device=image.device)]
         for start in range(0, len(expressions), batch_size):
             some = expressions[start : start + batch_size]
             texts = {name: tensor.to(device) for name, tensor in self.read_texts(some).items()}
-            rows = self.logits(pixels.expand(len(some), -1, -1, -1), **texts)
-            masks.append(self.answer(rows, height, width).to(image.device))
+            masks.append(self.answer(self.ground(encoded, **texts), height, width).to(image.device))
         return torch.cat(masks)
 
 

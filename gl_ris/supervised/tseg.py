@@ -100,9 +100,16 @@ class TSEG(nn.Module):
         as ``attention_mask`` says, to similarities ``(B, E, P)``, patches row by row. That of an expression
         depends on no other.
         """
-        patches = self.incoming(self.visual.forward_features(pixels)[:, self.visual.num_prefix_tokens :])
+        return self.ground(self.encode_image(pixels), input_ids, attention_mask)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Compute the patches that the decoder reads, once for all expressions of an image."""
+        return self.incoming(self.visual.forward_features(pixels)[:, self.visual.num_prefix_tokens :])
+
+    def ground(self, patches: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Finish `forward` from the patches of `encode_image`."""
         words = self.text(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
-        queries = self.text_projection(words).expand(len(pixels), -1, -1)
+        queries = self.text_projection(words).expand(len(patches), -1, -1)
         count = patches.shape[1]
         tokens = torch.cat([patches, queries], dim=1)
         # patches see patches, an expression sees patches and itself
@@ -189,11 +196,12 @@ class TSEGSegmenter(Segmenter):
         similarities = self.network(batch["pixels"], batch["input_ids"], batch["attention_mask"])
         return assignment_loss(similarities, batch["owners"], batch["words"], self.network.background)
 
-    def logits(self, pixels: Tensor, **texts: Tensor) -> Tensor:
-        """Similarity of each image with its own expression, above the background: ``(B, rows, columns)``."""
+    def ground(self, encoded: Tensor, **texts: Tensor) -> Tensor:
+        """Similarity of the image with each expression, above the background: ``(E, rows, columns)``."""
         side = self.network.size.image_size // self.network.size.patch_size
-        alone = [{key: value[i : i + 1] for key, value in texts.items()} for i in range(len(pixels))]
-        own = [self.network(pixels[i : i + 1], **text)[0, 0] for i, text in enumerate(alone)]
+        count = len(texts["input_ids"])
+        alone = [{key: value[i : i + 1] for key, value in texts.items()} for i in range(count)]
+        own = [self.network.ground(encoded, **text)[0, 0] for text in alone]
         return (torch.stack(own) - self.network.background).unflatten(1, (side, side))
 
     def answer(self, logits: Tensor, height: int, width: int) -> Tensor:

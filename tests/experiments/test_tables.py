@@ -169,6 +169,7 @@ def test_a_printed_configuration_means_the_same(
         (["OWN", "paper=7"], "Unknown table of the paper '7'"),
         (["OWN", "paper=2", "rows=[{method: random, paper: Randm}]"], "Unknown row of the paper's table 2"),
         (["OWN", "splits=[]"], "must name one split or more"),
+        (["OWN", "jobs=0"], "jobs=0 must be 1 or more."),
         (["OWN", "figures=[oIoX]"], "figures"),
         (["OWN", "split=testA"], "use splits=[...]"),
         (["OWN", "methods=[random]"], "use rows=[...]"),

@@ -204,6 +204,7 @@ def test_a_run_that_fails_ends_the_table_with_its_code(
         *own_table,
         f"data.image_root={tmp_path / 'empty'}",
         "data.allow_missing_images=true",
+        "jobs=1",
         f"run_dir={tmp_path / 'run'}",
     )
     assert code == 1, error

@@ -136,16 +136,21 @@ class Neck(nn.Module):
         self.aggr = convolution(3 * middle, middle, 1)
         self.coordconv = nn.Sequential(CoordinateConvolution(middle, middle), convolution(middle, middle))
 
-    def forward(self, maps: Sequence[Tensor], sentence: Tensor) -> Tensor:
-        """Fuse maps ``(B, C, h, w)`` with sentences ``(B, D)`` to ``(B, middle, h, w)`` at stride 16.
+    def project(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Do what needs no sentence to maps ``(B, C, h, w)``, fine to coarse."""
+        fine = F.avg_pool2d(self.f3_v_proj(maps[0]), 2)
+        return [fine, self.f2_v_proj(maps[1]), self.f1_v_proj(maps[2])]
 
-        In training ``B`` is at least 2, which batch normalisation needs.
+    def forward(self, projected: Sequence[Tensor], sentence: Tensor) -> Tensor:
+        """Fuse maps of `project` with sentences ``(B, D)`` to ``(B, middle, h, w)`` at stride 16.
+
+        Maps of one image serve all sentences. Batch normalisation needs two sentences in training.
         """
         double = nn.Upsample(scale_factor=2, mode="bilinear")
-        state = self.txt_proj(sentence)[:, :, None, None]
-        f5 = self.norm_layer(self.f1_v_proj(maps[2]) * state)
-        f4 = self.f2_cat(torch.cat([self.f2_v_proj(maps[1]), double(f5)], dim=1))
-        f3 = self.f3_cat(torch.cat([F.avg_pool2d(self.f3_v_proj(maps[0]), 2), f4], dim=1))
+        fine, middle, coarse = (one.expand(len(sentence), -1, -1, -1) for one in projected)
+        f5 = self.norm_layer(coarse * self.txt_proj(sentence)[:, :, None, None])
+        f4 = self.f2_cat(torch.cat([middle, double(f5)], dim=1))
+        f3 = self.f3_cat(torch.cat([fine, f4], dim=1))
         parts = [self.f4_proj3(f3), self.f4_proj4(f4), double(self.f4_proj5(f5))]
         return self.coordconv(self.aggr(torch.cat(parts, dim=1)))
 
@@ -295,8 +300,16 @@ class CRIS(nn.Module):
         Returns:
             Logits ``(B, 1, H / 4, W / 4)`` of the referred object.
         """
+        return self.ground(self.encode_image(pixels), token_ids)
+
+    def encode_image(self, pixels: Tensor) -> list[Tensor]:
+        """Compute what does not see the text, once for all expressions of an image."""
+        return self.neck.project(image_maps(self.backbone, pixels))
+
+    def ground(self, encoded: Sequence[Tensor], token_ids: Tensor) -> Tensor:
+        """Finish `forward` for ``B`` expressions, from `encode_image` of as many images or of one for all."""
         words, sentence = text_states(self.backbone, token_ids)
-        fused = self.neck(image_maps(self.backbone, pixels), sentence)
+        fused = self.neck(encoded, sentence)
         return self.proj(self.decoder(fused, words, token_ids == 0), sentence)
 
     def load_official_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:

@@ -113,7 +113,7 @@ class CRISSegmenter(MaskSegmenter):
             logits.float().sigmoid(), (self.side, self.side), mode="bicubic", align_corners=True
         )
         box = self._letterbox(height, width)
-        return torch.stack([box.back(plane[0]) > THRESHOLD for plane in heat])
+        return box.back(heat[:, 0]) > THRESHOLD
 
     def optimization(self, steps: int, epochs: int) -> dict[str, Any]:
         """Adam; both rates fall to a tenth after seven tenths of the epochs."""
@@ -172,12 +172,12 @@ class Letterbox:
         return self._into(mask[None].float(), "bilinear")[0]
 
     def back(self, heat: Tensor) -> Tensor:
-        """Bring a map ``(side, side)`` back onto the image, bicubic, 0 outside: ``(height, width)``."""
+        """Bring maps ``(B, side, side)`` back onto the image, bicubic, 0 outside: ``(B, height, width)``."""
         places = [
             torch.arange(length, device=heat.device) * self.scale + start
             for length, start in zip(self.size, self.shift, strict=True)
         ]
-        return _sample(heat[None].float(), places[0], places[1], "bicubic")[0]
+        return _sample(heat.float(), places[0], places[1], "bicubic")
 
     def _into(self, planes: Tensor, mode: str) -> Tensor:
         places = [

@@ -200,16 +200,34 @@ class LAVT(nn.Module):
         Returns:
             Logits ``(B, 2, H, W)``: background and referred object.
         """
-        words = self.text(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        logits = self.decoder(self._stages(pixels, words.transpose(1, 2), attention_mask))
-        return F.interpolate(logits, pixels.shape[2:], mode="bilinear", align_corners=True)
+        # the text first: both may draw random numbers in training
+        words = self._words(input_ids, attention_mask)
+        return self._fuse(self.encode_image(pixels), words, attention_mask)
 
-    def _stages(self, pixels: Tensor, words: Tensor, mask: Tensor) -> list[Tensor]:
-        """Return what each stage hands to the decoder, ``(B, C, h, w)``."""
-        stream, outputs = self.visual.patch_embed(pixels), []
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Compute what does not see the text, the first stage, once for all expressions of an image."""
+        return self.visual.layers[0](self.visual.patch_embed(pixels))
+
+    def ground(self, encoded: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Finish `forward` for ``B`` expressions, from `encode_image` of as many images or of one for all."""
+        return self._fuse(encoded, self._words(input_ids, attention_mask), attention_mask)
+
+    def _words(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        states = self.text(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return states.transpose(1, 2)
+
+    def _fuse(self, stream: Tensor, words: Tensor, mask: Tensor) -> Tensor:
+        size = [self.size.patch_size * side for side in stream.shape[1:3]]
+        logits = self.decoder(self._stages(stream, words, mask))
+        return F.interpolate(logits, size, mode="bilinear", align_corners=True)
+
+    def _stages(self, stream: Tensor, words: Tensor, mask: Tensor) -> list[Tensor]:
+        """Return what each stage hands to the decoder, ``(B, C, h, w)``, from what leaves the first."""
+        outputs: list[Tensor] = []
         parts = (self.visual.layers, self.pwam, self.gate, self.out_norm)
         for stage, pwam, gate, norm in zip(*parts, strict=True):
-            stream = stage(stream)
+            stream = stage(stream) if outputs else stream
+            # the first stream may be that of one image for all words
             fused = pwam(stream.flatten(1, 2).transpose(1, 2), words, mask).transpose(1, 2)
             fused = fused.unflatten(1, stream.shape[1:3])
             # the decoder gets what was fused, the next stage the sum

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,6 +142,7 @@ def test_shares_of_the_machine(
     ("options", "devices", "count", "expected"),
     [
         ([], "0,1,2", 8, 3),
+        ([], "0,1,2,3,4", 8, 4),
         ([], "", 8, 2),
         ([], "", 1, 1),
         (["--trainer.devices=3"], "0,1,2", 8, 1),
@@ -152,4 +154,50 @@ def test_how_many_go_side_by_side_by_themselves(
 ) -> None:
     monkeypatch.setattr(runner, "available", lambda: count)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
-    assert runner.usual_jobs([Cell("a", []), Cell("b", options)]) == expected
+    cells = [Cell("a", []), Cell("b", options), Cell("c", []), Cell("d", [])]
+    finished = Cell("e", [], done={"created": "today"})
+    assert runner.usual_jobs([*cells, finished]) == expected
+
+
+def test_of_what_is_finished_nothing_goes_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(runner, "available", lambda: 8)
+    finished = Cell("a", [], done={"created": "today"})
+    assert [runner.usual_jobs(cells) for cells in ([finished], [finished, Cell("b", [])])] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("count", "jobs", "devices", "expected"),
+    [
+        (2, 2, "", ["4", "4"]),
+        (3, 2, "", ["4", "4", None]),
+        (5, 3, "", ["2", "2", "2", "4", "4"]),
+        (2, 4, "", ["4", "4"]),
+        (3, 1, "", [None, None, None]),
+        (3, 2, "0,1", ["4", "4", "4"]),
+    ],
+)
+def test_the_last_cells_have_more_cores_where_they_are_fewer_than_go_side_by_side(
+    count: int,
+    jobs: int,
+    devices: str,
+    expected: list[str | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "available", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    cells = [Cell(str(number), [], str(number)) for number in range(count)]
+    made = runner.Runner(cells, tmp_path, None, jobs, {}, False)  # type: ignore[arg-type]
+    given: dict[str, str | None] = {}
+
+    def record(cell: Cell, slot: dict[str, str]) -> Any:
+        given[cell.name] = slot.get("GL_RIS_CORES")
+        assert ("CUDA_VISIBLE_DEVICES" in slot) == bool(devices)
+        return start([sys.executable, "-c", ""], {})
+
+    monkeypatch.setattr(made, "_start", record)
+    assert len(list(made._ended(cells.copy()))) == count
+    assert list(given.values()) == expected

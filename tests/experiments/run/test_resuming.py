@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pytest
 
 from experiments import proposals, recipe_effects, supervised, sweep, zero_shot
+from experiments.run import resuming
 from experiments.run.resuming import Keeper, first_change
 from gl_ris.errors import UserError
 from gl_ris.evaluator import Evaluator
@@ -309,3 +311,27 @@ def test_settings_that_repeat_without_end_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("\n".join(lines))
     with pytest.raises(UserError, match="no run to go on with"):
         settings_of(tmp_path, "python -m experiments.zero_shot")
+
+
+@pytest.mark.parametrize("blind", [(), ("far",), ("far", "farther", "far")])
+def test_every_process_must_see_the_run_folder(
+    blind: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "progress").mkdir()
+    (tmp_path / "progress" / "run.json").touch()
+    monkeypatch.setattr(resuming, "gather_objects", lambda own: [own, *blind])
+    if not blind:
+        resuming._require_seen(tmp_path)
+        return
+    hosts = ", ".join(sorted(set(blind)))
+    with pytest.raises(
+        UserError, match=rf"is not seen by the processes on {hosts}; name one on a file system"
+    ):
+        resuming._require_seen(tmp_path)
+
+
+def test_a_process_that_does_not_see_the_run_folder_says_where_it_is(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=rf"'{tmp_path}' is not seen by the processes on {gethostname()}; name"
+    ):
+        resuming._require_seen(tmp_path)

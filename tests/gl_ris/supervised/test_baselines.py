@@ -52,6 +52,44 @@ def test_a_baseline_is_made_when_it_is_asked_for(baseline: Baseline) -> None:
     assert masks.dtype == torch.bool
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", SMALL)
+def test_an_image_is_encoded_once_for_all_its_expressions(name: str) -> None:
+    torch.manual_seed(0)
+    segmenter = SMALL[name].make().eval()
+    network = segmenter.network
+    stem = network.backbone.visual.conv1 if name == "cris" else network.visual.patch_embed
+    seen: list[int] = []
+    stem.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    image = torch.randint(0, 256, (3, 30, 40), dtype=torch.uint8)
+    texts = ["a red star", "the blue one", "moon", "a striped circle on the left", "square"]
+    masks = segmenter.segment(image, texts, batch_size=2)
+    assert seen == [1]
+    pixels = segmenter.read_image(image)[None]
+    level = network.background if name == "tseg" else 0
+    for row, text in enumerate(texts):
+        # the whole network for the one expression
+        own = segmenter.read_texts([text])
+        expected = network(pixels, **own) - level
+        found = segmenter.ground(segmenter.encode_image(pixels), **segmenter.read_texts(texts))[row]
+        torch.testing.assert_close(found.flatten(), expected.flatten(), atol=1e-5, rtol=1e-5)
+        assert torch.equal(masks[row], segmenter.answer(found[None], 30, 40)[0])
+    rows = segmenter.ground(segmenter.encode_image(pixels), **segmenter.read_texts(texts)).flatten(1)
+    assert not torch.allclose(rows[0], rows[1:], atol=1e-4)
+
+
+def test_a_network_that_shares_nothing_sees_the_image_with_every_expression() -> None:
+    class Plain(nn.Module):
+        def forward(self, pixels: Tensor, **texts: Tensor) -> Tensor:
+            return pixels.mean(1) + texts["input_ids"].sum(1)[:, None, None]
+
+    segmenter = SMALL["lavt"].make()
+    segmenter.network = Plain()
+    pixels, ids = torch.rand(1, 3, 4, 4), torch.tensor([[1, 2], [3, 4], [5, 6]])
+    expected = torch.stack([pixels[0].mean(0) + number for number in (3, 7, 11)])
+    assert torch.equal(segmenter.ground(segmenter.encode_image(pixels), input_ids=ids), expected)
+
+
 def test_the_published_settings_are_the_defaults() -> None:
     assert (LAVTBaseline().epochs, LAVTBaseline().batch_size) == (40, 32)
     assert (CRISBaseline().epochs, CRISBaseline().batch_size) == (50, 64)

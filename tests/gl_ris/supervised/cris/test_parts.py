@@ -170,7 +170,7 @@ def test_the_neck_lets_the_sentence_scale_the_coarsest_map() -> None:
     f3 = conv(neck.f3_cat, torch.cat([fine, f4], 1))
     all_three = [conv(neck.f4_proj3, f3), conv(neck.f4_proj4, f4), twice(conv(neck.f4_proj5, f5))]
     expected = neck.coordconv(conv(neck.aggr, torch.cat(all_three, 1)))
-    torch.testing.assert_close(neck(maps, sentence), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(neck(neck.project(maps), sentence), expected, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -1,0 +1,48 @@
+"""Which process works on which image: shares of equal work, each image in exactly one of them."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch.utils.data import DistributedSampler
+
+
+class Shard(DistributedSampler[Any]):
+    """A sampler of given indices, of a kind that Lightning leaves alone: it deals others out in turns."""
+
+    def __init__(self, indices: Sequence[int]) -> None:
+        # what its base would count and shuffle is decided
+        self.indices = list(indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def share_out(work: Sequence[int], count: int) -> list[list[int]]:
+    """Deal the places of ``work`` out, the heaviest first and each to the share that has least.
+
+    The heaviest share has at most 4/3 of what the best way of sharing would give it (Graham 1969).
+
+    Args:
+        work: How much each place is, above 0.
+        count: How many shares.
+
+    Returns:
+        The shares, each in ascending order; none is empty where there are as many places.
+
+    Example:
+        >>> share_out([1, 9, 4, 4, 1], 2)
+        [[1, 4], [0, 2, 3]]
+    """
+    shares: list[list[int]] = [[] for _ in range(count)]
+    loads = [(0, number) for number in range(count)]
+    for place in sorted(range(len(work)), key=lambda place: -work[place]):
+        load, number = loads[0]
+        shares[number].append(place)
+        heapq.heapreplace(loads, (load + work[place], number))
+    return [sorted(share) for share in shares]
