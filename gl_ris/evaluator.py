@@ -249,6 +249,10 @@ class Evaluator(LightningModule):
         """Say how a finished run came by its proposals; None if it made none."""
         return None
 
+    def kernels(self) -> dict[str, dict[str, str]]:
+        """Say how the models are computed, for results."""
+        return {}
+
     def input_files(self, data: Any) -> dict[str, Mapping[str, Input]]:
         """Return what the model, once configured, was made of in a run on ``data``, see `gl_ris.inputs`."""
         return {}

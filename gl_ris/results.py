@@ -28,7 +28,8 @@ _LIBRARIES = (
 
 # Of what leads from inputs and settings to figures: raised whenever a figure changes, so that grids measure
 # anew what an older program has measured, and no run mixes both. 2: baselines under recipe ``published``.
-METHODS_VERSION = 2
+# 3: CLIP in bf16, by other kernels and with batch norms folded.
+METHODS_VERSION = 3
 
 # names of two ways of counting, where they differ
 SKIPPING = "images without proposals left out as published"
@@ -141,6 +142,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     ties: dict[str, Count] = {}
     # SHA-256 of every file that bears on the figures, by what it is and its name (see `gl_ris.inputs`)
     inputs: dict[str, dict[str, str | None]] | UnsetType = UNSET
+    # by which kernels each CLIP model was computed, by its name and precision (see `gl_ris.clip.kernels`)
+    kernels: dict[str, dict[str, str]] = {}
     # the figures of parts of the expressions, by name (see `gl_ris.tally`)
     subsets: dict[str, Subset] = {}
     # wall time of exactly the `STAGES`
@@ -199,6 +202,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
             del content["subsets"]
         if not self.n_expressions_without_target:
             del content["n_expressions_without_target"]
+        if not self.kernels:
+            del content["kernels"]
         return content
 
     def write(self, path: Path | str) -> None:

@@ -64,7 +64,8 @@ class ZeroShotRIS(Evaluator):
         parser: What finds noun phrases: null for the shipped pipeline of spaCy, any installed one such as
             en_core_web_trf, or a folder.
         precision: Of the CLIP model's weights: fp32, bf16 or fp16. Similarities and figures are not touched
-            by it; bf16 and fp16 are for GPUs, a CPU may be slower with them.
+            by it. bf16 is faster on GPUs and on CPUs that have it (avx512_bf16, AMX), fp16 on GPUs; another
+            CPU may be slower with them.
         store: Where proposals are kept, so that they are made once: true for the usual place (the folder
             proposals in the cache folder), a folder, or false to keep none.
         post: What is done to proposals, wherever they come from, before one is chosen; stores keep them as
@@ -178,6 +179,14 @@ class ZeroShotRIS(Evaluator):
         store = self.source.store
         place = {"store": store and store.name, "folder": store and str(store.folder)}
         return {**place, **self.proposal_counts}
+
+    def kernels(self) -> dict[str, dict[str, str]]:
+        """Say how each CLIP model is computed, by its name and precision."""
+        scorers = cast("list[Scorer]", self.scorers)
+        return {
+            f"{variant.clip} {variant.precision}": scorer.clip.kernels
+            for variant, scorer in zip(self.variants, scorers, strict=False)
+        }
 
     def input_files(self, data: Any) -> dict[str, Mapping[str, Input]]:
         """Return the files of the CLIP models, the parser and the generator, and the key of its proposals."""

@@ -126,6 +126,7 @@ def merged(
         n_expressions_evaluated=min(one["n_expressions_evaluated"] for one in documents),
         methods=methods,
         inputs=inputs,
+        kernels={name: found for one in documents for name, found in one.get("kernels", {}).items()},
         seconds={stage: sum(one["seconds"].get(stage, 0.0) for one in documents) for stage in STAGES},
         failures={reason: max(one["failures"].get(reason, 0) for one in documents) for reason in reasons},
         **more,

@@ -184,6 +184,7 @@ def measure_model(
             **_tower(crops, crop_work, kind, control),
             "text": _spent(texts, kind, REFERENCE, control),
             "not_matrix": rest[kind],
+            "kernels": contest.clips[kind].kernels,
         }
         for kind, control in controls.items()
     }

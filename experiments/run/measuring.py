@@ -203,6 +203,8 @@ def _product(inputs: Any, *rest: Any, out_shape: Any, **_: Any) -> int:
 
 
 def _convolution(inputs: Any, weight: Any, *rest: Any, out_shape: Any, **_: Any) -> int:
+    # where a second input is added to the result, it stands before the weight
+    weight = rest[0] if rest and rest[0] is not None and len(rest[0]) == len(inputs) else weight
     return 2 * _numel(out_shape) * _numel(weight[1:])
 
 

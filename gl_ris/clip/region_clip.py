@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gl_ris.bits import Bits
 from gl_ris.clip.image import ImageContext
+from gl_ris.clip.kernels import Kernels, Layers, kernels_here
 from gl_ris.clip.text_tower import TextTower
 from gl_ris.clip.tower import map_batches, one_thread_per_operation, open_tower
 from gl_ris.errors import UserError
@@ -24,8 +25,8 @@ class RegionCLIP(nn.Module):
     """A CLIP model that encodes regions of an image, and texts at their true length.
 
     It is frozen and always in evaluation mode. On a CPU the features are bit for bit the same for any
-    number of threads. What it remembers (the texts it encoded, the last image) is forgotten when its
-    weights change.
+    number of threads. What it remembers (the texts it encoded, the last image, weights as the processor's
+    fastest kernels read them) is forgotten when its weights change.
 
     Attributes:
         model: The open_clip model; its ``state_dict`` may be loaded from outside.
@@ -53,11 +54,12 @@ class RegionCLIP(nn.Module):
         super().__init__()
         self.model: Any = model.requires_grad_(False).eval()
         self.name = name
-        self.tower = open_tower(self.model.visual)
+        self._layers = Layers()
+        self.tower = open_tower(self.model.visual, self._layers)
         self.image_size = self.tower.image_size
         self.feature_dim = self.tower.feature_dim
         self._read_preprocessing(getattr(self.model.visual, "preprocess_cfg", {}))
-        self._text_tower = TextTower(model, tokenizer)
+        self._text_tower = TextTower(model, tokenizer, self._layers)
         self.batch_size: int | None = None
         self.text_batch_size = 64
         self._texts: dict[str, Tensor] = {}
@@ -98,6 +100,13 @@ class RegionCLIP(nn.Module):
     def image_batch(self) -> int:
         """Masks or crops that go through the tower together."""
         return self.batch_size or (8 if self.device.type == "cpu" else 64)
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """How its ``"linear"`` layers and convolutions are computed, see `gl_ris.clip.kernels`."""
+        on_cpu = self.device.type == "cpu"
+        chosen = kernels_here(self.model.visual.conv1.weight.dtype) if on_cpu else Kernels()
+        return chosen._asdict() if self.tower.kind == "resnet" else {"linear": chosen.linear}
 
     def train(self, mode: bool = True) -> RegionCLIP:
         """Stay in evaluation mode, whatever the module around it does."""
@@ -200,3 +209,4 @@ class RegionCLIP(nn.Module):
             self._seen_weights = weights
             self._texts.clear()
             self._context = None
+            self._layers.forget()

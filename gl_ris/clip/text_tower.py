@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from gl_ris.clip.blocks import run_blocks
+from gl_ris.clip.kernels import Layers
+
 
 class TokenBatch(NamedTuple):
     """Texts that are encoded together."""
@@ -22,12 +25,12 @@ class TextTower:
     """The text side of an open_clip ``CLIP`` or ``CustomTextCLIP``.
 
     A causal tower reads a text at its true length: the pooled token does not see what comes after it. Towers
-    that are not causal, or pool elsewhere, read the full context.
+    that are not causal, or pool elsewhere, read the full context, by open_clip's own code.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Callable[..., Tensor]) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Callable[..., Tensor], layers: Layers) -> None:
         self.model: Any = model
-        self.tokenizer = tokenizer
+        self.tokenizer, self.layers = tokenizer, layers
         self.tower: Any = self.model if hasattr(model, "token_embedding") else self.model.text
         # CLIP keeps the settings of the text tower under names of its own.
         self.pool_type = getattr(self.tower, "text_pool_type", getattr(self.tower, "pool_type", None))
@@ -68,8 +71,10 @@ class TextTower:
         tower, length = self.tower, tokens.shape[1]
         dtype = tower.transformer.get_cast_dtype()
         hidden = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)
-        hidden = tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length])
-        pooled = tower.ln_final(hidden[:, -1])
+        mask = tower.attn_mask[:length, :length]
+        last = slice(length - 1, length)
+        hidden = run_blocks(self.layers, tower.transformer.resblocks, hidden, last, mask)
+        pooled = tower.ln_final(hidden[:, 0])
         if isinstance(tower.text_projection, nn.Linear):
             return tower.text_projection(pooled).float()
         return (pooled if tower.text_projection is None else pooled @ tower.text_projection).float()

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from gl_ris.clip.kernels import Layers
 from gl_ris.cores import cores, in_command
 from gl_ris.errors import UserError
 
@@ -99,7 +100,7 @@ def check_tower(name: str, vision_cfg: Mapping[str, Any]) -> None:
         )
 
 
-def open_tower(visual: Any) -> Tower:
+def open_tower(visual: Any, layers: Layers | None = None) -> Tower:
     """Open an image tower of open_clip for regions; a `UserError` if it does not fit."""
     from open_clip.modified_resnet import ModifiedResNet
     from open_clip.transformer import VisionTransformer
@@ -108,9 +109,9 @@ def open_tower(visual: Any) -> Tower:
     from gl_ris.clip.vit import ViTTower
 
     if isinstance(visual, ModifiedResNet):
-        return ResNetTower(visual)
+        return ResNetTower(visual, layers or Layers())
     if isinstance(visual, VisionTransformer) and visual.attn_pool is None and visual.pool_type == "tok":
-        return ViTTower(visual)
+        return ViTTower(visual, layers or Layers())
     raise UserError(
         f"An image tower of type {type(visual).__name__} cannot be opened for regions; it must be a "
         "ModifiedResNet or a VisionTransformer with a class token and no attentional pooler."

@@ -8,7 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gl_ris.clip.blocks import ALL, run_blocks
+from gl_ris.clip.kernels import Layers
 from gl_ris.errors import UserError
+
+# the token that is pooled
+_CLASS = slice(0, 1)
 
 
 class ViTTower:
@@ -16,8 +21,8 @@ class ViTTower:
 
     kind = "vit"
 
-    def __init__(self, visual: Any) -> None:
-        self.visual = visual
+    def __init__(self, visual: Any, layers: Layers) -> None:
+        self.visual, self.layers = visual, layers
         self.image_size: tuple[int, int] = tuple(visual.image_size)
         self.grid_size: tuple[int, int] = tuple(visual.grid_size)
         self.feature_dim: int = visual.output_dim
@@ -33,31 +38,29 @@ class ViTTower:
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Encode whole images."""
-        features = self.visual(pixels.to(self.visual.conv1.weight.dtype))
-        return features[0] if isinstance(features, tuple) else features
+        return self.project(self.run(0, self._embedded(pixels), _CLASS)[:, 0])
+
+    def run(self, first: int, tokens: Tensor, rows: slice = ALL, **options: Any) -> Tensor:
+        """Run the blocks from ``first`` on, see `run_blocks`."""
+        return run_blocks(self.layers, self.visual.transformer.resblocks[first:], tokens, rows, **options)
+
+    def _embedded(self, pixels: Tensor) -> Tensor:
+        """Make the tokens that enter the first block, ``(B, 1 + rows * columns, width)``."""
+        visual = self.visual
+        patches = visual.conv1(pixels.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
+        first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+        tokens = torch.cat([first, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
+        return visual.ln_pre(tokens)
 
     def image_state(self, pixels: Tensor, masked_blocks: int, unit_map: bool = False) -> Tensor:
-        """Run the first ``L - k`` blocks, to tokens ``(1, 1 + rows * columns, width)``, class token first."""
+        """Run the first ``L - k`` blocks, to tokens ``(1, 1 + rows * columns, width)``, class token first.
+
+        For ``k = 0`` that token alone: nothing else is read behind the last block.
+        """
         self.check_masked_blocks(masked_blocks)
-        embedded: list[Tensor] = []
-        # open_clip offers no call for the tokens before the first block: they are caught on their way in
-        hook = self.visual.transformer.resblocks[0].register_forward_pre_hook(
-            lambda _, inputs: embedded.append(inputs[0])
-        )
-        try:
-            found = self.visual.forward_intermediates(
-                pixels.to(self.visual.conv1.weight.dtype),
-                indices=[max(0, self.depth - masked_blocks - 1)],
-                stop_early=True,
-                intermediates_only=True,
-                output_fmt="NLC",
-                output_extra_tokens=True,
-            )
-        finally:
-            hook.remove()
-        if masked_blocks == self.depth:
-            return embedded[0]
-        return torch.cat([found["image_intermediates_prefix"][0], found["image_intermediates"][0]], dim=1)
+        blocks = self.visual.transformer.resblocks[: self.depth - masked_blocks]
+        rows = ALL if masked_blocks else _CLASS
+        return run_blocks(self.layers, blocks, self._embedded(pixels), rows)
 
     def region_features(self, state: Tensor, grid_masks: Tensor, masked_blocks: int) -> Tensor:
         """Multiply grid tokens by the mask before each of the last ``k`` blocks, and project the class token.
@@ -67,9 +70,7 @@ class ViTTower:
         keep = grid_masks.flatten(1).to(state.dtype)
         keep = torch.cat([keep.new_ones(len(keep), 1), keep], dim=1)[..., None]
         tokens = state.expand(len(grid_masks), -1, -1)
-        for block in self.visual.transformer.resblocks[self.depth - masked_blocks :]:
-            tokens = block(tokens * keep)
-        return self.project(tokens[:, 0])
+        return self.project(self.run(self.depth - masked_blocks, tokens, _CLASS, keep=keep)[:, 0])
 
     def project(self, tokens: Tensor) -> Tensor:
         """Take tokens from behind the last block, ``(..., width)``, to features ``(..., feature_dim)``."""
@@ -116,8 +117,7 @@ class ViTTower:
         # MaskCLIP's code, the block's residual connections and its MLP stay.
         tokens = state[:, 1:]
         alone = torch.full((tokens.shape[1],) * 2, -torch.inf, device=tokens.device).fill_diagonal_(0)
-        tokens = self.visual.transformer.resblocks[-1](tokens, attn_mask=alone)
-        return self.project(tokens)[0].unflatten(0, self.grid_size)
+        return self.project(self.run(self.depth - 1, tokens, bias=alone))[0].unflatten(0, self.grid_size)
 
 
 def tokens_of(regions: Tensor) -> Tensor:
@@ -155,6 +155,4 @@ def region_tokens(tower: ViTTower, embedded: Tensor, members: Tensor) -> Tensor:
     # open_clip would add True and False as 1 and 0.
     bias = torch.zeros_like(attends, dtype=embedded.dtype).masked_fill(~attends, -torch.inf)
     tokens = torch.cat([embedded, embedded[:, :1].expand(-1, count, -1)], dim=1)
-    for block in tower.visual.transformer.resblocks:
-        tokens = block(tokens, attn_mask=bias)
-    return tower.project(tokens[0, length:])
+    return tower.project(tower.run(0, tokens, slice(length, None), bias=bias)[0])

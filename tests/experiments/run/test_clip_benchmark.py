@@ -59,6 +59,7 @@ def test_a_model_is_measured_in_every_precision(
         verdicts += [found["crops"]["ratio"], found["text"]["ratio"]]
         assert [verdict is not None for verdict in verdicts] == [steady] * 5
         assert 1 <= len(found["not_matrix"]) <= 5
+        assert set(found["kernels"]) == ({"linear"} if kind == "vit" else {"linear", "convolution"})
     if steady:
         assert fp32["ratio_to_reference"] == pytest.approx(fp32["work_saved"] * fp32["same_work_faster"])
         assert fp32["share_of_limit"] == pytest.approx(fp32["crops"]["gflops"] / 50)

@@ -12,6 +12,7 @@ from torch import nn
 
 from experiments.run import measuring
 from experiments.run.measuring import Control, Timed
+from gl_ris.clip.kernels import Layers, kernels_here
 from gl_ris.cores import cores
 
 CPU = torch.device("cpu")
@@ -72,19 +73,35 @@ def packed_linear(rows: torch.Tensor) -> torch.Tensor:
     return measuring._packed(rows, torch.ones(7, 12))()
 
 
+def convolved(plus: bool) -> torch.Tensor:
+    layer, inputs = nn.Conv2d(3, 8, 3, bias=False), torch.ones(1, 3, 7, 7)
+    norm = nn.BatchNorm2d(8).eval()
+    return Layers().convolution(inputs, layer, norm, plus=torch.ones(1, 8, 5, 5) if plus else None)
+
+
+def mlp() -> torch.Tensor:
+    layers = nn.Sequential(nn.Linear(12, 7), nn.GELU(), nn.Linear(7, 12))
+    return Layers().mlp(torch.ones(6, 12), layers, torch.ones(6, 12))
+
+
 @pytest.mark.parametrize(
     ("work", "count"),
     [
         (lambda: F.linear(torch.ones(6, 12), torch.ones(7, 12)), 2 * 6 * 12 * 7),
         (lambda: packed_linear(torch.ones(6, 12)), 2 * 6 * 12 * 7),
         (lambda: F.conv2d(torch.ones(1, 3, 7, 7), torch.ones(8, 3, 3, 3)), CONV),
+        (lambda: convolved(False), CONV),
+        (lambda: convolved(True), CONV),
+        (mlp, 2 * 2 * 6 * 12 * 7),
         (lambda: nn.MultiheadAttention(8, 2, batch_first=True).eval()(*[torch.ones(2, 5, 8)] * 3), ATTENTION),
         (lambda: F.scaled_dot_product_attention(*[torch.ones(2, 1, 5, 8)] * 3), 2 * 2 * 2 * 5 * 5 * 8),
         (lambda: torch.ones(9) + 1, 0),
     ],
-    ids=["linear", "packed", "convolution", "attention layer", "attention", "none"],
+    ids=["linear", "packed", "convolution", "fused", "added", "mlp", "attention layer", "attention", "none"],
 )
 def test_work_is_counted_whatever_kernel_does_it(work: Any, count: int) -> None:
+    # which are tried once
+    kernels_here(torch.float32)
     with torch.no_grad():
         assert measuring.gigaflops(work) == pytest.approx(count / 1e9)
 
