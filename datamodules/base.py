@@ -19,7 +19,7 @@ from datamodules.images import find_image_folder, image_path, is_file
 from datamodules.records import ImageRecord, Key, MaskRule
 from datamodules.scene import ImageReader, Scene, SceneDataset, read_from_folder
 from datamodules.shards import Shard, share_out
-from datamodules.workers import LoaderWorker
+from datamodules.workers import LoaderWorker, usual_workers
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.proposals import GENERATORS, find_generator
 from gl_ris.proposals.base import ProposalGenerator
@@ -58,7 +58,9 @@ class RISDataModule(LightningDataModule):
             the name of a generator, a generator, or None for none.
         limit: Evaluate only so many images.
         limit_seed: None takes the first ones, a number draws them with that seed.
-        num_workers: Processes that read images and make proposals beside the main one.
+        num_workers: Processes that read images and make proposals (by slic, felzenszwalb, a store or a file)
+            beside the main one. None in a run is as many as it may keep cores busy (see docs/performance.md),
+            none on one core, without fork, and in a training.
         pin_memory: Page-lock what the workers hand over; pays off with a GPU.
         allow_missing_images: Count the expressions of missing images as failed, rather than refuse to start.
     """
@@ -76,14 +78,14 @@ class RISDataModule(LightningDataModule):
         proposals: str | ProposalGenerator | None = None,
         limit: int | None = None,
         limit_seed: int | None = None,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         pin_memory: bool = False,
         allow_missing_images: bool = False,
     ) -> None:
         super().__init__()
         if limit is not None and limit < 1:
             raise UserError(f"limit is {limit}, but at least one image must be left; leave it out for all.")
-        if num_workers < 0:
+        if num_workers is not None and num_workers < 0:
             raise UserError(f"data.num_workers={num_workers} must be 0 (read in the main process) or more.")
         self.split = split
         self.image_root = None if image_root is None else Path(image_root).expanduser()
@@ -152,9 +154,13 @@ class RISDataModule(LightningDataModule):
                 sizes[name] += len(referent.sentences)
         return sizes
 
-    def take_proposals_from(self, source: ProposalSource) -> None:
-        """Let ``source`` call the generator that makes the proposals; before a loader is made."""
+    def take_proposals_from(self, source: ProposalSource | None) -> None:
+        """Let ``source`` give the proposals, those that are for workers; before a loader is made.
+
+        Of data with a generator, workers that were asked for make all of them.
+        """
         self.scenes.source = source
+        self.scenes.ahead = not (self.num_workers and isinstance(self.proposals, ProposalGenerator))
 
     @property
     def scenes(self) -> SceneDataset:
@@ -255,12 +261,15 @@ class RISDataModule(LightningDataModule):
 
         In a run of several processes it has the share of this one.
         """
+        workers = usual_workers(self.trainer) if self.num_workers is None else self.num_workers
+        method = "fork" if self.num_workers is None and workers else None
         return DataLoader(
             self.scenes,
             batch_size=None,
             sampler=Shard(self._own()),
             collate_fn=_identity,
-            num_workers=self.num_workers,
-            worker_init_fn=LoaderWorker.of_this_process() if self.num_workers else None,
+            num_workers=workers,
+            multiprocessing_context=method,
+            worker_init_fn=LoaderWorker.of_this_process(method) if workers else None,
             pin_memory=self.pin_memory,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.files import written_whole
 from datamodules.shapes.pairs import FAMILY, family
+from gl_ris.cores import available
 from gl_ris.files import cache_folder
 from gl_ris.processes import pool
 
@@ -69,7 +69,7 @@ class CaptionedShapes(LightningDataModule):
         total = self.families + self.held_out
         seeds = [f"captioned shapes {self.seed} {index}" for index in range(total)]
         make = functools.partial(family, size=self.image_size, captions=self.captions)
-        with written_whole(self.folder) as draft, pool(os.cpu_count()) as workers:
+        with written_whole(self.folder) as draft, pool(available()) as workers:
             shape = (total, FAMILY, self.image_size, self.image_size, 3)
             images = np.lib.format.open_memmap(draft / "images.npy", "w+", np.uint8, shape)
             texts = []

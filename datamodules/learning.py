@@ -203,7 +203,7 @@ class FewShotTraining(LightningDataModule):
         """Return the loader of this process's share."""
         trainer: Any = self.trainer
         rank, processes = trainer.global_rank, trainer.world_size
-        workers = self.source.num_workers
+        workers = self.source.num_workers or 0
         return DataLoader(
             self.data,
             batch_size=self._own_batch(processes),

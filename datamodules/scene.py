@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 
 from datamodules.images import image_path, read_image
 from datamodules.records import ImageRecord, MaskRule
+from gl_ris.errors import UserError
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.source import ProposalSource
 
@@ -41,6 +43,8 @@ class Scene:
             expression alone counts as failed.
         subsets: For each subset that the data set has, bool ``(E,)``: which of the expressions are in it.
         outcome: One of `gl_ris.proposals.source.COUNTS`, where the data had to come by proposals; else None.
+        fatal: Whether ``error`` would meet other images, too, and has to be mended before a run can go on.
+        seconds: By stage, what reading the scene and coming by its proposals took in the process that did it.
         targeted: bool ``(E,)``, which expressions have a target; None where all have. The others are asked
             about, and their choices written down, but nothing is measured by them.
         raw: The expressions as they were typed, before the data set cleaned them; where that is not known, as
@@ -62,6 +66,8 @@ class Scene:
     faults: list[str | None] = field(default_factory=list)
     targeted: Tensor | None = None
     outcome: str | None = None
+    fatal: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Let expressions stand for what was typed, and targets be sound, where that is not given."""
@@ -112,6 +118,9 @@ class SceneDataset(Dataset[Scene]):
         self.proposals, self.subsets = proposals, subsets
         # what calls the generator, or looks into a store first; by default nothing is stored
         self.source = ProposalSource(proposals, None) if isinstance(proposals, ProposalGenerator) else None
+        # whether the main process makes the proposals that are not for workers
+        self.ahead = False
+        self._logged: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -120,15 +129,20 @@ class SceneDataset(Dataset[Scene]):
         record = self.records[index]
         image = torch.zeros(3, record.height, record.width, dtype=torch.uint8)
         targets, faults = self._targets(record)
-        proposals, error = None, None
+        proposals, error, fatal, began = None, None, False, time.perf_counter()
         if self.source is not None:
             self.source.outcome = None
         try:
             image = self.read(record)
-            proposals = self._propose(record, image)
         except ValueError as reason:
             # where no target is known, the size of the image may not be either
             error = (all(faults) and faults[0]) or str(reason)
+        read = time.perf_counter()
+        if error is None:
+            try:
+                proposals = self._propose(record, image)
+            except Exception as reason:
+                error, fatal = self._say(record, reason), isinstance(reason, UserError)
         rows = [row for row, referent in enumerate(record.referents) for _ in referent.sentences]
         refs = [record.referents[row] for row in rows]
         return Scene(
@@ -150,6 +164,8 @@ class SceneDataset(Dataset[Scene]):
             outcome=None if self.source is None else self.source.outcome,
             raw=[text for referent in record.referents for text in referent.raw or referent.sentences],
             targeted=None if all(ref.targeted for ref in refs) else torch.tensor([r.targeted for r in refs]),
+            fatal=fatal,
+            seconds={"data": read - began, "proposals": time.perf_counter() - read},
         )
 
     def _targets(self, record: ImageRecord) -> tuple[Tensor, list[str | None]]:
@@ -167,10 +183,10 @@ class SceneDataset(Dataset[Scene]):
         return torch.stack(masks), faults
 
     def _propose(self, record: ImageRecord, image: Tensor) -> Proposals | None:
-        if self.proposals is None:
-            return None
         if self.source is not None:
-            return self._generated(self.source, record, image)
+            return (self.source.ahead if self.ahead else self.source)(record.image_id, image)
+        if self.proposals != "ground_truth":
+            return None
         size = record.height, record.width
         found = []
         for instance in record.instances:
@@ -184,10 +200,12 @@ class SceneDataset(Dataset[Scene]):
             found += [mask] if mask.any() else []
         return Proposals.from_masks(torch.stack(found) if found else torch.zeros(0, *size, dtype=torch.bool))
 
-    def _generated(self, source: ProposalSource, record: ImageRecord, image: Tensor) -> Proposals:
-        try:
-            return source(record.image_id, image)
-        except ValueError:
-            raise
-        except Exception as error:
-            raise ValueError(f"proposals: {type(error).__name__}: {error}") from error
+    def _say(self, record: ImageRecord, error: Exception) -> str:
+        """Say why there are no proposals; and in the log, once for each reason."""
+        if isinstance(error, UserError):
+            return str(error)
+        reason = f"proposals: {type(error).__name__}: {str(error)[:120].partition(chr(10))[0]}"
+        if reason not in self._logged:
+            self._logged.add(reason)
+            log.warning("Image %s counts as failed (%s).", record.image_id, reason, exc_info=error)
+        return reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
@@ -13,9 +14,21 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import reduce_tensor
 
+from gl_ris.cores import cores
 from gl_ris.processes import Worker
 
+MOST = 16
+"""Workers of a loader, unless more are asked for."""
+
 log = logging.getLogger(__name__)
+
+
+def usual_workers(trainer: Any) -> int:
+    """Return how many workers a loader has in a run by a trainer, or without one, when nobody says so."""
+    # macOS has it, but not for processes with more than one thread
+    forks = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+    own = cores(trainer.num_devices) if trainer is not None and forks else 1
+    return min(own, MOST) if own > 1 else 0
 
 
 @dataclass(frozen=True)

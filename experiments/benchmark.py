@@ -216,14 +216,14 @@ def _machine(settings: Benchmark) -> dict[str, Any]:
 
     import torch
 
-    from experiments.grid.runner import cores
+    from gl_ris.cores import available
 
     place = settings.place()
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": next(iter(names), platform.processor() or platform.machine()),
-        "cores": cores(),
+        "cores": available(),
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
         "system": platform.platform(),
         "capability": torch.backends.cpu.get_cpu_capability(),

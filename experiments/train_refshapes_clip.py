@@ -39,6 +39,7 @@ def train(cli: ExperimentCLI) -> Path:
     from experiments.run.contrastive import train_tokenizer
     from experiments.run.evaluate import write_config
     from experiments.run.folder import RunFolder
+    from gl_ris.cores import all_cores
     from gl_ris.signals import kept_if_ended
 
     model, data, trainer = cast("Any", cli.model), cast("Any", cli.datamodule), cli.trainer
@@ -56,7 +57,7 @@ def train(cli: ExperimentCLI) -> Path:
     _set_up_logs(trainer, folder)
     _keep_curve(folder)
     again = f"the same command with run_dir={folder} goes on from the last checkpoint in it"
-    with kept_if_ended(lambda: again):
+    with kept_if_ended(lambda: again), all_cores():
         trainer.fit(model, data, ckpt_path=last if resumed else None, weights_only=True if resumed else None)
     model.export(folder / "model", tokenizer)
     _keep_curve(folder)

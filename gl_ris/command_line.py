@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import NoReturn
 
+from gl_ris.cores import one_thread_per_operation
 from gl_ris.processes import end_with_starter
 from gl_ris.signals import Ended, endable, ended, say
 
@@ -82,8 +83,10 @@ def leave(main: Callable[[], None]) -> NoReturn:
     """Call ``main`` as the work of this process, and leave it with the `exit_code`.
 
     SIGHUP, SIGINT and SIGTERM end it within seconds (129, 130, 143), and it ends with the process that
-    started it for its work. Whatever is printed can be, in any locale.
+    started it for its work. Whatever is printed can be, in any locale. Operations have one thread each, see
+    `gl_ris.cores`; nothing that has threads may be imported yet.
     """
+    one_thread_per_operation()
     print_anything()
     end_with_starter()
     with endable():

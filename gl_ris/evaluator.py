@@ -280,9 +280,9 @@ class Evaluator(LightningModule):
         """Begin to wait for the first scene."""
         self._watch.mark()
 
-    def on_predict_batch_start(self, *_: Any) -> None:
-        """Note how long the scene took to come."""
-        self._watch.waited("data")
+    def on_predict_batch_start(self, scene: Any, *_: Any) -> None:
+        """Note how long the scene took to come, and for what: it says what it took where it was made."""
+        self._watch.waited(getattr(scene, "seconds", None) or {"data": 1.0})
 
     def on_predict_batch_end(self, *_: Any) -> None:
         """Begin to wait for the next scene."""

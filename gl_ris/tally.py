@@ -97,9 +97,11 @@ class Stopwatch:
         """Begin to wait, see `waited`."""
         self._mark = time.perf_counter()
 
-    def waited(self, stage: str) -> None:
-        """Add the time since `mark` to ``stage``."""
-        self.seconds[stage] += time.perf_counter() - self._mark
+    def waited(self, shares: Mapping[str, float]) -> None:
+        """Add the time since `mark` to stages, in the proportions of ``shares``."""
+        waited, total = time.perf_counter() - self._mark, sum(shares.values())
+        for stage, share in shares.items():
+            self.seconds[stage] += waited * share / total
 
     def stop(self) -> dict[str, float]:
         """Return the seconds of all stages; ``total`` is the time since the watch was made."""

@@ -159,13 +159,12 @@ class ZeroShotRIS(Evaluator):
     def open_source(self, data: Any) -> ProposalSource | None:
         """Open what proposals are taken from; a `UserError` if the store is damaged."""
         own = getattr(data, "proposals", None)
-        if isinstance(own, ProposalGenerator):
-            source = open_source(own, self.store, data)
-            data.take_proposals_from(source)
-            return source
-        if self.proposals is None or getattr(data, "proposals_name", None) is not None:
+        generator = self.proposals if getattr(data, "proposals_name", None) is None else own
+        if not isinstance(generator, ProposalGenerator):
             return None
-        return open_source(self.proposals, self.store, data)
+        source = open_source(generator, self.store, data)
+        _give(data, source)
+        return source
 
     def proposals_name(self, data: Any) -> str:
         """Name the proposals and what is done to them, e.g. "slic (nms=0.5)"."""
@@ -239,11 +238,16 @@ class ZeroShotRIS(Evaluator):
         self.proposal_counts = {} if self.source is None else {n: sum(p[n] for p in parts) for n in COUNTS}
         if self.source is not None and self.source.store is not None:
             self.source.store.close()
+        if self.source is not None and self.source.generator is self.proposals:
+            # who looks at a scene later has no use for them
+            _give(self.data(), None)
         super().on_predict_epoch_end()
 
     def _propose(self, scene: SceneLike) -> tuple[Bits, str | None]:
         proposals, failure = Proposals.from_masks(torch.zeros_like(scene.targets[:0])), scene.error
-        # of the data's own generator, which may work in another process, the scene says it
+        if getattr(scene, "fatal", False):
+            raise UserError(scene.error)
+        # of what was made in another process, the scene says it
         self._outcome = getattr(scene, "outcome", None)
         if failure is None:
             with self._watch("proposals"):
@@ -356,3 +360,9 @@ class ZeroShotRIS(Evaluator):
         if new:
             known.update(zip(new, noun_phrases(new, self.parser, published=rule == "tokens"), strict=True))
         return [known[text] for text in expressions]
+
+
+def _give(data: Any, source: ProposalSource | None) -> None:
+    """Let data that can take proposals from a source, beside reading images, do so."""
+    if hasattr(data, "take_proposals_from"):
+        data.take_proposals_from(source)

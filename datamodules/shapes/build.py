@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -14,6 +13,7 @@ from datamodules.phrasecut import write_phrasecut
 from datamodules.refer import write_refer
 from datamodules.shapes.scenes import Phrase, Picture, annotation, make_phrases, make_picture, sentences
 from datamodules.shapes.world import CATEGORIES, SEEN_CATEGORIES, ShapeScene
+from gl_ris.cores import available
 from gl_ris.errors import UserError
 from gl_ris.processes import pool
 
@@ -96,7 +96,7 @@ def _in_parallel(work: Callable[[Any], T], jobs: list[Any], title: str) -> list[
     from tqdm import tqdm
 
     try:
-        with pool(os.cpu_count()) as workers:
+        with pool(available()) as workers:
             return list(
                 tqdm(workers.map(work, jobs, chunksize=16), total=len(jobs), desc=title, unit="image")
             )

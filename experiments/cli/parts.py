@@ -26,6 +26,7 @@ from experiments.cli.config_file import read_config
 from experiments.cli.messages import explain
 from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, normalise
 from experiments.cli.ranks import as_launched, take_over
+from gl_ris.cores import share_cores
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
 
@@ -330,6 +331,7 @@ class ExperimentCLI(LightningCLI):
                 "started already; leave both out."
             )
         take_over(trainer)
+        share_cores(trainer.num_devices)
         return trainer
 
     @property

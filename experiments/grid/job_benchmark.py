@@ -18,6 +18,7 @@ from typing import Any
 from experiments.cli.command import ROOT
 from experiments.grid.cells import RESULTS, read_results
 from experiments.grid.runner import children
+from gl_ris.cores import CORES, THREADS
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.signals import Ended
 
@@ -25,8 +26,8 @@ FLAT = (50, 200, 1000)
 """Numbers of images at which time and memory of a job are measured."""
 
 # whatever the shell says of threads, default settings are those of a shell that says nothing
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_ONE_THREAD = dict.fromkeys(_THREADS, "1")
+_THREADS = (*THREADS, CORES)
+_ONE_THREAD = dict.fromkeys(THREADS, "1")
 _LOOK = 0.01
 _IMPORT = re.compile(r"^import time: +(\d+) \| +\d+ \| +([\w.]+)", re.MULTILINE)
 _OWN = ("gl_ris", "datamodules", "experiments")

@@ -19,6 +19,7 @@ from experiments.cli.command import ROOT, Command
 from experiments.grid.cells import MANIFEST, RESULTS, Cell, Results, plan, read_results
 from experiments.grid.settings import Grid
 from gl_ris import signals
+from gl_ris.cores import CORES, available, told
 from gl_ris.errors import EvaluationError, UserError
 
 LOG, GROUP = "log.txt", "WANDB_RUN_GROUP"
@@ -243,7 +244,7 @@ def shares(jobs: int) -> list[dict[str, str]]:
     if jobs == 1:
         # all of the machine is its own
         return [{}]
-    threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
+    threads = {} if told() else {CORES: str(max(1, available() // jobs))}
     devices = gpus()
     if len(devices) < 2:
         return [dict(threads) for _ in range(jobs)]
@@ -260,13 +261,7 @@ def usual_jobs(cells: Sequence[Cell]) -> int:
     if any(option.startswith("trainer.devices") for option in options):
         return 1
     most = sum(cell.done is None for cell in cells)
-    return max(1, min(len(gpus()) or min(2, cores()), most))
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    # macOS has no affinity
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(len(gpus()) or min(2, available()), most))
 
 
 def gpus() -> list[str]:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
+from gl_ris.cores import CORES
+
 DRIFT = 0.15
 """By how much the best matrix rate may differ before and after, or there is no verdict."""
 
@@ -114,13 +116,17 @@ def times_as_fast(work: Timed, other: Timed) -> float:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread inside."""
-    before = torch.get_num_threads()
+    """Compute on one thread inside, also where a command would work on several batches at a time."""
+    before, told = torch.get_num_threads(), os.environ.get(CORES)
     torch.set_num_threads(1)
+    if told is not None:
+        os.environ[CORES] = "1"
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        if told is not None:
+            os.environ[CORES] = told
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -81,7 +81,10 @@ class StoreFiller(LightningModule):
     def open_source(self, data: Any) -> ProposalSource:
         """Open generator and store for the images of ``data``; a `UserError` if the store is damaged."""
         assert self.proposals is not None
-        return open_source(self.proposals, self.store, data, strict=True)
+        source = open_source(self.proposals, self.store, data, strict=True)
+        source.began = self.began
+        data.take_proposals_from(source)
+        return source
 
     def on_predict_start(self) -> None:
         """Start the clock."""
@@ -95,17 +98,18 @@ class StoreFiller(LightningModule):
         return [outcome]
 
     def _fill(self, scene: SceneLike) -> str:
+        if getattr(scene, "fatal", False):
+            # A missing file or a full disk meets every image: no use in going on.
+            raise UserError(scene.error)
+        outcome: str | None = getattr(scene, "outcome", None)
+        if outcome is not None:
+            return "stored before" if outcome == "read" else outcome
         if scene.error is not None:
             self._warn(scene, scene.error)
             return "unusable"
-        key = ImageKey.of(scene.image_id, scene.image)
-        if key in self.kept:
-            own = self.began is not None and self.kept.made_since(key, self.began)
-            return "generated" if own else "stored before"
         try:
             self.source(scene.image_id, scene.image)
         except UserError:
-            # A missing file or a full disk meets every image: no use in going on.
             raise
         except Exception as error:
             self._warn(scene, in_short(error, typed=True), error)

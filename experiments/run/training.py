@@ -20,6 +20,7 @@ from experiments.cli.command import Command
 from experiments.cli.overrides import current_paths
 from experiments.cli.parts import ExperimentCLI
 from experiments.run.folder import PROGRESS, STATE, UNFINISHED
+from gl_ris.cores import all_cores
 from gl_ris.errors import UserError
 from gl_ris.files import atomic_file, decode, write_json
 from gl_ris.tally import gather_objects
@@ -271,7 +272,8 @@ class Training:
         if unfinished is not None:
             unfinished.begin()
         try:
-            trainer.fit(self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
+            with all_cores():
+                trainer.fit(self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
         except BaseException:
             if unfinished is not None:
                 unfinished.discard_unless_resumable()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gl_ris.clip.kernels import Layers
+from gl_ris.cores import cores, in_command
 from gl_ris.errors import UserError
 
 _Batch = TypeVar("_Batch")
@@ -121,13 +122,14 @@ def open_tower(visual: Any, layers: Layers | None = None) -> Tower:
 def one_thread_per_operation(device: torch.device) -> Iterator[None]:
     """Run operations on one thread each inside the block, on a CPU; elsewhere nothing changes.
 
-    `map_batches` inside the block uses as many workers as there were threads before. Blocks nest.
+    `map_batches` inside the block uses as many workers as there were threads before; in a command, where
+    there is but one, as many as cores. Blocks nest.
     """
     if device.type != "cpu" or _workers.get():
         yield
         return
     threads = torch.get_num_threads()
-    token = _workers.set(threads)
+    token = _workers.set(cores() if in_command() else threads)
     torch.set_num_threads(1)
     try:
         yield

@@ -168,6 +168,9 @@ class ProposalGenerator(ABC):
     version: int = 1
     # Whether it is worth keeping what it makes; not so for what only looks masks up.
     stored: bool = True
+    # Whether workers that read images may make proposals side by side, each with a copy of it in a forked
+    # process; what may be on a GPU, or keeps all cores busy by itself, stays in the main process.
+    in_workers: bool = False
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class COCOResults(ProposalGenerator):
 
     name = "coco_results"
     stored = False
+    in_workers = True
 
     def __init__(
         self,

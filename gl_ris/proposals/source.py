@@ -52,14 +52,26 @@ class ProposalSource:
 
         What the generator raises is raised again, and the store then has the reason.
         """
+        key, found = self._look_up(image_id, image)
+        return self._generate(image_id, image, key) if found is None else found
+
+    def ahead(self, image_id: int | str, image: Tensor) -> Proposals | None:
+        """Do the same in a worker that reads images; None for what the main process has to generate."""
+        if self.generator.in_workers:
+            return self(image_id, image)
+        return self._look_up(image_id, image)[1]
+
+    def _look_up(self, image_id: int | str, image: Tensor) -> tuple[ImageKey | None, Proposals | None]:
         self.outcome = None
-        key = None if self.store is None else ImageKey.of(image_id, image)
-        found = None if self.store is None or key is None else self.store.get(key)
+        if self.store is None:
+            return None, None
+        key = ImageKey.of(image_id, image)
+        found = self.store.get(key)
         if found is None:
-            return self._generate(image_id, image, key)
-        own = self.began is not None and key is not None and self.store.made_since(key, self.began)  # type: ignore[union-attr]
+            return key, None
+        own = self.began is not None and self.store.made_since(key, self.began)
         self._count("generated" if own else "read")
-        return found.to(image.device)
+        return key, found.to(image.device)
 
     def _generate(self, image_id: int | str, image: Tensor, key: ImageKey | None) -> Proposals:
         self._warn_of_change(key)

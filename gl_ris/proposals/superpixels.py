@@ -54,6 +54,7 @@ class RegionMerging(ProposalGenerator):
     """
 
     league = "unsupervised"
+    in_workers = True
     ranges: ClassVar[dict[str, str]] = {}
 
     min_area: int = 150

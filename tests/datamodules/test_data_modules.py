@@ -227,7 +227,7 @@ def test_a_scene_moves_whole(refcoco_root: Path) -> None:
     assert scene.image.device.type == "cpu"
 
 
-SHARED = {"proposals": None, "limit": None, "limit_seed": None, "num_workers": 0, "pin_memory": False}
+SHARED = {"proposals": None, "limit": None, "limit_seed": None, "num_workers": None, "pin_memory": False}
 FOLDERS = {"image_root": None, "allow_missing_images": False}
 OPTIONS = {
     "PhraseCut": SHARED | FOLDERS | {"root": "data/phrasecut", "split": "test"},

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from datamodules.workers import _Handover
+from datamodules.workers import MOST, _Handover, usual_workers
+from gl_ris.cores import CORES, THREADS
 
 ROOT = Path(__file__).parents[2]
 # Docker has 64 MB, whatever the machine has; this is a hundred kilobytes.
@@ -58,3 +60,26 @@ def test_a_small_shared_memory_stops_nobody() -> None:
     )
     assert answer.stdout == "5\n"
     assert answer.stderr.count("--shm-size") == 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "devices", "platform", "expected"),
+    [
+        (1, 1, "linux", 0),
+        (2, 1, "linux", 2),
+        (8, 2, "linux", 4),
+        (3, 2, "linux", 0),
+        (96, 1, "linux", MOST),
+        (8, 1, "darwin", 0),
+        (8, None, "linux", 0),
+    ],
+)
+def test_usual_workers_are_as_many_as_cores_of_this_process(
+    cores: int, devices: int | None, platform: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gl_ris.cores.available", lambda: cores)
+    monkeypatch.setattr("sys.platform", platform)
+    for name in (*THREADS, CORES):
+        monkeypatch.delenv(name, raising=False)
+    trainer = None if devices is None else SimpleNamespace(num_devices=devices)
+    assert usual_workers(trainer) == expected

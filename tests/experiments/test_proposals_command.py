@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from experiments import proposals, zero_shot
 from gl_ris.command_line import exit_code
+from gl_ris.errors import UserError
 from gl_ris.proposals import Felzenszwalb, Proposals
 
 Run = Callable[..., tuple[int, str, str]]
@@ -28,6 +30,23 @@ class Picky(Felzenszwalb):
         if image.shape[1] == image.shape[2]:
             raise RuntimeError("not a square")
         return super().__call__(image)
+
+
+class Homely(Picky):
+    """Not for workers."""
+
+    in_workers = False
+
+    def __call__(self, image: Tensor) -> Proposals:
+        assert get_worker_info() is None
+        return super().__call__(image)
+
+
+class Broken(Felzenszwalb):
+    """Lacks something for every image."""
+
+    def __call__(self, image: Tensor) -> Proposals:
+        raise UserError("Bring the file back.")
 
 
 class Never(Felzenszwalb):
@@ -138,6 +157,37 @@ def test_proposals_of_the_data_are_stored_too(workers: int, run_here: Run, tmp_p
         assert run_here("zero_shot", *own, f"run_dir={tmp_path / name}")[0] == 0
         assert counts(tmp_path / name) == expected
     assert figures(tmp_path / "first") == figures(tmp_path / "second")
+
+
+@pytest.mark.parametrize("maker", ["Picky", "Homely"])
+def test_workers_change_no_choice_no_count_and_no_reason(maker: str, run_here: Run, tmp_path: Path) -> None:
+    """Stored or made, by workers or, what is not for them, by the main process; some cannot be made."""
+    settings = [f"proposals={__name__}.{maker}", "proposals.scale=20", "proposals.min_area=30"]
+    found = []
+    for workers in (0, 1, 2):
+        own = [*settings, f"data.num_workers={workers}", f"store={tmp_path / str(workers)}"]
+        for name, expected in (("made", [4, 0, 1]), ("read", [4, 0, 1])):
+            run = tmp_path / f"{name}{workers}"
+            assert run_here("zero_shot", *own, f"run_dir={run}")[0] == 0
+            assert sorted(counts(run)) == sorted(expected)
+            assert (counts(run)[0] == 0) == (name == "made")
+            seconds = document(run)["seconds"]
+            assert sum(seconds.values()) <= 2 * seconds["total"]
+            found.append(figures(run))
+    assert all(one == found[0] for one in found)
+    assert found[0][3] == {"proposals: RuntimeError: not a square": 9}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_meets_every_image_ends_the_run_in_one_sentence(
+    workers: int, run_here: Run, tmp_path: Path
+) -> None:
+    for command in ("zero_shot", "proposals"):
+        own = [f"proposals={__name__}.Broken", f"data.num_workers={workers}", f"run_dir={tmp_path / command}"]
+        code, _, error = run_here(command, *own)
+        assert code == 2
+        assert error.strip().splitlines()[-1] == "error: Bring the file back."
+        assert "Traceback" not in error
 
 
 @pytest.mark.parametrize(

@@ -138,14 +138,16 @@ def test_the_watch_adds_up_stages() -> None:
             time.sleep(0.02)
     watch.mark()
     time.sleep(0.03)
-    watch.waited("data")
+    watch.waited({"data": 2.0, "proposals": 1.0})
     with contextlib.suppress(ValueError), watch("score"):
         time.sleep(0.01)
         raise ValueError
     seconds = watch.stop()
     assert set(seconds) == set(STAGES)
     assert seconds["image"] >= 0.04
-    assert seconds["data"] >= 0.03
+    # what was waited for is shared in proportion
+    assert seconds["data"] + seconds["proposals"] >= 0.03
+    assert seconds["data"] == pytest.approx(2 * seconds["proposals"])
     assert seconds["score"] >= 0.01
-    assert seconds["total"] >= seconds["image"] + seconds["data"] + seconds["score"]
+    assert seconds["total"] >= sum(seconds[name] for name in STAGES if name != "total")
     assert seconds["text"] == 0

@@ -14,6 +14,7 @@ import processes
 from experiments.grid import runner
 from experiments.grid.cells import Cell
 from experiments.grid.runner import children, shares, start
+from gl_ris.cores import THREADS
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.signals import Ended
 
@@ -101,10 +102,16 @@ def fail_beside(command: list[str], ready: Path) -> None:
     ("at_once", "environment", "expected"),
     [
         (1, {"CUDA_VISIBLE_DEVICES": "0,1"}, [{}]),
-        (2, {"CUDA_VISIBLE_DEVICES": ""}, [{"OMP_NUM_THREADS": "4"}] * 2),
-        (3, {"CUDA_VISIBLE_DEVICES": "7"}, [{"OMP_NUM_THREADS": "2"}] * 3),
-        (9, {"CUDA_VISIBLE_DEVICES": ""}, [{"OMP_NUM_THREADS": "1"}] * 9),
+        (2, {"CUDA_VISIBLE_DEVICES": ""}, [{"GL_RIS_CORES": "4"}] * 2),
+        (3, {"CUDA_VISIBLE_DEVICES": "7"}, [{"GL_RIS_CORES": "2"}] * 3),
+        (9, {"CUDA_VISIBLE_DEVICES": ""}, [{"GL_RIS_CORES": "1"}] * 9),
         (2, {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}, [{}] * 2),
+        # of a command for which nobody has said anything
+        (
+            2,
+            {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "GL_RIS_CORES": "0"},
+            [{"GL_RIS_CORES": "4"}] * 2,
+        ),
         (
             2,
             {"CUDA_VISIBLE_DEVICES": "4,5,6", "OMP_NUM_THREADS": "1"},
@@ -123,8 +130,9 @@ def test_shares_of_the_machine(
     expected: list[dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("experiments.grid.runner.cores", lambda: 8)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("experiments.grid.runner.available", lambda: 8)
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert shares(at_once) == expected
@@ -144,7 +152,7 @@ def test_shares_of_the_machine(
 def test_how_many_go_side_by_side_by_themselves(
     options: list[str], devices: str, count: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "cores", lambda: count)
+    monkeypatch.setattr(runner, "available", lambda: count)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
     cells = [Cell("a", []), Cell("b", options), Cell("c", []), Cell("d", [])]
     finished = Cell("e", [], done={"created": "today"})
@@ -153,7 +161,7 @@ def test_how_many_go_side_by_side_by_themselves(
 
 def test_of_what_is_finished_nothing_goes_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(runner, "cores", lambda: 8)
+    monkeypatch.setattr(runner, "available", lambda: 8)
     finished = Cell("a", [], done={"created": "today"})
     assert [runner.usual_jobs(cells) for cells in ([finished], [finished, Cell("b", [])])] == [1, 1]
 
@@ -177,15 +185,16 @@ def test_the_last_cells_have_more_cores_where_they_are_fewer_than_go_side_by_sid
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runner, "cores", lambda: 8)
+    monkeypatch.setattr(runner, "available", lambda: 8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
     cells = [Cell(str(number), [], str(number)) for number in range(count)]
     made = runner.Runner(cells, tmp_path, None, jobs, {}, False)  # type: ignore[arg-type]
     given: dict[str, str | None] = {}
 
     def record(cell: Cell, slot: dict[str, str]) -> Any:
-        given[cell.name] = slot.get("OMP_NUM_THREADS")
+        given[cell.name] = slot.get("GL_RIS_CORES")
         assert ("CUDA_VISIBLE_DEVICES" in slot) == bool(devices)
         return start([sys.executable, "-c", ""], {})
 

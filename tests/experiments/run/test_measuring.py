@@ -13,6 +13,7 @@ from torch import nn
 from experiments.run import measuring
 from experiments.run.measuring import Control, Timed
 from gl_ris.clip.kernels import Layers, kernels_here
+from gl_ris.cores import cores
 
 CPU = torch.device("cpu")
 
@@ -131,16 +132,17 @@ def test_rates_are_measured_in_each_way_that_there_is(monkeypatch: pytest.Monkey
 
 def fail_on_one_thread() -> None:
     with measuring.one_thread():
-        raise ZeroDivisionError if torch.get_num_threads() == 1 else AssertionError
+        raise ZeroDivisionError if (torch.get_num_threads(), cores()) == (1, 1) else AssertionError
 
 
-def test_one_thread_gives_the_threads_back() -> None:
+def test_one_thread_gives_the_threads_back(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
+    monkeypatch.setenv("GL_RIS_CORES", "5")
     try:
         with pytest.raises(ZeroDivisionError):
             fail_on_one_thread()
-        assert torch.get_num_threads() == 2
+        assert (torch.get_num_threads(), cores()) == (2, 5)
     finally:
         torch.set_num_threads(before)
 

@@ -236,7 +236,7 @@ def test_what_cannot_change_a_figure_may_differ(
     assert run_command(module, *line, *more, f"run_dir={tmp_path / 'run'}")[0] == 0
     ours, theirs = outcome(tmp_path / "run", document), outcome(tmp_path / "whole", document)
     assert ours[0] == theirs[0]
-    assert ours[1]["config"]["data"]["init_args"]["num_workers"] == 0
+    assert ours[1]["config"]["data"]["init_args"]["num_workers"] is None
     assert ours[1]["methods"] == theirs[1]["methods"]
 
 
