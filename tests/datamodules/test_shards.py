@@ -35,7 +35,9 @@ def process(data: RefCOCO, rank: int, world_size: int, first: Any = None) -> Ref
     """Let data be those of one process; of another one than the first, ``first`` is what that one says."""
     said = (lambda own: own) if first is None else (lambda _: first)
     strategy = SimpleNamespace(broadcast=said)
-    data.trainer = SimpleNamespace(world_size=world_size, global_rank=rank, strategy=strategy)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        world_size=world_size, num_devices=world_size, global_rank=rank, strategy=strategy
+    )
     return data
 
 
