@@ -135,24 +135,23 @@ def measure_start_up(step: Callable[[], Any], job: Callable[..., Job] = run_job)
         # fills the store, and draws RefShapes where it is not yet
         job("limit=4", store=store)
         step()
-        warm = [job("limit=4", store=store) for _ in range(2)]
+        warm = job("limit=4", store=store)
         step()
         looked_into = job("limit=4", store=store, imports=True)
         step()
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", "pass"], check=True)
     interpreter = time.perf_counter() - start
-    first, whole = (statistics.median(getattr(one, name) for one in warm) for name in ("first", "seconds"))
     imports = sum(looked_into.imports.values())
     return {
-        "seconds_to_first_result": first,
+        "seconds_to_first_result": warm.first,
         # the parts are those of a job that writes down what it imports, which takes longer
         "seconds_to_first_result_traced": looked_into.first,
         "parts": {
             "interpreter": interpreter,
             "imports": imports,
             "settings, models, data, first image": max(0.0, looked_into.first - imports - interpreter),
-            "after the first result": whole - first,
+            "after the first result": warm.seconds - warm.first,
         },
         "imports": dict(looked_into.imports),
     }

@@ -97,15 +97,15 @@ class Contest:
         return scorer(scene.image.to(self.device), masks, scene.sentences, scene.phrases).cpu()
 
     def count(self) -> dict[str, float]:
-        """Count the work of all on the scenes, in GFLOP; everyone has worked once after it."""
+        """Count the work of all on the scenes, in GFLOP; everyone has worked after it."""
         scene = self.first
         refs, sentences = (sum(len(getattr(s, part)) for s in self.scenes) for part in ("refs", "sentences"))
         image, masks = scene.image.to(self.device), scene.masks.to(self.device)
-        of_ref = gigaflops(partial(self.loop.visual_features, image, masks))
+        of_ref = _by_masks(partial(self.loop.visual_features, image), masks)
         of_sentence = gigaflops(partial(self.loop.text_feature, scene.sentences[0], scene.phrases[0]))
         found = {REFERENCE: refs * of_ref + sentences * of_sentence}
         for precision, scorer in self.scorers.items():
-            of_image = gigaflops(partial(scorer.visual_features, image, masks))
+            of_image = _by_masks(partial(scorer.visual_features, image), masks)
             texts = gigaflops(partial(scorer.text_features, scene.sentences, scene.phrases))
             found[precision] = self.images * of_image + sentences * texts / len(scene.sentences)
         self.step()
@@ -148,6 +148,12 @@ class Contest:
     def rates(self) -> dict[str, dict[str, float]]:
         """Measure the best matrix rates, by precision."""
         return {kind: matrix_rates(self.device, PRECISIONS[kind]) for kind in self.scorers}
+
+
+def _by_masks(work: Callable[[Tensor], Any], masks: Tensor) -> float:
+    """Count a work that is so much for an image and so much for each mask, in GFLOP."""
+    one, two = (gigaflops(partial(work, masks[:count])) for count in (1, 2))
+    return one + (len(masks) - 1) * (two - one)
 
 
 def _texts_of_loop(loop: PlainLoop, scene: PhotoLike) -> None:

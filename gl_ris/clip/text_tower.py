@@ -16,8 +16,8 @@ class TokenBatch(NamedTuple):
 
     # the texts, sorted
     texts: tuple[str, ...]
-    # int64 ``(len(texts), L)``; every row is ``L`` tokens long, so there is no padding where the tower
-    # is causal
+    # int64 ``(B, L)``; every row is ``L`` tokens long, so there is no padding where the tower is causal. Rows
+    # beyond the texts make a last batch as large as those before it.
     tokens: Tensor
 
 
@@ -57,17 +57,22 @@ class TextTower:
         for row, length in enumerate(self._lengths(tokens)):
             groups.setdefault(length, []).append(row)
         batches = [
-            TokenBatch(tuple(distinct[row] for row in part), tokens[part, :length])
+            TokenBatch(tuple(distinct[row] for row in part), tokens[part + missing, :length])
             for length, group in sorted(groups.items())
             for part in (group[i : i + batch_size] for i in range(0, len(group), batch_size))
+            # oneDNN keeps megabytes for each number of rows that it has met
+            for missing in [part[:1] * (min(len(group), batch_size) - len(part))]
         ]
         return batches, self._count_cut(distinct)
 
     def encode(self, batch: TokenBatch) -> Tensor:
         """Encode a batch to float32 ``(len(batch.texts), D)``, not normalised (Eqs. 6, 7)."""
+        return self._encode(batch)[: len(batch.texts)].float()
+
+    def _encode(self, batch: TokenBatch) -> Tensor:
         tokens = batch.tokens.to(next(self.model.parameters()).device)
         if not self.trimmed:
-            return self.model.encode_text(tokens, normalize=False).float()
+            return self.model.encode_text(tokens, normalize=False)
         tower, length = self.tower, tokens.shape[1]
         dtype = tower.transformer.get_cast_dtype()
         hidden = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)
@@ -76,8 +81,8 @@ class TextTower:
         hidden = run_blocks(self.layers, tower.transformer.resblocks, hidden, last, mask)
         pooled = tower.ln_final(hidden[:, 0])
         if isinstance(tower.text_projection, nn.Linear):
-            return tower.text_projection(pooled).float()
-        return (pooled if tower.text_projection is None else pooled @ tower.text_projection).float()
+            return tower.text_projection(pooled)
+        return pooled if tower.text_projection is None else pooled @ tower.text_projection
 
     def _lengths(self, tokens: Tensor) -> list[int]:
         """Tokens up to and with the pooled one, row by row; the full context if the tower needs it."""

@@ -60,9 +60,9 @@ def test_flat_is_told_by_image() -> None:
 
 
 def test_start_up_is_that_of_a_warm_job_by_part() -> None:
-    told = Told(9.0, 0.5, 0.5, 0.7)
+    told = Told(9.0, 0.5, 0.7)
     found = jobs.measure_start_up(lambda: None, told)
-    assert [asked[1] for asked in told.asked] == ["cold", "warm", "warm", "warm"]
+    assert [asked[1] for asked in told.asked] == ["cold", "warm", "warm"]
     parts = found["parts"]
     assert found["seconds_to_first_result"] == 3.5
     assert parts["imports"] == 2.0
