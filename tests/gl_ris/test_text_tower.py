@@ -122,7 +122,7 @@ def test_a_batch_holds_one_length_and_depends_on_the_set_alone(folder: Path) -> 
     assert [batch.texts for batch in batches] == [batch.texts for batch in again]
     assert sorted(text for batch in batches for text in batch.texts) == sorted(set(TEXTS))
     for batch in batches:
-        # the last of a length that has several is as large as the others, and gives features of its texts alone
+        # the last of several of a length is as large as the others, and gives features of its texts alone
         alike = [other for other in batches if other.tokens.shape[1] == batch.tokens.shape[1]]
         assert len(batch.texts) <= len(batch.tokens) == (2 if len(alike) > 1 else len(batch.texts)) <= 2
         assert len(tower.encode(batch)) == len(batch.texts)
