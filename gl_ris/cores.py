@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gl_ris.errors import UserError
+
 # Thousands of small operations, each on all cores, wait for one another's threads: on an idle machine that
 # gains nothing, and with a neighbour on one core it takes several times as long.
 CORES = "GL_RIS_CORES"
@@ -23,7 +25,8 @@ def one_thread_per_operation() -> None:
 
     What the user had set for threads is from now on how many cores each process may keep busy.
     """
-    os.environ.setdefault(CORES, str(told()))
+    if not in_command():
+        os.environ[CORES] = str(told())
     os.environ.update(dict.fromkeys(THREADS, "1"))
 
 
@@ -44,8 +47,13 @@ def cores(processes: int = 1) -> int:
 
 
 def told() -> int:
-    """Return how many cores each process may keep busy as the user said by threads; 0 if nobody did."""
+    """Return how many cores each process may keep busy as the user said; 0 if nobody did.
+
+    `UserError` if `CORES` is no such number.
+    """
     if in_command():
+        if not re.fullmatch(r"\d{1,5}", os.environ[CORES]):
+            raise UserError(f"{CORES}={os.environ[CORES]:.60} must be a number of cores, or 0 for all.")
         return int(os.environ[CORES])
     for name in THREADS:
         # OpenMP takes a list, too: a number for each level

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from gl_ris import cores
+from gl_ris.errors import UserError
 
 VARIABLES = (*cores.THREADS, cores.CORES, "TORCHELASTIC_RUN_ID")
 
@@ -117,3 +118,12 @@ def test_libraries_of_a_command_come_to_life_with_one_thread() -> None:
         line = [sys.executable, "-c", f"{program}{last}"]
         found[name] = subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout
     assert found == {"command": "1\n", "library": "2\n"}
+
+
+@pytest.mark.parametrize("value", ["zero", "-1", "", "1.5"])
+def test_a_number_of_cores_that_is_none_is_named(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cores.CORES, value)
+    # the start of a command leaves it to what prints errors
+    cores.one_thread_per_operation()
+    with pytest.raises(UserError, match=f"GL_RIS_CORES={value} must be a number of cores"):
+        cores.cores()

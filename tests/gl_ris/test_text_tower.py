@@ -116,11 +116,13 @@ def test_each_distinct_text_is_encoded_once(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_a_batch_holds_one_length_and_depends_on_the_set_alone(folder: Path) -> None:
-    tower = fresh(folder)._text_tower
-    batches, _ = tower.batches(TEXTS, 2)
-    again, _ = tower.batches([*reversed(TEXTS), *TEXTS], 2)
+    # three of three words: a batch of two, and one that is filled up
+    tower, texts = fresh(folder)._text_tower, [*TEXTS, "the blue star"]
+    batches, _ = tower.batches(texts, 2)
+    again, _ = tower.batches([*reversed(texts), *texts], 2)
     assert [batch.texts for batch in batches] == [batch.texts for batch in again]
-    assert sorted(text for batch in batches for text in batch.texts) == sorted(set(TEXTS))
+    assert sorted(text for batch in batches for text in batch.texts) == sorted(set(texts))
+    assert any(len(batch.texts) < len(batch.tokens) for batch in batches)
     for batch in batches:
         # the last of several of a length is as large as the others, and gives features of its texts alone
         alike = [other for other in batches if other.tokens.shape[1] == batch.tokens.shape[1]]
