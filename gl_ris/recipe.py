@@ -90,8 +90,8 @@ class Recipe:
             nor the published code says which; both recipes sum.
         local_prompt: (14) Picture of a mask in the local branch: ``"crop"`` has ``crop_fill`` outside the
             mask, ``"blur"`` and ``"grey"`` the image blurred or grey; ``"contour"`` and ``"ellipse"`` draw a
-            red line around the mask or its box; see `gl_ris.clip.prompts`. Points 14 and 15 are of later methods
-            (FGVP); both recipes do without.
+            red line around the mask or its box; see `gl_ris.clip.prompts`. Points 14 and 15 are of later
+            methods (FGVP); both recipes do without.
         local_frame: (14) Of that picture: the ``"crop"`` by the box, or the ``"full"`` image.
         negatives: (15) Weight of the mean similarity to ``negative_texts``, which is subtracted from that to
             the expression; 1 in FGVP. For methods that use `Scorer.similarity`: Global-Local and Cropping.
