@@ -2,12 +2,12 @@
 
 Scenes of three to seven drawn objects on textured grounds, in the file formats of the real data sets and
 read by their readers. Three registers speak of the same images, as RefCOCO, RefCOCO+ and RefCOCOg do:
-``refshapes`` is short and may use absolute positions ("left red star"), ``refshapes+`` is short without them
-("dotted star"), ``refshapesg`` is long and relational ("the small star that is below a blue square"). Four
-more probe one thing each: ``refshapes-ordinal`` ("second star from the left"), ``refshapes-between`` ("the star between
-the circle and the moon"), ``refshapes-size`` ("the star bigger than the moon"), ``refshapes-negation`` ("the
-star that is not next to a circle"). A PhraseCut-style set names things alone or in groups, with
-categories and fills that the registers never show.
+``refshapes`` is short and may use absolute positions ("left red star"), ``refshapes+`` is short without
+them ("dotted star"), ``refshapesg`` is long and relational ("the small star that is below a blue square").
+Four more probe one thing each: ``refshapes-ordinal`` ("second star from the left"), ``refshapes-between``
+("the star between the circle and the moon"), ``refshapes-size`` ("the star bigger than the moon"),
+``refshapes-negation`` ("the star that is not next to a circle"). A PhraseCut-style set names things alone
+or in groups, with categories and fills that the registers never show.
 """
 
 from __future__ import annotations
