@@ -81,6 +81,11 @@ class Recipe:
             map to the mask's ``"pixels"`` (bilinear).
         grad_cam_pooling: (13) Grad-CAM: ``"sum"`` or ``"mean"`` of the map inside the mask. Neither the paper
             nor the published code says which; both recipes sum.
+        heat: (16) Heat map: the map, see `gl_ris.heat.heat_maps`; ``"auto"`` is gem on a ViT and
+            maskclip on a ResNet.
+        heat_rule: (16) Heat map: from the map to scores, see `gl_ris.heat.mask_scores`.
+        heat_size: (16) Heat map: side in pixels of what the map is made from (GEM has 448); None
+            is the weights' own.
     """
 
     normalization: Literal["clip", "imagenet"] = "clip"
@@ -106,6 +111,9 @@ class Recipe:
     region_token_members: Literal["covered", "nearest"] = "covered"
     score_map_mask: Literal["grid", "pixels"] = "grid"
     grad_cam_pooling: Literal["sum", "mean"] = "sum"
+    heat: Literal["auto", "maskclip", "sclip", "clearclip", "naclip", "gem"] = "auto"
+    heat_rule: Literal["in", "in_out", "balanced", "peak", "sum_sqrt_area"] = "in_out"
+    heat_size: int | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -115,12 +123,14 @@ class Recipe:
                 raise unknown_name(f"value of recipe field '{field}'", value, allowed)
             if kind is bool and not isinstance(value, bool):
                 raise UserError(f"recipe.{field}={value!r} must be true or false.")
-        if self.working_size is not None and not self.working_size >= 1:
-            raise UserError(f"recipe.working_size={self.working_size} must be a length in pixels or null.")
-        if len(self.crop_fill) != 3:
-            raise UserError(f"recipe.crop_fill={self.crop_fill!r} must be three numbers.")
-        # A list from a configuration file would make the recipe unhashable.
-        object.__setattr__(self, "crop_fill", tuple(float(value) for value in self.crop_fill))
+        for field in ("working_size", "heat_size"):
+            if (size := getattr(self, field)) is not None and not size >= 1:
+                raise UserError(f"recipe.{field}={size} must be a length in pixels or null.")
+        for field in ("crop_fill",):
+            if len(colour := getattr(self, field)) != 3:
+                raise UserError(f"recipe.{field}={colour!r} must be three numbers.")
+            # A list from a configuration file would make the recipe unhashable.
+            object.__setattr__(self, field, tuple(float(value) for value in colour))
 
     @classmethod
     def named(cls, name: str, **changes: Any) -> Recipe:
@@ -222,5 +232,6 @@ _NAMED = {
         region_token_patches="corners",
         region_token_members="nearest",
         score_map_mask="pixels",
+        heat_size=448,
     ),
 }
