@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gl_ris.bits import Bits
+from gl_ris.clip.prompts import PROMPTS, SHORT_SIDE, grown_box
 from gl_ris.clip.tower import Tower, map_batches, one_thread_per_operation
 from gl_ris.clip.vit import centred_on_corners, region_tokens, tokens_of
 from gl_ris.masks import projection_boxes, tight_boxes
@@ -139,10 +140,21 @@ class ImageContext:
         return torch.where(grid.flatten(1).any(dim=1)[:, None, None], grid, shares)
 
     def crops(self, recipe: Recipe, rows: Tensor) -> Tensor:
-        """Masked crops of the masks in ``rows``, float32 ``(len(rows), 3, *image_size)``, standardised."""
+        """Masked crops of the masks in ``rows``, float32 ``(len(rows), 3, *image_size)``, standardised.
+
+        Or other pictures of them, by ``local_prompt`` and ``local_frame``: see `gl_ris.clip.prompts`.
+        """
         canvas, windows = self._canvas(recipe), self._windows(recipe)
-        fill = self.colour(recipe, recipe.crop_fill)
-        crops = [masked_crop(canvas, self.masks[row], windows[row], fill) for row in rows.tolist()]
+        stays, instead = PROMPTS[recipe.local_prompt].stays, self._instead(recipe)
+        crops = [
+            masked_crop(
+                canvas,
+                stays(self.masks[row], windows[row], self._unit),
+                self._framed(recipe, windows[row]),
+                instead,
+            )
+            for row in rows.tolist()
+        ]
         return torch.cat([self.as_input(recipe, crop, self.clip.image_size) for crop in crops])
 
     @_kept("unit_map", *_PIXELS)
@@ -160,11 +172,11 @@ class ImageContext:
             self.grid_masks(recipe).split(self.clip.image_batch),
         )
 
-    @_kept("crop_fill", "box_rounding", "boxes", *_PIXELS)
+    @_kept("local_prompt", "local_frame", "crop_fill", "box_rounding", "boxes", *_PIXELS)
     def local_features(self, recipe: Recipe) -> Tensor:
         """Local-context visual features (Eq. 4), float32 ``(N, D)``, as the tower gives them."""
         # Made here, once, and not by several workers at the same time.
-        self._canvas(recipe)
+        self._instead(recipe)
         self._windows(recipe)
         return self._by_mask(
             lambda part: self.clip.tower.encode(self.crops(recipe, part)),
@@ -211,6 +223,25 @@ class ImageContext:
     def _windows(self, recipe: Recipe) -> list[list[int]]:
         boxes = _BOX_RULES[recipe.boxes](self.bits) if self.boxes is None else self.boxes
         return crop_windows(boxes.float(), self._size, recipe.box_rounding).tolist()
+
+    @_kept("local_prompt", "crop_fill", *_PIXELS)
+    def _instead(self, recipe: Recipe) -> Tensor:
+        """What a picture of a mask shows in the place of other pixels: a colour ``(3,)`` or ``(3, H, W)``."""
+        canvas, made = self._canvas(recipe), PROMPTS[recipe.local_prompt].instead
+        if made is not None:
+            return made(canvas, self._unit)
+        return self.colour(recipe, recipe.crop_fill)
+
+    def _framed(self, recipe: Recipe, window: list[int]) -> list[int]:
+        """The part of the image that a picture of a mask shows, XYXY in whole pixels."""
+        if recipe.local_frame == "full":
+            return [0, 0, self._size[1], self._size[0]]
+        return grown_box(window, self._size) if PROMPTS[recipe.local_prompt].around else window
+
+    @property
+    def _unit(self) -> float:
+        """Pixels of the image for one of those in which `gl_ris.clip.prompts` counts."""
+        return min(self._size) / SHORT_SIDE
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -352,17 +383,18 @@ def crop_windows(boxes: Tensor, size: tuple[int, int], rounding: Literal["cover"
 
 
 def masked_crop(pixels: Tensor, mask: Tensor, window: Sequence[int], fill: Tensor) -> Tensor:
-    """Cut the window out of the image and fill everything outside the mask (``crop(I * m)`` of Eq. 4).
+    """Cut the window out of the image and replace everything outside the mask (``crop(I * m)`` of Eq. 4).
 
     Args:
         pixels: float ``(3, H, W)``.
         mask: bool ``(H, W)``.
         window: XYXY in whole pixels, exclusive.
-        fill: ``(3,)`` colour of the background.
+        fill: ``(3,)`` colour of the background, or ``(3, H, W)``, a picture of it.
 
     Returns:
         ``(3, window height, window width)``.
     """
     left, top, right, bottom = window
     inside = mask[top:bottom, left:right]
-    return torch.where(inside, pixels[:, top:bottom, left:right], fill.view(3, 1, 1))
+    outside = fill.view(3, 1, 1) if fill.ndim == 1 else fill[:, top:bottom, left:right]
+    return torch.where(inside, pixels[:, top:bottom, left:right], outside)

@@ -168,11 +168,20 @@ class Scorer(nn.Module, ABC):
     def texts(self, expressions: Texts, noun_phrases: Texts | None = None) -> list[str]:
         """Everything that will be encoded for these expressions, to give to `RegionCLIP.prepare_texts`."""
         sentences = self._sentences(expressions) if self.text_weight() > 0 else []
+        sentences += self._sentences(self.recipe.negative_texts) if self.recipe.negatives else []
         return sentences + (self._phrases(expressions, noun_phrases) if self.text_weight() < 1 else [])
 
     def similarity(self, text: Tensor, visual: Tensor) -> Tensor:
         """Compare text ``(E, D)`` with visual ``(N, D)`` as the recipe says (Eq. 1), to ``(E, N)``."""
-        return self.comparable(text) @ self.comparable(visual).T
+        return self.queries(text) @ self.comparable(visual).T
+
+    def queries(self, text: Tensor) -> Tensor:
+        """Return text features ``(E, D)`` as they enter that dot product, less the weighted mean negative."""
+        text, weight = self.comparable(text), self.recipe.negatives
+        if not weight:
+            return text
+        negatives = self._encoded(self._sentences(self.recipe.negative_texts))
+        return text - weight * self.comparable(negatives).mean(dim=0)
 
     def comparable(self, features: Tensor) -> Tensor:
         """Return mixed features ``(..., D)`` as they enter the dot product of `similarity`."""

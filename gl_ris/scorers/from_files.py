@@ -74,8 +74,8 @@ class _Line(msgspec.Struct):
         return str(self.image_id), name if self.ref_id is None else f"{self.ref_id}_{name}"
 
     def row(self, count: int) -> list[float]:
-        in_order = not isinstance(self.scores, dict)
-        scores = dict(enumerate(self.scores)) if in_order else self.scores
+        given, in_order = self.scores, isinstance(self.scores, list)
+        scores: dict[int, float | None] = dict(given if isinstance(given, dict) else enumerate(given))
         if not all(0 <= number < count for number in scores) or (in_order and len(scores) < count):
             raise ValueError(f"a line has scores for other proposals than the {count} there are")
         return [-torch.inf if (score := scores.get(number)) is None else score for number in range(count)]

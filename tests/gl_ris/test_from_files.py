@@ -84,7 +84,10 @@ def test_scores_for_other_proposals_fail_their_image(tmp_path: Path, predict: Pr
     ("lines", "message"),
     [
         (["{"], "line 1 is damaged"),
-        ([{"image_id": 1, "sent_id": 1, "scores": [1]}, {"image_id": 1, "scores": [1]}], "line 2 is damaged .*neither"),
+        (
+            [{"image_id": 1, "sent_id": 1, "scores": [1]}, {"image_id": 1, "scores": [1]}],
+            "line 2 is damaged .*neither",
+        ),
         ([{"image_id": 1, "sent_id": 1, "scores": ["1"]}], "line 1 is damaged"),
         ([{"image_id": 1, "sent_id": 1, "scores": [1]}] * 2, "line 2 is damaged .*has scores already"),
         (['{"image_id": 1, "sent_id": 1, "scores": [NaN]}'], "line 1 is damaged"),
@@ -150,7 +153,10 @@ def test_maps_are_found_in_archives_and_as_single_files(tmp_path: Path, predict:
 
 def test_the_rule_of_the_recipe_makes_the_scores(tmp_path: Path, predict: Predict) -> None:
     np.savez(tmp_path / "1000.npz", **{"0": hot(0), "1": hot(0) + hot(1) / 3})
-    rules = [{"method": "heat_files", "title": rule, "file": str(tmp_path), "recipe": {"heat_rule": rule}} for rule in ("in", "sum_sqrt_area")]
+    rules = [
+        {"method": "heat_files", "title": rule, "file": str(tmp_path), "recipe": {"heat_rule": rule}}
+        for rule in ("in", "sum_sqrt_area")
+    ]
     model, records = predict(Data(scenes()[:1]), rules)
     assert {(r.sent_id, r.method): r.choice for r in records} == {
         (0, "in"): 0, (1, "in"): 0, (0, "sum_sqrt_area"): 0, (1, "sum_sqrt_area"): 2
@@ -159,6 +165,10 @@ def test_the_rule_of_the_recipe_makes_the_scores(tmp_path: Path, predict: Predic
     assert {name: sha256_of(path) for name, path in found.items()} == dict.fromkeys(
         ("in", "sum_sqrt_area"), sha256_of(tmp_path)
     )
+
+
+def save(folder: Path, found: np.ndarray) -> None:
+    np.savez(folder / "1000.npz", **{"0": found})
 
 
 def sized(folder: Path, size: int) -> None:
@@ -171,15 +181,15 @@ def sized(folder: Path, size: int) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda to: np.savez(to / "1000.npz", **{"0": np.array([{}], object)}), "Object arrays cannot be loaded"),
-        (lambda to: np.savez(to / "1000.npz", **{"0": np.zeros(5)}), "no (rows, columns) of finite numbers"),
-        (lambda to: np.savez(to / "1000.npz", **{"0": np.full((2, 2), np.inf)}), "of finite numbers, but float64"),
-        (lambda to: np.savez(to / "1000.npz", **{"0": np.zeros((2, 2), complex)}), "of finite numbers, but complex"),
+        (lambda to: save(to, np.array([{}], object)), "Object arrays cannot be loaded"),
+        (lambda to: save(to, np.zeros(5)), "no (rows, columns) of finite numbers"),
+        (lambda to: save(to, np.full((2, 2), np.inf)), "of finite numbers, but float64"),
+        (lambda to: save(to, np.zeros((2, 2), complex)), "of finite numbers, but complex"),
         (lambda to: sized(to, LARGEST), "larger than 64 MB"),
         (lambda to: (to / "1000.npz").write_bytes(b"PK nothing"), "BadZipFile"),
         (lambda to: (to / "1000").mkdir() or (to / "1000" / "0.npy").write_bytes(b"\x93NUMPY"), "ValueError"),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_map_fails_its_image(
     make: Callable[[Path], Any], reason: str, tmp_path: Path, predict: Predict
 ) -> None:

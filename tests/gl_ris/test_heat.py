@@ -6,12 +6,13 @@ import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from by_hand import dense, embedded, pixels_of, run_block
 from gl_ris.clip import RegionCLIP, load_clip
@@ -28,11 +29,11 @@ def in_double(clip: RegionCLIP) -> RegionCLIP:
     return found
 
 
-def heads_of(block: nn.Module, tokens: Tensor) -> list[list[Tensor]]:
+def heads_of(block: Any, tokens: Tensor) -> list[list[Tensor]]:
     """Queries, keys and values of tokens (L, width): for each head (L, d)."""
     attention = block.attn
-    rows = block.ln_1(tokens) @ attention.in_proj_weight.T + attention.in_proj_bias  # type: ignore[union-attr,operator]
-    return [list(part.chunk(attention.num_heads, dim=1)) for part in rows.chunk(3, dim=1)]  # type: ignore[union-attr,arg-type]
+    rows = block.ln_1(tokens) @ attention.in_proj_weight.T + attention.in_proj_bias
+    return [list(part.chunk(attention.num_heads, dim=1)) for part in rows.chunk(3, dim=1)]
 
 
 def softmax_rows(logits: Tensor) -> Tensor:
@@ -77,7 +78,8 @@ def gem_by_hand(clip: RegionCLIP, tokens: Tensor) -> Tensor:
                 moved = softmax_rows(sharp * unit @ unit.T) @ unit
                 unit = torch.stack([row / row.norm() for row in moved])
                 total.append(softmax_rows(sharp * unit @ unit.T) @ heads[2] / 3)
-        mixed = torch.cat([sum(total[at : at + 3]) for at in range(0, len(total), 3)], dim=1)  # type: ignore[misc,arg-type]
+        of_heads = [total[at] + total[at + 1] + total[at + 2] for at in range(0, len(total), 3)]
+        mixed = torch.cat(of_heads, dim=1)
         stream = stream + block.attn.out_proj(mixed)
         tokens = run_block(block, tokens)
     return stream
@@ -93,7 +95,7 @@ def _cubic(x: float, a: float) -> float:
 
 
 def resized_positions(own: Tensor, old: int, new: int) -> Tensor:
-    """Position embeddings (old * old, width) to new x new, by the factor (new + 0.1) / old, edges repeated."""
+    """Position embeddings (old * old, width) to new x new by the factor (new + 0.1) / old; edges go on."""
     weights = torch.zeros(new, old, dtype=torch.float64)
     for to in range(new):
         place = (to + 0.5) * old / (new + 0.1) - 0.5
@@ -143,7 +145,9 @@ def test_other_sizes_resize_position_embeddings_as_each_code_does(
     tokens = visual.ln_pre(torch.cat([visual.class_embedding[None] + own[:1], patches + grown]))
     tokens = gem_by_hand(exact, tokens) if name == "gem" else last_by_hand(exact, name, tokens, (7, 7))
     actual = heat_maps(clip, name, pixels, text)
-    torch.testing.assert_close(actual.double(), cosines(exact, tokens, text.double(), (7, 7)), rtol=0, atol=4e-6)
+    torch.testing.assert_close(
+        actual.double(), cosines(exact, tokens, text.double(), (7, 7)), rtol=0, atol=4e-6
+    )
 
 
 @torch.no_grad()
@@ -158,14 +162,25 @@ def test_maskclip_of_a_resnet_is_two_convolutions(clips: dict[str, RegionCLIP], 
 @pytest.mark.parametrize(
     ("kind", "name", "shape", "error", "message"),
     [
-        ("resnet", "gem", (1, 3, 96, 96), UserError, "'gem' does not fit .*ResNet; choose a ViT.*'maskclip'"),
+        (
+            "resnet",
+            "gem",
+            (1, 3, 96, 96),
+            UserError,
+            r"'gem' does not fit .*ResNet; choose a ViT.*'maskclip'",
+        ),
         ("vit", "gemm", (1, 3, 32, 32), UserError, "Unknown heat map 'gemm'. Did you mean 'gem'"),
         ("vit", "gem", (1, 3, 32, 36), ValueError, "in multiples of 8, got"),
         ("vit", "gem", (2, 3, 32, 32), ValueError, r"pixels must be \(1, 3, h, w\)"),
     ],
 )
 def test_what_does_not_fit_is_told(
-    kind: str, name: str, shape: tuple[int, ...], error: type[Exception], message: str, clips: dict[str, RegionCLIP]
+    kind: str,
+    name: str,
+    shape: tuple[int, ...],
+    error: type[Exception],
+    message: str,
+    clips: dict[str, RegionCLIP],
 ) -> None:
     with pytest.raises(error, match=message):
         heat_maps(clips[kind], name, torch.zeros(shape), torch.ones(1, 24))
@@ -249,7 +264,7 @@ def test_position_masks(place: str | None, rows: list[list[float]]) -> None:
 
 
 def test_an_unknown_place_is_refused() -> None:
-    with pytest.raises(UserError, match="Unknown place 'lfet'. Did you mean 'left'"):
+    with pytest.raises(UserError, match=r"Unknown place 'lfet'. Did you mean 'left'"):
         position_mask("lfet", 2, 2)
 
 
