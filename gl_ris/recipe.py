@@ -98,6 +98,11 @@ class Recipe:
         negative_texts: (15) The texts for it, written as sentences are. FGVP draws 500 expressions of the
             split anew for each one, so that its scores depend on chance and on what else is asked; here it is
             a list, by default of what photographs show.
+        heat: (16) Heat map: the map, see `gl_ris.heat.heat_maps`; ``"auto"`` is gem on a ViT and
+            maskclip on a ResNet.
+        heat_rule: (16) Heat map: from the map to scores, see `gl_ris.heat.mask_scores`.
+        heat_size: (16) Heat map: side in pixels of what the map is made from (GEM has 448); None
+            is the weights' own.
     """
 
     normalization: Literal["clip", "imagenet"] = "clip"
@@ -127,6 +132,9 @@ class Recipe:
     local_frame: Literal["crop", "full"] = "crop"
     negatives: float = 0.0
     negative_texts: tuple[str, ...] = NEGATIVE_TEXTS
+    heat: Literal["auto", "maskclip", "sclip", "clearclip", "naclip", "gem"] = "auto"
+    heat_rule: Literal["in", "in_out", "balanced", "peak", "sum_sqrt_area"] = "in_out"
+    heat_size: int | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -136,10 +144,14 @@ class Recipe:
                 raise unknown_name(f"value of recipe field '{field}'", value, allowed)
             if kind is bool and not isinstance(value, bool):
                 raise UserError(f"recipe.{field}={value!r} must be true or false.")
-        if self.working_size is not None and not self.working_size >= 1:
-            raise UserError(f"recipe.working_size={self.working_size} must be a length in pixels or null.")
-        if len(self.crop_fill) != 3:
-            raise UserError(f"recipe.crop_fill={self.crop_fill!r} must be three numbers.")
+        for field in ("working_size", "heat_size"):
+            if (size := getattr(self, field)) is not None and not size >= 1:
+                raise UserError(f"recipe.{field}={size} must be a length in pixels or null.")
+        for field in ("crop_fill",):
+            if len(colour := getattr(self, field)) != 3:
+                raise UserError(f"recipe.{field}={colour!r} must be three numbers.")
+            # A list from a configuration file would make the recipe unhashable.
+            object.__setattr__(self, field, tuple(float(value) for value in colour))
         weight, texts = self.negatives, self.negative_texts
         if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 <= weight < math.inf:
             raise UserError(f"recipe.negatives={weight!r} must be a weight, 0 or more.")
@@ -147,8 +159,6 @@ class Recipe:
             raise UserError(
                 f"recipe.negative_texts={texts!r} must be a list of texts, e.g. [a person, water]."
             )
-        # A list from a configuration file would make the recipe unhashable.
-        object.__setattr__(self, "crop_fill", tuple(float(value) for value in self.crop_fill))
         object.__setattr__(self, "negative_texts", tuple(texts))
 
     @classmethod
@@ -251,5 +261,6 @@ _NAMED = {
         region_token_patches="corners",
         region_token_members="nearest",
         score_map_mask="pixels",
+        heat_size=448,
     ),
 }

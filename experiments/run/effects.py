@@ -30,11 +30,13 @@ _FIELDS = {
     13: "grad_cam_pooling",
     14: "local_prompt local_frame",
     15: "negatives negative_texts",
+    16: "heat heat_rule heat_size",
 }
 # The point of the published code that each field of `Recipe` stands for.
 POINTS = {name: point for point, names in _FIELDS.items() for name in names.split()}
-# Methods that have fields of their own, whose names begin with the method's.
-_WITH_FIELDS = ("region_token", "score_map", "grad_cam")
+# Methods that have fields of their own, by how the names of these begin.
+_WITH_FIELDS = {name: name for name in ("region_token", "score_map", "grad_cam")}
+_WITH_FIELDS |= {"heat": "heat_map"}
 
 
 def other_recipe(base: str) -> str:
@@ -52,7 +54,7 @@ def flips(base: str) -> dict[str, Any]:
 
 def owner_of(field: str) -> str | None:
     """Return the method that alone a field speaks of; None if it is for all of them."""
-    return next((method for method in _WITH_FIELDS if field.startswith(method)), None)
+    return next((method for start, method in _WITH_FIELDS.items() if field.startswith(start)), None)
 
 
 def applies(field: str, method: str) -> bool:

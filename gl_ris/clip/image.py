@@ -58,10 +58,7 @@ def _kept(*fields: str) -> Callable[[_Make], _Make]:
             # A tower without blocks to mask does the same for any number of them.
             blocks = tuple(min(count, self.clip.tower.depth) for count in blocks)
             key = (make.__name__, *blocks, *(self._effective(recipe, field) for field in fields))
-            if key not in self._made:
-                with torch.no_grad(), one_thread_per_operation(self.clip.device):
-                    self._made[key] = make(self, recipe, *blocks)
-            return self._made[key]
+            return self.keep(key, lambda: make(self, recipe, *blocks))
 
         return cast("_Make", ask)
 
@@ -81,6 +78,7 @@ class ImageContext:
         bits: What is counted of them.
         boxes: float ``(N, 4)``, a copy, or None.
         occupied: bool ``(N,)``, False for a mask without a pixel.
+        scene: What a run asks about the image, a `gl_ris.evaluator.SceneLike`; None outside of one.
 
     Raises:
         ValueError: A shape or dtype is wrong.
@@ -97,6 +95,14 @@ class ImageContext:
             self.bits = Bits(self._given.masks.to(clip.device, copy=True))
         self.masks, self.occupied = self.bits.masks, self.bits.areas > 0
         self._made: dict[Hashable, Any] = {}
+        self.scene: Any = None
+
+    def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Give what ``make`` gives: made once for ``key``, without gradients, on one thread per operation."""
+        if key not in self._made:
+            with torch.no_grad(), one_thread_per_operation(self.clip.device):
+                self._made[key] = make()
+        return self._made[key]
 
     def is_about(self, image: Tensor, masks: Tensor | Bits, boxes: Tensor | None) -> bool:
         """Say whether this is the context of exactly these values."""
@@ -110,8 +116,16 @@ class ImageContext:
     @_kept(*_PIXELS)
     def pixels(self, recipe: Recipe) -> Tensor:
         """The image as the tower reads it, float32 ``(1, 3, *image_size)``, standardised."""
-        pixels = self._resized(recipe, self._source(recipe), self.clip.image_size)
-        return standardize(pixels, *self._statistics(recipe))
+        return self.as_input(recipe, self._source(recipe), self.clip.image_size)
+
+    def as_input(self, recipe: Recipe, picture: Tensor, size: tuple[int, int]) -> Tensor:
+        """A picture ``(3, h, w)`` in [0, 1] as a tower reads it, ``(1, 3, *size)``, standardised."""
+        return standardize(self._resized(recipe, picture, size), *self._statistics(recipe))
+
+    def colour(self, recipe: Recipe, standardised: Sequence[float]) -> Tensor:
+        """The colour ``(3,)`` in [0, 1] that is ``standardised`` once a tower reads it."""
+        mean, std = (self.image.new_tensor(each, dtype=torch.float32) for each in self._statistics(recipe))
+        return mean + std * std.new_tensor(standardised)
 
     @_kept("grid_mask")
     def grid_masks(self, recipe: Recipe) -> Tensor:
@@ -141,9 +155,7 @@ class ImageContext:
             )
             for row in rows.tolist()
         ]
-        mean, std = self._statistics(recipe)
-        resized = [self._resized(recipe, crop, self.clip.image_size) for crop in crops]
-        return standardize(torch.cat(resized), mean, std)
+        return torch.cat([self.as_input(recipe, crop, self.clip.image_size) for crop in crops])
 
     @_kept("unit_map", *_PIXELS)
     def image_state(self, recipe: Recipe, masked_blocks: int) -> Any:
@@ -218,8 +230,7 @@ class ImageContext:
         canvas, made = self._canvas(recipe), PROMPTS[recipe.local_prompt].instead
         if made is not None:
             return made(canvas, self._unit)
-        mean, std = self._statistics(recipe)
-        return canvas.new_tensor(mean) + canvas.new_tensor(std) * canvas.new_tensor(recipe.crop_fill)
+        return self.colour(recipe, recipe.crop_fill)
 
     def _framed(self, recipe: Recipe, window: list[int]) -> list[int]:
         """The part of the image that a picture of a mask shows, XYXY in whole pixels."""

@@ -154,7 +154,7 @@ SCORING_FIELDS = [
     field.name
     for field in dataclasses.fields(Recipe)
     if field.name not in ("skip_images_without_proposals", "target_overlap", "unseen", "negative_texts")
-    and not field.name.startswith(("region_token", "score_map", "grad_cam"))
+    and not field.name.startswith(("region_token", "score_map", "grad_cam", "heat", "hybrid"))
 ]
 
 
