@@ -27,6 +27,7 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(refshapes, "PHRASE_SIZES", {"val": 10, "test": 4})
         RefShapes(split="val").prepare_data()
         RefShapes(split="train").prepare_data()
+        RefShapes(PROBES[0]).prepare_data()
         RefShapesPhrases().prepare_data()
     return folder
 
