@@ -66,7 +66,7 @@ ENTRIES = [
 ]
 PAPER = PaperTable(
     number="9",
-    source="A paper",
+    source="A paper, Table 9",
     note="other masks",
     proposals="felzenszwalb",
     columns=[("refcoco", "unc", "val"), ("refcoco", "unc", "testA")],
