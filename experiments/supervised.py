@@ -10,30 +10,8 @@ from experiments.cli.command import SHORTHAND, Command, run
 if TYPE_CHECKING:
     from experiments.run.training import SupervisedCLI
 
-COMMAND = Command(
-    name="supervised",
-    summary=(
-        "A supervised baseline of referring image segmentation (LAVT, CRIS, or TSEG, which learns without "
-        "masks): trained on k refs of each class of a data set's train split, or on all, and evaluated on a "
-        "split as zero-shot methods are. With weights=FILE it is evaluated only. Without options: CRIS-tiny "
-        "on four refs of each class of RefShapes. experiments.fewshot runs it for many k and seeds."
-    ),
-    examples=(
-        ("", "CRIS-tiny, four refs of each class, evaluated on RefShapes val"),
-        ("baseline=lavt-tiny k=64 seed=1", "LAVT-tiny, 64 refs of each class, another choice of them"),
-        (
-            "baseline=lavt data=refcocog k=16 trainer.precision=bf16-mixed --trainer.devices=4",
-            "LAVT as published, on RefCOCOg",
-        ),
-        (
-            "baseline=lavt data=refcocog weights=lavt_refcocog_umd.pth",
-            "a published checkpoint, evaluated only",
-        ),
-        (
-            "baseline=cris-tiny data=refshapes-phrasecut weights=runs/supervised/<time>/weights.pt",
-            "on unseen categories",
-        ),
-    ),
+COMMAND = Command.documented(
+    "supervised",
     shorthand={
         **{name: SHORTHAND[name] for name in ("limit", "recipe", "split")},
         **{name: f"training.{name}" for name in ("k", "seed", "schedule", "manifest", "epochs")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import sys
@@ -88,6 +89,12 @@ class Command:
     # what stands in place of ``name`` on the command line, if anything does
     spelling: str | None = None
 
+    @classmethod
+    def documented(cls, name: str, **parts: Any) -> Command:
+        """Make the command of a name whose summary and examples are in ``configs/commands.yaml``."""
+        words = _words()[name]
+        return cls(name, words["summary"], tuple(words["examples"].items()), **parts)
+
     @property
     def program(self) -> str:
         """What a user types to start it."""
@@ -144,6 +151,15 @@ class Command:
             for name, option in class_options(where).items():
                 full = f"{prefix}.{name}".lstrip(".")
                 yield from option_lines(full, own.get(name, option.default), option.text)
+
+
+@functools.cache
+def _words() -> Any:
+    import yaml
+
+    # every command waits for it: libyaml's reader takes a thirtieth of the time
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load((CONFIGS / "commands.yaml").read_text(encoding="utf-8"), loader)
 
 
 def _paragraph(text: str, first: str = "") -> str:
