@@ -24,16 +24,10 @@ class Shard(DistributedSampler[Any]):
 
 
 def share_out(work: Sequence[int], count: int) -> list[list[int]]:
-    """Deal the places of ``work`` out, the heaviest first and each to the share that has least.
+    """Deal the places of ``work``, each above 0, out to ``count`` shares, each in ascending order.
 
-    The heaviest share has at most 4/3 of what the best way of sharing would give it (Graham 1969).
-
-    Args:
-        work: How much each place is, above 0.
-        count: How many shares.
-
-    Returns:
-        The shares, each in ascending order; none is empty where there are as many places.
+    The heaviest comes first, and each to the share that has least: the heaviest share has at most 4/3 of what
+    the best way of sharing would give it (Graham 1969). None is empty where there are as many places.
 
     Example:
         >>> share_out([1, 9, 4, 4, 1], 2)

@@ -176,15 +176,8 @@ def polygons_to_mask(
 def far_outside(polygon: Sequence[float] | np.ndarray, height: int, width: int) -> bool:
     """Say whether a polygon leaves its image by more than ten times the longer side, as damaged ones do.
 
-    It is not to be filled then: the rasteriser walks along every pixel of an edge.
-
-    Args:
-        polygon: A flat list of coordinates in pixels.
-        height: Of the image.
-        width: Likewise.
-
-    Raises:
-        TypeError: A coordinate is no number.
+    It is not to be filled then: the rasteriser walks along every pixel of an edge. The polygon is a flat list
+    of coordinates in pixels; `TypeError` if one is no number.
     """
     return bool(np.abs(polygon).max(initial=0) > 10 * max(height, width))
 
@@ -287,13 +280,8 @@ def pairwise_areas(masks: Tensor | Bits, targets: Tensor | Bits) -> tuple[Tensor
 def suppress(order: Iterable[int], clash: np.ndarray, limit: int | None = None) -> list[int]:
     """Choose greedily: go through candidates in order, and leave out what clashes with a chosen one.
 
-    Args:
-        order: Indices of the candidates, the best first.
-        clash: bool ``(N, N)``, symmetric: which of them cannot both be chosen.
-        limit: How many to choose at most; None for all.
-
-    Returns:
-        Indices of the chosen ones, the best first.
+    ``order`` has the indices of the candidates, the best first, and so has the result, ``limit`` at most;
+    ``clash``, bool ``(N, N)``, symmetric, says which of them cannot both be chosen.
 
     Example:
         >>> suppress([2, 0, 1], np.array([[True, True, False], [True, True, False], [False, False, True]]))

@@ -136,12 +136,9 @@ def merge_predictions(run_dir: Path | str, world_size: int | None = None) -> Pat
 def keep_images(run_dir: Path | str, wanted: Mapping[int, Sequence[Key]], first_rank: int) -> None:
     """Drop from the files of a run that was cut off what is not wanted, and let new processes begin theirs.
 
-    What stays (`whole_images` has said that it is there) is in files of ``first_rank`` and higher ranks.
-
-    Args:
-        run_dir: The run folder; no process writes into it.
-        wanted: By index of the image, the keys of its records.
-        first_rank: How many processes are going to write.
+    What stays (``wanted``, by index of the image the keys of its records: `whole_images` has said that they
+    are there) is in files of ``first_rank`` and higher ranks; lower ones are of the processes that are going
+    to write. No process writes into the folder now.
     """
     run_dir, kept = Path(run_dir), set[int]()
     for path in _written(run_dir):

@@ -114,12 +114,8 @@ class Worker:
 def pool(workers: int | None, method: str | None = None) -> Iterator[ProcessPoolExecutor]:
     """Give a pool of processes that end with this one, and at once where the block is left by an error.
 
-    Args:
-        workers: How many; None for one per core.
-        method: By which they are started; None takes the usual one.
-
-    Raises:
-        EvaluationError: One of them was killed.
+    As many as ``workers``, or one per core, started by a ``method``, or the usual one. `EvaluationError` if
+    one of them was killed.
     """
     context: Any = multiprocessing.get_context(method)
     before = set(multiprocessing.active_children())

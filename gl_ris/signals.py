@@ -111,9 +111,8 @@ def say(cause: Ended) -> None:
 def kept_if_ended(what: Callable[[], str | None], patience: float = PATIENCE) -> Iterator[None]:
     """Say, if the work inside is ended, what is kept of it and how to go on.
 
-    Args:
-        what: Gives the second half of a sentence; called once, then.
-        patience: Seconds that leaving the block in good order may take.
+    ``what`` gives the second half of a sentence, called once, then; leaving the block in good order may take
+    ``patience`` seconds.
     """
     outer, _state.kept = _state.kept, (*_state.kept, (what, patience))
     try:

@@ -202,13 +202,9 @@ def _draw_legend(sheet: Image.Image, top: int) -> None:
 def draw_overlays(folder: Path, scenes: Any, *, count: int = COUNT) -> list[Path]:
     """Draw ``count`` predictions of a run's first method, picked with seed 0, into ``<folder>/overlays``.
 
-    Args:
-        folder: The run folder with its ``predictions.jsonl``.
-        scenes: The data set of the run, by the index of an image.
-        count: How many expressions, each of another image as far as there are enough.
-
-    Returns:
-        The pictures; the last is ``contact_sheet.png`` with all of them.
+    They are in the folder's ``predictions.jsonl``, each of another image as far as there are enough;
+    ``scenes`` is the data set of the run, by the index of an image. Returns the pictures; the last is
+    ``contact_sheet.png`` with all of them.
     """
     overlays = folder / "overlays"
     overlays.mkdir(exist_ok=True)

@@ -168,11 +168,9 @@ def _paragraph(text: str, first: str = "") -> str:
 
 
 def run(command: Command, main: Callable[[], None]) -> NoReturn:
-    """Run a command and leave the process, as `gl_ris.command_line.leave` does.
+    """Run ``main`` and leave the process, as `gl_ris.command_line.leave` does.
 
-    Args:
-        command: For the help, which is printed without importing what ``main`` needs.
-        main: Does the work.
+    The help of ``command`` is printed without importing what ``main`` needs.
     """
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     print_anything()
