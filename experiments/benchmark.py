@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
     from experiments.run.synthetic_scenes import Sizes
 
-COMMAND = Command.documented(
-    "benchmark",
-    explained=(("", "experiments.benchmark:Benchmark"),),
-)
+COMMAND = Command.documented("benchmark")
 _JOB_CONTROL = "jobs"
 
 

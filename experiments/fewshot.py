@@ -15,10 +15,7 @@ from gl_ris.errors import UserError
 if TYPE_CHECKING:
     from experiments.reporting.fewshot_report import Shot
 
-COMMAND = Command.documented(
-    "fewshot",
-    explained=(("", "experiments.fewshot:FewShotSettings"),),
-)
+COMMAND = Command.documented("fewshot")
 
 FEW = 16
 _TRAINED = "experiments.unseen_domain or experiments.supervised, since here every model is trained"

@@ -7,34 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.cli.command import SHORTHAND, Command, run
+from experiments.cli.command import Command, run
 
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
     from experiments.run.proposal_jobs import StoreFiller
 
-COMMAND = Command.documented(
-    "proposals",
-    shorthand={name: SHORTHAND[name] for name in ("limit", "proposals", "split", "store")},
-    groups=("data", "proposals"),
-    explained=(
-        ("model", "experiments.run.proposal_jobs:StoreFiller"),
-        ("model.proposals", "gl_ris.proposals:SLIC"),
-        ("data", "datamodules:RefShapes"),
-    ),
-)
+COMMAND = Command.documented("proposals")
 
-REPORT = Command.documented(
-    "proposal_report",
-    spelling="proposals report",
-    shorthand={name: SHORTHAND[name] for name in ("limit", "post", "split", "store")},
-    groups=("data",),
-    explained=(
-        ("model", "experiments.run.proposal_jobs:ProposalReport"),
-        ("model.post", "gl_ris.proposals.post:PostProcessing"),
-        ("data", "datamodules:RefShapes"),
-    ),
-)
+REPORT = Command.documented("proposal_report", spelling="proposals report")
 
 
 def show_filled(cli: ExperimentCLI, folder: Path) -> None:

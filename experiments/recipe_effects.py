@@ -5,18 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from experiments.cli.command import SHORTHAND, Command, run
+from experiments.cli.command import Command, run
 
-COMMAND = Command.documented(
-    "recipe_effects",
-    shorthand={**SHORTHAND, "method": "model.method", "precisions": "model.precisions"},
-    groups=("data", "proposals"),
-    explained=(
-        ("model", "experiments.run.effects:RecipeEffects"),
-        ("model.post", "gl_ris.proposals.post:PostProcessing"),
-        ("data", "datamodules:RefShapes"),
-    ),
-)
+COMMAND = Command.documented("recipe_effects")
 
 
 def main() -> None:

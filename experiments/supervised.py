@@ -5,27 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.cli.command import SHORTHAND, Command, run
+from experiments.cli.command import Command, run
 
 if TYPE_CHECKING:
     from experiments.run.training import SupervisedCLI
 
-COMMAND = Command.documented(
-    "supervised",
-    shorthand={
-        **{name: SHORTHAND[name] for name in ("limit", "recipe", "split")},
-        **{name: f"training.{name}" for name in ("k", "seed", "schedule", "manifest", "epochs")},
-        "baseline": "model.baseline",
-        "weights": "model.weights",
-    },
-    groups=("data", "baseline"),
-    explained=(
-        ("training", "experiments.run.training:TrainingSettings"),
-        ("model", "gl_ris.supervised.module:SupervisedRIS"),
-        ("model.baseline", "gl_ris.supervised:CRISBaseline"),
-        ("data", "datamodules:RefShapes"),
-    ),
-)
+COMMAND = Command.documented("supervised")
 
 
 def parts(arguments: list[str] | None = None) -> SupervisedCLI:

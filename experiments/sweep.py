@@ -8,22 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from experiments.cli.command import SHORTHAND, Command, run
+from experiments.cli.command import Command, run
 
 if TYPE_CHECKING:
     from gl_ris.sweep import Cell, Sweep
 
-COMMAND = Command.documented(
-    "sweep",
-    shorthand=SHORTHAND
-    | {name: f"model.{name}" for name in ("alphas", "betas", "masked_blocks", "precision")},
-    groups=("data", "proposals"),
-    explained=(
-        ("model", "gl_ris.sweep:Sweep"),
-        ("model.post", "gl_ris.proposals.post:PostProcessing"),
-        ("data", "datamodules:RefShapes"),
-    ),
-)
+COMMAND = Command.documented("sweep")
 
 
 CSV = "sweep.csv"

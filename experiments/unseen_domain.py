@@ -13,10 +13,7 @@ from experiments.grid.cells import ZERO_SHOT_CELL, Cell, Results
 from experiments.grid.settings import Comparison, Place, name_of_data
 from gl_ris.errors import UserError, unknown_name
 
-COMMAND = Command.documented(
-    "unseen_domain",
-    explained=(("", "experiments.unseen_domain:UnseenSettings"),),
-)
+COMMAND = Command.documented("unseen_domain")
 
 
 _FEW_SHOT = "experiments.fewshot, since here models learn from all refs"

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from experiments.cli.command import SHORTHAND, Command, run
+from experiments.cli.command import Command, run
 
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
 
-COMMAND = Command.documented(
-    "zero_shot",
-    shorthand={**SHORTHAND, "methods": "model.methods", "precision": "model.precision"},
-    groups=("data", "proposals", "row"),
-    explained=(
-        ("model", "gl_ris:ZeroShotRIS"),
-        ("model.post", "gl_ris.proposals.post:PostProcessing"),
-        ("data", "datamodules:RefShapes"),
-    ),
-)
+COMMAND = Command.documented("zero_shot")
 
 
 def parts(arguments: list[str] | None = None) -> ExperimentCLI:

@@ -90,10 +90,16 @@ class Command:
     spelling: str | None = None
 
     @classmethod
-    def documented(cls, name: str, **parts: Any) -> Command:
-        """Make the command of a name whose summary and examples are in ``configs/commands.yaml``."""
-        words = _words()[name]
-        return cls(name, words["summary"], tuple(words["examples"].items()), **parts)
+    def documented(cls, name: str, spelling: str | None = None) -> Command:
+        """Make the command of a name out of what ``configs/commands.yaml`` says of it."""
+        own, short = _table()[name], dict[str, str]()
+        for option in own.get("shorthand", ()):
+            # a short spelling is the last part of the name
+            more = {option.rpartition(".")[2]: SHORTHAND.get(option, option)}
+            short |= SHORTHAND if option == "all" else more
+        words = own["summary"], tuple(own["examples"].items())
+        explained = tuple(own["explained"].items())
+        return cls(name, *words, short, tuple(own.get("groups", ())), explained, spelling)
 
     @property
     def program(self) -> str:
@@ -154,7 +160,7 @@ class Command:
 
 
 @functools.cache
-def _words() -> Any:
+def _table() -> Any:
     import yaml
 
     # every command waits for it: libyaml's reader takes a thirtieth of the time
