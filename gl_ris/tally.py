@@ -159,14 +159,8 @@ class _Count:
     ties: Counter[str] = field(default_factory=Counter)
 
     def plus(self, other: _Count) -> _Count:
-        return _Count(
-            self.sums.plus(other.sums),
-            self.skipped.plus(other.skipped),
-            self.images + other.images,
-            self.failures + other.failures,
-            self.choices + other.choices,
-            self.ties + other.ties,
-        )
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return _Count(*(own.plus(more) if isinstance(own, AreaSums) else own + more for own, more in pairs))
 
     def plain(self) -> dict[str, Any]:
         """Return the count as JSON has it; empty where nothing was counted."""

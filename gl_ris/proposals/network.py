@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,15 @@ class NetworkGenerator(nn.Module, ProposalGenerator):
         self.weights_file: Path | None = None
         self._hash: str | None = None
         self.register_load_state_dict_post_hook(_note_weights)
+
+    def start(self, weights: str | Path | None, make: Callable[[], nn.Module]) -> dict[str, Any] | None:
+        """Make the network, once the file of its weights could be read; return what that holds, if any."""
+        content = None if weights is None else read_weights(weights, self.title)
+        self.weights_file = None if weights is None else Path(weights).expanduser()
+        # A module made in inference mode could not be given its weights outside of it.
+        with torch.inference_mode(False):
+            self.network = make().eval().requires_grad_(False)
+        return content
 
     def named_weights(self) -> dict[str, Tensor]:
         """Return the weights under the names that they are published with."""
