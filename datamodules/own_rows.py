@@ -27,14 +27,11 @@ BadRow = tuple[int, str]  # number of its line, and what is wrong with it
 class Row(NamedTuple):
     """One expression about one image."""
 
-    # of the file that it stands in, from 1 on
-    line: int
+    line: int  # of the file that it stands in, from 1 on
     file: str
     expression: str
-    # a path, or an outline as JSON or as what is made of it; None where there is none
-    mask: Any
-    # the number of the line where the file has no ids
-    id: Key
+    mask: Any  # a path, or an outline as JSON or as what is made of it; None where there is none
+    id: Key  # the number of the line where the file has no ids
     split: str | None
 
 

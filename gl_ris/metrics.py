@@ -110,16 +110,11 @@ class AreaSums(NamedTuple):
         tensor(0.5000, dtype=torch.float64)
     """
 
-    # (...), pixels.
-    intersection: Tensor
-    # (...), pixels.
-    union: Tensor
-    # (...), each sample's IoU in units of 2**-32.
-    iou: Tensor
-    # (..., T), samples at or over each threshold.
-    hits: Tensor
-    # A scalar.
-    samples: Tensor
+    intersection: Tensor  # (...), pixels.
+    union: Tensor  # (...), pixels.
+    iou: Tensor  # (...), each sample's IoU in units of 2**-32.
+    hits: Tensor  # (..., T), samples at or over each threshold.
+    samples: Tensor  # A scalar.
 
     def plus(self, other: AreaSums) -> AreaSums:
         """Add the sums of other samples."""

@@ -66,12 +66,10 @@ class _State:
 
     ended: Ended | None = None
     raised = said = False
-    # handlers of before, while `endable`
-    before: dict[int, Any] | None = None
+    before: dict[int, Any] | None = None  # handlers of before, while `endable`
     # another process started this one for its work, and says what is to be said
     part = False
-    # the innermost says what is kept
-    kept: tuple[tuple[Callable[[], str | None], float], ...] = ()
+    kept: tuple[tuple[Callable[[], str | None], float], ...] = ()  # the innermost says what is kept
 
 
 _state = _State()

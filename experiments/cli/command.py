@@ -76,10 +76,8 @@ class Command:
 
     # name of the module in `experiments`, of ``configs/<name>.yaml`` and of the folder in ``runs``
     name: str
-    # what it does, in a sentence or two
-    summary: str
-    # pairs of arguments and what they do
-    examples: tuple[tuple[str, str], ...]
+    summary: str  # what it does, in a sentence or two
+    examples: tuple[tuple[str, str], ...]  # pairs of arguments and what they do
     # Short spellings of options, e.g. ``{"limit": "data.limit"}``.
     shorthand: Mapping[str, str] = field(default_factory=dict)
     # kinds of ready-made settings that it knows: folders of ``configs``

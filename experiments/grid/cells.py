@@ -38,14 +38,10 @@ _IGNORED = {
 class Cell:
     """A run as it is wanted, and, once `plan` has checked it, what it comes to."""
 
-    # for messages
-    label: str
-    # for its command
-    arguments: list[str]
-    # of its folder; empty until `plan` names it by data set, partition and split
-    name: str = ""
-    # module of its command
-    program: str = ZERO_SHOT
+    label: str  # for messages
+    arguments: list[str]  # for its command
+    name: str = ""  # of its folder; empty until `plan` names it by data set, partition and split
+    program: str = ZERO_SHOT  # module of its command
     # names its models: of cells with the same ones, the first is checked with them
     models: str = ""
     # name of an earlier cell whose ``weights.pt`` it evaluates; what cannot be checked beforehand
@@ -56,8 +52,7 @@ class Cell:
     done: Results | None = None
     # whether a run of the same settings that was cut off is in its folder, to go on with; by `plan`
     goes_on: bool = False
-    # why what is in its folder is of no use, to be said; by `plan`
-    anew: str = ""
+    anew: str = ""  # why what is in its folder is of no use, to be said; by `plan`
     # whether not even a training that was cut off may go on there, which looks at its settings itself
     fresh: bool = False
 

@@ -41,10 +41,8 @@ class Job:
     # from its start to its end, and to its first prediction
     seconds: float
     first: float
-    # of its stages, as its results say
-    stages: float
-    # the largest memory of its main process
-    rss_mb: float
+    stages: float  # of its stages, as its results say
+    rss_mb: float  # the largest memory of its main process
     # seconds of imports up to the first prediction by package; empty unless asked for
     imports: Mapping[str, float] = field(default_factory=dict)
 

@@ -138,8 +138,7 @@ class Measured:
     # Name of the generator, with the settings in which it differs from others of that name.
     name: str
     league: str
-    # Name of the store; None for the ground truth.
-    store: str | None
+    store: str | None  # Name of the store; None for the ground truth.
     quality: Quality
     # What making the proposals of an image took, on average; None if it is not known.
     seconds: float | None = None

@@ -28,12 +28,10 @@ _QUICK = 1.702
 class Processor(NamedTuple):
     """What the choice of kernels depends on."""
 
-    # "GenuineIntel", "AuthenticAMD", ...; empty where the system does not say
-    vendor: str
+    vendor: str  # "GenuineIntel", "AuthenticAMD", ...; empty where the system does not say
     # what it can do, by torch's names ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", ...)
     abilities: frozenset[str]
-    # whether torch's own matrix products are those of Intel's MKL
-    mkl: bool
+    mkl: bool  # whether torch's own matrix products are those of Intel's MKL
 
 
 class Kernels(NamedTuple):

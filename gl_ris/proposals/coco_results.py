@@ -34,11 +34,9 @@ log = logging.getLogger(__name__)
 class Entry(msgspec.Struct, gc=False):
     """A mask in the file; its segmentation stays unread until its image comes, a view of the mapped file."""
 
-    # Some programs write whole ids with a decimal point.
-    image_id: int | str | float
+    image_id: int | str | float  # Some programs write whole ids with a decimal point.
     segmentation: msgspec.Raw
-    # NaN, which no JSON holds, where it is not there.
-    score: _Score = _ABSENT
+    score: _Score = _ABSENT  # NaN, which no JSON holds, where it is not there.
     # SAM's name for it; `score` has its value once the file is read.
     predicted_iou: _Score = _ABSENT
 

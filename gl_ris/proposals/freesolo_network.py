@@ -32,12 +32,9 @@ class Predictions:
 
     # (cells, 2) in [0, 1], how much each cell is the middle of an object; 0 where a neighbour is more so.
     categories: Tensor
-    # (cells, 256), the 1x1 convolution that draws the mask of each cell's object.
-    kernels: Tensor
-    # (cells,), the stride of each cell's features.
-    strides: Tensor
-    # (1, 256, h, w) at a quarter of the input, what the masks are drawn from.
-    features: Tensor
+    kernels: Tensor  # (cells, 256), the 1x1 convolution that draws the mask of each cell's object.
+    strides: Tensor  # (cells,), the stride of each cell's features.
+    features: Tensor  # (1, 256, h, w) at a quarter of the input, what the masks are drawn from.
 
 
 class FreeSOLONetwork(nn.Module):

@@ -23,10 +23,8 @@ class NetworkGenerator(nn.Module, ProposalGenerator):
     Always in float32 and without gradients, and on a CPU with the same bits for any number of threads.
     """
 
-    # What messages call the generator.
-    title: str
-    # Its only part with weights, in evaluation mode; set by the subclass.
-    network: nn.Module
+    title: str  # What messages call the generator.
+    network: nn.Module  # Its only part with weights, in evaluation mode; set by the subclass.
 
     def __init__(self) -> None:
         super().__init__()

@@ -59,16 +59,13 @@ class StoreKey:
     """What must be equal for proposals to be the same."""
 
     dataset: str
-    # Who split it, or None.
-    partition: str | None
+    partition: str | None  # Who split it, or None.
     split: str
     generator: str
-    # So that two generators of one name are kept apart.
-    generator_class: str
+    generator_class: str  # So that two generators of one name are kept apart.
     version: int
     settings: Mapping[str, Any]
-    # Their hash.
-    weights: str | None
+    weights: str | None  # Their hash.
 
     @classmethod
     def of(cls, generator: ProposalGenerator, dataset: str, partition: str | None, split: str) -> StoreKey:
@@ -121,8 +118,7 @@ class Entry:
     # How many proposals there are, and how long making them took.
     count: int
     seconds: float
-    # Why there is no record, or None.
-    failure: str | None = None
+    failure: str | None = None  # Why there is no record, or None.
     # First byte of the record in its file, bytes, and CRC-32.
     offset: Annotated[int, Meta(ge=0)] = 0
     length: Annotated[int, Meta(ge=0)] = 0

@@ -44,8 +44,7 @@ class SupervisedRIS(Evaluator):
         UserError: There is no baseline, or an unknown recipe.
     """
 
-    # set by `configure_model`
-    segmenter: Segmenter
+    segmenter: Segmenter  # set by `configure_model`
     bounded = False
 
     def __init__(
