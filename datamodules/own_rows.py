@@ -17,8 +17,7 @@ from gl_ris.errors import UserError, did_you_mean, in_short
 SUFFIXES = (".csv", ".jsonl")
 COLUMNS = ("file", "expression", "mask", "id", "split")
 _NEEDED = COLUMNS[:2]
-# what spreadsheets write between cells, by country
-_DELIMITERS = ",;\t"
+_DELIMITERS = ",;\t"  # what spreadsheets write between cells, by country
 _LONGEST = 1 << 27  # characters of a cell: a large outline as text
 
 BadRow = tuple[int, str]  # number of its line, and what is wrong with it

@@ -13,8 +13,7 @@ class Shard(DistributedSampler[Any]):
     """A sampler of given indices, of a kind that Lightning leaves alone: it deals others out in turns."""
 
     def __init__(self, indices: Sequence[int]) -> None:
-        # what its base would count and shuffle is decided
-        self.indices = list(indices)
+        self.indices = list(indices)  # what its base would count and shuffle is decided
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)

@@ -26,8 +26,7 @@ Grid = dict[str, list[float]]
 GRIDS: dict[str, Grid]
 PHOTO_GRIDS: dict[str, Grid]
 GRIDS, PHOTO_GRIDS = yaml.safe_load((CONFIGS / "tune_proposals.yaml").read_text(encoding="utf-8")).values()
-# Smaller objects of photographs are not counted, in pixels.
-SMALLEST_OBJECT = 2000
+SMALLEST_OBJECT = 2000  # Smaller objects of photographs are not counted, in pixels.
 
 
 def measure(generator: ProposalGenerator, scenes: Sequence[Scene]) -> dict[str, float]:

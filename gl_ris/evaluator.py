@@ -204,14 +204,12 @@ class Evaluator(LightningModule):
     """
 
     recipe: Recipe  # says how targets are made of polygons, and which subset is called what
-    # whether there is a best choice to measure beside the methods
-    bounded = True
+    bounded = True  # whether there is a best choice to measure beside the methods
     tally: Tally  # what was counted so far in a run
 
     def __init__(self) -> None:
         super().__init__()
-        # the outcome of the last run
-        self.evaluation: Evaluation | None = None
+        self.evaluation: Evaluation | None = None  # the outcome of the last run
         self._watch = Stopwatch()
         self._logged: set[str] = set()
         # what it and its data were made of, in rank 0, see `gl_ris.inputs.inputs_of`

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 
 from gl_ris.errors import in_short
 
-# Seconds to wait for an answer, before only the cache is used.
-PATIENCE = 5.0
+PATIENCE = 5.0  # Seconds to wait for an answer, before only the cache is used.
 
 
 @contextmanager

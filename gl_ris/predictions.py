@@ -22,8 +22,7 @@ from gl_ris.files import atomic_file, sync, sync_folder, to_json
 Key = tuple[int | str, int | str, int | str, str]
 _NAME = "predictions.jsonl"
 _RANK = re.compile(r"predictions_rank(\d+)\.jsonl")
-# bytes of predictions that are there twice while files are merged, at most about
-_BLOCK = 1 << 20
+_BLOCK = 1 << 20  # bytes of predictions that are there twice while files are merged, at most about
 _LARGEST = sys.float_info.max
 _Count = Annotated[int, Meta(ge=0)]
 

@@ -72,17 +72,11 @@ def is_alive(pid: int) -> bool:
 
 @dataclass(frozen=True)
 class Worker:
-    """Initialises worker processes: they end with their parent, and hand on to it what would end them.
+    """Initialises worker processes: they end with their parent, and hand on to it what would end them."""
 
-    Args:
-        parent: The process whose workers they are; 0 where another one starts them for it.
-        by_its_main_thread: Whether they are started by its main thread.
-        hands_on: Whether a signal to one of them is one to all.
-    """
-
-    parent: int
-    by_its_main_thread: bool
-    hands_on: bool
+    parent: int  # the process whose workers they are; 0 where another one starts them for it
+    by_its_main_thread: bool  # whether they are started by its main thread
+    hands_on: bool  # whether a signal to one of them is one to all
 
     @classmethod
     def of_this_process(cls, method: str) -> Worker:

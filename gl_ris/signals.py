@@ -29,8 +29,7 @@ class Ended(BaseException):
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
         self.code, self.reason = code, reason
-        # what is kept and how to go on
-        self.kept: str | None = None
+        self.kept: str | None = None  # what is kept and how to go on
 
     @classmethod
     def by(cls, number: int) -> Ended:
@@ -67,8 +66,7 @@ class _State:
     ended: Ended | None = None
     raised = said = False
     before: dict[int, Any] | None = None  # handlers of before, while `endable`
-    # another process started this one for its work, and says what is to be said
-    part = False
+    part = False  # another process started this one for its work, and says what is to be said
     kept: tuple[tuple[Callable[[], str | None], float], ...] = ()  # the innermost says what is kept
 
 

@@ -30,8 +30,7 @@ from gl_ris.results import STAGES
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)?")
-# all expressions that have a target, and those that have none
-_ALL, _WITHOUT = "", "-"
+_ALL, _WITHOUT = "", "-"  # all expressions that have a target, and those that have none
 
 
 def gather_objects(value: _T) -> list[_T]:

@@ -21,7 +21,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command, check_run_options
+from experiments.cli.command import CONFIGS, ENV_PREFIX, Command, check_run_options, common_options
 from experiments.cli.config_file import read_config
 from experiments.cli.messages import explain
 from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, normalise
@@ -215,7 +215,7 @@ def _parser_options(command: Command) -> dict[str, Any]:
 
 
 def _add_common(parser: LightningArgumentParser, names: Collection[str]) -> None:
-    for name, default, explanation in COMMON:
+    for name, (default, explanation) in common_options().items():
         if name in names:
             parser.add_argument(f"--{name}", type=_KINDS[name], default=default, help=explanation)
 

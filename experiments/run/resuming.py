@@ -189,14 +189,11 @@ def _images(path: Path) -> Iterator[Image]:
 class Beginning(Callback):
     """Tells every process where a run writes, when it began, and what it does not have to do again."""
 
-    # whether finished images are left out
-    per_image = False
+    per_image = False  # whether finished images are left out
 
     def __init__(self) -> None:
-        # the run folder; to be set in rank 0 before the run
-        self.path: Path | None = None
-        # what `take_over` has found, in rank 0
-        self.taken_over: list[Image] = []
+        self.path: Path | None = None  # the run folder; to be set in rank 0 before the run
+        self.taken_over: list[Image] = []  # what `take_over` has found, in rank 0
         self._lock: RunLock | None = None
 
     def wanted(self, module: Any, data: Any) -> dict[int, list[Key]]:

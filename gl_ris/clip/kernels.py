@@ -21,8 +21,7 @@ PLAIN, PACKED = "torch", "onednn packed"
 OVERRIDE = "GL_RIS_KERNELS"
 # Rows and images that weights are laid out for: always the same, as the layout may bear on the last bits.
 _ROWS, _IMAGES = 400, 8
-# QuickGELU is x * sigmoid(1.702 * x), and oneDNN has x * sigmoid(x)
-_QUICK = 1.702
+_QUICK = 1.702  # QuickGELU is x * sigmoid(1.702 * x), and oneDNN has x * sigmoid(x)
 
 
 class Processor(NamedTuple):

@@ -20,8 +20,7 @@ from torchvision.ops import FrozenBatchNorm2d
 GRIDS = (40, 36, 24, 16, 12)
 STRIDES = (8, 8, 16, 32, 32)
 
-# Both sides of the input are a multiple of this.
-CANVAS = 32
+CANVAS = 32  # Both sides of the input are a multiple of this.
 
 _FEATURES, _CATEGORIES, _KERNEL, _EMBEDDING = 256, 2, 256, 128
 

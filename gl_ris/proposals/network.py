@@ -29,8 +29,7 @@ class NetworkGenerator(nn.Module, ProposalGenerator):
     def __init__(self) -> None:
         super().__init__()
         self._loaded = self._warned = False
-        # the file of weights, where they came from one
-        self.weights_file: Path | None = None
+        self.weights_file: Path | None = None  # the file of weights, where they came from one
         self._hash: str | None = None
         self.register_load_state_dict_post_hook(_note_weights)
 

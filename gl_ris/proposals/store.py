@@ -38,8 +38,7 @@ from gl_ris.errors import UserError
 from gl_ris.files import cache_folder, decode, plain, sync, sync_folder, to_json, write_json
 from gl_ris.proposals.base import ImageKey, ProposalGenerator, Proposals, pack, unpack
 
-# Raised whenever older stores cannot be read any more.
-FORMAT = 1
+FORMAT = 1  # Raised whenever older stores cannot be read any more.
 MANIFEST, INDEX, RECORDS = "manifest.json", ".index", ".masks"
 _MEND = "Bring it back, or remove its folder to have them made anew."
 
