@@ -22,23 +22,14 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 # Mean IoU sums each sample's IoU rounded to the nearest multiple of 2**-32: a mean is off by at most
 # 2**-33 (1.2e-8 percentage points), and the sum has room for 2**31 samples.
 _IOU_BITS = 32
-# I * 2**32 and I * denominator must fit int64.
-_AREA_LIMIT = 1 << 31
+_AREA_LIMIT = 1 << 31  # I * 2**32 and I * denominator must fit int64.
 
 
 def mask_areas(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Count the pixels that prediction and target share and that they cover together.
+    """Count the pixels that prediction and target share and that they cover together, both int64 ``(...)``.
 
-    Args:
-        prediction: bool ``(..., H, W)``.
-        target: bool of the same shape.
-
-    Returns:
-        Intersection and union, both int64 ``(...)``.
-
-    Raises:
-        TypeError: If either is not bool.
-        ValueError: If the shapes differ or lack height and width.
+    Both are bool ``(..., H, W)`` of one shape: `TypeError` if either is not bool, `ValueError` if the shapes
+    differ or lack height and width.
 
     Example:
         >>> mask_areas(torch.tensor([[True, True]]), torch.tensor([[True, False]]))
@@ -58,10 +49,9 @@ def mask_areas(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_iou(intersection: Tensor, union: Tensor) -> Tensor:
-    """Compute each sample's own IoU; arguments and errors are those of `area_sums`.
+    """Compute each sample's own IoU, float64 of the shape of the areas, in [0, 1]; 0 where U = 0.
 
-    Returns:
-        float64 of the shape of the areas, in [0, 1]; 0 where U = 0.
+    Arguments and errors are those of `area_sums`.
 
     Example:
         >>> sample_iou(torch.tensor([1, 0]), torch.tensor([4, 0])).tolist()
@@ -90,8 +80,7 @@ def checked_areas(intersection: Tensor, union: Tensor) -> tuple[Tensor, Tensor]:
 def exact_threshold(threshold: float) -> tuple[int, int]:
     """Read a threshold as the (numerator, denominator) that its shortest decimal says.
 
-    Raises:
-        ValueError: If it is not in (0, 1] or has more than nine decimals.
+    `ValueError` if it is not in (0, 1] or has more than nine decimals.
     """
     try:
         numerator, denominator = Decimal(str(threshold)).as_integer_ratio()
@@ -110,16 +99,11 @@ class AreaSums(NamedTuple):
         tensor(0.5000, dtype=torch.float64)
     """
 
-    # (...), pixels.
-    intersection: Tensor
-    # (...), pixels.
-    union: Tensor
-    # (...), each sample's IoU in units of 2**-32.
-    iou: Tensor
-    # (..., T), samples at or over each threshold.
-    hits: Tensor
-    # A scalar.
-    samples: Tensor
+    intersection: Tensor  # (...), pixels.
+    union: Tensor  # (...), pixels.
+    iou: Tensor  # (...), each sample's IoU in units of 2**-32.
+    hits: Tensor  # (..., T), samples at or over each threshold.
+    samples: Tensor  # A scalar.
 
     def plus(self, other: AreaSums) -> AreaSums:
         """Add the sums of other samples."""
@@ -149,17 +133,11 @@ class AreaSums(NamedTuple):
 def area_sums(
     intersection: Tensor, union: Tensor, thresholds: Sequence[float] = (), *, rows: bool = False
 ) -> AreaSums:
-    """Sum over samples what the figures need.
+    """Sum over samples what the figures need, precision at the thresholds among them.
 
-    Args:
-        intersection: Integers of any shape, pixels.
-        union: Integers of the same shape, pixels.
-        thresholds: Of precision.
-        rows: Whether the areas are ``(rows, samples)``, to be summed row by row, and not all samples.
-
-    Raises:
-        TypeError: If the areas are not integers.
-        ValueError: If the shapes differ, or not 0 <= I <= U < 2**31, or a threshold is not in (0, 1].
+    The areas, in pixels, are integers of any one shape, all of them samples; or, with ``rows``, ``(rows,
+    samples)``, to be summed row by row. `TypeError` if they are not integers, `ValueError` if the shapes
+    differ, or not 0 <= I <= U < 2**31, or a threshold is not in (0, 1].
     """
     checked = checked_areas(intersection, union)
     intersection, union = checked if rows else (areas.reshape(-1) for areas in checked)
@@ -283,10 +261,9 @@ class RISMetrics(_AreaMetric):
         super().__init__(thresholds, **kwargs)
 
     def compute(self) -> dict[str, float]:
-        """Every figure over all processes, which all must call this; nan (with a warning) without a sample.
+        """Every figure over all processes, ``{"oIoU", "mIoU", "Pr@0.5", ...}`` in percent.
 
-        Returns:
-            ``{"oIoU", "mIoU", "Pr@0.5", ...}`` in percent.
+        All processes must call this; nan (with a warning) without a sample.
         """
         (figures,) = self.sums.percent(self.thresholds)
         return figures

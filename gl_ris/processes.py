@@ -31,15 +31,12 @@ def end_with(parent: int, by_its_main_thread: bool = True) -> None:
 
     Linux does it, but takes the end of the thread that started a process for the end of the parent.
     """
-    if not (by_its_main_thread and sys.platform == "linux" and _ask_linux()):
+    linux = by_its_main_thread and sys.platform == "linux"
+    if not (linux and ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0):
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     # it may have ended before anyone watched
     if os.getppid() != parent:
         os._exit(1)
-
-
-def _ask_linux() -> bool:
-    return ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0
 
 
 def _watch(parent: int) -> None:
@@ -72,17 +69,11 @@ def is_alive(pid: int) -> bool:
 
 @dataclass(frozen=True)
 class Worker:
-    """Initialises worker processes: they end with their parent, and hand on to it what would end them.
+    """Initialises worker processes: they end with their parent, and hand on to it what would end them."""
 
-    Args:
-        parent: The process whose workers they are; 0 where another one starts them for it.
-        by_its_main_thread: Whether they are started by its main thread.
-        hands_on: Whether a signal to one of them is one to all.
-    """
-
-    parent: int
-    by_its_main_thread: bool
-    hands_on: bool
+    parent: int  # the process whose workers they are; 0 where another one starts them for it
+    by_its_main_thread: bool  # whether they are started by its main thread
+    hands_on: bool  # whether a signal to one of them is one to all
 
     @classmethod
     def of_this_process(cls, method: str) -> Worker:
@@ -114,12 +105,8 @@ class Worker:
 def pool(workers: int | None, method: str | None = None) -> Iterator[ProcessPoolExecutor]:
     """Give a pool of processes that end with this one, and at once where the block is left by an error.
 
-    Args:
-        workers: How many; None for one per core.
-        method: By which they are started; None takes the usual one.
-
-    Raises:
-        EvaluationError: One of them was killed.
+    As many as ``workers``, or one per core, started by a ``method``, or the usual one. `EvaluationError` if
+    one of them was killed.
     """
     context: Any = multiprocessing.get_context(method)
     before = set(multiprocessing.active_children())

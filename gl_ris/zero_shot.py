@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from gl_ris.bits import Bits
+from gl_ris.clip.kernels import asked as asked_kernels
 from gl_ris.errors import UserError
 from gl_ris.evaluator import (
     NOT_A_NUMBER,
@@ -99,6 +100,7 @@ class ZeroShotRIS(Evaluator):
         store: bool | str = True,
         post: PostProcessing = AS_MADE,
     ) -> None:
+        asked_kernels()  # a wrong word is refused before anything is made or read
         resolved = Recipe.resolve(recipe)
         shared = {"alpha": alpha, "beta": beta, "masked_blocks": masked_blocks, "recipe": resolved}
         model = {"clip": clip, "pretrained": pretrained, "precision": precision}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import statistics
@@ -12,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,26 +43,18 @@ class Job:
     # from its start to its end, and to its first prediction
     seconds: float
     first: float
-    # of its stages, as its results say
-    stages: float
-    # the largest memory of its main process
-    rss_mb: float
+    stages: float  # of its stages, as its results say
+    rss_mb: float  # the largest memory of its main process
     # seconds of imports up to the first prediction by package; empty unless asked for
     imports: Mapping[str, float] = field(default_factory=dict)
 
 
 def run_job(*words: str, store: str | Path = "false", one_thread: bool = False, imports: bool = False) -> Job:
-    """Run the main job in a folder that is removed again.
+    """Run the main job, with more ``words`` on its command line, in a folder that is removed again.
 
-    Args:
-        *words: More of its command line.
-        store: Of proposals: a new folder for a cold job, one that a job has filled for a warm one.
-        one_thread: Compute by one thread, without workers.
-        imports: Say what is imported.
-
-    Raises:
-        UserError: It says that something has to be mended, see its words.
-        EvaluationError: It failed.
+    A new folder for the ``store`` of proposals makes a cold job, one that a job has filled a warm one.
+    ``one_thread`` computes by one thread, without workers; ``imports`` says what is imported. `UserError` if
+    the job says that something has to be mended, `EvaluationError` if it failed.
     """
     with tempfile.TemporaryDirectory(prefix="gl-ris-benchmark-") as name, children() as processes:
         run, log = Path(name) / "run", Path(name) / "log.txt"
@@ -161,11 +155,10 @@ def measure_threads(
     images: int, repeats: int, step: Callable[[], Any], job: Callable[..., Job] = run_job
 ) -> dict[str, Any]:
     """Time the stages of a cold main job A B A B: default settings, and one thread without workers."""
-    found: dict[str, list[float]] = {"default": [], "one_thread": []}
-    for _ in range(repeats):
-        for name, seconds in found.items():
-            seconds.append(_cold(job, images, one_thread=name == "one_thread").stages)
-            step()
+    ways = {"default": False, "one_thread": True}
+    found = _in_turns(
+        {name: partial(_cold, job, images, one_thread=one) for name, one in ways.items()}, repeats, step
+    )
     return {
         "default_to_one_thread": _ratio(found["default"], found["one_thread"]),
         "images": images,
@@ -189,13 +182,23 @@ def measure_processes(
     images: int, repeats: int, step: Callable[[], Any], job: Callable[..., Job] = run_job
 ) -> dict[str, Any]:
     """Time the stages of a cold main job A B A B: one process and two, each by one thread."""
-    found: dict[str, list[float]] = {"two": [], "one": []}
-    for _ in range(repeats):
-        for name, seconds in found.items():
-            words = ["trainer.accelerator=cpu", f"trainer.devices={1 + (name == 'two')}"]
-            seconds.append(_cold(job, images, *words, one_thread=True).stages)
-            step()
+    cold = partial(_cold, job, images, "trainer.accelerator=cpu", one_thread=True)
+    found = _in_turns(
+        {name: partial(cold, f"trainer.devices={count}") for name, count in (("two", 2), ("one", 1))},
+        repeats,
+        step,
+    )
     return {"two_to_one": _ratio(found["two"], found["one"]), "images": images, "seconds": found}
+
+
+def _in_turns(
+    ways: Mapping[str, Callable[[], Job]], repeats: int, step: Callable[[], Any]
+) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _, (name, way) in itertools.product(range(repeats), ways.items()):
+        found[name].append(way().stages)
+        step()
+    return found
 
 
 def _cold(job: Callable[..., Job], images: int, *words: str, one_thread: bool = False) -> Job:

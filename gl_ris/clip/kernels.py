@@ -21,19 +21,16 @@ PLAIN, PACKED = "torch", "onednn packed"
 OVERRIDE = "GL_RIS_KERNELS"
 # Rows and images that weights are laid out for: always the same, as the layout may bear on the last bits.
 _ROWS, _IMAGES = 400, 8
-# QuickGELU is x * sigmoid(1.702 * x), and oneDNN has x * sigmoid(x)
-_QUICK = 1.702
+_QUICK = 1.702  # QuickGELU is x * sigmoid(1.702 * x), and oneDNN has x * sigmoid(x)
 
 
 class Processor(NamedTuple):
     """What the choice of kernels depends on."""
 
-    # "GenuineIntel", "AuthenticAMD", ...; empty where the system does not say
-    vendor: str
+    vendor: str  # "GenuineIntel", "AuthenticAMD", ...; empty where the system does not say
     # what it can do, by torch's names ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", ...)
     abilities: frozenset[str]
-    # whether torch's own matrix products are those of Intel's MKL
-    mkl: bool
+    mkl: bool  # whether torch's own matrix products are those of Intel's MKL
 
 
 class Kernels(NamedTuple):
@@ -71,16 +68,21 @@ def this_processor() -> Processor:
     return Processor(vendor, abilities, torch.backends.mkl.is_available())
 
 
+def asked() -> str:
+    """Return "auto" or "torch", whichever ``GL_RIS_KERNELS`` asks for; a `UserError` if it is neither."""
+    value = os.environ.get(OVERRIDE) or "auto"
+    if value not in ("auto", "torch"):
+        raise UserError(f"{OVERRIDE}={value} is unknown: set it to auto or torch, or leave it out.")
+    return value
+
+
 @functools.cache
 def kernels_here(dtype: torch.dtype) -> Kernels:
     """Return the kernels for a dtype on this machine; warn once where they are missing in torch or fail.
 
-    A `UserError` if ``GL_RIS_KERNELS`` is neither "auto" nor "torch".
+    A `UserError` as `asked`.
     """
-    asked = os.environ.get(OVERRIDE) or "auto"
-    if asked not in ("auto", "torch"):
-        raise UserError(f"{OVERRIDE}={asked} is unknown: set it to auto or torch, or leave it out.")
-    chosen = Kernels() if asked == "torch" else choose(dtype, this_processor())
+    chosen = Kernels() if asked() == "torch" else choose(dtype, this_processor())
     try:
         if PACKED in chosen:
             _try(dtype)

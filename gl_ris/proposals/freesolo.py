@@ -17,7 +17,7 @@ from gl_ris.clip.image import standardize, to_unit_range
 from gl_ris.errors import check_ranges, unknown_name
 from gl_ris.masks import projection_boxes
 from gl_ris.proposals.base import Proposals
-from gl_ris.proposals.network import NetworkGenerator, check_names_and_shapes, read_weights, state_dict_in
+from gl_ris.proposals.network import NetworkGenerator, check_names_and_shapes, state_dict_in
 from gl_ris.proposals.post import shares_left
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD
 
@@ -92,22 +92,15 @@ class FreeSOLO(NetworkGenerator):
         self.decoding = Decoding(
             score_threshold, mask_threshold, max_candidates, nms_sigma, keep_threshold, max_count
         )
-        content = None if weights is None else read_weights(weights, self.title)
-        self.weights_file = None if weights is None else Path(weights).expanduser()
-        # A module made in inference mode could not be given its weights outside of it.
-        with torch.inference_mode(False):
-            self.network = FreeSOLONetwork(depth).eval().requires_grad_(False)
+        content = self.start(weights, lambda: FreeSOLONetwork(depth))
         if content is not None:
             self.load_detectron2_state_dict(content)
 
     def load_detectron2_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load weights under the names that they were published with.
 
-        Args:
-            state_dict: Tensors or numpy arrays by name, or a mapping that has them under ``model``.
-
-        Raises:
-            UserError: A tensor is missing, unexpected or of another shape, or this is no such mapping.
+        They are tensors or numpy arrays by name, or a mapping that has them under ``model``. `UserError` if
+        one is missing, unexpected or of another shape, or this is no such mapping.
         """
         tensors = state_dict_in(state_dict, self.title)
         tensors.pop("_iter", None)  # a counter of the training
@@ -130,18 +123,11 @@ class FreeSOLO(NetworkGenerator):
         return self.infer(pixels, (image.shape[1], image.shape[2]))
 
     def infer(self, pixels: Tensor, output_size: tuple[int, int]) -> Proposals:
-        """Propose masks of an image that is already resized and normalised.
+        """Propose masks of an image that is already resized and normalised, on its device.
 
-        Args:
-            pixels: float ``(3, h, w)``, RGB, normalised by ImageNet's mean and standard deviation.
-            output_size: Height and width of the masks.
-
-        Returns:
-            As for an image; on the device of ``pixels``.
-
-        Raises:
-            ValueError: ``pixels`` are not of that shape.
-            UserError: The weights were turned into another type than float32.
+        Its pixels are float ``(3, h, w)`` (else `ValueError`), RGB, normalised by ImageNet's mean and
+        standard deviation; ``output_size`` is height and width of the masks. `UserError` if the weights were
+        turned into another type than float32.
         """
         from gl_ris.proposals.freesolo_network import CANVAS
 
