@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gl_ris.clip import RegionCLIP, load_clip
     from gl_ris.errors import UserError
+    from gl_ris.parsing import Parsed, parse
     from gl_ris.recipe import Recipe
     from gl_ris.scorers import Scorer, load_scorer
     from gl_ris.scorers.floors import LargestProposal, RandomProposal
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "clip": "RegionCLIP load_clip",
     "errors": "UserError",
+    "parsing": "Parsed parse",
     "recipe": "Recipe",
     "scorers": "Scorer load_scorer",
     "scorers.floors": "LargestProposal RandomProposal",

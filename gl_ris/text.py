@@ -9,20 +9,15 @@ installed one, or a folder.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
-import platform
 import re
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from importlib import metadata
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gl_ris.errors import UserError, in_short, unknown_name
-from gl_ris.files import cache_folder, decode, file_hash, to_json, write_json
-from gl_ris.hashes import check_shipped, sha256_of
+from gl_ris.hashes import check_shipped
 from gl_ris.parser_folder import UNUSED, unused_components
 
 if TYPE_CHECKING:
@@ -34,7 +29,6 @@ PACKAGES = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg", "en_core_web_t
 # How spaCy names the pipelines that it can download.
 _RELEASED = re.compile(r"[a-z]{2,3}_\w+_(sm|md|lg|trf)")
 BATCH_SIZE = 256
-_PARSED_BY = ("spacy", "thinc", "numpy")
 # An apostrophe that a tokeniser set apart from the end of its word: "player ' s", "isn ' t"; but not "' s '",
 # a letter in quotes. What follows is joined to it, so that a parser sees the ending that it knows.
 _SET_APART = re.compile(
@@ -210,49 +204,28 @@ def noun_phrases(
         >>> noun_phrases(["a cat is lying on the seat of the scooter"])
         ['a cat']
     """
-    pipeline = _pipeline(parser)
-    parsed = published_texts(texts, pipeline) if published else [join_apostrophes(text) for text in texts]
-    # Sorted, so that the batches depend on the set of texts alone.
-    distinct = sorted({text for text in parsed if text.strip()})
-    docs = pipeline.pipe(distinct, batch_size=batch_size)
-    phrases = {text: noun_phrase(doc, published=published) for text, doc in zip(distinct, docs, strict=True)}
-    return [phrases.get(text, text) for text in parsed]
+    written, docs = documents(texts, parser, published=published, batch_size=batch_size)
+    phrases = {text: noun_phrase(doc, published=published) for text, doc in docs}
+    return [phrases.get(text, text) for text in written]
 
 
-def check_parser(name_or_path: str | Path | None = None) -> None:
-    """Raise what `load_parser` raises; the shipped pipeline is loaded only where nothing of it is kept."""
-    if name_or_path is not None or not SHIPPED.is_dir() or not _kept().is_dir():
-        load_parser(name_or_path)
+def documents(
+    texts: Sequence[str],
+    parser: str | Path | Language | None = None,
+    *,
+    published: bool = False,
+    batch_size: int = BATCH_SIZE,
+) -> tuple[list[str], Iterator[tuple[str, Doc]]]:
+    """Write texts as they are parsed, and parse each distinct one once; options as in `noun_phrases`.
 
-
-def kept_noun_phrases(
-    texts: Sequence[str], parser: str | Path | None = None, *, published: bool = False
-) -> list[str]:
-    """Find noun phrases as `noun_phrases` does; those by the shipped pipeline are kept in the cache folder.
-
-    Who asks for the same texts again needs neither the pipeline nor spaCy, which take a second to load.
+    Returns:
+        The texts as written, in order, and pairs of such a text and its document; blank ones have none.
     """
-    if parser is not None:
-        return noun_phrases(texts, parser, published=published)
-    file = _kept() / f"{_digest([published, *texts])}.json"
-    with suppress(UserError):
-        if len(kept := decode(file, list[str])) == len(texts):
-            return kept
-    made = noun_phrases(texts, published=published)
-    # where nothing can be kept, the next process parses again
-    with suppress(OSError):
-        write_json(file, made)
-    return made
-
-
-def _kept() -> Path:
-    """Return the folder of what the shipped pipeline found, by these very files, rules and libraries."""
-    libraries = [platform.python_version(), *map(metadata.version, _PARSED_BY)]
-    return cache_folder() / "phrases" / _digest([sha256_of(SHIPPED), file_hash(__file__), *libraries])
-
-
-def _digest(of: Sequence[object]) -> str:
-    return hashlib.sha256(to_json(of)).hexdigest()[:32]
+    pipeline = _pipeline(parser)
+    written = published_texts(texts, pipeline) if published else [join_apostrophes(text) for text in texts]
+    # Sorted, so that the batches depend on the set of texts alone.
+    distinct = sorted({text for text in written if text.strip()})
+    return written, zip(distinct, pipeline.pipe(distinct, batch_size=batch_size), strict=True)
 
 
 def published_texts(texts: Sequence[str], parser: str | Path | Language | None = None) -> list[str]:

@@ -126,7 +126,8 @@ class ZeroShotRIS(Evaluator):
         """Load the CLIP models and the parser, and make the scorers; harmless when repeated."""
         if len(self.scorers):
             return
-        from gl_ris.text import check_parser, load_parser
+        from gl_ris.parsing import check_parser
+        from gl_ris.text import load_parser
 
         # by the published rule the tokeniser writes the sentences, too, which are not kept
         writes = any(variant.recipe.text == "tokens" for variant in self.variants)
@@ -337,7 +338,7 @@ class ZeroShotRIS(Evaluator):
         return intersection, union
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:
-        from gl_ris.text import kept_noun_phrases
+        from gl_ris.parsing import kept_noun_phrases
 
         rank, world_size = self.global_rank, self.trainer.world_size
         # sorted, so that every process takes its own share

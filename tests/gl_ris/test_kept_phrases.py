@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gl_ris import text
+from gl_ris import parsing, text
 from gl_ris.errors import UserError
-from gl_ris.text import SHIPPED, check_parser, kept_noun_phrases, noun_phrases
+from gl_ris.parsing import check_parser, kept_noun_phrases
+from gl_ris.text import SHIPPED, noun_phrases
 
 TEXTS = ["The man's hat", "it", "стол", "a red star above a blue square", "the MAN 's hat", ""]
 
@@ -82,8 +83,8 @@ def test_a_changed_parser_is_not_taken_for_the_one_before(
 @pytest.mark.parametrize("library", ["spacy", "thinc", "numpy"])
 def test_another_version_of_a_library_parses_anew(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kept_noun_phrases(["a cat on a mat"])
-    version = text.metadata.version
-    monkeypatch.setattr(text.metadata, "version", lambda name: "0" if name == library else version(name))
+    version = parsing.metadata.version
+    monkeypatch.setattr(parsing.metadata, "version", lambda name: "0" if name == library else version(name))
     without_parser(monkeypatch)
     with pytest.raises(AssertionError, match="was loaded"):
         kept_noun_phrases(["a cat on a mat"])
