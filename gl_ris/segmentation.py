@@ -30,7 +30,7 @@ class Segmentation:
     Attributes:
         mask: bool ``(H, W)`` in the pixels of the image, upright if it was a file or a PIL image.
         box: float32 ``(4,)`` XYXY in pixels, the tight box of the mask, right and lower edge exclusive.
-        score: Of the chosen proposal, a cosine similarity for Global-Local; a re-ranker has a scale of its own.
+        score: Of the chosen proposal, a cosine similarity for Global-Local; of its own scale if re-ranked.
         ranking: int64 ``(N,)`` indices into `proposals`, the best first; those without a pixel come last.
         scores: float32 ``(N,)`` of all proposals, in their own order; -inf without a pixel.
         proposals: What was chosen from, after post-processing.
@@ -79,8 +79,7 @@ def segment(
         post: What is done to the masks before one is chosen; by default nothing.
         recipe: ``"clean"``, ``"published"`` or a `Recipe`.
         device: Where a model given by name is put.
-        rerank: What ranks the masks anew by places, relations and ordinals, ``"none"``, ``"full"`` ... or the path of a
-            class: see `gl_ris.rerank`.
+        rerank: What ranks the masks anew, ``"none"``, ``"full"`` ...: see `gl_ris.rerank.load_reranker`.
         top: How many of the best masks; None for the re-ranker's own number.
         **options: ``alpha``, ``beta``, ``masked_blocks``, ``parser`` of the method.
 

@@ -1,24 +1,25 @@
 """ReCLIP's relations: a tree of entities, soft in the anchors and hard in the geometry.
 
 Published: Subramanian et al., "ReCLIP: A Strong Zero-Shot Baseline for Referring Expression Comprehension"
-(ACL 2022), with the settings of its code: no "between", sub-phrases of possessives joined to their heads.
+(ACL 2022), with the settings of its code: no "between", and what belongs to an entity is scored with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from gl_ris.rerank.base import Reranker
-from gl_ris.rerank.regions import Regions
+from gl_ris.rerank.geometry import Regions
 from gl_ris.rerank.rules import Rule, preset
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Span, Token
+
+    _Chains = tuple[list[tuple[list[Token], Token]], list[list[Token]]]
 
 # predicates by their words, in the order in which they are looked for
 RELATIONS = {
@@ -39,15 +40,14 @@ SUPERLATIVES = {
     "smaller": {"smaller", "smallest", "tinier", "tiniest", "further", "furthest"},
 }
 # what no relation leads to: "the man in the left part of the picture"
-NOWHERE = {"part", "image", "side", "picture", "half", "region", "section"}
+_NOWHERE = {"part", "image", "side", "picture", "half", "region", "section"}
 _RELATING, _EXTREME = set().union(*RELATIONS.values()), set().union(*SUPERLATIVES.values())
 
 
 @dataclass(frozen=True)
 class Entity:
-    """Something that an expression speaks of, with predicates."""
+    """Something that an expression speaks of: the text that is scored, and predicates."""
 
-    # what is scored: its noun chunk, joined by what belongs to it
     text: str
     relations: tuple[tuple[str, Entity], ...] = ()
     superlatives: tuple[str, ...] = ()
@@ -60,10 +60,10 @@ class Entity:
 class ReCLIP(Reranker):
     """The published evaluation, after any scorer.
 
-    ``P(head)`` is the softmax of its phrase; a relation multiplies it by ``sum over j of Q_j R_ij``, Q that of
-    the anchor's own tree; a superlative by ``sum over j of P_j R_ij``. After each the sum is 1 again. The result is the product with
-    the softmax of the sentence; without a keyword, or a head, that softmax alone. A predicate that is true of no mask, where the
-    published code divides 0 by 0, is left out.
+    P of an entity is the softmax for its text; a relation multiplies P_i by the sum over j of Q_j R_ij, Q
+    that of the anchor's own tree, a superlative by the sum of P_j R_ij; then the sum of P is 1 again. The
+    result is the product with the softmax for the sentence; without keyword or entity, that softmax alone. A
+    predicate that is true of no mask, where the published code divides 0 by 0, is left out.
     """
 
     def read(self, texts: Sequence[str]) -> list[Entity | None]:
@@ -74,13 +74,13 @@ class ReCLIP(Reranker):
 
     def phrases(self, parsed: Entity | None) -> list[str]:
         """Name the entities of the tree."""
-        return [] if parsed is None else list(dict.fromkeys(parsed.phrases()))
+        return [] if parsed is None else parsed.phrases()
 
     def rerank(self, sentence: Tensor, phrases: Tensor, parsed: Entity | None, regions: Regions) -> Tensor:
-        """Multiply the probabilities of the sentence by those of the tree."""
+        """Multiply the probabilities for the sentence by those of the tree."""
         if parsed is None or len(sentence) == 1:
             return sentence
-        shares = dict(zip(self.phrases(parsed), phrases, strict=True))
+        shares = dict(zip(parsed.phrases(), phrases, strict=True))
         return sentence * _evaluated(parsed, shares, preset("reclip"), regions)
 
 
@@ -133,15 +133,12 @@ def _first(words: Iterable[Token], keywords: Mapping[str, set[str]]) -> str | No
     return next((kind for kind, own in keywords.items() if said & own), None)
 
 
-_Chains = tuple[list[tuple[list["Token"], "Token"]], list[list["Token"]]]
-
-
 def _chains(token: Token, head: Token, words: list[Token], chunks: Mapping[int, Span]) -> _Chains:
     """Follow the words that depend on a head to other entities, and to the ends where superlatives are.
 
     Returns the words on the way to each other entity with it, and the words of each superlative.
     """
-    inside, keyword = token.i in chunks, token.text in _RELATING | NOWHERE
+    inside, keyword = token.i in chunks, token.text in _RELATING | _NOWHERE
     if inside and chunks[token.i] is not chunks[head.i] and not keyword:
         return [(words, token)], []
     children = list(token.children)

@@ -11,25 +11,20 @@ from gl_ris.bits import Bits
 from gl_ris.clip.image import ImageContext
 from gl_ris.masks import tight_boxes
 from gl_ris.rerank.base import NONE, Reranker, load_reranker
-from gl_ris.rerank.regions import Regions
+from gl_ris.rerank.geometry import Regions
 from gl_ris.scorers.base import Scorer, Texts
 
 
 def reranked(scorer: Scorer, rerank: str, top: int | None) -> Scorer:
-    """Let a re-ranker by name follow a scorer; ``"none"`` returns the scorer itself. Raises as `Reranker` does."""
+    """Let a re-ranker by name follow a scorer, which stays as it is for ``"none"``; see `load_reranker`."""
     return scorer if rerank == NONE else Reranked(scorer, load_reranker(rerank)(scorer.parser, top))
 
 
 class Reranked(Scorer):
-    """Scores masks as another scorer does, then ranks the best of them anew by what the expression says.
+    """Scores masks as ``inner`` does, any scorer, then ranks the best of them anew by ``reranker``.
 
-    It keeps the name and the title of the other, which scores expressions and their phrases in one call.
-    What it gives is on the scale of the re-ranker (the logarithm of a weight by default); masks that did not
-    take part follow behind, in their order.
-
-    Args:
-        inner: Any scorer.
-        reranker: What ranks anew.
+    It keeps name and title of the scorer, which scores expressions and their phrases in one call. Scores are
+    on the scale of the re-ranker; masks that did not take part follow behind, in their order.
     """
 
     def __init__(self, inner: Scorer, reranker: Reranker) -> None:
@@ -50,42 +45,39 @@ class Reranked(Scorer):
 
     def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Score expressions and phrases, and rank anew the masks that have pixels."""
-        (scorer,), texts = self._inner, self._with_phrases(expressions, noun_phrases)
-        scores = scorer.score(context, *texts)
-        scorer._check_scores(scores, len(texts[0]), len(context.masks))
-        usable = context.occupied.nonzero().flatten()
-        ranked = scores.new_full((self.settings_at_once * len(expressions), len(scores[0])), -torch.inf).double()
+        texts, phrases = self._with_phrases(expressions, noun_phrases)
+        scores = self._inner[0].score(context, texts, phrases)
+        self._check_scores(scores, len(texts), len(context.masks))
+        usable, count = context.occupied.nonzero().flatten(), len(expressions)
+        ranked = scores.new_zeros(self.settings_at_once * count, len(context.masks), dtype=torch.float64)
         if len(usable):
-            regions = _regions(context, usable)
-            settings = scores[:, usable].unflatten(0, (self.settings_at_once, -1))
-            # phrases stand behind the expressions
-            place = {text: row for row, text in enumerate(texts[0]) if row >= len(expressions)}
-            rows = [
-                self._anew(own[row], own[[place[phrase] for phrase in self._known[text][1]]], text, regions)
-                for own in settings
-                for row, text in enumerate(expressions)
-            ]
-            ranked[:, usable] = torch.stack(rows)
+            regions, row_of = _regions(context, usable), {text: row for row, text in enumerate(texts[count:])}
+            ranked[:, usable] = torch.stack(
+                [
+                    self._anew(
+                        own[row], own[[count + row_of[one] for one in self._known[text][1]]], text, regions
+                    )
+                    for own in scores[:, usable].unflatten(0, (self.settings_at_once, -1))
+                    for row, text in enumerate(expressions)
+                ]
+            )
         return ranked
 
     def _anew(self, sentence: Tensor, phrases: Tensor, text: str, regions: Regions) -> Tensor:
-        """Rank the masks anew for one expression, ``(N,)``; those outside the best come behind."""
-        (scorer,), (parsed, _) = self._inner, self._known[text]
-        shares = scorer.probabilities(sentence), scorer.probabilities(phrases)
-        found = self.reranker.rerank(*shares, parsed, regions)
-        if found.shape != sentence.shape:
-            name, shape = type(self.reranker).__name__, tuple(found.shape)
-            raise ValueError(f"{name}.rerank gave {shape}, expected is a score for each of {len(sentence)} masks.")
-        found = found.double()
-        behind = sentence.argsort(descending=True, stable=True)[self.reranker.top or len(sentence) :]
-        if len(behind):
-            inside = torch.ones_like(sentence, dtype=torch.bool).index_fill(0, behind, False)
-            found[behind] = found[inside].min() - 1 - (sentence[behind[0]] - sentence[behind]).double()
-        return found
+        """Rank all masks anew for one expression, ``(N,)``, but let those outside the best follow behind."""
+        shares = [self._inner[0].probabilities(scores) for scores in (sentence, phrases)]
+        found = self.reranker.rerank(*shares, self._known[text][0], regions)
+        if not isinstance(found, Tensor) or found.shape != sentence.shape:
+            name, got = type(self.reranker).__name__, tuple(getattr(found, "shape", ()))
+            raise ValueError(
+                f"{name}.rerank gave {got}, expected is a score for each of {len(sentence)} masks."
+            )
+        order = sentence.argsort(descending=True, stable=True)
+        inside, behind = order.tensor_split([self.reranker.top or len(order)])
+        rest = sentence[behind].double() - sentence.max() - 1 + found[inside].min()
+        return found.double().index_copy(0, behind, rest)
 
-    def _with_phrases(
-        self, expressions: Texts, noun_phrases: Texts | None
-    ) -> tuple[list[str], list[str] | None]:
+    def _with_phrases(self, expressions: Texts, noun_phrases: Texts | None) -> tuple[list[str], Texts | None]:
         """Return expressions with their phrases behind them, each once, and the noun phrases of all."""
         new = [text for text in dict.fromkeys(expressions) if text not in self._known]
         for text, parsed in zip(new, self.reranker.read(new) if new else [], strict=True):
@@ -93,11 +85,10 @@ class Reranked(Scorer):
         phrases = list(dict.fromkeys(phrase for text in expressions for phrase in self._known[text][1]))
         if noun_phrases is None and self._inner[0].text_weight() < 1:
             noun_phrases = self._inner[0]._phrases(expressions, None)
-        return [*expressions, *phrases], None if noun_phrases is None else [*noun_phrases, *phrases]
+        return [*expressions, *phrases], noun_phrases and [*noun_phrases, *phrases]
 
 
 def _regions(context: ImageContext, usable: Tensor) -> Regions:
-    every = len(usable) == len(context.masks)
-    bits = context.bits if every else Bits(context.masks[usable])
+    bits = context.bits if len(usable) == len(context.masks) else Bits(context.masks[usable])
     height, width = context.image.shape[1:]
     return Regions(tight_boxes(bits).double(), (height, width), bits)

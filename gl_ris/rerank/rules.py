@@ -1,8 +1,8 @@
 """Relations, superlatives and places as functions of boxes: how far each is true, in [0, 1].
 
-A rule takes boxes, float ``(N, 4)`` XYXY, or `Regions`, which know the masks and the image's size, too. The rule of
-a relation gives ``(N, N)``, entry [i, j]: i stands in the relation to j (between: ``(N, N, N)``, i between j and
-k); no mask is related to itself. The rule of a superlative gives ``(N,)``, for masks that are all of one kind.
+A rule takes boxes, float ``(N, 4)`` XYXY, or `Regions`, which know the masks and the image's size, too. That
+of a relation gives ``(N, N)``, entry [i, j]: i stands in the relation to j (between: ``(N, N, N)``, i between
+j and k); no mask is related to itself. That of a superlative gives ``(N,)``, for masks all of one kind.
 """
 
 from __future__ import annotations
@@ -13,20 +13,36 @@ import torch
 from torch import Tensor
 
 from gl_ris.errors import unknown_name
-from gl_ris.rerank.regions import Regions, boxes_within
+from gl_ris.rerank.geometry import Regions, boxes_within
 
 Boxes = Tensor | Regions
 Rule = Callable[[Boxes], Tensor]
+_Of = Callable[[Regions], Tensor]
 
 # Shares of the size of two masks: how far apart they are before an order is sure, and how far "near" reaches.
 _SURE, _REACH = 0.15, 0.5
-# shares of the image: how soft the limits of places are, and how far the middle reaches
-_SOFT, _MIDDLE = 0.08, 0.18
+# shares of the image: how soft the limits of places are, and how far from its centre the middle reaches
+_SOFT, _MIDDLE = 0.05, 0.15
+# what is counted from each side: the smaller of two keys, in pixels, comes first
+_KEYS: dict[str, _Of] = {
+    "left": lambda regions: regions.centres[:, 0],
+    "right": lambda regions: -regions.centres[:, 0],
+    "top": lambda regions: regions.centres[:, 1],
+    "bottom": lambda regions: -regions.centres[:, 1],
+    # A proxy of depth: what stands nearer to the viewer reaches further down.
+    "front": lambda regions: -regions.boxes[:, 3],
+    "back": lambda regions: regions.boxes[:, 3],
+}
 
 
-def _rule(of: Callable[[Regions], Tensor]) -> Rule:
-    """Let a rule take boxes, too."""
-    return lambda boxes: of(Regions.of(boxes))
+def _rule(of: _Of) -> Rule:
+    """Let a rule take boxes, too, and relate no mask to itself."""
+
+    def rule(boxes: Boxes) -> Tensor:
+        found = of(Regions.of(boxes))
+        return found if found.ndim != 2 else found - found.diag().diag()
+
+    return rule
 
 
 def _ahead(axis: int, sign: int) -> Rule:
@@ -34,43 +50,34 @@ def _ahead(axis: int, sign: int) -> Rule:
     return _rule(lambda regions: (sign * regions.towards[..., axis]).relu().square())
 
 
-def _before(key: Callable[[Regions], Tensor]) -> Rule:
-    """Say how sure it is that i has the smaller key, which is in pixels."""
-
+def _before(key: _Of) -> Rule:
     def rule(regions: Regions) -> Tensor:
         keys = key(regions)
-        return _others(((keys[None] - keys[:, None]) / (_SURE * regions.lengths)).sigmoid())
+        return ((keys[None] - keys[:, None]) / (_SURE * regions.lengths)).sigmoid()
 
     return _rule(rule)
 
 
-def _others(matrix: Tensor) -> Tensor:
-    """Relate no mask to itself."""
-    return matrix * ~torch.eye(len(matrix), dtype=torch.bool, device=matrix.device)
+def _between(regions: Regions) -> Tensor:
+    """Squared cosine between the way to j and the way back from k; 0 from 90 degrees on."""
+    return torch.einsum("ijx,ikx->ijk", regions.towards, -regions.towards).relu().square()
 
 
 def _bigger(regions: Regions) -> Tensor:
-    areas = regions.areas.clamp(min=1e-6).log()
-    return _others((2 * (areas[:, None] - areas)).sigmoid())
+    return 1 / (1 + (regions.areas / regions.areas[:, None]).square())
 
 
 def _near(regions: Regions) -> Tensor:
-    return _others((-regions.gaps / (_REACH * regions.lengths)).exp())
+    return (-regions.gaps / (_REACH * regions.lengths)).exp()
 
 
 def _inside(regions: Regions) -> Tensor:
     # of two masks of one object neither is inside the other
-    return _others(regions.within * (1 - regions.within.T))
+    return regions.within * (1 - regions.within.T)
 
 
 def _on(regions: Regions) -> Tensor:
     return _near(regions) * torch.maximum(RULES["above"](regions), _inside(regions))
-
-
-def _between(regions: Regions) -> Tensor:
-    """Squared cosine between the way to j and the way back from k; 0 below 90 degrees."""
-    ways = regions.towards
-    return torch.einsum("ijx,ikx->ijk", ways, -ways).relu().square()
 
 
 def ordinal(before: Tensor, kind: Tensor, k: int) -> Tensor:
@@ -81,11 +88,10 @@ def ordinal(before: Tensor, kind: Tensor, k: int) -> Tensor:
         kind: ``(N,)`` in [0, 1], how likely each mask is of the kind, whatever the others are.
         k: From 1; a superlative is the first.
     """
-    chances = torch.zeros(k, len(kind), dtype=kind.dtype, device=kind.device)
-    chances[0] = 1
+    chances = torch.eye(k, 1, dtype=kind.dtype, device=kind.device).repeat(1, len(kind))
     # the Poisson-binomial distribution, one mask after the other
     for one in before * kind[:, None]:
-        chances = chances * (1 - one) + torch.cat([torch.zeros_like(chances[:1]), chances[:-1]]) * one
+        chances = chances * (1 - one) + torch.nn.functional.pad(chances[:-1], (0, 0, 1, 0)) * one
     return chances[-1]
 
 
@@ -97,17 +103,11 @@ def _first(order: str) -> Rule:
     return rule
 
 
-# what is counted from each side: entry [i, j]: i comes before j
+# entry [i, j]: i comes before j
 ORDERS: dict[str, Rule] = {
-    "left": _before(lambda regions: regions.centres[:, 0]),
-    "right": _before(lambda regions: -regions.centres[:, 0]),
-    "top": _before(lambda regions: regions.centres[:, 1]),
-    "bottom": _before(lambda regions: -regions.centres[:, 1]),
+    **{side: _before(key) for side, key in _KEYS.items()},
     "big": _rule(_bigger),
     "small": _rule(lambda regions: _bigger(regions).T),
-    # A proxy of depth: what stands nearer to the viewer reaches further down.
-    "front": _before(lambda regions: -regions.boxes[:, 3]),
-    "back": _before(lambda regions: regions.boxes[:, 3]),
 }
 # the order of which a superlative is the first
 SUPERLATIVES = {
@@ -132,8 +132,8 @@ RULES: dict[str, Rule] = {
 
 
 def _part(depth: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Rule:
-    """Say how sure it is that a centre is in a part of the image, of how deep inside it is."""
-    return _rule(lambda regions: (depth(*regions.places.T) / _SOFT).sigmoid())
+    """Say how sure it is that a mask is in a part of the image, of how deep inside it is."""
+    return _rule(lambda regions: (depth(*regions.places) / _SOFT).sigmoid())
 
 
 # of the centre's x and y and the lower edge, as shares of the image; a corner is two places
@@ -148,50 +148,43 @@ PLACES: dict[str, Rule] = {
 }
 
 
-def _smaller_key(key: Callable[[Regions], Tensor]) -> Rule:
-    """Say whether i has the smaller key, 0 or 1, as ReCLIP and HybridGL do."""
+def _smaller(key: _Of) -> Rule:
     return _rule(lambda regions: (key(regions)[:, None] < key(regions)).to(regions.boxes.dtype))
 
 
-def _box_areas(boxes: Tensor) -> Tensor:
-    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-
-
-def _mean(relation: str) -> Rule:
-    return lambda boxes: HARD[relation](boxes).mean(dim=1)
+def _box_areas(regions: Regions) -> Tensor:
+    return Regions(regions.boxes).areas
 
 
 # The seven predicates of ReCLIP, all of boxes and not of masks, which HybridGL took over.
-HARD: dict[str, Rule] = {
-    "left": _smaller_key(lambda regions: regions.centres[:, 0]),
-    "right": _smaller_key(lambda regions: -regions.centres[:, 0]),
-    "above": _smaller_key(lambda regions: regions.centres[:, 1]),
-    "below": _smaller_key(lambda regions: -regions.centres[:, 1]),
-    "bigger": _smaller_key(lambda regions: -_box_areas(regions.boxes)),
-    "smaller": _smaller_key(lambda regions: _box_areas(regions.boxes)),
+_HARD: dict[str, Rule] = {
+    "left": _smaller(_KEYS["left"]),
+    "right": _smaller(_KEYS["right"]),
+    "above": _smaller(_KEYS["top"]),
+    "below": _smaller(_KEYS["bottom"]),
+    "bigger": _smaller(lambda regions: -_box_areas(regions)),
+    "smaller": _smaller(_box_areas),
     # a box is inside itself
-    "inside": _rule(lambda regions: boxes_within(regions.boxes)),
+    "inside": lambda boxes: boxes_within(Regions.of(boxes).boxes),
 }
-# the relation whose mean is the weight of a superlative
-_MOST = {
-    **{"leftmost": "left", "rightmost": "right", "topmost": "above", "bottommost": "below"},
-    **{"biggest": "bigger", "smallest": "smaller"},
-}
-_PRESETS = {
-    "full": RULES,
-    "reclip": {**HARD, **{name: _mean(relation) for name, relation in _MOST.items()}},
-    "hybridgl": HARD,
-    "hybridgl_fixed": HARD,
-}
+
+
+def _mean(relation: str) -> Rule:
+    return lambda boxes: _HARD[relation](boxes).mean(dim=1)
+
+
+_MOST = {"leftmost": "left", "rightmost": "right", "topmost": "above", "bottommost": "below"}
+_RECLIP = {name: _mean(like) for name, like in {**_MOST, "biggest": "bigger", "smallest": "smaller"}.items()}
+_PRESETS = {"full": RULES, "reclip": {**_HARD, **_RECLIP}, "hybridgl": _HARD, "hybridgl_fixed": _HARD}
 
 
 def preset(name: str) -> dict[str, Rule]:
     """Return the rules of a preset by the names of relations and superlatives.
 
     Args:
-        name: ``"full"``: soft rules, those of `RULES`. ``"reclip"``, ``"hybridgl"`` and ``"hybridgl_fixed"``: the hard
-            ones that were published, which know boxes alone; ReCLIP's superlatives are the mean of a relation
-            over all masks, HybridGL has none.
+        name: ``"full"``: soft rules of `RULES`. ``"reclip"``, ``"hybridgl"``, ``"hybridgl_fixed"``: the
+            published hard ones, which know boxes alone; ReCLIP's superlatives are the mean of a relation over
+            all masks, HybridGL has none.
 
     Raises:
         UserError: There is no such preset.

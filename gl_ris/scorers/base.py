@@ -7,7 +7,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,6 @@ from gl_ris.errors import UserError, unknown_name
 from gl_ris.recipe import Recipe
 
 Texts = Sequence[str]
-_Class = TypeVar("_Class")
 
 
 class Scorer(nn.Module, ABC):
@@ -186,8 +185,9 @@ class Scorer(nn.Module, ABC):
         scores = scores.double()
         if self.mixing.cosine if self.cosines is None else self.cosines:
             return (scores * float(self.clip.model.logit_scale.exp())).softmax(dim=-1)
-        spread = scores.std(dim=-1, correction=0, keepdim=True).clamp(min=1e-12)
-        return (3 * (scores - scores.mean(dim=-1, keepdim=True)) / spread).softmax(dim=-1)
+        scores = scores - scores.mean(dim=-1, keepdim=True)
+        spread = scores.square().mean(dim=-1, keepdim=True).sqrt()
+        return (3 * scores / spread.clamp(min=1e-12)).softmax(dim=-1)
 
     def _encoded(self, texts: list[str]) -> Tensor:
         return unit_if(self.mixing.unit_text, self.clip.encode_texts(texts))
@@ -265,7 +265,8 @@ def load_scorer(name: str) -> type[Scorer]:
         UserError: There is none of that name, or the path does not lead to a `Scorer`.
     """
     if "." in name:
-        return class_by_path(name, "Method", Scorer)
+        found: type[Scorer] = class_by_path(name, "Method", Scorer)
+        return found
     known = available_scorers()
     if name not in known:
         raise unknown_name("method", name, known)
@@ -285,7 +286,7 @@ def available_scorers() -> dict[str, type[Scorer]]:
     }
 
 
-def class_by_path(path: str, what: str, base: type[_Class]) -> type[_Class]:
+def class_by_path(path: str, what: str, base: type) -> Any:
     """Return the class at a path; a `UserError`, which says ``what`` it is to be, if it is no ``base``."""
     module_name, _, class_name = path.rpartition(".")
     try:
