@@ -30,6 +30,7 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "precision": (str, "fp32, bf16 or fp16"),
     "rerank": (str, "none, reclip, hybridgl, hybridgl_fixed, full or the path of a class"),
     "top": ((int, type(None)), "a whole number, or null"),
+    "file": (str, "a file or folder of scores"),
 }
 
 
@@ -60,6 +61,8 @@ class Variant:
     rerank: str = "none"
     # how many of the best masks; the re-ranker's own number if None
     top: int | None = None
+    # what a method reads its scores from, if it is one of those, see `gl_ris.scorers.from_files`
+    file: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -68,6 +71,9 @@ class Variant:
         # here, too, so that it is said before models are loaded
         check_shares(alpha=self.alpha, beta=self.beta)
         check_reranking(self.rerank, self.top)
+        if load_scorer(self.method).reads_file != (self.file is not None):
+            fix = "leave file out of it" if self.file else f"give {{method: {self.method}, file: PATH}}"
+            raise UserError(f"Method '{self.method}' reads {'no' if self.file else 'a'} file: {fix}.")
 
     @property
     def model(self) -> tuple[str, str | None, str]:
@@ -83,7 +89,8 @@ class Variant:
     def make(self, clip: Any, parser: Any = None) -> Scorer:
         """Make the scorer of what `load` gave for this `model`; a `UserError` if the settings do not fit."""
         settings = (self.alpha, self.beta, self.masked_blocks, self.recipe, parser)
-        scorer = load_scorer(self.method)(clip, *settings)
+        given: dict[str, Any] = {} if self.file is None else {"file": self.file}
+        scorer = load_scorer(self.method)(clip, *settings, **given)
         scorer.title = self.title
         return reranked(scorer, self.rerank, self.top)
 

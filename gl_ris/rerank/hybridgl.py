@@ -47,7 +47,8 @@ def relation(
     """Weigh the best masks by how they stand to the best masks for the anchors.
 
     The weights are the softmax of ``r_a = sum over j of p_a q_j R_aj``: j over the ``k_anchors`` best of q,
-    or, without anchors, over the ``k`` best of p, a among them, with p for q. Without a flag every term is p_a.
+    or, without anchors, over the ``k`` best of p, a among them, with p for q. Without a flag every
+    term is p_a.
 
     Args:
         p: ``(N,)`` probabilities of the masks.
