@@ -65,8 +65,8 @@ class Reranked(Scorer):
 
     def _anew(self, sentence: Tensor, phrases: Tensor, text: str, regions: Regions) -> Tensor:
         """Rank all masks anew for one expression, ``(N,)``, but let those outside the best follow behind."""
-        shares = [self._inner[0].probabilities(scores) for scores in (sentence, phrases)]
-        found = self.reranker.rerank(*shares, self._known[text][0], regions)
+        p, others = (self._inner[0].probabilities(scores) for scores in (sentence, phrases))
+        found = self.reranker.rerank(p, others, self._known[text][0], regions)
         if not isinstance(found, Tensor) or found.shape != sentence.shape:
             name, got = type(self.reranker).__name__, tuple(getattr(found, "shape", ()))
             raise ValueError(
