@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -36,6 +36,9 @@ from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
 from gl_ris.tally import gather_objects, subsets_of, targeted_in
 from gl_ris.variants import resolve_variants
+
+if TYPE_CHECKING:
+    from gl_ris.parsing import Parsed
 
 NO_PROPOSALS = "no proposals"
 SKIPPED = "skipped, no proposals"
@@ -110,6 +113,7 @@ class ZeroShotRIS(Evaluator):
         self.clips = nn.ModuleList()
         self.scorers = nn.ModuleList()
         self._noun_phrases: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self._parses: dict[str, Parsed] = {}
 
     @property
     def methods(self) -> list[str]:
@@ -300,11 +304,13 @@ class ZeroShotRIS(Evaluator):
         found = self._count(scene, masks, chosen, failure, subsets_of(scene))
         # methods often choose the same proposal
         encode = functools.cache(lambda row: None if row is None else encode_rle(masks.masks[row]))
+        said = [one.said() for one in self._parsed(scene.expressions)]
         columns = []
         for variant, choices, *areas in zip(self.variants, chosen, *found, strict=False):
             phrases = self._phrases(scene.expressions, variant.recipe.text)
             codes = [encode(row) for row in choices.rows]
-            columns.append(make_records(variant.title, scene, choices, (areas[0], areas[1]), phrases, codes))
+            measured = (areas[0], areas[1])
+            columns.append(make_records(variant.title, scene, choices, measured, phrases, codes, said))
         return Records(record for row in zip(*columns, strict=True) for record in row)
 
     def _count(
@@ -332,14 +338,20 @@ class ZeroShotRIS(Evaluator):
         return intersection, union
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:
-        from gl_ris.parsing import kept_noun_phrases
+        from gl_ris.parsing import counts, kept_noun_phrases, kept_readings
 
         rank, world_size = self.global_rank, self.trainer.world_size
         # sorted, so that every process takes its own share
         distinct = sorted(set(expressions))
         own = distinct[rank::world_size]
+        read = kept_readings(own, self.parser)
+        for found in gather_objects([one for _, one in read]):
+            self._parses.update((one.text, one) for one in found)
+        self.parsed = counts(self._parses[text] for text in expressions)
         for rule in dict.fromkeys(variant.recipe.text for variant in self.variants):
-            phrases = kept_noun_phrases(own, self.parser, published=rule == "tokens")
+            phrases = [phrase for phrase, _ in read]
+            if rule == "tokens":
+                phrases = kept_noun_phrases(own, self.parser, published=True)
             for part in gather_objects(dict(zip(own, phrases, strict=True))):
                 self._noun_phrases[rule].update(part)
         scorers = [cast("Scorer", scorer) for scorer in self.scorers]
@@ -351,6 +363,14 @@ class ZeroShotRIS(Evaluator):
                 for text in scorer.texts(distinct, self._phrases(distinct, scorer.recipe.text))
             ]
             cast("Any", clip).prepare_texts(texts, rank, world_size, gather_objects)
+
+    def _parsed(self, expressions: Sequence[str]) -> list[Parsed]:
+        from gl_ris.parsing import parse
+
+        new = [text for text in expressions if text not in self._parses]
+        if new:
+            self._parses.update(zip(new, parse(new, self.parser), strict=True))
+        return [self._parses[text] for text in expressions]
 
     def _phrases(self, expressions: Sequence[str], rule: str) -> list[str]:
         from gl_ris.text import noun_phrases
