@@ -26,9 +26,13 @@ COMMAND = Command(
             "another method, with the details that are its own",
         ),
         ("precisions=[bf16,fp16]", "also what half precision changes"),
+        (
+            'alpha=0 "more=[{local_prompt: blur, local_frame: full}, {local_prompt: contour}]"',
+            "also other pictures of a mask for the local branch",
+        ),
         ("data=refcoco data.root=data", "on RefCOCO, from published towards clean"),
     ),
-    shorthand={**SHORTHAND, "method": "model.method", "precisions": "model.precisions"},
+    shorthand={**SHORTHAND, "method": "model.method", "precisions": "model.precisions", "more": "model.more"},
     groups=("data", "proposals"),
     explained=(
         ("model", "experiments.run.effects:RecipeEffects"),

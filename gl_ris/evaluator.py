@@ -115,12 +115,15 @@ class Records(list[Prediction]):
         return self
 
 
-def choose(scores: Tensor) -> Choices:
-    """Choose the best of ``(E, N)`` scores, ``N`` >= 1, for each expression (Eq. 1), the first of equals."""
+def choose(scores: Tensor, missing: str = NOT_A_NUMBER) -> Choices:
+    """Choose the best of ``(E, N)`` scores, ``N`` >= 1, for each expression (Eq. 1), the first of equals.
+
+    ``missing`` says why a row has a score that is not a number.
+    """
     best, rows = scores.max(dim=1).values, scores.argmax(dim=1).tolist()
     # the maximum of a row with a NaN is one
     failures = [
-        None if math.isfinite(score) else NOT_A_NUMBER if math.isnan(score) else NOT_FINITE
+        None if math.isfinite(score) else missing if math.isnan(score) else NOT_FINITE
         for score in best.tolist()
     ]
     ties = ((scores == best[:, None]).sum(dim=1) > 1).tolist()

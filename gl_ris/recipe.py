@@ -9,6 +9,7 @@ that it stands for.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
@@ -17,6 +18,12 @@ from gl_ris.errors import UserError, in_short, unknown_name
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# what most photographs show some of
+NEGATIVE_TEXTS = (
+    "a person", "an animal", "a vehicle", "a piece of furniture", "food", "a kitchen utensil", "a plant",
+    "an electronic device", "a piece of clothing", "sports equipment", "a building", "a wall", "the ground",
+    "the sky", "water",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,21 @@ class Recipe:
             map to the mask's ``"pixels"`` (bilinear).
         grad_cam_pooling: (13) Grad-CAM: ``"sum"`` or ``"mean"`` of the map inside the mask. Neither the paper
             nor the published code says which; both recipes sum.
+        local_prompt: (14) Picture of a mask in the local branch: ``"crop"`` has ``crop_fill`` outside the
+            mask, ``"blur"`` and ``"grey"`` the image blurred or grey; ``"contour"`` and ``"ellipse"`` draw a
+            red line around the mask or its box; see `gl_ris.clip.prompts`. Points 14 and 15 are of later
+            methods (FGVP); both recipes do without.
+        local_frame: (14) Of that picture: the ``"crop"`` by the box, or the ``"full"`` image.
+        negatives: (15) Weight of the mean similarity to ``negative_texts``, which is subtracted from that to
+            the expression; 1 in FGVP. For methods that use `Scorer.similarity`: Global-Local and Cropping.
+        negative_texts: (15) The texts for it, written as sentences are. FGVP draws 500 expressions of the
+            split anew for each one, so that its scores depend on chance and on what else is asked; here it is
+            a list, by default of what photographs show.
+        heat: (16) Heat map: the map, see `gl_ris.heat.heat_maps`; ``"auto"`` is gem on a ViT and
+            maskclip on a ResNet.
+        heat_rule: (16) Heat map: from the map to scores, see `gl_ris.heat.mask_scores`.
+        heat_size: (16) Heat map: side in pixels of what the map is made from (GEM has 448); None
+            is the weights' own.
     """
 
     normalization: Literal["clip", "imagenet"] = "clip"
@@ -106,6 +128,13 @@ class Recipe:
     region_token_members: Literal["covered", "nearest"] = "covered"
     score_map_mask: Literal["grid", "pixels"] = "grid"
     grad_cam_pooling: Literal["sum", "mean"] = "sum"
+    local_prompt: Literal["crop", "blur", "grey", "contour", "ellipse"] = "crop"
+    local_frame: Literal["crop", "full"] = "crop"
+    negatives: float = 0.0
+    negative_texts: tuple[str, ...] = NEGATIVE_TEXTS
+    heat: Literal["auto", "maskclip", "sclip", "clearclip", "naclip", "gem"] = "auto"
+    heat_rule: Literal["in", "in_out", "balanced", "peak", "sum_sqrt_area"] = "in_out"
+    heat_size: int | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -115,12 +144,22 @@ class Recipe:
                 raise unknown_name(f"value of recipe field '{field}'", value, allowed)
             if kind is bool and not isinstance(value, bool):
                 raise UserError(f"recipe.{field}={value!r} must be true or false.")
-        if self.working_size is not None and not self.working_size >= 1:
-            raise UserError(f"recipe.working_size={self.working_size} must be a length in pixels or null.")
-        if len(self.crop_fill) != 3:
-            raise UserError(f"recipe.crop_fill={self.crop_fill!r} must be three numbers.")
-        # A list from a configuration file would make the recipe unhashable.
-        object.__setattr__(self, "crop_fill", tuple(float(value) for value in self.crop_fill))
+        for field in ("working_size", "heat_size"):
+            if (size := getattr(self, field)) is not None and not size >= 1:
+                raise UserError(f"recipe.{field}={size} must be a length in pixels or null.")
+        for field in ("crop_fill",):
+            if len(colour := getattr(self, field)) != 3:
+                raise UserError(f"recipe.{field}={colour!r} must be three numbers.")
+            # A list from a configuration file would make the recipe unhashable.
+            object.__setattr__(self, field, tuple(float(value) for value in colour))
+        weight, texts = self.negatives, self.negative_texts
+        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 <= weight < math.inf:
+            raise UserError(f"recipe.negatives={weight!r} must be a weight, 0 or more.")
+        if isinstance(texts, str) or not texts or not all(isinstance(text, str) and text for text in texts):
+            raise UserError(
+                f"recipe.negative_texts={texts!r} must be a list of texts, e.g. [a person, water]."
+            )
+        object.__setattr__(self, "negative_texts", tuple(texts))
 
     @classmethod
     def named(cls, name: str, **changes: Any) -> Recipe:
@@ -222,5 +261,6 @@ _NAMED = {
         region_token_patches="corners",
         region_token_members="nearest",
         score_map_mask="pixels",
+        heat_size=448,
     ),
 }

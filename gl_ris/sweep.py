@@ -67,7 +67,7 @@ class GlobalLocalGrid(GlobalLocal):
         self, context: ImageContext, expressions: Sequence[str], noun_phrases: Sequence[str] | None
     ) -> Tensor:
         """Score at all pairs; what depends on one share alone is computed once for it."""
-        texts = [self.comparable(s.text_features(expressions, noun_phrases)) for s in self._texts]
+        texts = [self.queries(s.text_features(expressions, noun_phrases)) for s in self._texts]
         visuals = [self.comparable(s.mixed_features(context)) for s in self._visuals]
         return torch.cat([text @ visual.T for visual in visuals for text in texts])
 

@@ -27,6 +27,7 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "clip": (str, "the name of a CLIP model"),
     "pretrained": ((str, type(None)), "a tag or file of weights, or null"),
     "precision": (str, "fp32, bf16 or fp16"),
+    "file": (str, "a file or folder of scores"),
 }
 
 
@@ -53,6 +54,8 @@ class Variant:
     # That its weights are loaded in: fp32, bf16 or fp16. Mixing, similarities and masks stay in
     # float32, figures in integers.
     precision: str = "fp32"
+    # what a method reads its scores from, if it is one of those, see `gl_ris.scorers.from_files`
+    file: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -60,6 +63,9 @@ class Variant:
             raise unknown_name("precision", self.precision, PRECISIONS)
         # here, too, so that it is said before models are loaded
         check_shares(alpha=self.alpha, beta=self.beta)
+        if load_scorer(self.method).reads_file != (self.file is not None):
+            fix = "leave file out of it" if self.file else f"give {{method: {self.method}, file: PATH}}"
+            raise UserError(f"Method '{self.method}' reads {'no' if self.file else 'a'} file: {fix}.")
 
     @property
     def model(self) -> tuple[str, str | None, str]:
@@ -75,7 +81,8 @@ class Variant:
     def make(self, clip: Any, parser: Any = None) -> Scorer:
         """Make the scorer of what `load` gave for this `model`; a `UserError` if the settings do not fit."""
         settings = (self.alpha, self.beta, self.masked_blocks, self.recipe, parser)
-        scorer = load_scorer(self.method)(clip, *settings)
+        given: dict[str, Any] = {} if self.file is None else {"file": self.file}
+        scorer = load_scorer(self.method)(clip, *settings, **given)
         scorer.title = self.title
         return scorer
 

@@ -6,6 +6,7 @@ import functools
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from gl_ris.bits import Bits
 from gl_ris.errors import UserError
 from gl_ris.evaluator import (
+    NOT_A_NUMBER,
     Choices,
     Evaluator,
     Records,
@@ -55,10 +57,11 @@ class ZeroShotRIS(Evaluator):
             local-dir:FOLDER.
         pretrained: Weights for an open_clip name, e.g. openai or a file; folders bring their own.
         methods: Scoring methods, one or a list: global_local, cropping, grad_cam, score_map, region_token,
-            largest, random, or the path of a class. A method with settings of its own is a mapping such as
-            {method: global_local, title: "local only", alpha: 0.0}; what it leaves out of alpha, beta,
-            masked_blocks, recipe, clip, pretrained and precision is as for the others. One pass over the
-            images serves them all.
+            heat_map, largest, random, or the path of a class. A method with settings of its own is
+            a mapping such as {method: global_local, title: "local only", alpha: 0.0}; what it leaves out of
+            alpha, beta, masked_blocks, recipe, clip, pretrained and precision is as for the others. One pass
+            over the images serves them all. Scores of another program are {method: score_file, file: FILE},
+            its heat maps {method: heat_files, file: FOLDER}.
         alpha: Share of the global visual feature, from 0 to 1 (Eq. 5).
         beta: Share of the global text feature, from 0 to 1 (Eq. 8).
         masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).
@@ -202,7 +205,8 @@ class ZeroShotRIS(Evaluator):
             key = StoreKey.of(generator, data.dataset_name, data.partition, data.split)
             made = {**generator.input_files(), str(key.path): key.sha256}
         parts = {"clip": dict(itertools.chain.from_iterable(clips)), "parser": parser_files(self.parser)}
-        return {**parts, "proposals": made}
+        read = {own.title: Path(own.file).expanduser() for own in self.variants if own.file is not None}
+        return {**parts, "proposals": made, "scores": read}
 
     def on_predict_start(self) -> None:
         """Start the clock; parse and encode every expression of the split, each in one process."""
@@ -288,7 +292,10 @@ class ZeroShotRIS(Evaluator):
             chosen, failure = self.attempt(
                 scorer.title,
                 scene,
-                lambda: [choose(part) for part in self._scores(scorer, scene, masks).split(count)],
+                lambda: [
+                    choose(part, scorer.missing or NOT_A_NUMBER)
+                    for part in self._scores(scorer, scene, masks).split(count)
+                ],
                 chosen,
             )
         return chosen if failure is None else [Choices.none(count, failure)] * methods
@@ -296,7 +303,9 @@ class ZeroShotRIS(Evaluator):
     def _scores(self, scorer: Scorer, scene: SceneLike, masks: Bits) -> Tensor:
         phrases = self._phrases(scene.expressions, scorer.recipe.text)
         with self._watch("image"):
-            scorer.prepare(scorer.clip.context(scene.image, masks))
+            context = scorer.clip.context(scene.image, masks)
+            context.scene = scene
+            scorer.prepare(context)
         with self._watch("score"):
             return scorer(scene.image, masks, scene.expressions, phrases)
 

@@ -67,7 +67,7 @@ class EffectsTable:
             self._records[record.method].append(record)
 
     def rows(self) -> list[Row]:
-        """Return the base recipe, each field by its point, all at once, then the precisions."""
+        """Return the base recipe, each field by its point, all at once, the precisions, then more."""
         base, other = self.model.base, other_recipe(self.model.base)
         rows = [self._measured(Row(None, BASE, base), self._records[BASE])]
         rows += [self._field(name, value) for name, value in self.model.flips.items()]
@@ -77,7 +77,7 @@ class EffectsTable:
         )
         halves = {one.precision: one.title for one in self.model.variants if one.precision != "fp32"}
         rows += [self._measured(Row(None, "precision", p), self._records[t]) for p, t in halves.items()]
-        return rows
+        return rows + [self._measured(Row(None, title), self._records[title]) for title in self.model.more]
 
     def _field(self, name: str, value: Any) -> Row:
         row, base, tower = Row(POINTS[name], name, value), self._records[BASE], name.partition("_")[0]

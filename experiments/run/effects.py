@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -28,11 +28,15 @@ _FIELDS = {
     11: "region_token_patches region_token_members",
     12: "score_map_mask",
     13: "grad_cam_pooling",
+    14: "local_prompt local_frame",
+    15: "negatives negative_texts",
+    16: "heat heat_rule heat_size",
 }
 # The point of the published code that each field of `Recipe` stands for.
 POINTS = {name: point for point, names in _FIELDS.items() for name in names.split()}
-# Methods that have fields of their own, whose names begin with the method's.
-_WITH_FIELDS = ("region_token", "score_map", "grad_cam")
+# Methods that have fields of their own, by how the names of these begin.
+_WITH_FIELDS = {name: name for name in ("region_token", "score_map", "grad_cam")}
+_WITH_FIELDS |= {"heat": "heat_map"}
 
 
 def other_recipe(base: str) -> str:
@@ -50,7 +54,7 @@ def flips(base: str) -> dict[str, Any]:
 
 def owner_of(field: str) -> str | None:
     """Return the method that alone a field speaks of; None if it is for all of them."""
-    return next((method for method in _WITH_FIELDS if field.startswith(method)), None)
+    return next((method for start, method in _WITH_FIELDS.items() if field.startswith(start)), None)
 
 
 def applies(field: str, method: str) -> bool:
@@ -70,6 +74,8 @@ class RecipeEffects(ZeroShotRIS):
         method: The scoring method: a name such as global_local or score_map, or the path of a class.
         recipe: The base: clean or published.
         precisions: Further rows: the base recipe with the model in bf16 or fp16, e.g. [bf16,fp16].
+        more: Further rows: the base recipe with other fields changed, those of later methods among them, e.g.
+            [{local_prompt: blur, local_frame: full}, {negatives: 1.0}].
         options: Those of `ZeroShotRIS`.
     """
 
@@ -78,12 +84,15 @@ class RecipeEffects(ZeroShotRIS):
         method: str = "global_local",
         recipe: str = "clean",
         precisions: list[str] | str | None = None,
+        more: list[dict[str, Any]] | None = None,
         **options: Any,
     ) -> None:
         changes = flips(recipe)
         extra = [precisions] if isinstance(precisions, str) else precisions or []
         own = Recipe.named(recipe, skip_images_without_proposals=False)
-        methods = variants(method, changes, extra)
+        # what results call each
+        self.more = {", ".join(f"{name}={value}" for name, value in one.items()): one for one in more or []}
+        methods = variants(method, changes, extra, self.more)
         super().__init__(methods=methods, recipe=own, precision="fp32", **options)
         self.base, self.flips, self.method = recipe, changes, method
 
@@ -93,8 +102,10 @@ class RecipeEffects(ZeroShotRIS):
         return cast("Any", self.clips[0]).tower.kind
 
 
-def variants(method: str, changes: dict[str, Any], precisions: Sequence[str]) -> list[Any]:
-    """List the variants of a method: the base, each change alone, all at once, and each precision."""
+def variants(
+    method: str, changes: dict[str, Any], precisions: Sequence[str], more: Mapping[str, Any]
+) -> list[Any]:
+    """List the variants of a method: the base, each change alone, all at once, each precision, and more."""
     if len(set(precisions)) < len(precisions) or "fp32" in precisions:
         raise UserError(f"precisions={list(precisions)}: the base has fp32; give bf16 or fp16, each once.")
     scoring = {name: value for name, value in changes.items() if name not in WHOLE_RUN}
@@ -108,4 +119,5 @@ def variants(method: str, changes: dict[str, Any], precisions: Sequence[str]) ->
         *single,
         {"method": method, "title": ALL, "recipe": scoring},
         *({"method": method, "title": name, "precision": name} for name in precisions),
+        *({"method": method, "title": title, "recipe": fields} for title, fields in more.items()),
     ]

@@ -24,16 +24,22 @@ def run_blocks(
 ) -> Tensor:
     """Run residual attention blocks of open_clip on ``(B, L, width)``, the last one for tokens in ``rows``.
 
-    ``bias``, ``(L, L)``, is added to the logits of attention; ``keep``, e.g. ``(B, L, 1)``, multiplies what
-    enters each block. Blocks of another kind and those with hooks are called, for all tokens.
+    ``bias``, ``(L, L)`` or ``(B, 1, L, L)``, is added to the logits of attention; ``keep``, as ``(B, L, 1)``,
+    multiplies what enters each block. Other kinds of blocks and those with hooks are called, for all tokens.
     """
     for index, block in enumerate(blocks):
         tokens = tokens if keep is None else tokens * keep
         is_last, is_known = index == len(blocks) - 1, _is_known(block)
         if is_last and is_known:
             return _run(layers, block, tokens, rows, bias)
-        tokens = _run(layers, block, tokens, ALL, bias) if is_known else block(tokens, attn_mask=bias)
+        tokens = _run(layers, block, tokens, ALL, bias) if is_known else _call(block, tokens, bias)
     return tokens[:, rows]
+
+
+def _call(block: Any, tokens: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is not None and bias.ndim == 4:  # torch's own attention wants one for each head
+        bias = bias.expand(-1, block.attn.num_heads, -1, -1).flatten(0, 1)
+    return block(tokens, attn_mask=bias)
 
 
 def _is_known(block: Any) -> bool:
@@ -58,7 +64,7 @@ def _run(layers: Layers, block: Any, tokens: Tensor, rows: slice, bias: Tensor |
     query, key, value = (
         part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in (query, key, value)
     )
-    bias = None if bias is None else bias[rows].to(tokens.dtype)
+    bias = None if bias is None else bias[..., rows, :].to(tokens.dtype)
     seen = F.scaled_dot_product_attention(query, key, value, bias).transpose(1, 2).flatten(2)
     out = attention.out_proj
     tokens = _added(tokens[:, rows], block.ls_1, lambda plus: layers.linear(seen, out.weight, out.bias, plus))

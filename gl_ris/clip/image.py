@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gl_ris.bits import Bits
+from gl_ris.clip.prompts import PROMPTS, SHORT_SIDE, grown_box
 from gl_ris.clip.tower import Tower, map_batches, one_thread_per_operation
 from gl_ris.clip.vit import centred_on_corners, region_tokens, tokens_of
 from gl_ris.masks import projection_boxes, tight_boxes
@@ -57,10 +58,7 @@ def _kept(*fields: str) -> Callable[[_Make], _Make]:
             # A tower without blocks to mask does the same for any number of them.
             blocks = tuple(min(count, self.clip.tower.depth) for count in blocks)
             key = (make.__name__, *blocks, *(self._effective(recipe, field) for field in fields))
-            if key not in self._made:
-                with torch.no_grad(), one_thread_per_operation(self.clip.device):
-                    self._made[key] = make(self, recipe, *blocks)
-            return self._made[key]
+            return self.keep(key, lambda: make(self, recipe, *blocks))
 
         return cast("_Make", ask)
 
@@ -80,6 +78,7 @@ class ImageContext:
         bits: What is counted of them.
         boxes: float ``(N, 4)``, a copy, or None.
         occupied: bool ``(N,)``, False for a mask without a pixel.
+        scene: What a run asks about the image, a `gl_ris.evaluator.SceneLike`; None outside of one.
 
     Raises:
         ValueError: A shape or dtype is wrong.
@@ -96,6 +95,14 @@ class ImageContext:
             self.bits = Bits(self._given.masks.to(clip.device, copy=True))
         self.masks, self.occupied = self.bits.masks, self.bits.areas > 0
         self._made: dict[Hashable, Any] = {}
+        self.scene: Any = None
+
+    def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Give what ``make`` gives: made once for ``key``, without gradients, on one thread per operation."""
+        if key not in self._made:
+            with torch.no_grad(), one_thread_per_operation(self.clip.device):
+                self._made[key] = make()
+        return self._made[key]
 
     def is_about(self, image: Tensor, masks: Tensor | Bits, boxes: Tensor | None) -> bool:
         """Say whether this is the context of exactly these values."""
@@ -109,8 +116,16 @@ class ImageContext:
     @_kept(*_PIXELS)
     def pixels(self, recipe: Recipe) -> Tensor:
         """The image as the tower reads it, float32 ``(1, 3, *image_size)``, standardised."""
-        pixels = self._resized(recipe, self._source(recipe), self.clip.image_size)
-        return standardize(pixels, *self._statistics(recipe))
+        return self.as_input(recipe, self._source(recipe), self.clip.image_size)
+
+    def as_input(self, recipe: Recipe, picture: Tensor, size: tuple[int, int]) -> Tensor:
+        """A picture ``(3, h, w)`` in [0, 1] as a tower reads it, ``(1, 3, *size)``, standardised."""
+        return standardize(self._resized(recipe, picture, size), *self._statistics(recipe))
+
+    def colour(self, recipe: Recipe, standardised: Sequence[float]) -> Tensor:
+        """The colour ``(3,)`` in [0, 1] that is ``standardised`` once a tower reads it."""
+        mean, std = (self.image.new_tensor(each, dtype=torch.float32) for each in self._statistics(recipe))
+        return mean + std * std.new_tensor(standardised)
 
     @_kept("grid_mask")
     def grid_masks(self, recipe: Recipe) -> Tensor:
@@ -125,13 +140,22 @@ class ImageContext:
         return torch.where(grid.flatten(1).any(dim=1)[:, None, None], grid, shares)
 
     def crops(self, recipe: Recipe, rows: Tensor) -> Tensor:
-        """Masked crops of the masks in ``rows``, float32 ``(len(rows), 3, *image_size)``, standardised."""
+        """Masked crops of the masks in ``rows``, float32 ``(len(rows), 3, *image_size)``, standardised.
+
+        Or other pictures of them, by ``local_prompt`` and ``local_frame``: see `gl_ris.clip.prompts`.
+        """
         canvas, windows = self._canvas(recipe), self._windows(recipe)
-        mean, std = self._statistics(recipe)
-        fill = canvas.new_tensor(mean) + canvas.new_tensor(std) * canvas.new_tensor(recipe.crop_fill)
-        crops = [masked_crop(canvas, self.masks[row], windows[row], fill) for row in rows.tolist()]
-        resized = [self._resized(recipe, crop, self.clip.image_size) for crop in crops]
-        return standardize(torch.cat(resized), mean, std)
+        stays, instead = PROMPTS[recipe.local_prompt].stays, self._instead(recipe)
+        crops = [
+            masked_crop(
+                canvas,
+                stays(self.masks[row], windows[row], self._unit),
+                self._framed(recipe, windows[row]),
+                instead,
+            )
+            for row in rows.tolist()
+        ]
+        return torch.cat([self.as_input(recipe, crop, self.clip.image_size) for crop in crops])
 
     @_kept("unit_map", *_PIXELS)
     def image_state(self, recipe: Recipe, masked_blocks: int) -> Any:
@@ -148,11 +172,11 @@ class ImageContext:
             self.grid_masks(recipe).split(self.clip.image_batch),
         )
 
-    @_kept("crop_fill", "box_rounding", "boxes", *_PIXELS)
+    @_kept("local_prompt", "local_frame", "crop_fill", "box_rounding", "boxes", *_PIXELS)
     def local_features(self, recipe: Recipe) -> Tensor:
         """Local-context visual features (Eq. 4), float32 ``(N, D)``, as the tower gives them."""
         # Made here, once, and not by several workers at the same time.
-        self._canvas(recipe)
+        self._instead(recipe)
         self._windows(recipe)
         return self._by_mask(
             lambda part: self.clip.tower.encode(self.crops(recipe, part)),
@@ -199,6 +223,25 @@ class ImageContext:
     def _windows(self, recipe: Recipe) -> list[list[int]]:
         boxes = _BOX_RULES[recipe.boxes](self.bits) if self.boxes is None else self.boxes
         return crop_windows(boxes.float(), self._size, recipe.box_rounding).tolist()
+
+    @_kept("local_prompt", "crop_fill", *_PIXELS)
+    def _instead(self, recipe: Recipe) -> Tensor:
+        """What a picture of a mask shows in the place of other pixels: a colour ``(3,)`` or ``(3, H, W)``."""
+        canvas, made = self._canvas(recipe), PROMPTS[recipe.local_prompt].instead
+        if made is not None:
+            return made(canvas, self._unit)
+        return self.colour(recipe, recipe.crop_fill)
+
+    def _framed(self, recipe: Recipe, window: list[int]) -> list[int]:
+        """The part of the image that a picture of a mask shows, XYXY in whole pixels."""
+        if recipe.local_frame == "full":
+            return [0, 0, self._size[1], self._size[0]]
+        return grown_box(window, self._size) if PROMPTS[recipe.local_prompt].around else window
+
+    @property
+    def _unit(self) -> float:
+        """Pixels of the image for one of those in which `gl_ris.clip.prompts` counts."""
+        return min(self._size) / SHORT_SIDE
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -340,17 +383,18 @@ def crop_windows(boxes: Tensor, size: tuple[int, int], rounding: Literal["cover"
 
 
 def masked_crop(pixels: Tensor, mask: Tensor, window: Sequence[int], fill: Tensor) -> Tensor:
-    """Cut the window out of the image and fill everything outside the mask (``crop(I * m)`` of Eq. 4).
+    """Cut the window out of the image and replace everything outside the mask (``crop(I * m)`` of Eq. 4).
 
     Args:
         pixels: float ``(3, H, W)``.
         mask: bool ``(H, W)``.
         window: XYXY in whole pixels, exclusive.
-        fill: ``(3,)`` colour of the background.
+        fill: ``(3,)`` colour of the background, or ``(3, H, W)``, a picture of it.
 
     Returns:
         ``(3, window height, window width)``.
     """
     left, top, right, bottom = window
     inside = mask[top:bottom, left:right]
-    return torch.where(inside, pixels[:, top:bottom, left:right], fill.view(3, 1, 1))
+    outside = fill.view(3, 1, 1) if fill.ndim == 1 else fill[:, top:bottom, left:right]
+    return torch.where(inside, pixels[:, top:bottom, left:right], outside)

@@ -38,18 +38,22 @@ class ViTTower:
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Encode whole images."""
-        return self.project(self.run(0, self._embedded(pixels), _CLASS)[:, 0])
+        return self.project(self.run(0, self.embedded(pixels), _CLASS)[:, 0])
 
     def run(self, first: int, tokens: Tensor, rows: slice = ALL, **options: Any) -> Tensor:
         """Run the blocks from ``first`` on, see `run_blocks`."""
         return run_blocks(self.layers, self.visual.transformer.resblocks[first:], tokens, rows, **options)
 
-    def _embedded(self, pixels: Tensor) -> Tensor:
-        """Make the tokens that enter the first block, ``(B, 1 + rows * columns, width)``."""
+    def embedded(self, pixels: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Make the tokens that enter the first block, ``(B, 1 + rows * columns, width)``.
+
+        ``positions`` are embeddings of a grid that is not the tower's own.
+        """
         visual = self.visual
+        positions = visual.positional_embedding if positions is None else positions
         patches = visual.conv1(pixels.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
         first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
-        tokens = torch.cat([first, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
+        tokens = torch.cat([first, patches], dim=1) + positions.to(patches.dtype)
         return visual.ln_pre(tokens)
 
     def image_state(self, pixels: Tensor, masked_blocks: int, unit_map: bool = False) -> Tensor:
@@ -60,7 +64,7 @@ class ViTTower:
         self.check_masked_blocks(masked_blocks)
         blocks = self.visual.transformer.resblocks[: self.depth - masked_blocks]
         rows = ALL if masked_blocks else _CLASS
-        return run_blocks(self.layers, blocks, self._embedded(pixels), rows)
+        return run_blocks(self.layers, blocks, self.embedded(pixels), rows)
 
     def region_features(self, state: Tensor, grid_masks: Tensor, masked_blocks: int) -> Tensor:
         """Multiply grid tokens by the mask before each of the last ``k`` blocks, and project the class token.

@@ -50,6 +50,10 @@ class Scorer(nn.Module, ABC):
     title: str
     # of a method that compares with the whole sentence alone, whatever beta is
     whole_sentence: ClassVar[bool] = False
+    # of a method whose scores come from ``file`` of a `gl_ris.variants.Variant`
+    reads_file: ClassVar[bool] = False
+    # why a row is not a number, where that is how a method says that it has no scores
+    missing: ClassVar[str | None] = None
     # how many rows `score` gives for each expression; more than one where several settings are scored at once
     settings_at_once: int = 1
 
@@ -65,7 +69,6 @@ class Scorer(nn.Module, ABC):
         super().__init__()
         check_shares(alpha=alpha, beta=beta)
         clip.tower.check_masked_blocks(masked_blocks)
-        self.check(clip)
         self.clip = clip
         self.alpha = alpha
         self.beta = beta
@@ -73,6 +76,7 @@ class Scorer(nn.Module, ABC):
         self.recipe = Recipe.resolve(recipe)
         self.mixing = self.recipe.mixing(clip.tower.kind)
         self.parser = parser
+        self.check(clip)
 
     @abstractmethod
     def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
@@ -91,7 +95,7 @@ class Scorer(nn.Module, ABC):
         """
 
     def check(self, clip: RegionCLIP) -> None:
-        """Raise a `UserError` if the method cannot use this model; by default it can use any."""
+        """Raise a `UserError` if the method cannot use this model, by its recipe; by default it can."""
 
     def prepare(self, context: ImageContext) -> None:
         """Compute ahead what `score` needs of the image alone, to be kept in ``context``; maybe nothing."""
@@ -164,11 +168,20 @@ class Scorer(nn.Module, ABC):
     def texts(self, expressions: Texts, noun_phrases: Texts | None = None) -> list[str]:
         """Everything that will be encoded for these expressions, to give to `RegionCLIP.prepare_texts`."""
         sentences = self._sentences(expressions) if self.text_weight() > 0 else []
+        sentences += self._sentences(self.recipe.negative_texts) if self.recipe.negatives else []
         return sentences + (self._phrases(expressions, noun_phrases) if self.text_weight() < 1 else [])
 
     def similarity(self, text: Tensor, visual: Tensor) -> Tensor:
         """Compare text ``(E, D)`` with visual ``(N, D)`` as the recipe says (Eq. 1), to ``(E, N)``."""
-        return self.comparable(text) @ self.comparable(visual).T
+        return self.queries(text) @ self.comparable(visual).T
+
+    def queries(self, text: Tensor) -> Tensor:
+        """Return text features ``(E, D)`` as they enter that dot product, less the weighted mean negative."""
+        text, weight = self.comparable(text), self.recipe.negatives
+        if not weight:
+            return text
+        negatives = self._encoded(self._sentences(self.recipe.negative_texts))
+        return text - weight * self.comparable(negatives).mean(dim=0)
 
     def comparable(self, features: Tensor) -> Tensor:
         """Return mixed features ``(..., D)`` as they enter the dot product of `similarity`."""
@@ -190,6 +203,15 @@ class Scorer(nn.Module, ABC):
         from gl_ris.text import noun_phrases as find
 
         return find(expressions, self.parser, published=self.recipe.text == "tokens")
+
+
+def check_class_token(scorer: Scorer, clip: RegionCLIP) -> None:
+    """Raise a `UserError` if the image tower is a ResNet."""
+    if clip.tower.kind != "vit":
+        raise UserError(
+            f"Method '{scorer.name}' needs the class token of a VisionTransformer, and CLIP model "
+            f"'{clip.name}' has a ResNet; choose a ViT, or the method 'score_map' or 'cropping'."
+        )
 
 
 def _in_letters(shape: Sequence[int], rows: int, columns: int) -> list[str]:

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
-from gl_ris.errors import UserError
-from gl_ris.scorers.base import Scorer, Texts, cosine
+from gl_ris.scorers.base import Scorer, Texts, check_class_token, cosine
 
 
 class RegionToken(Scorer):
@@ -31,11 +30,7 @@ class RegionToken(Scorer):
 
     def check(self, clip: RegionCLIP) -> None:
         """Accept a ViT only."""
-        if clip.tower.kind != "vit":
-            raise UserError(
-                f"Method '{self.name}' needs the class token of a VisionTransformer, and CLIP model "
-                f"'{clip.name}' has a ResNet; choose a ViT, or the method 'score_map' or 'cropping'."
-            )
+        check_class_token(self, clip)
 
     def prepare(self, context: ImageContext) -> None:
         """Compute the class token of every mask."""

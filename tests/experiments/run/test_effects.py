@@ -60,9 +60,23 @@ def test_a_field_of_one_method_has_a_variant_with_that_method_alone() -> None:
     assert own["gl_ris.scorers.score_map.ScoreMap"] == own["score_map"]
 
 
+def test_more_rows_change_fields_of_later_methods() -> None:
+    more = [{"local_prompt": "blur", "local_frame": "full"}, {"negatives": 1.0}]
+    model = RecipeEffects(recipe="published", more=more)
+    own = Recipe.named("published", skip_images_without_proposals=False)
+    made = {variant.title: variant.recipe for variant in model.variants[-2:]}
+    assert made == {
+        "local_prompt=blur, local_frame=full": own.replace(local_prompt="blur", local_frame="full"),
+        "negatives=1.0": own.replace(negatives=1.0),
+    }
+    assert list(model.more) == list(made)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"more": [{"local_promt": "blur"}]}, "Unknown recipe field 'local_promt'"),
+        ({"more": [{"unseen": "names"}]}, "cannot have unseen=names for itself"),
         ({"recipe": "clan"}, "Unknown recipe 'clan'. Did you mean 'clean'"),
         ({"precisions": ["fp32"]}, "the base has fp32; give bf16 or fp16"),
         ({"precisions": ["bf16", "bf16"]}, "each once"),
