@@ -170,11 +170,9 @@ class RISDataModule(LightningDataModule):
         return self._dataset
 
     def leave_out(self, finished: Collection[int], at_least: int) -> None:
-        """Leave images out of the loaders to come, as for a run that goes on.
+        """Leave the ``finished`` images, by their indices, out of the loaders to come, as a run that goes on.
 
-        Args:
-            finished: Their indices.
-            at_least: So many images stay, one for each process; if fewer are left, finished ones fill up.
+        ``at_least`` so many stay, one for each process; if fewer are left, finished ones fill up.
         """
         done = set(finished)
         left = [index for index in range(self.n_images) if index not in done]
@@ -183,11 +181,9 @@ class RISDataModule(LightningDataModule):
     def share_by(self, work: Mapping[Key, int], otherwise: int | None = None) -> None:
         """Say how much work there is, so that processes get equal shares; before a loader is made.
 
-        Without it, it is the count of proposals that the data bring, or else of expressions.
-
-        Args:
-            work: By the id of an image, at least 0, as a count of proposals: beside it, each image counts 1.
-            otherwise: That of any other image; None for the mean of those that are given.
+        ``work`` is at least 0 by the id of an image, as a count of proposals: beside it, each image counts 1.
+        That of any other image is ``otherwise``; None for the mean of those that are given. Without this call
+        it is the count of proposals that the data bring, or else of expressions.
         """
         usual = round(sum(work.values()) / max(1, len(work))) if otherwise is None else otherwise
         self._work = [1 + work.get(record.image_id, usual) for record in self.records]

@@ -24,8 +24,7 @@ from datamodules.workers import LoaderWorker
 from gl_ris.errors import UserError
 from gl_ris.supervised.segmenter import Example, Segmenter
 
-# Which sample, and in which epoch.
-Visit = tuple[int, int]
+Visit = tuple[int, int]  # Which sample, and in which epoch.
 
 # Bytes of images and masks, as the model reads them, that a process keeps: small subsets are read once.
 KEPT = 512 << 20
@@ -181,8 +180,7 @@ class FewShotTraining(LightningDataModule):
         else:
             self.subset = choose_refs(keys, k, seed, **split)
         chosen = samples([places[ref.ann_id] for ref in self.subset.refs], model.by_image)
-        # a small subset makes smaller steps
-        self.batch_size = min(batch_size, len(chosen))
+        self.batch_size = min(batch_size, len(chosen))  # a small subset makes smaller steps
         self.data = LearningSet(source.records, chosen, source.image_reader(), model, source.rule, seed)
 
     def steps_per_epoch(self, processes: int) -> int:

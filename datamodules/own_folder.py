@@ -27,8 +27,7 @@ from gl_ris.errors import UserError, unknown_name
 
 ALL = "all"
 PARTITION = "own"
-# so many bad rows are named
-_NAMED = 10
+_NAMED = 10  # so many bad rows are named
 
 log = logging.getLogger(__name__)
 

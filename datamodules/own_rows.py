@@ -17,8 +17,7 @@ from gl_ris.errors import UserError, did_you_mean, in_short
 SUFFIXES = (".csv", ".jsonl")
 COLUMNS = ("file", "expression", "mask", "id", "split")
 _NEEDED = COLUMNS[:2]
-# what spreadsheets write between cells, by country
-_DELIMITERS = ",;\t"
+_DELIMITERS = ",;\t"  # what spreadsheets write between cells, by country
 _LONGEST = 1 << 27  # characters of a cell: a large outline as text
 
 BadRow = tuple[int, str]  # number of its line, and what is wrong with it
@@ -27,14 +26,11 @@ BadRow = tuple[int, str]  # number of its line, and what is wrong with it
 class Row(NamedTuple):
     """One expression about one image."""
 
-    # of the file that it stands in, from 1 on
-    line: int
+    line: int  # of the file that it stands in, from 1 on
     file: str
     expression: str
-    # a path, or an outline as JSON or as what is made of it; None where there is none
-    mask: Any
-    # the number of the line where the file has no ids
-    id: Key
+    mask: Any  # a path, or an outline as JSON or as what is made of it; None where there is none
+    id: Key  # the number of the line where the file has no ids
     split: str | None
 
 

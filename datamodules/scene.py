@@ -118,8 +118,7 @@ class SceneDataset(Dataset[Scene]):
         self.proposals, self.subsets = proposals, subsets
         # what calls the generator, or looks into a store first; by default nothing is stored
         self.source = ProposalSource(proposals, None) if isinstance(proposals, ProposalGenerator) else None
-        # whether the main process makes the proposals that are not for workers
-        self.ahead = False
+        self.ahead = False  # whether the main process makes the proposals that are not for workers
         self._logged: set[str] = set()
 
     def __len__(self) -> int:

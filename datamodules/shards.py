@@ -13,8 +13,7 @@ class Shard(DistributedSampler[Any]):
     """A sampler of given indices, of a kind that Lightning leaves alone: it deals others out in turns."""
 
     def __init__(self, indices: Sequence[int]) -> None:
-        # what its base would count and shuffle is decided
-        self.indices = list(indices)
+        self.indices = list(indices)  # what its base would count and shuffle is decided
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
@@ -24,16 +23,10 @@ class Shard(DistributedSampler[Any]):
 
 
 def share_out(work: Sequence[int], count: int) -> list[list[int]]:
-    """Deal the places of ``work`` out, the heaviest first and each to the share that has least.
+    """Deal the places of ``work``, each above 0, out to ``count`` shares, each in ascending order.
 
-    The heaviest share has at most 4/3 of what the best way of sharing would give it (Graham 1969).
-
-    Args:
-        work: How much each place is, above 0.
-        count: How many shares.
-
-    Returns:
-        The shares, each in ascending order; none is empty where there are as many places.
+    The heaviest comes first, and each to the share that has least: the heaviest share has at most 4/3 of what
+    the best way of sharing would give it (Graham 1969). None is empty where there are as many places.
 
     Example:
         >>> share_out([1, 9, 4, 4, 1], 2)

@@ -18,24 +18,7 @@ if TYPE_CHECKING:
 
     from experiments.run.synthetic_scenes import Sizes
 
-COMMAND = Command(
-    name="benchmark",
-    summary=(
-        "How fast this program is on this machine, in a few minutes: the CLIP stage at true sizes against a "
-        "plain loop in the shape of the published code, in turns in one process, and against the best matrix "
-        "rate that the machine shows; the stages of a small main job by default and on one thread; its "
-        "start-up by part. Random weights and synthetic scenes, nothing is fetched. Writes "
-        "benchmark.json. Figures of a machine that did not hold its rate within 15% are null."
-    ),
-    examples=(
-        ("", "ViT-B/32 and RN50 in fp32 and bf16, threads, start-up"),
-        ("models=[ViT-L-14-336] parts=[clip] images=1", "another model, and nothing else"),
-        ("full=true", "also time and memory at 50, 200 and 1,000 images, and one process against two"),
-        ("parts=[threads] job_images=60 repeats=3", "the main job alone, longer"),
-        ("device=cuda precisions=[bf16]", "on a GPU; the plain loop is in fp32 there, too"),
-    ),
-    explained=(("", "experiments.benchmark:Benchmark"),),
-)
+COMMAND = Command.documented("benchmark")
 _JOB_CONTROL = "jobs"
 
 

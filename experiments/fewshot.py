@@ -15,27 +15,7 @@ from gl_ris.errors import UserError
 if TYPE_CHECKING:
     from experiments.reporting.fewshot_report import Shot
 
-COMMAND = Command(
-    name="fewshot",
-    summary=(
-        "Figure 4 right of the paper: supervised models that learn from k refs of each class, beside the "
-        "zero-shot model on the same split; oIoU against k, mean and spread over seeds, and from which k on "
-        "training wins. Every model, k and seed is a cell: a run of experiments.supervised in a folder; "
-        "finished cells are kept, and table, CSV and figure are written anew after each. Options that "
-        "are not named here go to the cells: training.*, trainer.*, model.* to the supervised ones, "
-        "proposals, clip, alpha, beta and store to the zero-shot run, recipe, data.* and limit to all."
-    ),
-    examples=(
-        ("k=64", "LAVT and CRIS on 64 refs of each class, beside Global-Local, on RefShapesg val"),
-        ("k=[1,4,16,64,256]", "the curve; all may be in the list, for the whole train split"),
-        ("k=[1,4] seeds=[0,1,2,3,4] baselines=cris-tiny", "one model, five seeds"),
-        ("k=4 limit=20 training.epochs=1", "a quick look: twenty images, one epoch"),
-        ("k=64 run_dir=DIR", "into a folder of one's own; once more, and it goes on with what is unfinished"),
-        ("data=refcocog k=64", "on RefCOCOg, with the models of the paper, once data and weights are there"),
-        ("k=[1,4,16,64] jobs=4", "four cells side by side, on four GPUs or cores"),
-    ),
-    explained=(("", "experiments.fewshot:FewShotSettings"),),
-)
+COMMAND = Command.documented("fewshot")
 
 FEW = 16
 _TRAINED = "experiments.unseen_domain or experiments.supervised, since here every model is trained"

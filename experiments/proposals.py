@@ -7,64 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.cli.command import SHORTHAND, Command, run
+from experiments.cli.command import Command, run
 
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
     from experiments.run.proposal_jobs import StoreFiller
 
-COMMAND = Command(
-    name="proposals",
-    summary=(
-        "Make the mask proposals of a split once and store them; every other command then reads them, and "
-        "makes none. Can be stopped at any moment and goes on from there. Stores are kept apart by data set, "
-        "split, generator and all of its settings and weights. The word report in front (python -m "
-        "experiments.proposals report --help) judges everything that is stored for a split."
-    ),
-    examples=(
-        ("data=refshapes+ split=testA", "the default proposals (slic) for one split"),
-        (
-            "proposals=felzenszwalb proposals.scale=6000 limit=20",
-            "another generator or other settings, another store; twenty images",
-        ),
-        ("--model.proposals.help=SAM", "what can be set of a generator, here of SAM"),
-        ("--trainer.devices=2", "on two processes (or GPUs)"),
-        ("store=/data/proposals", "in a folder of one's own; give the same to the other commands"),
-        ("report data=refshapes+ split=testA", "how good everything is that is stored for a split"),
-    ),
-    shorthand={name: SHORTHAND[name] for name in ("limit", "proposals", "split", "store")},
-    groups=("data", "proposals"),
-    explained=(
-        ("model", "experiments.run.proposal_jobs:StoreFiller"),
-        ("model.proposals", "gl_ris.proposals:SLIC"),
-        ("data", "datamodules:RefShapes"),
-    ),
-)
+COMMAND = Command.documented("proposals")
 
-REPORT = Command(
-    name="proposal_report",
-    spelling="proposals report",
-    summary=(
-        "How good the stored proposals of a split are by themselves, for every generator: the best choice "
-        "possible (upper bound), recall against how many proposals are kept, by size of object, how many "
-        "there are, and on how many images there is none; by league, since only generators that have learnt "
-        "from the same are to be compared. Writes report.md, report.csv, report.json, curve.csv and "
-        "curve.png. Generates nothing."
-    ),
-    examples=(
-        ("", "everything that is stored for RefShapes val"),
-        ("data=refshapes+ split=testA", "another split"),
-        ("post.nms=0.5 post.min_area=100", "after post-processing, the same for all"),
-        ("--trainer.devices=2", "on two processes"),
-    ),
-    shorthand={name: SHORTHAND[name] for name in ("limit", "post", "split", "store")},
-    groups=("data",),
-    explained=(
-        ("model", "experiments.run.proposal_jobs:ProposalReport"),
-        ("model.post", "gl_ris.proposals.post:PostProcessing"),
-        ("data", "datamodules:RefShapes"),
-    ),
-)
+REPORT = Command.documented("proposal_report", spelling="proposals report")
 
 
 def show_filled(cli: ExperimentCLI, folder: Path) -> None:

@@ -5,49 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.cli.command import SHORTHAND, Command, run
+from experiments.cli.command import Command, run
 
 if TYPE_CHECKING:
     from experiments.run.training import SupervisedCLI
 
-COMMAND = Command(
-    name="supervised",
-    summary=(
-        "A supervised baseline of referring image segmentation (LAVT, CRIS, or TSEG, which learns without "
-        "masks): trained on k refs of each class of a data set's train split, or on all, and evaluated on a "
-        "split as zero-shot methods are. With weights=FILE it is evaluated only. Without options: CRIS-tiny "
-        "on four refs of each class of RefShapes. experiments.fewshot runs it for many k and seeds."
-    ),
-    examples=(
-        ("", "CRIS-tiny, four refs of each class, evaluated on RefShapes val"),
-        ("baseline=lavt-tiny k=64 seed=1", "LAVT-tiny, 64 refs of each class, another choice of them"),
-        (
-            "baseline=lavt data=refcocog k=16 trainer.precision=bf16-mixed --trainer.devices=4",
-            "LAVT as published, on RefCOCOg",
-        ),
-        (
-            "baseline=lavt data=refcocog weights=lavt_refcocog_umd.pth",
-            "a published checkpoint, evaluated only",
-        ),
-        (
-            "baseline=cris-tiny data=refshapes-phrasecut weights=runs/supervised/<time>/weights.pt",
-            "on unseen categories",
-        ),
-    ),
-    shorthand={
-        **{name: SHORTHAND[name] for name in ("limit", "recipe", "split")},
-        **{name: f"training.{name}" for name in ("k", "seed", "schedule", "manifest", "epochs")},
-        "baseline": "model.baseline",
-        "weights": "model.weights",
-    },
-    groups=("data", "baseline"),
-    explained=(
-        ("training", "experiments.run.training:TrainingSettings"),
-        ("model", "gl_ris.supervised.module:SupervisedRIS"),
-        ("model.baseline", "gl_ris.supervised:CRISBaseline"),
-        ("data", "datamodules:RefShapes"),
-    ),
-)
+COMMAND = Command.documented("supervised")
 
 
 def parts(arguments: list[str] | None = None) -> SupervisedCLI:

@@ -8,37 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from experiments.cli.command import SHORTHAND, Command, run
+from experiments.cli.command import Command, run
 
 if TYPE_CHECKING:
     from gl_ris.sweep import Cell, Sweep
 
-COMMAND = Command(
-    name="sweep",
-    summary=(
-        "Global-Local CLIP at every alpha, beta and number k of masked blocks of a grid, from one encoding "
-        "of each image and text: a dense grid costs no more image work than one run. Writes sweep.csv (a "
-        "line per cell), sweep.json and a heat map for each k. To choose settings, sweep split=train: the "
-        "best cell of the split that is reported is tuned to it, and no longer a zero-shot figure."
-    ),
-    examples=(
-        ("split=train limit=300", "21 alphas by 21 betas on 300 training images of RefShapes"),
-        (
-            "clip=refshapes-vit alphas=11 betas=[0,0.5,1] masked_blocks=[1,2,3,4]",
-            "evenly spaced alphas, three betas, four numbers of masked blocks of the ViT",
-        ),
-        ("data=refshapesg proposals=ground_truth limit=20 --run_dir=/tmp/try", "twenty images, a folder"),
-        ("--trainer.devices=2", "two processes (or GPUs); the figures stay the same bit for bit"),
-    ),
-    shorthand=SHORTHAND
-    | {name: f"model.{name}" for name in ("alphas", "betas", "masked_blocks", "precision")},
-    groups=("data", "proposals"),
-    explained=(
-        ("model", "gl_ris.sweep:Sweep"),
-        ("model.post", "gl_ris.proposals.post:PostProcessing"),
-        ("data", "datamodules:RefShapes"),
-    ),
-)
+COMMAND = Command.documented("sweep")
 
 
 CSV = "sweep.csv"

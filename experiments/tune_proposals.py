@@ -8,6 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from experiments.cli.command import CONFIGS
 from gl_ris.command_line import add_version, leave
 
 if TYPE_CHECKING:
@@ -17,41 +20,13 @@ if TYPE_CHECKING:
     from gl_ris.proposals import ProposalGenerator
     from gl_ris.proposals.quality import Quality
 
-# The grids behind the defaults. Those of `Felzenszwalb` have not its highest bound: parts within their wholes
-# (max_overlap 1) raise it, but then one proposal in three is no object.
-GRIDS: dict[str, dict[str, list[float]]] = {
-    "felzenszwalb": {
-        "scale": [1500, 3000, 6000, 12000, 24000],
-        "sigma": [0.3, 0.45, 0.6],
-        "max_overlap": [0.8, 1.0],
-    },
-    "slic": {
-        "segments": [2000, 3000, 4000],
-        "compactness": [15, 20, 25],
-        "sigma": [0.3, 0.5, 0.7],
-        "melt": [15, 25],
-    },
-}
+Grid = dict[str, list[float]]
 
-# Those behind `Felzenszwalb.for_photos`: photographs have parts within wholes, and objects on their frame.
-_WIDE: dict[str, list[float]] = {
-    "max_count": [100],
-    "max_overlap": [1.0],
-    "max_border": [1.0],
-    "max_area": [0.9],
-}
-PHOTO_GRIDS: dict[str, dict[str, list[float]]] = {
-    "felzenszwalb": {
-        "scale": [100, 200, 300, 400],
-        "max_iou": [0.7, 0.8],
-        "max_side": [256, 384],
-        "min_size": [20],
-        **_WIDE,
-    },
-    "slic": {"melt": [10, 15, 25], "segments": [1000, 4000], "max_iou": [0.7], **_WIDE},
-}
-# Smaller objects of photographs are not counted, in pixels.
-SMALLEST_OBJECT = 2000
+# values by generator and setting, for the drawings of RefShapes and for photographs
+GRIDS: dict[str, Grid]
+PHOTO_GRIDS: dict[str, Grid]
+GRIDS, PHOTO_GRIDS = yaml.safe_load((CONFIGS / "tune_proposals.yaml").read_text(encoding="utf-8")).values()
+SMALLEST_OBJECT = 2000  # Smaller objects of photographs are not counted, in pixels.
 
 
 def measure(generator: ProposalGenerator, scenes: Sequence[Scene]) -> dict[str, float]:
@@ -117,7 +92,7 @@ def figures(found: Sequence[Quality]) -> dict[str, float]:
     return {"best IoU": every.upper_bound()["mIoU"], **recall, **count}
 
 
-def tune_on_photos(generator: str, root: str, grid: dict[str, list[float]] | None) -> None:
+def tune_on_photos(generator: str, root: str, grid: Grid | None) -> None:
     """Print what every combination of settings finds on photos, the highest mean best IoU first.
 
     And what is found on each photo by the settings that are best on the others, which is what to expect of a
@@ -144,7 +119,7 @@ def tune_on_photos(generator: str, root: str, grid: dict[str, list[float]] | Non
 
 
 def _combinations(
-    generator: str, grids: dict[str, dict[str, list[float]]], grid: dict[str, list[float]] | None
+    generator: str, grids: dict[str, Grid], grid: Grid | None
 ) -> Iterator[tuple[dict[str, float], ProposalGenerator]]:
     """Yield every combination of settings, and the generator that has them."""
     from tqdm import tqdm
@@ -161,7 +136,7 @@ def _combinations(
         yield settings, make(**settings)
 
 
-def tune(generator: str, split: str, images: int, seed: int, grid: dict[str, list[float]] | None) -> None:
+def tune(generator: str, split: str, images: int, seed: int, grid: Grid | None) -> None:
     """Print the upper bound of every combination of settings, the highest overall IoU first.
 
     ``grid`` has the values to try by setting, None those behind the defaults, {} the defaults alone.
@@ -181,8 +156,6 @@ def tune(generator: str, split: str, images: int, seed: int, grid: dict[str, lis
 
 def main() -> None:
     """Tune what the command line names."""
-    import yaml
-
     parser = argparse.ArgumentParser(
         description="The upper bound of every combination of settings on RefShapes."
     )

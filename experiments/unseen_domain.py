@@ -13,29 +13,7 @@ from experiments.grid.cells import ZERO_SHOT_CELL, Cell, Results
 from experiments.grid.settings import Comparison, Place, name_of_data
 from gl_ris.errors import UserError, unknown_name
 
-COMMAND = Command(
-    name="unseen_domain",
-    summary=(
-        "Figure 4 left of the paper: supervised models that learn from all refs of a RefCOCO-style set, "
-        "evaluated on it and on a PhraseCut-style set, on all phrases of that and on those about concepts "
-        "that the first set never shows, beside zero-shot on both. Finished cells are kept, and table, CSV "
-        "and figure are written anew after each. Options that are not named here go to the cells: to the "
-        "supervised ones training.*, trainer.* and model.*, to the zero-shot ones proposals, clip, alpha, "
-        "beta and store, to all recipe, data.* and limit."
-    ),
-    examples=(
-        ("", "LAVT and CRIS trained on RefShapes, beside Global-Local, on RefShapes' PhraseCut-style set"),
-        ("limit=20 training.epochs=1", "a quick look: twenty images of each set, one epoch"),
-        ("recipe.unseen=names", "another definition of what counts as unseen"),
-        ("weights.lavt-tiny=DIR/weights.pt baselines=lavt-tiny", "with a model that is trained already"),
-        ("run_dir=DIR", "into a folder of one's own; once more, and it goes on with what is unfinished"),
-        (
-            "data=refcoco weights.lavt=FILE weights.cris=FILE",
-            "on RefCOCO and PhraseCut with published checkpoints, once the files are there",
-        ),
-    ),
-    explained=(("", "experiments.unseen_domain:UnseenSettings"),),
-)
+COMMAND = Command.documented("unseen_domain")
 
 
 _FEW_SHOT = "experiments.fewshot, since here models learn from all refs"

@@ -27,9 +27,7 @@ def draft_of(path: Path) -> Path:
 def sweep(folder: Path, *older: str) -> None:
     """Remove the drafts in a folder whose processes are gone; those of other machines when a day old.
 
-    Args:
-        folder: The folder; need not exist.
-        older: Patterns of drafts that name no process; they count as those of other machines.
+    The folder need not exist. Drafts of ``older`` patterns, which name no process, count as these.
     """
     drafts = [path for path in folder.glob(".*.tmp") if _is_abandoned(path)]
     drafts += [path for pattern in older for path in folder.glob(pattern) if _is_old(path)]

@@ -15,8 +15,7 @@ _BOUNDS = {
     "below": operator.lt,
     "to": operator.le,
 }
-# from which likeness on, of at most 1, one name may be meant by another
-_NEAR = 0.6
+_NEAR = 0.6  # from which likeness on, of at most 1, one name may be meant by another
 
 
 class UserError(ValueError):

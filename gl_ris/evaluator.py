@@ -66,14 +66,11 @@ class SceneLike(Protocol):
 class Choices:
     """What one method chose for ``E`` expressions."""
 
-    # for each expression the chosen proposal, or None
-    rows: list[int | None]
-    # its score, or None
-    scores: list[float | None]
+    rows: list[int | None]  # for each expression the chosen proposal, or None
+    scores: list[float | None]  # its score, or None
     # why the expression is a miss, mostly without a choice; None if it is as good as its choice
     failures: list[str | None]
-    # whether another proposal has the score of the chosen one, too
-    ties: list[bool]
+    ties: list[bool]  # whether another proposal has the score of the chosen one, too
 
     @classmethod
     def none(cls, count: int, reason: str | None) -> Choices:
@@ -211,17 +208,13 @@ class Evaluator(LightningModule):
     Shards are by image and every count is an integer, so any number of processes gives the same figures.
     """
 
-    # says how targets are made of polygons, and which subset is called what
-    recipe: Recipe
-    # whether there is a best choice to measure beside the methods
-    bounded = True
-    # what was counted so far in a run
-    tally: Tally
+    recipe: Recipe  # says how targets are made of polygons, and which subset is called what
+    bounded = True  # whether there is a best choice to measure beside the methods
+    tally: Tally  # what was counted so far in a run
 
     def __init__(self) -> None:
         super().__init__()
-        # the outcome of the last run
-        self.evaluation: Evaluation | None = None
+        self.evaluation: Evaluation | None = None  # the outcome of the last run
         self._watch = Stopwatch()
         self._logged: set[str] = set()
         # what it and its data were made of, in rank 0, see `gl_ris.inputs.inputs_of`

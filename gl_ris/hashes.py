@@ -13,10 +13,8 @@ from pathlib import Path
 from gl_ris.errors import UserError
 from gl_ris.files import cache_folder, file_hash, write_json
 
-# The list of what is shipped, in the form of ``sha256sum``.
-LIST = "SHA256SUMS"
-# Of a shipped folder, what nothing is computed from.
-_NOT_LISTED = (".md", ".csv", ".py")
+LIST = "SHA256SUMS"  # The list of what is shipped, in the form of ``sha256sum``.
+_NOT_LISTED = (".md", ".csv", ".py")  # Of a shipped folder, what nothing is computed from.
 # The hub's cache keeps a large file under its SHA-256, and small ones under another hash.
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # The hashes of files of so many bytes are kept in the cache folder for other processes.

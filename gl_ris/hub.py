@@ -10,8 +10,7 @@ from contextlib import contextmanager
 
 from gl_ris.errors import in_short
 
-# Seconds to wait for an answer, before only the cache is used.
-PATIENCE = 5.0
+PATIENCE = 5.0  # Seconds to wait for an answer, before only the cache is used.
 
 
 @contextmanager
@@ -19,13 +18,9 @@ def reaching_hub(needed: bool = True) -> Iterator[None]:
     """Let libraries fetch from the hub inside; where it does not answer, they use its cache at once.
 
     Left alone they ask again for most of a minute, and say so in dozens of lines. Here it takes `PATIENCE` at
-    most and one line on stderr, once a minute. ``HF_HUB_OFFLINE=1`` asks nobody.
-
-    Args:
-        needed: False changes nothing, for what is on this machine.
-
-    Raises:
-        ConnectionError: The hub cannot be reached, or must not be, and its cache lacks what is asked for.
+    most and one line on stderr, once a minute. ``HF_HUB_OFFLINE=1`` asks nobody. If it is not ``needed``, for
+    what is on this machine, nothing changes. `ConnectionError` if the hub cannot be reached, or must not be,
+    and its cache lacks what is asked for.
     """
     if not needed:
         yield

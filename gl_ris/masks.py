@@ -20,17 +20,9 @@ Overlap = Literal["union", "sum_equals_one"]
 
 
 def encode_rle(mask: Tensor) -> dict[str, Any]:
-    """Pack a mask as a compressed COCO run-length encoding that JSON can hold.
+    """Pack a mask as a compressed COCO run-length encoding that JSON can hold: "size" [H, W], "counts" text.
 
-    Args:
-        mask: bool ``(H, W)``, at least one pixel; an empty mask (all False) is fine.
-
-    Returns:
-        ``{"size": [H, W], "counts": str}``.
-
-    Raises:
-        TypeError: If the mask is not bool.
-        ValueError: If it is not ``(H, W)`` or has no pixels.
+    The mask is bool ``(H, W)`` with at least one pixel (`TypeError`, `ValueError`), and may be all False.
 
     Example:
         >>> encode_rle(torch.tensor([[False, True], [False, True]]))
@@ -57,10 +49,7 @@ def decode_rle(rle: Mapping[str, Any], size: Sequence[int] | None = None) -> Ten
         size: The ``(H, W)`` that the mask must have, or None to trust the encoding.
 
     Returns:
-        bool ``(H, W)`` on the CPU.
-
-    Raises:
-        UserError: If the encoding is damaged, says no size, or has another size than asked for.
+        bool ``(H, W)`` on the CPU. `UserError` if the encoding is damaged, or says no size or another.
 
     Example:
         >>> decode_rle({"size": [2, 2], "counts": [2, 2]}).tolist()
@@ -140,13 +129,10 @@ def polygons_to_mask(
     Args:
         polygons: Each a flat list ``[x0, y0, x1, y1, ...]`` in pixels. One of fewer than three points
             encloses nothing and adds nothing; no polygons give an empty mask.
-        height: Height of the mask in pixels.
-        width: Width of the mask in pixels.
+        height: Of the mask in pixels, bool ``(height, width)``.
+        width: Likewise.
         overlap: What becomes of pixels in several polygons: ``"union"`` keeps them; ``"sum_equals_one"``
             makes them background, as the published evaluation does.
-
-    Returns:
-        bool ``(height, width)``.
 
     Raises:
         UserError: If ``overlap`` is unknown or a polygon is not a list of finite x, y pairs.
@@ -176,15 +162,8 @@ def polygons_to_mask(
 def far_outside(polygon: Sequence[float] | np.ndarray, height: int, width: int) -> bool:
     """Say whether a polygon leaves its image by more than ten times the longer side, as damaged ones do.
 
-    It is not to be filled then: the rasteriser walks along every pixel of an edge.
-
-    Args:
-        polygon: A flat list of coordinates in pixels.
-        height: Of the image.
-        width: Likewise.
-
-    Raises:
-        TypeError: A coordinate is no number.
+    It is not to be filled then: the rasteriser walks along every pixel of an edge. The polygon is a flat list
+    of coordinates in pixels; `TypeError` if one is no number.
     """
     return bool(np.abs(polygon).max(initial=0) > 10 * max(height, width))
 
@@ -200,13 +179,9 @@ def _outline(polygon: Sequence[float]) -> list[float]:
 
 
 def tight_boxes(masks: Tensor | Bits) -> Tensor:
-    """Find the smallest box around each mask.
+    """Find the smallest box around each mask of bool ``(N, H, W)``, or of the `Bits` of such.
 
-    Args:
-        masks: bool ``(N, H, W)``, or the `Bits` of such.
-
-    Returns:
-        float32 ``(N, 4)`` XYXY in pixels, exclusive (max = last index + 1); zeros for an empty mask.
+    They are float32 ``(N, 4)`` XYXY in pixels, exclusive (max = last index + 1); zeros for an empty mask.
 
     Example:
         >>> tight_boxes(torch.tensor([[[False, True, True], [False, False, False]]])).tolist()
@@ -225,16 +200,10 @@ def _first_last(occupied: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def projection_boxes(masks: Tensor | Bits) -> Tensor:
-    """Compute the boxes that FreeSOLO reports.
+    """Compute the boxes that FreeSOLO reports, of the masks and in the form of `tight_boxes`.
 
     The centre is the mean index of the occupied columns (rows), the width (height) their number. One solid
     blob over columns a to b gives [a - 0.5, b + 0.5]; a mask with gaps, a box narrower than its extent.
-
-    Args:
-        masks: bool ``(N, H, W)``, or the `Bits` of such.
-
-    Returns:
-        float32 ``(N, 4)`` XYXY in pixels; zeros for an empty mask.
 
     Example:
         >>> projection_boxes(torch.tensor([[[True, False, True], [False, False, False]]])).tolist()
@@ -254,16 +223,9 @@ def _centre_extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
 def pairwise_areas(masks: Tensor | Bits, targets: Tensor | Bits) -> tuple[Tensor, Tensor]:
     """Measure how each mask overlaps each target, in whole pixels.
 
-    Args:
-        masks: bool ``(N, H, W)``, or the `Bits` of such; N may be 0.
-        targets: bool ``(R, H, W)`` of the same height and width, likewise; R may be 0.
-
-    Returns:
-        Intersection and union, both int64 ``(N, R)``, exact at any image size.
-
-    Raises:
-        TypeError: If either is not bool.
-        ValueError: If the shapes do not fit.
+    Masks are bool ``(N, H, W)`` and targets bool ``(R, H, W)`` of the same height and width, or the `Bits` of
+    such; N and R may be 0. Returns intersection and union, both int64 ``(N, R)``, exact at any image size.
+    `TypeError` if either is not bool, `ValueError` if the shapes do not fit.
 
     Example:
         >>> mask = torch.tensor([[[True, True, False]]])
@@ -287,13 +249,8 @@ def pairwise_areas(masks: Tensor | Bits, targets: Tensor | Bits) -> tuple[Tensor
 def suppress(order: Iterable[int], clash: np.ndarray, limit: int | None = None) -> list[int]:
     """Choose greedily: go through candidates in order, and leave out what clashes with a chosen one.
 
-    Args:
-        order: Indices of the candidates, the best first.
-        clash: bool ``(N, N)``, symmetric: which of them cannot both be chosen.
-        limit: How many to choose at most; None for all.
-
-    Returns:
-        Indices of the chosen ones, the best first.
+    ``order`` has the indices of the candidates, the best first, and so has the result, ``limit`` at most;
+    ``clash``, bool ``(N, N)``, symmetric, says which of them cannot both be chosen.
 
     Example:
         >>> suppress([2, 0, 1], np.array([[True, True, False], [True, True, False], [False, False, True]]))

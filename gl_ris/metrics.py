@@ -22,23 +22,14 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 # Mean IoU sums each sample's IoU rounded to the nearest multiple of 2**-32: a mean is off by at most
 # 2**-33 (1.2e-8 percentage points), and the sum has room for 2**31 samples.
 _IOU_BITS = 32
-# I * 2**32 and I * denominator must fit int64.
-_AREA_LIMIT = 1 << 31
+_AREA_LIMIT = 1 << 31  # I * 2**32 and I * denominator must fit int64.
 
 
 def mask_areas(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Count the pixels that prediction and target share and that they cover together.
+    """Count the pixels that prediction and target share and that they cover together, both int64 ``(...)``.
 
-    Args:
-        prediction: bool ``(..., H, W)``.
-        target: bool of the same shape.
-
-    Returns:
-        Intersection and union, both int64 ``(...)``.
-
-    Raises:
-        TypeError: If either is not bool.
-        ValueError: If the shapes differ or lack height and width.
+    Both are bool ``(..., H, W)`` of one shape: `TypeError` if either is not bool, `ValueError` if the shapes
+    differ or lack height and width.
 
     Example:
         >>> mask_areas(torch.tensor([[True, True]]), torch.tensor([[True, False]]))
@@ -110,16 +101,11 @@ class AreaSums(NamedTuple):
         tensor(0.5000, dtype=torch.float64)
     """
 
-    # (...), pixels.
-    intersection: Tensor
-    # (...), pixels.
-    union: Tensor
-    # (...), each sample's IoU in units of 2**-32.
-    iou: Tensor
-    # (..., T), samples at or over each threshold.
-    hits: Tensor
-    # A scalar.
-    samples: Tensor
+    intersection: Tensor  # (...), pixels.
+    union: Tensor  # (...), pixels.
+    iou: Tensor  # (...), each sample's IoU in units of 2**-32.
+    hits: Tensor  # (..., T), samples at or over each threshold.
+    samples: Tensor  # A scalar.
 
     def plus(self, other: AreaSums) -> AreaSums:
         """Add the sums of other samples."""

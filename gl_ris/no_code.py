@@ -14,10 +14,8 @@ def refuse_code(folder: str | Path, what: str) -> None:
     """Refuse a folder that is to be read by code of its own, or of a repository that it names.
 
     Whoever reads it says ``trust_remote_code=False`` as well; this says which file asks, and for what. A name
-    that is no folder passes.
-
-    Raises:
-        UserError: A ``*config.json`` has ``auto_map``, or attention by a kernel out of a repository.
+    that is no folder passes. `UserError` if a ``*config.json`` has ``auto_map``, or attention by a kernel out
+    of a repository.
     """
     for path in sorted(Path(folder).glob("*config.json")) if Path(folder).is_dir() else ():
         try:

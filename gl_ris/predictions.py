@@ -22,8 +22,7 @@ from gl_ris.files import atomic_file, sync, sync_folder, to_json
 Key = tuple[int | str, int | str, int | str, str]
 _NAME = "predictions.jsonl"
 _RANK = re.compile(r"predictions_rank(\d+)\.jsonl")
-# bytes of predictions that are there twice while files are merged, at most about
-_BLOCK = 1 << 20
+_BLOCK = 1 << 20  # bytes of predictions that are there twice while files are merged, at most about
 _LARGEST = sys.float_info.max
 _Count = Annotated[int, Meta(ge=0)]
 
@@ -35,12 +34,9 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     image_id: int | str
     ref_id: int | str
     sent_id: int | str
-    # the expression as the data set has it
-    expression: str
-    # its target noun phrase, or None where no method asked for it
-    noun_phrase: str | None
-    # The method's name, e.g. "Global-Local".
-    method: str
+    expression: str  # the expression as the data set has it
+    noun_phrase: str | None  # its target noun phrase, or None where no method asked for it
+    method: str  # The method's name, e.g. "Global-Local".
     # index of the chosen proposal, or None if there was nothing to choose from
     choice: _Count | None
     # the method's score of the choice, or None; NaN is written as null
@@ -48,16 +44,13 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     # intersection over union in [0, 1]; 0 where the union is empty. It and both areas are None where the data
     # have no target for the expression.
     iou: Annotated[float, Meta(ge=0, le=1)] | None
-    # pixels that the choice and the target share
-    intersection: _Count | None
-    # pixels that they cover together
-    union: _Count | None
+    intersection: _Count | None  # pixels that the choice and the target share
+    union: _Count | None  # pixels that they cover together
     # the chosen mask as compressed COCO RLE (`gl_ris.masks.encode_rle`), or None
     segmentation: dict[str, Any] | None
     # Why the expression counts as a miss without a choice (e.g. "no proposals"), or None.
     failure: str | None = None
-    # position of the image in the split: the order of the lines
-    index: int = 0
+    index: int = 0  # position of the image in the split: the order of the lines
     # the data set's subsets that the expression is in; None, and no key in the line, where the data set
     # has no subsets
     subsets: tuple[str, ...] | None = None
@@ -138,12 +131,9 @@ def merge_predictions(run_dir: Path | str, world_size: int | None = None) -> Pat
 def keep_images(run_dir: Path | str, wanted: Mapping[int, Sequence[Key]], first_rank: int) -> None:
     """Drop from the files of a run that was cut off what is not wanted, and let new processes begin theirs.
 
-    What stays (`whole_images` has said that it is there) is in files of ``first_rank`` and higher ranks.
-
-    Args:
-        run_dir: The run folder; no process writes into it.
-        wanted: By index of the image, the keys of its records.
-        first_rank: How many processes are going to write.
+    What stays (``wanted``, by index of the image the keys of its records: `whole_images` has said that they
+    are there) is in files of ``first_rank`` and higher ranks; lower ones are of the processes that are going
+    to write. No process writes into the folder now.
     """
     run_dir, kept = Path(run_dir), set[int]()
     for path in _written(run_dir):

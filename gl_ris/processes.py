@@ -72,17 +72,11 @@ def is_alive(pid: int) -> bool:
 
 @dataclass(frozen=True)
 class Worker:
-    """Initialises worker processes: they end with their parent, and hand on to it what would end them.
+    """Initialises worker processes: they end with their parent, and hand on to it what would end them."""
 
-    Args:
-        parent: The process whose workers they are; 0 where another one starts them for it.
-        by_its_main_thread: Whether they are started by its main thread.
-        hands_on: Whether a signal to one of them is one to all.
-    """
-
-    parent: int
-    by_its_main_thread: bool
-    hands_on: bool
+    parent: int  # the process whose workers they are; 0 where another one starts them for it
+    by_its_main_thread: bool  # whether they are started by its main thread
+    hands_on: bool  # whether a signal to one of them is one to all
 
     @classmethod
     def of_this_process(cls, method: str) -> Worker:
@@ -114,12 +108,8 @@ class Worker:
 def pool(workers: int | None, method: str | None = None) -> Iterator[ProcessPoolExecutor]:
     """Give a pool of processes that end with this one, and at once where the block is left by an error.
 
-    Args:
-        workers: How many; None for one per core.
-        method: By which they are started; None takes the usual one.
-
-    Raises:
-        EvaluationError: One of them was killed.
+    As many as ``workers``, or one per core, started by a ``method``, or the usual one. `EvaluationError` if
+    one of them was killed.
     """
     context: Any = multiprocessing.get_context(method)
     before = set(multiprocessing.active_children())

@@ -51,11 +51,9 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
 class Subset(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of some of the expressions; see `Results` for what is not said here."""
 
-    # what tables call the subset
-    label: str
+    label: str  # what tables call the subset
     n_images: Count
-    # expressions of the split that are in it
-    n_expressions_expected: Count
+    n_expressions_expected: Count  # expressions of the split that are in it
     n_expressions_evaluated: Count
     n_expressions_skipped: Count = 0
     failures: dict[str, int] = {}
@@ -76,49 +74,38 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     dataset: str
     split_by: str | None
     split: str
-    # refs of each class, or ``"all"``; ``seed`` is that of their choice
-    k: int | str
+    k: int | str  # refs of each class, or ``"all"``; ``seed`` is that of their choice
     seed: int
     n_refs: Count
     n_sentences: Count
     n_images: Count
-    # of the refs of the split, in [0, 1]
-    share: float
-    # by class, how many refs it has fewer than k
-    shortfall: dict[str, int]
+    share: float  # of the refs of the split, in [0, 1]
+    shortfall: dict[str, int]  # by class, how many refs it has fewer than k
     epochs: int
-    # of the optimiser; ``schedule`` says how their number was found
-    steps: int
+    steps: int  # of the optimiser; ``schedule`` says how their number was found
     batch_size: int
     schedule: str
-    # the file that training began with, or None
-    weights: str | None
+    weights: str | None  # the file that training began with, or None
     parameters: int
     trained_parameters: int
     seconds: float
-    # how often a ref was to be learnt from that could not be read
-    unusable_visits: int
+    unusable_visits: int  # how often a ref was to be learnt from that could not be read
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
     """The content of ``results.json``."""
 
-    # 2; documents of before lack the keys that have a default here
-    schema: Literal[1, 2]
-    # Name of the experiment, e.g. "zero_shot".
-    experiment: str
+    schema: Literal[1, 2]  # 2; documents of before lack the keys that have a default here
+    experiment: str  # Name of the experiment, e.g. "zero_shot".
     dataset: str
     split: str
-    # who split the data set ("unc", "umd", "google"), or None
-    partition: str | None
+    partition: str | None  # who split the data set ("unc", "umd", "google"), or None
     proposals: str
     # how proposals were come by: the store's name and of how many images they were read, generated, and
     # failed; None if the data brought them
     proposal_store: dict[str, Any] | None = None
-    # images of the split that were evaluated
-    n_images: Count
-    # expressions in the split that have a target
-    n_expressions_expected: Count
+    n_images: Count  # images of the split that were evaluated
+    n_expressions_expected: Count  # expressions in the split that have a target
     # expressions behind the figures, misses for want of a proposal included
     n_expressions_evaluated: Count
     # expressions that data of one's own have no target for: they are in the predictions, and behind no figure
@@ -132,8 +119,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     failures: dict[str, int] = {}
     # for each method its figures in percent (`gl_ris.metrics.RISMetrics.compute`)
     methods: dict[str, Figures]
-    # the figures of the best choices
-    upper_bound: Bound
+    upper_bound: Bound  # the figures of the best choices
     # ``methods`` and ``upper_bound`` where an expression that was left out counts as missed; the same where
     # none was; not in documents of schema 1
     every_miss: dict[str, Figures] | UnsetType = UNSET
@@ -148,17 +134,13 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     parsed: dict[str, Count] = {}
     # the figures of parts of the expressions, by name (see `gl_ris.tally`)
     subsets: dict[str, Subset] = {}
-    # wall time of exactly the `STAGES`
-    seconds: dict[str, float]
-    # the resolved configuration
-    config: dict[str, Any]
+    seconds: dict[str, float]  # wall time of exactly the `STAGES`
+    config: dict[str, Any]  # the resolved configuration
     # `METHODS_VERSION` of the program that measured; documents of before lack it
     methods_version: int = 1
-    # see `versions`; ``git_commit``, see `git_commit`
-    versions: dict[str, str | None]
+    versions: dict[str, str | None]  # see `versions`; ``git_commit``, see `git_commit`
     git_commit: str | None
-    # when, in ISO format
-    created: str
+    created: str  # when, in ISO format
     # of a supervised model; None if it was not trained, `msgspec.UNSET` in other experiments
     training: Training | UnsetType | None = UNSET
 

@@ -29,8 +29,7 @@ class Ended(BaseException):
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
         self.code, self.reason = code, reason
-        # what is kept and how to go on
-        self.kept: str | None = None
+        self.kept: str | None = None  # what is kept and how to go on
 
     @classmethod
     def by(cls, number: int) -> Ended:
@@ -66,12 +65,9 @@ class _State:
 
     ended: Ended | None = None
     raised = said = False
-    # handlers of before, while `endable`
-    before: dict[int, Any] | None = None
-    # another process started this one for its work, and says what is to be said
-    part = False
-    # the innermost says what is kept
-    kept: tuple[tuple[Callable[[], str | None], float], ...] = ()
+    before: dict[int, Any] | None = None  # handlers of before, while `endable`
+    part = False  # another process started this one for its work, and says what is to be said
+    kept: tuple[tuple[Callable[[], str | None], float], ...] = ()  # the innermost says what is kept
 
 
 _state = _State()
@@ -111,9 +107,8 @@ def say(cause: Ended) -> None:
 def kept_if_ended(what: Callable[[], str | None], patience: float = PATIENCE) -> Iterator[None]:
     """Say, if the work inside is ended, what is kept of it and how to go on.
 
-    Args:
-        what: Gives the second half of a sentence; called once, then.
-        patience: Seconds that leaving the block in good order may take.
+    ``what`` gives the second half of a sentence, called once, then; leaving the block in good order may take
+    ``patience`` seconds.
     """
     outer, _state.kept = _state.kept, (*_state.kept, (what, patience))
     try:

@@ -25,12 +25,9 @@ from gl_ris.zero_shot import ZeroShotRIS
 class Cell:
     """One point of the grid."""
 
-    # Share of the global visual feature (Eq. 5).
-    alpha: float
-    # Share of the global text feature (Eq. 8).
-    beta: float
-    # ``k``; a ResNet ignores it
-    masked_blocks: int
+    alpha: float  # Share of the global visual feature (Eq. 5).
+    beta: float  # Share of the global text feature (Eq. 8).
+    masked_blocks: int  # ``k``; a ResNet ignores it
 
     @property
     def title(self) -> str:

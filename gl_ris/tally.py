@@ -30,8 +30,7 @@ from gl_ris.results import STAGES
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)?")
-# all expressions that have a target, and those that have none
-_ALL, _WITHOUT = "", "-"
+_ALL, _WITHOUT = "", "-"  # all expressions that have a target, and those that have none
 
 
 def gather_objects(value: _T) -> list[_T]:
@@ -119,18 +118,14 @@ class Figures:
     # both where what was left out counts as missed; the same where nothing was
     every_miss: dict[str, dict[str, float]]
     every_miss_upper_bound: dict[str, float]
-    # images with one of the expressions
-    n_images: int
-    # expressions behind the figures
-    n_evaluated: int
-    # expressions left out because the recipe says so
-    n_skipped: int
+    n_images: int  # images with one of the expressions
+    n_evaluated: int  # expressions behind the figures
+    n_skipped: int  # expressions left out because the recipe says so
     # how many expressions are misses for a reason that is known, by reason
     failures: dict[str, int]
     # for each method, how many of its choices had a score that another proposal has, too
     ties: dict[str, int]
-    # for each method, how many choices it made
-    choices: dict[str, int]
+    choices: dict[str, int]  # for each method, how many choices it made
 
 
 @dataclass(frozen=True)
@@ -139,8 +134,7 @@ class Evaluation(Figures):
 
     # Per stage, the mean over processes. What belongs to no stage is in ``total`` alone.
     seconds: dict[str, float]
-    # expressions without a target, which are behind no figure
-    n_untargeted: int = 0
+    n_untargeted: int = 0  # expressions without a target, which are behind no figure
     # figures by name of the subset; empty where the data have none
     subsets: dict[str, Figures] = field(default_factory=dict)
 
@@ -150,8 +144,7 @@ class _Count:
     """What has been counted of one set of expressions."""
 
     sums: AreaSums
-    # of what the recipe leaves out
-    skipped: AreaSums
+    skipped: AreaSums  # of what the recipe leaves out
     images: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     # by method
@@ -159,14 +152,9 @@ class _Count:
     ties: Counter[str] = field(default_factory=Counter)
 
     def plus(self, other: _Count) -> _Count:
-        return _Count(
-            self.sums.plus(other.sums),
-            self.skipped.plus(other.skipped),
-            self.images + other.images,
-            self.failures + other.failures,
-            self.choices + other.choices,
-            self.ties + other.ties,
-        )
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        sums: Any = (own.plus(more) if isinstance(own, AreaSums) else own + more for own, more in pairs)
+        return _Count(*sums)
 
     def plain(self) -> dict[str, Any]:
         """Return the count as JSON has it; empty where nothing was counted."""

@@ -86,18 +86,10 @@ def overlay(
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int = 4, *, legend: bool = True) -> Image.Image:
-    """Lay out pictures in rows, each in a cell as wide as the widest, with a legend of the colours below.
+    """Lay out RGB pictures in rows, each in a cell as wide as the widest, into one of the kind.
 
-    Args:
-        images: At least one RGB picture, e.g. from `overlay`.
-        columns: Pictures per row, at least 1.
-        legend: Whether to explain the colours.
-
-    Returns:
-        An RGB picture.
-
-    Raises:
-        ValueError: If there are no images or ``columns`` is less than 1.
+    ``columns`` pictures, at least 1, are in a row; a ``legend`` below explains the colours. `ValueError` if
+    there are no images or fewer columns.
 
     Example:
         >>> contact_sheet([Image.new("RGB", (100, 50))] * 3, columns=2, legend=False).size
@@ -202,13 +194,9 @@ def _draw_legend(sheet: Image.Image, top: int) -> None:
 def draw_overlays(folder: Path, scenes: Any, *, count: int = COUNT) -> list[Path]:
     """Draw ``count`` predictions of a run's first method, picked with seed 0, into ``<folder>/overlays``.
 
-    Args:
-        folder: The run folder with its ``predictions.jsonl``.
-        scenes: The data set of the run, by the index of an image.
-        count: How many expressions, each of another image as far as there are enough.
-
-    Returns:
-        The pictures; the last is ``contact_sheet.png`` with all of them.
+    They are in the folder's ``predictions.jsonl``, each of another image as far as there are enough;
+    ``scenes`` is the data set of the run, by the index of an image. Returns the pictures; the last is
+    ``contact_sheet.png`` with all of them.
     """
     overlays = folder / "overlays"
     overlays.mkdir(exist_ok=True)

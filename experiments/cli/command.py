@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import sys
@@ -23,42 +24,6 @@ SHORTHAND = {
     **{name: f"data.{name}" for name in ("limit", "split")},
     **{name: f"model.{name}" for name in ("alpha", "beta", "clip", "post", "proposals", "recipe", "store")},
 }
-# Options that every command has: name, default, explanation.
-COMMON = (
-    ("run_dir", None, "Folder for everything the run writes; by default runs/<experiment>/<time>."),
-    ("overwrite", False, "Replace an earlier run in run_dir."),
-    (
-        "resume",
-        False,
-        "Go on with the run in run_dir where it was cut off: what is finished is not done again, and all "
-        "comes out as if it had not been cut off. A finished run is left as it is. Commands that start "
-        "other runs (tables, fewshot, unseen_domain) go on in their run_dir by themselves, with finished "
-        "runs and cut-off ones alike, unless overwrite=true.",
-    ),
-    (
-        "wandb",
-        "auto",
-        "Log to wandb: online, offline, disabled, or auto (online if there is a key, else offline).",
-    ),
-)
-_TRAINER = (
-    ("trainer.devices", "auto", "How many processes or GPUs share the work."),
-    ("trainer.accelerator", "auto", "cpu, gpu, mps or auto."),
-    ("trainer.precision", None, "For example bf16-mixed."),
-    ("trainer.enable_progress_bar", None, "false for log files."),
-)
-_SPELLINGS = (
-    "model.alpha=0.5 and --model.alpha=0.5 mean the same, for every option. What comes later wins: "
-    f"defaults, configs/{{config}}, environment ({ENV_PREFIX}_MODEL__ALPHA=0.5), then the command line from "
-    "left to right."
-)
-_MORE = {
-    "--config FILE": "settings from a YAML file, for example the config.yaml of an earlier run",
-    "--print_config": "print all settings as YAML and exit; feed it back with --config",
-    "--help_all": "every option, with those of Lightning's Trainer (takes longer)",
-    "--version": "print the version and exit",
-    "--data.help=CLASS": "the options of one data module, for example RefCOCO",
-}
 
 
 def check_run_options(config: Any) -> None:
@@ -75,10 +40,8 @@ class Command:
 
     # name of the module in `experiments`, of ``configs/<name>.yaml`` and of the folder in ``runs``
     name: str
-    # what it does, in a sentence or two
-    summary: str
-    # pairs of arguments and what they do
-    examples: tuple[tuple[str, str], ...]
+    summary: str  # what it does, in a sentence or two
+    examples: tuple[tuple[str, str], ...]  # pairs of arguments and what they do
     # Short spellings of options, e.g. ``{"limit": "data.limit"}``.
     shorthand: Mapping[str, str] = field(default_factory=dict)
     # kinds of ready-made settings that it knows: folders of ``configs``
@@ -87,6 +50,18 @@ class Command:
     explained: tuple[tuple[str, str], ...] = ()
     # what stands in place of ``name`` on the command line, if anything does
     spelling: str | None = None
+
+    @classmethod
+    def documented(cls, name: str, spelling: str | None = None) -> Command:
+        """Make the command of a name out of what ``configs/commands.yaml`` says of it."""
+        own, short = _table()[name], dict[str, str]()
+        for option in own.get("shorthand", ()):
+            # a short spelling is the last part of the name
+            more = {option.rpartition(".")[2]: SHORTHAND.get(option, option)}
+            short |= SHORTHAND if option == "all" else more
+        words = own["summary"], tuple(own["examples"].items())
+        explained = tuple(own["explained"].items())
+        return cls(name, *words, short, tuple(own.get("groups", ())), explained, spelling)
 
     @property
     def program(self) -> str:
@@ -104,13 +79,14 @@ class Command:
 
     def help(self) -> str:
         """Return the help: spellings, examples, ready-made settings, the options that matter."""
+        every = _table()["every command"]
         return "\n".join(
             [
                 f"usage: {self.program} [NAME=VALUE | --NAME=VALUE | --NAME VALUE] ...",
                 "",
                 _paragraph(self.summary),
                 "",
-                _paragraph(_SPELLINGS.format(config=self.config.name)),
+                _paragraph(every["spellings"].format(config=self.config.name, prefix=ENV_PREFIX)),
                 "",
                 "examples:",
                 *(f"  {self.program} {words}".rstrip() + f"\n      {what}" for words, what in self.examples),
@@ -119,10 +95,10 @@ class Command:
                 *self._explained(),
                 "",
                 "every command:",
-                *(line for option in (*COMMON, *_TRAINER) for line in option_lines(*option)),
+                *(line for name, of in every["options"].items() for line in option_lines(name, *of)),
                 "",
                 "more:",
-                *(f"  {name}".ljust(22) + what for name, what in _MORE.items()),
+                *(f"  {name}".ljust(22) + what for name, what in every["more"].items()),
             ]
         )
 
@@ -146,17 +122,30 @@ class Command:
                 yield from option_lines(full, own.get(name, option.default), option.text)
 
 
+def common_options() -> Mapping[str, tuple[Any, str]]:
+    """Return the options that every command may have, by name: the default, and what it is for."""
+    options: Mapping[str, tuple[Any, str]] = _table()["every command"]["options"]
+    return options
+
+
+@functools.cache
+def _table() -> Any:
+    import yaml
+
+    # every command waits for it: libyaml's reader takes a thirtieth of the time
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load((CONFIGS / "commands.yaml").read_text(encoding="utf-8"), loader)
+
+
 def _paragraph(text: str, first: str = "") -> str:
     rest = " " * len(first)
     return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def run(command: Command, main: Callable[[], None]) -> NoReturn:
-    """Run a command and leave the process, as `gl_ris.command_line.leave` does.
+    """Run ``main`` and leave the process, as `gl_ris.command_line.leave` does.
 
-    Args:
-        command: For the help, which is printed without importing what ``main`` needs.
-        main: Does the work.
+    The help of ``command`` is printed without importing what ``main`` needs.
     """
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     print_anything()

@@ -17,8 +17,7 @@ _MOST_VALUES = 100_000
 def read_config(path: Path) -> dict[str, Any]:
     """Read a configuration file; a recipe with a base is spelled out.
 
-    Raises:
-        UserError: It is not there, or no YAML with options in it.
+    `UserError` if it is not there, or no YAML with options in it.
     """
     try:
         content = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))

@@ -25,8 +25,7 @@ class Option(NamedTuple):
 def class_options(where: str) -> dict[str, Option]:
     """Return the documented arguments of a class of this project, with those that it hands on to its bases.
 
-    Args:
-        where: The class as ``module:Class``, where it is defined or where it is imported from elsewhere.
+    It is named as ``module:Class``, where it is defined or where it is imported from elsewhere.
 
     Example:
         >>> class_options("gl_ris.recipe:Recipe")["antialias"].default

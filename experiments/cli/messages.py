@@ -37,16 +37,11 @@ _TYPE_NAMES = {
 
 
 def explain(message: str, options: Iterable[str], classes: Sequence[str] = ()) -> str:
-    """Turn a message of jsonargparse into one or two sentences.
+    """Turn a message of jsonargparse, often a line for every type that was tried, into one or two sentences.
 
-    Args:
-        message: The message, often of many lines: one for every type that was tried.
-        options: The full names of all options, to say which one was meant.
-        classes: Names that would have been accepted where a class was expected.
-
-    Returns:
-        What is wrong with which option and what would be right; the first lines of ``message`` if it is of a
-        kind not known here.
+    They say what is wrong with which option and what would be right: of the full names of all ``options``
+    which one was meant, and which ``classes`` would have been accepted where one was expected. Of a message
+    of a kind not known here, the first lines are returned.
 
     Example:
         >>> explain("unrecognized arguments: --model.alhpa=1", ["model.alpha", "model.beta"])

@@ -59,22 +59,17 @@ def normalise(
 ) -> list[str]:
     """Rewrite arguments so that ``k=64``, ``limit=20`` and ``data=refshapesg`` are read like native options.
 
-    Ready-made settings go before the single options around them, in the order of their kinds, so that an
-    option changes them wherever it stands. A ``--config`` keeps its place.
+    All become ``--name=value``, also ``--name value``, and a ready-made setting ``--config=FILE``. These go
+    before the single options around them, in the order of their kinds, so that an option changes them
+    wherever it stands. A ``--config`` keeps its place. `UserError` if there is no such ready-made setting.
 
     Args:
-        args: The arguments as given; ``--name value`` counts as one.
+        args: The arguments as given.
         shorthand: Short names and the options that they stand for; ``short.x`` stands for ``option.x``.
         groups: Kinds of ready-made settings, with the names there are of each.
         folder: Where they are: ``<folder>/<kind>/<name>.yaml``.
         classes: Gives the names of classes that a kind also accepts.
         options: Full names of the options there are; ready-made settings may have those of other commands.
-
-    Returns:
-        Arguments of the form ``--name=value``; a ready-made setting becomes ``--config=FILE``.
-
-    Raises:
-        UserError: There is no such ready-made setting.
 
     Example:
         >>> normalise(["limit=20", "--model.alpha", "0.5"], {"limit": "data.limit"}, {}, Path("configs"))
@@ -166,10 +161,7 @@ def _full_name(name: str, shorthand: Mapping[str, str]) -> str:
 
 
 def current_paths(value: Any) -> Any:
-    """Write the present paths of classes for those of before.
-
-    Args:
-        value: Text such as a word of a command line, or a list or dictionary of values; others stay the same.
+    """Write the present paths of classes for those of before, in texts and in lists and dictionaries of them.
 
     Example:
         >>> MOVED["old.place.Mine"] = "new.Mine"

@@ -21,7 +21,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from experiments.cli.command import COMMON, CONFIGS, ENV_PREFIX, Command, check_run_options
+from experiments.cli.command import CONFIGS, ENV_PREFIX, Command, check_run_options, common_options
 from experiments.cli.config_file import read_config
 from experiments.cli.messages import explain
 from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, normalise
@@ -66,11 +66,7 @@ class OverrideParser(LightningArgumentParser):
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any
     ) -> Any:
-        """Parse the command line.
-
-        Raises:
-            UserError: Something in it, or in a configuration file that it names, is wrong.
-        """
+        """Parse the command line; `UserError` if it, or a configuration file that it names, is wrong."""
         if self.command is not None:
             given = current_paths(list(sys.argv[1:] if args is None else args))
             options, kinds, short = self.option_names(), self.command.settings(), self.command.shorthand
@@ -91,11 +87,7 @@ class OverrideParser(LightningArgumentParser):
         return self.parse_string(yaml.safe_dump(content, sort_keys=False), file.name, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise a `UserError` in place of printing the usage and leaving.
-
-        Raises:
-            UserError: Always, except in nested parsers.
-        """
+        """Raise a `UserError` in place of printing the usage and leaving, except in nested parsers."""
         if self.command is None:
             super().error(message, ex)
         classes = next((self.class_names(dest) for dest in self._classes() if f'"{dest}"' in message), [])
@@ -151,9 +143,7 @@ def _chosen_by_environment(options: Sequence[str]) -> list[str]:
 def known_part(content: Mapping[str, Any], options: Collection[str]) -> dict[str, Any]:
     """Leave out of ready-made settings what is for other commands: options of groups that have none such.
 
-    Args:
-        content: The settings.
-        options: Full names of all options of a command.
+    ``options`` are the full names of all options of a command.
 
     Example:
         >>> known_part({"model": {"clip": "RN50", "recipe": "clean"}, "k": 4}, ["model", "model.recipe"])
@@ -225,7 +215,7 @@ def _parser_options(command: Command) -> dict[str, Any]:
 
 
 def _add_common(parser: LightningArgumentParser, names: Collection[str]) -> None:
-    for name, default, explanation in COMMON:
+    for name, (default, explanation) in common_options().items():
         if name in names:
             parser.add_argument(f"--{name}", type=_KINDS[name], default=default, help=explanation)
 
@@ -233,20 +223,14 @@ def _add_common(parser: LightningArgumentParser, names: Collection[str]) -> None
 class ExperimentCLI(LightningCLI):
     """Parses the command line of an experiment and makes its parts; runs nothing.
 
-    Attributes:
-        model: The module.
-        datamodule: The data module.
-        trainer: The trainer.
-        config: All settings.
+    The parts are ``model``, ``datamodule`` and ``trainer``, and all settings ``config``. `UserError` if an
+    option is unknown or its value is wrong.
 
     Args:
         command: The experiment; its configuration file gives the defaults.
         model_class: Class of the module; its arguments are the options ``model.*``.
         datamodule_class: Base class of the data modules that ``data`` may choose from.
         args: The command line; by default that of the process.
-
-    Raises:
-        UserError: An option is unknown or its value is wrong.
     """
 
     def __init__(
@@ -281,8 +265,7 @@ class ExperimentCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check what Lightning would answer with a traceback; let ``auto`` choose between CUDA and CPU only.
 
-        Raises:
-            UserError: ``trainer.devices`` is not a number of devices, or a group of options holds a value.
+        `UserError` if ``trainer.devices`` is not a number of devices, or a group of options holds a value.
         """
         check_run_options(self.config)
         for name in ("model", "trainer"):
@@ -299,11 +282,7 @@ class ExperimentCLI(LightningCLI):
             )
 
     def instantiate_classes(self) -> None:
-        """Make the module, the data module and the trainer.
-
-        Raises:
-            UserError: One of them cannot be made of its options.
-        """
+        """Make the module, the data module and the trainer; `UserError` if one cannot be of its options."""
         try:
             super().instantiate_classes()
         except ValueError as error:
@@ -312,8 +291,7 @@ class ExperimentCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer; under torchrun or srun for the processes there are, unless ``devices`` is given.
 
-        Raises:
-            UserError: Its options do not go together, or not with this machine or those processes.
+        `UserError` if its options do not go together, or not with this machine or those processes.
         """
         launched, given = as_launched(), self.config.trainer
         if given.devices == "auto" and given.num_nodes == 1:
@@ -369,11 +347,8 @@ def parse_settings(
 ) -> tuple[dict[str, Any], str | None, bool]:
     """Read a command line whose options are the arguments of a class, as of a command that starts other runs.
 
-    Returns:
-        The settings, as plain values; the folder, or None; whether to run everything anew.
-
-    Raises:
-        UserError: An option is wrong. ``resume`` says nothing more: grids go on by themselves.
+    Returns the settings, as plain values; the folder, or None; whether to run everything anew. `UserError` if
+    an option is wrong. ``resume`` says nothing more: grids go on by themselves.
     """
     parser = OverrideParser(**_parser_options(command))
     parser.add_argument("--config", action=ActionConfigFile, help="Settings from a YAML file.")

@@ -25,8 +25,7 @@ Results = Mapping[str, Any]
 # What comparisons call their zero-shot run, and the folder that it has.
 ZERO_SHOT_CELL = "zero-shot"
 ZERO_SHOT, SUPERVISED = "experiments.zero_shot", "experiments.supervised"
-# Settings that cannot change a figure.
-_NOWHERE = ("wandb", "trainer.enable_progress_bar")
+_NOWHERE = ("wandb", "trainer.enable_progress_bar")  # Settings that cannot change a figure.
 _IGNORED = {
     ZERO_SHOT: (*_NOWHERE, "trainer.devices", "trainer.num_nodes", "trainer.strategy", "model.store"),
     # A training on several devices sees other batches. The others are options of old runs that were not used.
@@ -38,14 +37,10 @@ _IGNORED = {
 class Cell:
     """A run as it is wanted, and, once `plan` has checked it, what it comes to."""
 
-    # for messages
-    label: str
-    # for its command
-    arguments: list[str]
-    # of its folder; empty until `plan` names it by data set, partition and split
-    name: str = ""
-    # module of its command
-    program: str = ZERO_SHOT
+    label: str  # for messages
+    arguments: list[str]  # for its command
+    name: str = ""  # of its folder; empty until `plan` names it by data set, partition and split
+    program: str = ZERO_SHOT  # module of its command
     # names its models: of cells with the same ones, the first is checked with them
     models: str = ""
     # name of an earlier cell whose ``weights.pt`` it evaluates; what cannot be checked beforehand
@@ -56,8 +51,7 @@ class Cell:
     done: Results | None = None
     # whether a run of the same settings that was cut off is in its folder, to go on with; by `plan`
     goes_on: bool = False
-    # why what is in its folder is of no use, to be said; by `plan`
-    anew: str = ""
+    anew: str = ""  # why what is in its folder is of no use, to be said; by `plan`
     # whether not even a training that was cut off may go on there, which looks at its settings itself
     fresh: bool = False
 
@@ -95,7 +89,9 @@ def plan(cells: Sequence[Cell], folder: Path | None, overwrite: bool) -> list[Ce
     checked: set[str] = set()
     for wanted in cells:
         cli = parts_of(wanted)
-        cell = replace(wanted, name=wanted.name or _name_of(cli.datamodule), settings=cli.settings())
+        data = f"{cli.datamodule.dataset_name}-{cli.datamodule.partition}-{cli.datamodule.split}"
+        name = wanted.name or data.replace(os.sep, "_")
+        cell = replace(wanted, name=name, settings=cli.settings())
         if cell.name in planned:
             raise UserError(f"{cell.label} is there twice ({cell.name}); name each data set and split once.")
         if folder is not None and not overwrite:
@@ -119,10 +115,6 @@ def check_parts(cell: Cell, cli: Any, models: bool) -> None:
     # A training is made of the model: what is left to check without it are the settings.
     if models or cell.program == ZERO_SHOT:
         check(cli, models=models)
-
-
-def _name_of(data: Any) -> str:
-    return f"{data.dataset_name}-{data.partition}-{data.split}".replace(os.sep, "_")
 
 
 def _with_what_is_there(cell: Cell, cli: Any, folder: Path, planned: Mapping[str, Cell]) -> Cell:

@@ -41,26 +41,18 @@ class Job:
     # from its start to its end, and to its first prediction
     seconds: float
     first: float
-    # of its stages, as its results say
-    stages: float
-    # the largest memory of its main process
-    rss_mb: float
+    stages: float  # of its stages, as its results say
+    rss_mb: float  # the largest memory of its main process
     # seconds of imports up to the first prediction by package; empty unless asked for
     imports: Mapping[str, float] = field(default_factory=dict)
 
 
 def run_job(*words: str, store: str | Path = "false", one_thread: bool = False, imports: bool = False) -> Job:
-    """Run the main job in a folder that is removed again.
+    """Run the main job, with more ``words`` on its command line, in a folder that is removed again.
 
-    Args:
-        *words: More of its command line.
-        store: Of proposals: a new folder for a cold job, one that a job has filled for a warm one.
-        one_thread: Compute by one thread, without workers.
-        imports: Say what is imported.
-
-    Raises:
-        UserError: It says that something has to be mended, see its words.
-        EvaluationError: It failed.
+    A new folder for the ``store`` of proposals makes a cold job, one that a job has filled a warm one.
+    ``one_thread`` computes by one thread, without workers; ``imports`` says what is imported. `UserError` if
+    the job says that something has to be mended, `EvaluationError` if it failed.
     """
     with tempfile.TemporaryDirectory(prefix="gl-ris-benchmark-") as name, children() as processes:
         run, log = Path(name) / "run", Path(name) / "log.txt"

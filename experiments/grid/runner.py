@@ -63,18 +63,13 @@ def carry_out(command: Command, kind: type[Grid]) -> None:
 class Runner:
     """Carries out cells in their order."""
 
-    # as `plan` returns them
-    cells: Sequence[Cell]
-    # for their folders
-    folder: Path
-    # writes what they amount to
-    grid: Grid
+    cells: Sequence[Cell]  # as `plan` returns them
+    folder: Path  # for their folders
+    grid: Grid  # writes what they amount to
     # how many side by side; the output of several goes to ``log.txt`` in the folder of each
     jobs: int
-    # variables for all of them
-    environment: Mapping[str, str]
-    # whether a training that was cut off begins anew rather than going on
-    overwrite: bool
+    environment: Mapping[str, str]  # variables for all of them
+    overwrite: bool  # whether a training that was cut off begins anew rather than going on
 
     def perform(self) -> str:
         """Carry out the cells that are not done, and return what the grid says in the end.

@@ -31,10 +31,8 @@ class Grid:
     # Options of cells that the grid sets for each of them, with what to use in their place; short names.
     reserved: ClassVar[Mapping[str, str]] = {}
     shorthand: ClassVar[Mapping[str, str]] = {}
-    # how many cells side by side; None takes as many as suit the machine
-    jobs: int | None
-    # mode of logging the grid, in one group with its cells; None leaves it out
-    wandb: str | None
+    jobs: int | None  # how many cells side by side; None takes as many as suit the machine
+    wandb: str | None  # mode of logging the grid, in one group with its cells; None leaves it out
 
     def cells(self) -> list[Cell]:
         """Return the cells in the order in which they are run; a `UserError` if a setting is wrong."""

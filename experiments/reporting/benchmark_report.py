@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from experiments.reporting.frame import number
 from experiments.run.measuring import DRIFT
 
 Document = Mapping[str, Any]
@@ -59,14 +60,14 @@ def _row(document: Document, model: str, kind: str) -> list[str | None]:
     return [
         model,
         kind,
-        _number(found["ratio_to_reference"]),
-        _number(found["work_saved"]),
-        _number(found["same_work_faster"]),
+        number(found["ratio_to_reference"], ",.2f"),
+        number(found["work_saved"], ",.2f"),
+        number(found["same_work_faster"], ",.2f"),
         f"{choices['equal']}/{choices['of']}",
-        _number(found["gflops"]["program"], 0),
-        _number(control["best"], 0),
+        number(found["gflops"]["program"], ",.0f"),
+        number(control["best"], ",.0f"),
         None if found["share_of_limit"] is None else f"{found['share_of_limit']:.0%}",
-        _number(found["crops"]["ratio"]),
+        number(found["crops"]["ratio"], ",.2f"),
     ]
 
 
@@ -76,8 +77,9 @@ def _beside(clip: Document) -> Iterator[str]:
         for kind, found in kinds.items():
             if "missing" not in found:
                 items = [f"{item['name']} {item['share']:.1%}" for item in found["not_matrix"]]
-                text = _number(found["text"]["ratio"])
-                gain = f"texts {text} times as fast as at the full context" if text else "texts: no verdict"
+                ratio = found["text"]["ratio"]
+                faster = f"texts {number(ratio, ',.2f')} times as fast as at the full context"
+                gain = "texts: no verdict" if ratio is None else faster
                 yield f"{model} {kind}: {gain}\n  largest beside matrix work: {', '.join(items)}"
 
 
@@ -92,7 +94,7 @@ def _threads(document: Document) -> Iterator[str]:
                 f"{name.replace('_', ' ')} {', '.join(f'{value:.2f}' for value in values)} s"
                 for name, values in found["seconds"].items()
             )
-            ratio = _number(found[key]) or "-"
+            ratio = number(found[key], ",.2f")
             yield (
                 f"Stages of a cold main job, {found['images']} images: {what} {ratio} times as fast as "
                 f"{other} ({seconds})"
@@ -136,7 +138,3 @@ def _reasons(document: Document) -> Iterator[str]:
                     f"{name} {kind}: the best matrix rate went from {before:,.0f} to {after:,.0f} GFLOP/s "
                     f"({control['drift']:.0%}, allowed are {DRIFT:.0%}); run it again on a quieter machine"
                 )
-
-
-def _number(value: float | None, digits: int = 2) -> str | None:
-    return None if value is None else f"{value:,.{digits}f}"

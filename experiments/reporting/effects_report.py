@@ -39,8 +39,7 @@ _RETARGETED = "the base recipe's choices, measured against the other targets"
 class Row:
     """One line of the table."""
 
-    # Point of the published code.
-    point: int | None
+    point: int | None  # Point of the published code.
     # The field, or what the line is about, and its value here.
     name: str
     value: Any = ""
@@ -51,8 +50,7 @@ class Row:
     # How many are behind the figures, and how many of them have no choice.
     expressions: int | None = None
     missed: int | None = None
-    # Why the line does not apply, or how it was measured.
-    note: str = ""
+    note: str = ""  # Why the line does not apply, or how it was measured.
 
 
 class EffectsTable:

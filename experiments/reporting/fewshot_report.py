@@ -42,8 +42,7 @@ class Shot:
 class FewShotCells:
     """What is finished of a comparison."""
 
-    # All supervised cells that there are to be.
-    shots: Sequence[Shot]
+    shots: Sequence[Shot]  # All supervised cells that there are to be.
     # Of finished cells by name, the zero-shot one's among them; one or more.
     results: Mapping[str, Results]
     # For each class with refs, how many; empty until a supervised cell is finished.
@@ -225,8 +224,7 @@ class Crossing:
 
     # "above" (or at the level) or "below": the first point measured; None if none was.
     start: str | None = None
-    # The last point measured.
-    last: str | None = None
+    last: str | None = None  # The last point measured.
     # The points before and behind the first crossing upwards; None without one.
     below: str | None = None
     above: str | None = None
@@ -235,8 +233,7 @@ class Crossing:
     # Points at which the curve comes from above to below, and how often it comes from below to above.
     falls: tuple[str, ...] = ()
     rises: int = 0
-    # Points between the first and the last that were not measured.
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # Points between the first and the last that were not measured.
 
 
 def crossings(rows: Sequence[Mapping[str, Any]], cells: FewShotCells) -> list[dict[str, Any]]:

@@ -19,12 +19,9 @@ class PaperTable:
 
     number: str
     source: str
-    # What must be known to compare with it.
-    note: str
-    # What results call its proposals.
-    proposals: str
-    # Data set, partition and split of each.
-    columns: Sequence[tuple[str, ...]]
+    note: str  # What must be known to compare with it.
+    proposals: str  # What results call its proposals.
+    columns: Sequence[tuple[str, ...]]  # Data set, partition and split of each.
     # Figures by row in percent, one per column, None where the paper has none; and ``encoder``.
     rows: Mapping[str, Mapping[str, Any]]
 

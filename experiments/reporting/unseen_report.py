@@ -30,10 +30,8 @@ def cell_name(model: str, where: str) -> str:
 class UnseenCells:
     """What is finished of a comparison."""
 
-    # All supervised models that there are to be.
-    baselines: Sequence[str]
-    # Of the finished cells, by name.
-    results: Mapping[str, Results]
+    baselines: Sequence[str]  # All supervised models that there are to be.
+    results: Mapping[str, Results]  # Of the finished cells, by name.
 
     def of(self, model: str) -> list[Results]:
         """Return the results of a model on the seen and on the unseen set, empty if not finished."""

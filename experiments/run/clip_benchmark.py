@@ -62,16 +62,7 @@ def _load(name: str, device: torch.device, dtype: torch.dtype) -> RegionCLIP:
 
 
 class Contest:
-    """One model on scenes: the plain loop, and the program in each precision.
-
-    Args:
-        name: Of the model, as for `gl_ris.load_clip`.
-        precisions: Names as of `gl_ris.clip.loading.PRECISIONS`.
-        sizes: Of the scenes.
-        device: Where it computes.
-        seed: Of weights and scenes.
-        step: Called after each step.
-    """
+    """One model on scenes: the plain loop, and the program in each precision; see `measure_model`."""
 
     def __init__(
         self, name: str, precisions: Sequence[str], sizes: Sizes, device: torch.device, seed: int, step: Step
@@ -168,7 +159,8 @@ def measure_model(
 
     Args:
         name: As for `gl_ris.load_clip`.
-        precisions: Of the program; the loop is in fp32. What the processor lacks is left out, and said.
+        precisions: Of the program, names as of `gl_ris.clip.loading.PRECISIONS`; the loop is in fp32. What
+            the processor lacks is left out, and said.
         sizes: Of the scenes.
         device: Where to compute.
         seed: Of weights and scenes.

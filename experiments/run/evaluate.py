@@ -215,8 +215,7 @@ class Recorder(Keeper):
         super().__init__()
         # training is None for a model that was not trained, UNSET where there is nothing to train
         self.cli, self.training = cli, training
-        # the document, in rank 0, after the run
-        self.results: Results | None = None
+        self.results: Results | None = None  # the document, in rank 0, after the run
         self._writer: PredictionWriter | None = None
 
     def file_names(self, world_size: int) -> list[str]:

@@ -37,7 +37,7 @@ class RunFolder:
     """The folder of one run, which is new, empty, or one that the run may go on in.
 
     Making one only chooses and checks the path; `create` makes the folder, which then belongs to this process
-    until `close`, or until it ends.
+    until `close`, or until it ends. `UserError` if it is in use, or is no folder.
 
     Args:
         experiment: Name of the experiment.
@@ -46,9 +46,6 @@ class RunFolder:
         program: Of a command that goes on with what it finds in a folder of its own: what starts it, as the
             first line of its ``config.yaml`` says.
         resume: Whether to go on with a run that is in the folder.
-
-    Raises:
-        UserError: The folder is in use, or is no folder.
     """
 
     def __init__(
@@ -71,11 +68,7 @@ class RunFolder:
 
     @property
     def path(self) -> Path:
-        """Where the folder is.
-
-        Raises:
-            RuntimeError: It has no name before `create`.
-        """
+        """Where the folder is; `RuntimeError` before `create` if it has no name yet."""
         if self._path is None:
             raise RuntimeError("The run folder has not been created.")
         return self._path
@@ -83,8 +76,7 @@ class RunFolder:
     def create(self) -> Path:
         """Make the folder and take its lock; it is empty of an earlier run unless this one goes on with it.
 
-        Raises:
-            UserError: The folder cannot be made, or came into use since.
+        `UserError` if it cannot be made, or came into use since.
         """
         with _told_of(self._path or RUNS):
             if self.given is None:
@@ -110,12 +102,9 @@ class RunFolder:
             self._lock = None
 
     def discard_if_empty(self) -> bool:
-        """Remove what this run made, unless something in it is of use; give it free.
+        """Remove what this run made, unless something in it is of use; give it free; say if nothing is left.
 
-        That are predictions, a trained model, and a training that can go on.
-
-        Returns:
-            Whether there is nothing of this run left.
+        Of use are predictions, a trained model, and a training that can go on.
         """
         if self._path is None or not self._path.is_dir():
             return True

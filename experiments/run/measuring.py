@@ -21,10 +21,8 @@ DRIFT = 0.15
 
 # rows, inputs and outputs of products: a batch of 8 crops in the MLP of ViT-B/32, and a large square one
 SHAPES = ((400, 768, 3072), (1536, 1536, 1536))
-# a GPU needs more to be busy
-_LARGER = ((3200, 768, 3072), (8192, 8192, 8192))
-# seconds for one of them
-_PATIENCE = 0.3
+_LARGER = ((3200, 768, 3072), (8192, 8192, 8192))  # a GPU needs more to be busy
+_PATIENCE = 0.3  # seconds for one of them
 _MATRIX = re.compile(r"mm\b|addmm|linear|conv|attention|gemm|matmul|einsum")
 
 Work = Callable[[], Any]

@@ -61,15 +61,10 @@ class PlainLoop:
 
     @torch.no_grad()
     def __call__(self, image: Tensor, masks: Tensor, refs: Sequence[Ref]) -> Tensor:
-        """Score every mask for every sentence, ref by ref.
+        """Score every mask for every sentence, ref by ref: float32 ``(E, N)``, cosines in [-1, 1] (Eq. 1).
 
-        Args:
-            image: uint8 ``(3, H, W)`` RGB.
-            masks: bool ``(N, H, W)``, each with a pixel or more.
-            refs: The refs of the image, with ``E`` sentences in all, one or more.
-
-        Returns:
-            float32 ``(E, N)``, cosines in [-1, 1] (Eq. 1).
+        The image is uint8 ``(3, H, W)`` RGB, the masks are bool ``(N, H, W)``, each with a pixel or more, and
+        its refs have ``E`` sentences in all, one or more.
         """
         scores = []
         for ref in refs:

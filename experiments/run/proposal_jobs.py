@@ -49,8 +49,7 @@ class StoreFiller(LightningModule):
         self.proposals, self.store = proposals, store
         # How many images met with each of `OUTCOMES`, over all processes; empty before the end.
         self.outcome: dict[str, int] = {}
-        # Wall time of the last run.
-        self.seconds = self._started = 0.0
+        self.seconds = self._started = 0.0  # Wall time of the last run.
         self._counts: Counter[str] = Counter()
         # when the run began, before it was cut off: what is stored since then it has made
         self.began: int | None = None
@@ -138,8 +137,7 @@ class Measured:
     # Name of the generator, with the settings in which it differs from others of that name.
     name: str
     league: str
-    # Name of the store; None for the ground truth.
-    store: str | None
+    store: str | None  # Name of the store; None for the ground truth.
     quality: Quality
     # What making the proposals of an image took, on average; None if it is not known.
     seconds: float | None = None
@@ -159,8 +157,7 @@ class ProposalReport(LightningModule):
         self.root = default_root() if isinstance(store, bool) else Path(store).expanduser()
         # The outcome: the generators in the order of their names, the ground truth last.
         self.rows: list[Measured] = []
-        # Images that could not be read, and count for nothing.
-        self.unusable = 0
+        self.unusable = 0  # Images that could not be read, and count for nothing.
 
     def setup(self, stage: str) -> None:
         """Open the stores; raises what `check` raises."""

@@ -57,16 +57,9 @@ def settings_of(folder: Path, program: str) -> Any:
 
 
 def settings_to_go_on(folder: Path, program: str, now: Mapping[str, Any], harmless: Collection[str]) -> Any:
-    """Return the settings that the run in a folder began with; None if there is none.
+    """Return what `settings_of` does; `UserError`, too, if the settings asked for ``now`` are others.
 
-    Args:
-        folder: The run folder.
-        program: What starts the command that wants to go on.
-        now: The settings that are asked for.
-        harmless: Settings that may differ.
-
-    Raises:
-        UserError: The run is one of another command, or has other settings.
+    Those that are ``harmless`` may differ.
     """
     before = settings_of(folder, program)
     if before is not None and (change := first_change(current_paths(before), plain(now), harmless)):
@@ -112,9 +105,8 @@ def _written(value: Any) -> str:
 def changed_since(before: Mapping[str, Any], inputs: Inputs) -> str:
     """Say why what was computed before would come out otherwise now; empty if nothing says so.
 
-    Args:
-        before: A document of results, or what `how_it_began` returns of a run.
-        inputs: What there is now, see `gl_ris.inputs.inputs_of`; None for a hash that is not known.
+    ``before`` is a document of results, or what `how_it_began` returns of a run; ``inputs`` are those of now,
+    see `gl_ris.inputs.inputs_of`, with None for a hash that is not known.
     """
     version = before.get("methods_version", 1)
     if version != METHODS_VERSION:
@@ -165,13 +157,9 @@ def end(folder: Path) -> None:
 def take_over(folder: Path, wanted: Mapping[int, Sequence[Key]], world_size: int) -> list[Image]:
     """Find the images that a run has finished, and drop from its files what is not of them.
 
-    Args:
-        folder: The run folder; this process has its lock.
-        wanted: For the index of each image, what its records are about; empty for a run without records.
-        world_size: How many processes are going to write.
-
-    Returns:
-        What was counted of each finished image, with its index.
+    This process has the folder's lock, and ``world_size`` are going to write. ``wanted`` says what records
+    of each image are about, by its index; empty for a run without records. Returns what was counted of each
+    finished image, with its index.
     """
     for draft in folder.rglob(".*.tmp"):
         shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
@@ -201,14 +189,11 @@ def _images(path: Path) -> Iterator[Image]:
 class Beginning(Callback):
     """Tells every process where a run writes, when it began, and what it does not have to do again."""
 
-    # whether finished images are left out
-    per_image = False
+    per_image = False  # whether finished images are left out
 
     def __init__(self) -> None:
-        # the run folder; to be set in rank 0 before the run
-        self.path: Path | None = None
-        # what `take_over` has found, in rank 0
-        self.taken_over: list[Image] = []
+        self.path: Path | None = None  # the run folder; to be set in rank 0 before the run
+        self.taken_over: list[Image] = []  # what `take_over` has found, in rank 0
         self._lock: RunLock | None = None
 
     def wanted(self, module: Any, data: Any) -> dict[int, list[Key]]:

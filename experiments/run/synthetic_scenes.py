@@ -12,8 +12,7 @@ from torch import Tensor
 
 from experiments.run.plain_loop import Ref
 
-# RefCOCO has 2.5 refs an image and 2.8 sentences a ref
-_REFS, _SENTENCES = (2, 3), (3, 3, 2, 3, 3)
+_REFS, _SENTENCES = (2, 3), (3, 3, 2, 3, 3)  # RefCOCO has 2.5 refs an image and 2.8 sentences a ref
 _WORDS = (
     ("small", "large", "old", "new", "tall", "young", "empty", "front"),
     ("red", "blue", "green", "white", "black", "yellow", "brown", "grey", "orange", "striped"),

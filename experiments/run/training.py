@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from gl_ris.supervised.module import SupervisedRIS
 
 WEIGHTS = "weights.pt"
-# what a training has said of itself, kept until the evaluation is done
-_RECORD = "training.json"
+_RECORD = "training.json"  # what a training has said of itself, kept until the evaluation is done
 # what a training's batches hang on
 _BATCHES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 
@@ -42,11 +41,9 @@ _CHOSEN = ("dataset", "split_by", "split", "k", "seed", "n_refs", "n_sentences",
 _PARTS = ("model", "data", "training")
 _TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "sync_batchnorm")
 
-# Lines of a learning curve, at most about.
-POINTS = 1000
+POINTS = 1000  # Lines of a learning curve, at most about.
 
-# Seconds between two saved states.
-INTERVAL = 300.0
+INTERVAL = 300.0  # Seconds between two saved states.
 
 
 @dataclass(frozen=True)
@@ -226,8 +223,7 @@ class Training:
         steps = self.data.steps_per_epoch(trainer.world_size)
         self.epochs = settings.length(steps, module.baseline.epochs)
         self.steps = steps * self.epochs
-        # what results say of it; complete after `run`
-        self.record = self._describe()
+        self.record = self._describe()  # what results say of it; complete after `run`
 
     def _describe(self) -> dict[str, Any]:
         subset = self.data.subset

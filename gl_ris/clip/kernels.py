@@ -21,19 +21,16 @@ PLAIN, PACKED = "torch", "onednn packed"
 OVERRIDE = "GL_RIS_KERNELS"
 # Rows and images that weights are laid out for: always the same, as the layout may bear on the last bits.
 _ROWS, _IMAGES = 400, 8
-# QuickGELU is x * sigmoid(1.702 * x), and oneDNN has x * sigmoid(x)
-_QUICK = 1.702
+_QUICK = 1.702  # QuickGELU is x * sigmoid(1.702 * x), and oneDNN has x * sigmoid(x)
 
 
 class Processor(NamedTuple):
     """What the choice of kernels depends on."""
 
-    # "GenuineIntel", "AuthenticAMD", ...; empty where the system does not say
-    vendor: str
+    vendor: str  # "GenuineIntel", "AuthenticAMD", ...; empty where the system does not say
     # what it can do, by torch's names ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", ...)
     abilities: frozenset[str]
-    # whether torch's own matrix products are those of Intel's MKL
-    mkl: bool
+    mkl: bool  # whether torch's own matrix products are those of Intel's MKL
 
 
 class Kernels(NamedTuple):

@@ -113,13 +113,9 @@ class RegionCLIP(nn.Module):
         return super().train(False)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Encode whole images in batches.
+        """Encode whole images, standardised float ``(B, 3, *image_size)``, in batches.
 
-        Args:
-            pixels: float ``(B, 3, *image_size)``, standardised.
-
-        Returns:
-            float32 ``(B, D)``, not normalised.
+        Returns float32 ``(B, D)``, not normalised.
         """
         with one_thread_per_operation(self.device):
             features = map_batches(self.tower.encode, pixels.split(self.image_batch))
@@ -143,14 +139,10 @@ class RegionCLIP(nn.Module):
         return self._context
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Encode texts; each distinct text once, then remembered.
+        """Encode texts, any number with any repeats; each distinct text once, then remembered.
 
-        Args:
-            texts: Any number, any repeats.
-
-        Returns:
-            float32 ``(len(texts), D)``, not normalised, on the model's device. A text longer than the
-            context loses its end, which is warned about once.
+        Returns float32 ``(len(texts), D)``, not normalised, on the model's device. A text longer than the
+        context loses its end, which is warned about once.
         """
         self._forget_if_weights_changed()
         missing = [text for text in texts if text not in self._texts]

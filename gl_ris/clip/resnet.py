@@ -16,8 +16,7 @@ from gl_ris.clip.kernels import Layers, has_hooks, is_free
 class ResNetState:
     """What all masks of an image share."""
 
-    # the last map as the network gives it, ``(1, C, rows, columns)``
-    feature_map: Tensor
+    feature_map: Tensor  # the last map as the network gives it, ``(1, C, rows, columns)``
     # query, key and value projections of the positions of the map (L2-normalised over channels if that
     # was asked for) without bias, ``(3, rows * columns, C)``
     projected: Tensor

@@ -14,8 +14,7 @@ from gl_ris.clip.kernels import Layers
 class TokenBatch(NamedTuple):
     """Texts that are encoded together."""
 
-    # the texts, sorted
-    texts: tuple[str, ...]
+    texts: tuple[str, ...]  # the texts, sorted
     # int64 ``(B, L)``; every row is ``L`` tokens long, so there is no padding where the tower is causal. Rows
     # beyond the texts make a last batch as large as those before it.
     tokens: Tensor

@@ -28,16 +28,11 @@ _workers: ContextVar[int] = ContextVar("workers", default=0)
 class Tower(Protocol):
     """An image tower whose last part can be run once per mask; see `ViTTower` and `ResNetTower`."""
 
-    # "vit" or "resnet"
-    kind: str
-    # the open_clip tower
-    visual: Any
-    # height and width of its input
-    image_size: tuple[int, int]
-    # rows and columns of its patches or of its last map
-    grid_size: tuple[int, int]
-    # length of its features
-    feature_dim: int
+    kind: str  # "vit" or "resnet"
+    visual: Any  # the open_clip tower
+    image_size: tuple[int, int]  # height and width of its input
+    grid_size: tuple[int, int]  # rows and columns of its patches or of its last map
+    feature_dim: int  # length of its features
     # number of blocks ``L``; 0 for a ResNet, which has none in which tokens could be masked
     depth: int
 

@@ -142,8 +142,7 @@ def unpack(content: bytes) -> Proposals:
 class ImageKey(NamedTuple):
     """What proposals belong to: an image of a data set, as it was when they were made."""
 
-    # The data set's own id.
-    image_id: int | str
+    image_id: int | str  # The data set's own id.
     height: int
     width: int
     # Checksum of the decoded pixels. They, and not the file, are what a generator sees: a file that is merely
@@ -160,8 +159,7 @@ class ImageKey(NamedTuple):
 class ProposalGenerator(ABC):
     """Makes mask proposals of an image."""
 
-    # Short name that results carry, such as "felzenszwalb".
-    name: str
+    name: str  # Short name that results carry, such as "felzenszwalb".
     league: League = "not stated"
     # Raised whenever the same settings, weights and image come to give other masks: what was stored before is
     # not read any more.

@@ -34,11 +34,9 @@ log = logging.getLogger(__name__)
 class Entry(msgspec.Struct, gc=False):
     """A mask in the file; its segmentation stays unread until its image comes, a view of the mapped file."""
 
-    # Some programs write whole ids with a decimal point.
-    image_id: int | str | float
+    image_id: int | str | float  # Some programs write whole ids with a decimal point.
     segmentation: msgspec.Raw
-    # NaN, which no JSON holds, where it is not there.
-    score: _Score = _ABSENT
+    score: _Score = _ABSENT  # NaN, which no JSON holds, where it is not there.
     # SAM's name for it; `score` has its value once the file is read.
     predicted_iou: _Score = _ABSENT
 
@@ -236,17 +234,9 @@ def _by_image(path: Path) -> dict[ImageId, list[Entry]]:
 def write_coco_results(path: Path | str, found: Iterable[tuple[ImageId, Proposals]]) -> int:
     """Write proposals as a COCO results file, image by image as they come; it appears when it is complete.
 
-    An image without proposals leaves no trace in the file, and boxes are lost: readers find the tight ones.
-
-    Args:
-        path: The file; one of that name is replaced.
-        found: Image ids and the proposals of each.
-
-    Returns:
-        How many masks were written.
-
-    Raises:
-        UserError: A score is not finite; the file is not written then.
+    An image without proposals leaves no trace in the file, and boxes are lost: readers find the tight ones. A
+    file of that name is replaced. Returns how many masks were written; a `UserError`, and no file, if a score
+    is not finite.
     """
     count = 0
     with atomic_file(path) as file:

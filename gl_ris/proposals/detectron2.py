@@ -15,7 +15,7 @@ from torch import Tensor
 from gl_ris.errors import UserError, check_ranges, in_short
 from gl_ris.files import plain
 from gl_ris.proposals.base import League, Proposals
-from gl_ris.proposals.network import NetworkGenerator, check_names_and_shapes, read_weights, state_dict_in
+from gl_ris.proposals.network import NetworkGenerator, check_names_and_shapes, state_dict_in
 
 INSTALL = "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2.git"
 """Installs detectron2; torch must be there already, and a compiler."""
@@ -77,10 +77,7 @@ class Detectron2(NetworkGenerator):
         threshold = {} if score_threshold is None else {_THRESHOLD: float(score_threshold)}
         self._options = {**(options or {}), **threshold}
         self._config = self._configure(str(config))
-        content = None if weights is None else read_weights(weights, self.title)
-        self.weights_file = None if weights is None else Path(weights).expanduser()
-        with torch.inference_mode(False):
-            self.network = self._build().eval().requires_grad_(False)
+        content = self.start(weights, self._build)
         if content is not None:
             self._load(content)
 

@@ -17,7 +17,7 @@ from gl_ris.clip.image import standardize, to_unit_range
 from gl_ris.errors import check_ranges, unknown_name
 from gl_ris.masks import projection_boxes
 from gl_ris.proposals.base import Proposals
-from gl_ris.proposals.network import NetworkGenerator, check_names_and_shapes, read_weights, state_dict_in
+from gl_ris.proposals.network import NetworkGenerator, check_names_and_shapes, state_dict_in
 from gl_ris.proposals.post import shares_left
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD
 
@@ -92,11 +92,7 @@ class FreeSOLO(NetworkGenerator):
         self.decoding = Decoding(
             score_threshold, mask_threshold, max_candidates, nms_sigma, keep_threshold, max_count
         )
-        content = None if weights is None else read_weights(weights, self.title)
-        self.weights_file = None if weights is None else Path(weights).expanduser()
-        # A module made in inference mode could not be given its weights outside of it.
-        with torch.inference_mode(False):
-            self.network = FreeSOLONetwork(depth).eval().requires_grad_(False)
+        content = self.start(weights, lambda: FreeSOLONetwork(depth))
         if content is not None:
             self.load_detectron2_state_dict(content)
 

@@ -20,8 +20,7 @@ from torchvision.ops import FrozenBatchNorm2d
 GRIDS = (40, 36, 24, 16, 12)
 STRIDES = (8, 8, 16, 32, 32)
 
-# Both sides of the input are a multiple of this.
-CANVAS = 32
+CANVAS = 32  # Both sides of the input are a multiple of this.
 
 _FEATURES, _CATEGORIES, _KERNEL, _EMBEDDING = 256, 2, 256, 128
 
@@ -32,12 +31,9 @@ class Predictions:
 
     # (cells, 2) in [0, 1], how much each cell is the middle of an object; 0 where a neighbour is more so.
     categories: Tensor
-    # (cells, 256), the 1x1 convolution that draws the mask of each cell's object.
-    kernels: Tensor
-    # (cells,), the stride of each cell's features.
-    strides: Tensor
-    # (1, 256, h, w) at a quarter of the input, what the masks are drawn from.
-    features: Tensor
+    kernels: Tensor  # (cells, 256), the 1x1 convolution that draws the mask of each cell's object.
+    strides: Tensor  # (cells,), the stride of each cell's features.
+    features: Tensor  # (1, 256, h, w) at a quarter of the input, what the masks are drawn from.
 
 
 class FreeSOLONetwork(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,24 @@ class NetworkGenerator(nn.Module, ProposalGenerator):
     Always in float32 and without gradients, and on a CPU with the same bits for any number of threads.
     """
 
-    # What messages call the generator.
-    title: str
-    # Its only part with weights, in evaluation mode; set by the subclass.
-    network: nn.Module
+    title: str  # What messages call the generator.
+    network: nn.Module  # Its only part with weights, in evaluation mode; set by the subclass.
 
     def __init__(self) -> None:
         super().__init__()
         self._loaded = self._warned = False
-        # the file of weights, where they came from one
-        self.weights_file: Path | None = None
+        self.weights_file: Path | None = None  # the file of weights, where they came from one
         self._hash: str | None = None
         self.register_load_state_dict_post_hook(_note_weights)
+
+    def start(self, weights: str | Path | None, make: Callable[[], nn.Module]) -> dict[str, Any] | None:
+        """Make the network, once the file of its weights could be read; return what that holds, if any."""
+        content = None if weights is None else read_weights(weights, self.title)
+        self.weights_file = None if weights is None else Path(weights).expanduser()
+        # A module made in inference mode could not be given its weights outside of it.
+        with torch.inference_mode(False):
+            self.network = make().eval().requires_grad_(False)
+        return content
 
     def named_weights(self) -> dict[str, Tensor]:
         """Return the weights under the names that they are published with."""

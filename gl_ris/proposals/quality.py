@@ -30,8 +30,7 @@ class ObjectMatch(NamedTuple):
     """What the proposals of its image are worth for one object; areas in pixels."""
 
     area: int
-    # How many expressions refer to it.
-    expressions: int
+    expressions: int  # How many expressions refer to it.
     # With its best proposal; 0 and the object's area without proposals.
     intersection: int
     union: int
@@ -44,12 +43,9 @@ class ObjectMatch(NamedTuple):
 class Quality:
     """What is known of one generator's proposals on some images; those of several processes add up."""
 
-    # How many proposals each image has.
-    counts: list[int] = field(default_factory=list)
-    # Images on which the generator failed; they count as images without proposals.
-    failed: int = 0
-    # Images of which nothing is stored; they count for nothing.
-    missing: int = 0
+    counts: list[int] = field(default_factory=list)  # How many proposals each image has.
+    failed: int = 0  # Images on which the generator failed; they count as images without proposals.
+    missing: int = 0  # Images of which nothing is stored; they count for nothing.
     # Every object of the images that count.
     objects: list[ObjectMatch] = field(default_factory=list)
 

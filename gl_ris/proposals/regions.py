@@ -23,10 +23,8 @@ class RegionGraph:
 
     # (n, n), symmetric: length of the common border in pixel edges, 0 on the diagonal.
     borders: np.ndarray
-    # (n,) in pixels.
-    areas: np.ndarray
-    # (n, 3), mean RGB, 0 to 255.
-    colors: np.ndarray
+    areas: np.ndarray  # (n,) in pixels.
+    colors: np.ndarray  # (n, 3), mean RGB, 0 to 255.
     # (n,), length of the region's border with the frame of the image, in pixel edges.
     frame: np.ndarray
 

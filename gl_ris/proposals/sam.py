@@ -21,8 +21,7 @@ from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import best_first
 from gl_ris.proposals.sam_network import Encoded, SamNetwork, family_of, files_of, find_model, hash_of
 
-# So many pixels near the edge of a crop, a mask counts as cut off by it.
-CROP_EDGE = 20
+CROP_EDGE = 20  # So many pixels near the edge of a crop, a mask counts as cut off by it.
 
 # Masks are brought to the size of the image in parts of about so many pixels, which bounds the memory; on the
 # way they have the size of the network's input.
@@ -30,8 +29,7 @@ _PIXELS_AT_ONCE, _NETWORK_PIXELS = 1 << 26, 1 << 20
 
 # A part of the image, XYXY in pixels, right and lower edge exclusive.
 Crop = tuple[int, int, int, int]
-# Masks, bool (N, H, W), and their scores, float32 (N,).
-Scored = tuple[Tensor, Tensor]
+Scored = tuple[Tensor, Tensor]  # Masks, bool (N, H, W), and their scores, float32 (N,).
 
 
 @dataclass(eq=False)

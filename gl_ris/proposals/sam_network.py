@@ -110,12 +110,9 @@ def family_of(folder: Path) -> str:
 class Encoded:
     """An image as the network has taken it in."""
 
-    # What the network is given with points.
-    inputs: dict[str, Any]
-    # (H, W) of the image, in pixels.
-    size: tuple[int, int]
-    # (h, w) that it fills of the network's input, in pixels.
-    extent: tuple[int, int]
+    inputs: dict[str, Any]  # What the network is given with points.
+    size: tuple[int, int]  # (H, W) of the image, in pixels.
+    extent: tuple[int, int]  # (h, w) that it fills of the network's input, in pixels.
 
 
 class SamNetwork:

@@ -38,8 +38,7 @@ from gl_ris.errors import UserError
 from gl_ris.files import cache_folder, decode, plain, sync, sync_folder, to_json, write_json
 from gl_ris.proposals.base import ImageKey, ProposalGenerator, Proposals, pack, unpack
 
-# Raised whenever older stores cannot be read any more.
-FORMAT = 1
+FORMAT = 1  # Raised whenever older stores cannot be read any more.
 MANIFEST, INDEX, RECORDS = "manifest.json", ".index", ".masks"
 _MEND = "Bring it back, or remove its folder to have them made anew."
 
@@ -59,16 +58,13 @@ class StoreKey:
     """What must be equal for proposals to be the same."""
 
     dataset: str
-    # Who split it, or None.
-    partition: str | None
+    partition: str | None  # Who split it, or None.
     split: str
     generator: str
-    # So that two generators of one name are kept apart.
-    generator_class: str
+    generator_class: str  # So that two generators of one name are kept apart.
     version: int
     settings: Mapping[str, Any]
-    # Their hash.
-    weights: str | None
+    weights: str | None  # Their hash.
 
     @classmethod
     def of(cls, generator: ProposalGenerator, dataset: str, partition: str | None, split: str) -> StoreKey:
@@ -121,8 +117,7 @@ class Entry:
     # How many proposals there are, and how long making them took.
     count: int
     seconds: float
-    # Why there is no record, or None.
-    failure: str | None = None
+    failure: str | None = None  # Why there is no record, or None.
     # First byte of the record in its file, bytes, and CRC-32.
     offset: Annotated[int, Meta(ge=0)] = 0
     length: Annotated[int, Meta(ge=0)] = 0

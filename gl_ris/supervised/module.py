@@ -44,8 +44,7 @@ class SupervisedRIS(Evaluator):
         UserError: There is no baseline, or an unknown recipe.
     """
 
-    # set by `configure_model`
-    segmenter: Segmenter
+    segmenter: Segmenter  # set by `configure_model`
     bounded = False
 
     def __init__(
@@ -56,8 +55,7 @@ class SupervisedRIS(Evaluator):
         super().__init__()
         self.title = baseline.title
         self.baseline, self.weights, self.recipe = baseline, weights, Recipe.resolve(recipe)
-        # optimiser steps of the training that is to come, for the schedule
-        self.expected_steps = 1
+        self.expected_steps = 1  # optimiser steps of the training that is to come, for the schedule
 
     @property
     def methods(self) -> list[str]:

@@ -22,8 +22,7 @@ Tokenize = Callable[[Sequence[str]], list[list[int]]]
 class Example:
     """One visit of a training set."""
 
-    # the image as `Segmenter.read_image` gives it
-    pixels: Tensor
+    pixels: Tensor  # the image as `Segmenter.read_image` gives it
     # one of a ref; or several of the image, for models that are trained by image
     expressions: tuple[str, ...]
     # the mask of the ref as `Segmenter.read_target` gives it; None for models that are trained without masks
@@ -33,11 +32,9 @@ class Example:
 class Baseline(ABC):
     """The settings of a supervised model and of its training; nothing is loaded before `make`."""
 
-    # name of the model in results
-    title: ClassVar[str]
+    title: ClassVar[str]  # name of the model in results
     epochs: int
-    # of an optimiser step, over all devices
-    batch_size: int
+    batch_size: int  # of an optimiser step, over all devices
 
     def input_files(self) -> dict[str, Input]:
         """Return the files that it starts from, and those of its tokenizer, by name."""

@@ -18,11 +18,9 @@ from gl_ris.clip.image import resize_pixels
 from gl_ris.supervised.segmenter import Baseline, Example, Segmenter, bert_inputs, polynomial_decay
 from gl_ris.supervised.starting import load_bert, load_classifier, load_tokenizer
 
-# Of one image in a batch.
-MOST_EXPRESSIONS = 8
+MOST_EXPRESSIONS = 8  # Of one image in a batch.
 
-# Share of the learning rate for the text encoder.
-TEXT_RATE = 0.1
+TEXT_RATE = 0.1  # Share of the learning rate for the text encoder.
 
 # Weight of nothing in the pooling, so that an expression with few patches has a small score.
 EPSILON = 1.0

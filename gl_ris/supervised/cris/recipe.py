@@ -17,11 +17,9 @@ from gl_ris.supervised.cris.network import CRIS, CRISSize
 from gl_ris.supervised.segmenter import Baseline, MaskSegmenter, Tokenize, pad_ids
 from gl_ris.supervised.starting import clip_tokenizer
 
-# A pixel is the object's if its probability is above this.
-THRESHOLD = 0.35
+THRESHOLD = 0.35  # A pixel is the object's if its probability is above this.
 
-# Share of the epochs after which the rate falls to a tenth.
-MILESTONE = 35 / 50
+MILESTONE = 35 / 50  # Share of the epochs after which the rate falls to a tenth.
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from gl_ris.supervised.lavt.network import LAVT, LAVTSize
 from gl_ris.supervised.segmenter import Baseline, MaskSegmenter, bert_inputs, polynomial_decay
 from gl_ris.supervised.starting import load_bert, load_classifier, load_tokenizer
 
-# Of background and referred object in the loss.
-CLASS_WEIGHTS = (0.9, 1.1)
+CLASS_WEIGHTS = (0.9, 1.1)  # Of background and referred object in the loss.
 
 
 @dataclass(frozen=True)
