@@ -55,7 +55,7 @@ def mask_scores(maps: Tensor, masks: Tensor, rule: str = "in", b: float | Tensor
         b: From 0 to 2, for ``"balanced"`` alone; one for all, or of each map, ``(T, 1)``.
 
     Returns:
-        float32 ``(T, N)``, higher is better. The mean of no pixels is 0.
+        float32 ``(T, N)``, higher is better. The mean of no pixels is the map's, which tells nothing.
 
     Raises:
         UserError: No such rule, or b out of range.
@@ -68,12 +68,13 @@ def mask_scores(maps: Tensor, masks: Tensor, rule: str = "in", b: float | Tensor
         raise ValueError(f"maps must be (T, h, w) and masks bool (N, H, W), got {given}.")
     if maps.shape[1:] != masks.shape[1:]:
         maps = F.interpolate(maps[:, None], masks.shape[1:], mode="bilinear", align_corners=False)[:, 0]
-    maps, members, area = maps.flatten(1).float(), masks.flatten(1).float().T, masks.flatten(1).sum(dim=1)
+    maps, members = maps.flatten(1).float(), masks.flatten(1).float().T
+    area = members.sum(dim=0)
     # around 0, sums of many pixels lose less
-    middle, rest = maps.mean(dim=1, keepdim=True), maps.shape[1] - area
-    total = (maps - middle) @ members
-    inside = (total / area.clamp(min=1) + middle) * (area > 0)
-    outside = (middle - total / rest.clamp(min=1)) * (rest > 0)
+    middle = maps.mean(dim=1, keepdim=True)
+    total, rest = (maps - middle) @ members, len(members) - area
+    inside = middle + total / area.masked_fill(area == 0, torch.inf)
+    outside = middle - total / rest.masked_fill(rest == 0, torch.inf)
 
     def peak() -> Tensor:
         low, high = maps.aminmax(dim=1, keepdim=True)

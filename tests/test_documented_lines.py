@@ -88,6 +88,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("world")
     write_real_data(root / "data")
+    # heat maps and scores of another program
+    (root / "maps").mkdir()
+    (root / "scores.jsonl").touch()
     for name in WEIGHTS:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()

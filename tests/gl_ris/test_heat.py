@@ -201,7 +201,7 @@ MASKS = torch.tensor(
 
 def by_counting(rule: str, pixels: np.ndarray, mask: np.ndarray, b: float) -> float:
     inside, outside = pixels[mask], pixels[~mask]
-    mean, rest = (part.mean() if part.size else 0.0 for part in (inside, outside))
+    mean, rest = (part.mean() if part.size else pixels.mean() for part in (inside, outside))
     return {
         "in": mean,
         "in_out": mean - rest,
