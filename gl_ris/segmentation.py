@@ -16,6 +16,7 @@ from gl_ris.errors import UserError, unknown_name
 from gl_ris.pictures import Picture, read_picture
 from gl_ris.proposals import PostProcessing, ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE
+from gl_ris.rerank import check_reranking, reranked
 from gl_ris.scorers import Scorer, load_scorer
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Segmentation:
     Attributes:
         mask: bool ``(H, W)`` in the pixels of the image, upright if it was a file or a PIL image.
         box: float32 ``(4,)`` XYXY in pixels, the tight box of the mask, right and lower edge exclusive.
-        score: Of the chosen proposal, a cosine similarity for Global-Local.
+        score: Of the chosen proposal, a cosine similarity for Global-Local; of its own scale if re-ranked.
         ranking: int64 ``(N,)`` indices into `proposals`, the best first; those without a pixel come last.
         scores: float32 ``(N,)`` of all proposals, in their own order; -inf without a pixel.
         proposals: What was chosen from, after post-processing.
@@ -56,6 +57,8 @@ def segment(
     post: PostProcessing = AS_MADE,
     recipe: Any = "clean",
     device: str = "cpu",
+    rerank: str = "none",
+    top: int | None = None,
     **options: Any,
 ) -> Segmentation:
     """Find what an expression refers to in an image, as a run of `gl_ris.ZeroShotRIS` does.
@@ -76,6 +79,8 @@ def segment(
         post: What is done to the masks before one is chosen; by default nothing.
         recipe: ``"clean"``, ``"published"`` or a `Recipe`.
         device: Where a model given by name is put.
+        rerank: What ranks the masks anew, ``"none"``, ``"full"`` ...: see `gl_ris.rerank.load_reranker`.
+        top: How many of the best masks; None for the re-ranker's own number.
         **options: ``alpha``, ``beta``, ``masked_blocks``, ``parser`` of the method.
 
     Returns:
@@ -88,6 +93,7 @@ def segment(
     _check_expression(expression)
     kind = load_scorer(method)
     _check_options(kind, options)
+    check_reranking(rerank, top)
     pixels = read_picture(image)
     name = clip if isinstance(clip, str) else clip.name
     weights = (pretrained or usual_weights(clip)) if isinstance(clip, str) else None
@@ -97,7 +103,7 @@ def segment(
     # what is smaller to fetch, and quicker to fail, first
     given = usual_proposals(name) if proposals is None else proposals
     model = _loaded(clip, weights, device) if isinstance(clip, str) else clip
-    scorer = kind(model, recipe=recipe, **options)
+    scorer = reranked(kind(model, recipe=recipe, **options), rerank, top)
     found = post(_masks(given, pixels.to(model.device)))
     return _choose(scorer, pixels, expression, found)
 

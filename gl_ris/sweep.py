@@ -15,6 +15,7 @@ from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.errors import UserError
 from gl_ris.evaluator import Choices, Records, SceneLike
+from gl_ris.rerank import reranked
 from gl_ris.scorers import Scorer
 from gl_ris.scorers.base import check_shares
 from gl_ris.scorers.global_local import GlobalLocal
@@ -121,7 +122,8 @@ class Sweep(ZeroShotRIS):
                 "give one number."
             )
         axes = (self.alphas, self.betas)
-        return [GlobalLocalGrid(clip, *axes, blocks, variant.recipe, self.parser) for blocks in self.blocks]
+        grids = [GlobalLocalGrid(clip, *axes, blocks, variant.recipe, self.parser) for blocks in self.blocks]
+        return [reranked(grid, variant.rerank, variant.top) for grid in grids]
 
     @property
     def default(self) -> Cell | None:

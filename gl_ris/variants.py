@@ -9,6 +9,7 @@ from typing import Any
 from gl_ris.clip.loading import PRECISIONS
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.recipe import Recipe
+from gl_ris.rerank import check_reranking, reranked
 from gl_ris.scorers import Scorer, load_scorer
 from gl_ris.scorers.base import check_shares
 
@@ -27,6 +28,8 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "clip": (str, "the name of a CLIP model"),
     "pretrained": ((str, type(None)), "a tag or file of weights, or null"),
     "precision": (str, "fp32, bf16 or fp16"),
+    "rerank": (str, "none, reclip, hybridgl, hybridgl_fixed, full or the path of a class"),
+    "top": ((int, type(None)), "a whole number, or null"),
     "file": (str, "a file or folder of scores"),
 }
 
@@ -54,6 +57,10 @@ class Variant:
     # That its weights are loaded in: fp32, bf16 or fp16. Mixing, similarities and masks stay in
     # float32, figures in integers.
     precision: str = "fp32"
+    # what ranks the best masks anew, see `gl_ris.rerank`; none for nothing
+    rerank: str = "none"
+    # how many of the best masks; the re-ranker's own number if None
+    top: int | None = None
     # what a method reads its scores from, if it is one of those, see `gl_ris.scorers.from_files`
     file: str | None = None
 
@@ -63,6 +70,7 @@ class Variant:
             raise unknown_name("precision", self.precision, PRECISIONS)
         # here, too, so that it is said before models are loaded
         check_shares(alpha=self.alpha, beta=self.beta)
+        check_reranking(self.rerank, self.top)
         if load_scorer(self.method).reads_file != (self.file is not None):
             fix = "leave file out of it" if self.file else f"give {{method: {self.method}, file: PATH}}"
             raise UserError(f"Method '{self.method}' reads {'no' if self.file else 'a'} file: {fix}.")
@@ -84,7 +92,7 @@ class Variant:
         given: dict[str, Any] = {} if self.file is None else {"file": self.file}
         scorer = load_scorer(self.method)(clip, *settings, **given)
         scorer.title = self.title
-        return scorer
+        return reranked(scorer, self.rerank, self.top)
 
 
 def resolve_variants(methods: Methods, defaults: Mapping[str, Any]) -> list[Variant]:

@@ -57,9 +57,9 @@ class ZeroShotRIS(Evaluator):
         methods: Scoring methods, one or a list: global_local, cropping, grad_cam, score_map, region_token,
             heat_map, largest, random, or the path of a class. A method with settings of its own is
             a mapping such as {method: global_local, title: "local only", alpha: 0.0}; what it leaves out of
-            alpha, beta, masked_blocks, recipe, clip, pretrained and precision is as for the others. One pass
-            over the images serves them all. Scores of another program are {method: score_file, file: FILE},
-            its heat maps {method: heat_files, file: FOLDER}.
+            alpha, beta, masked_blocks, recipe, clip, pretrained, precision, rerank and top is as for the
+            others. One pass over the images serves them all. Scores of another program are {method:
+            score_file, file: FILE}, its heat maps {method: heat_files, file: FOLDER}.
         alpha: Share of the global visual feature, from 0 to 1 (Eq. 5).
         beta: Share of the global text feature, from 0 to 1 (Eq. 8).
         masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).
@@ -74,6 +74,9 @@ class ZeroShotRIS(Evaluator):
             proposals in the cache folder), a folder, or false to keep none.
         post: What is done to proposals, wherever they come from, before one is chosen; stores keep them as
             they were made.
+        rerank: What ranks the masks anew by the places, relations and ordinals of an expression: none, full,
+            reclip, hybridgl, hybridgl_fixed, or the path of a class (docs/rerank.md).
+        top: How many of the best masks are ranked anew; null for the re-ranker's own number.
 
     Attributes:
         source: Where a run takes proposals from, once it is set up; None if the data bring them.
@@ -99,10 +102,13 @@ class ZeroShotRIS(Evaluator):
         precision: str = "fp32",
         store: bool | str = True,
         post: PostProcessing = AS_MADE,
+        rerank: str = "none",
+        top: int | None = None,
     ) -> None:
         resolved = Recipe.resolve(recipe)
         shared = {"alpha": alpha, "beta": beta, "masked_blocks": masked_blocks, "recipe": resolved}
         model = {"clip": clip, "pretrained": pretrained, "precision": precision}
+        shared |= {"rerank": rerank, "top": top}
         super().__init__()
         self.variants = resolve_variants(methods, {**shared, **model})
         self.alpha, self.beta, self.recipe = alpha, beta, resolved

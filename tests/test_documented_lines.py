@@ -105,6 +105,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for page, module in (("new_scorer.md", "my_methods"), ("proposals.md", "my_masks")):
         code = (docs / page).read_text().split("```python\n")[-1].split("```")[0]
         (root / f"{module}.py").write_text(code)
+    blocks = (docs / "rerank.md").read_text().split("```python\n")[1:]
+    for module, code in zip(("my_rules", "my_reranker"), blocks, strict=True):
+        (root / f"{module}.py").write_text(code.split("```")[0])
     for family in FAMILIES:
         save_sam(root / "sams" / family, family)
     with pytest.MonkeyPatch.context() as patch:

@@ -22,7 +22,8 @@ ENV_PREFIX = "GL_RIS"
 # Short spellings of options that several commands have.
 SHORTHAND = {
     **{name: f"data.{name}" for name in ("limit", "split")},
-    **{name: f"model.{name}" for name in ("alpha", "beta", "clip", "post", "proposals", "recipe", "store")},
+    **{name: f"model.{name}" for name in ("alpha", "beta", "clip", "post", "proposals", "recipe")},
+    **{name: f"model.{name}" for name in ("rerank", "store", "top")},
 }
 
 

@@ -188,13 +188,14 @@ def _finished(path: Path, cell: Cell) -> Results | None:
 
 
 def _with_all_fields(settings: dict[str, Any]) -> dict[str, Any]:
-    """Give a recipe that a run of before spelled out the fields that are new since, as it went by them."""
+    """Give what a run of before spelled out the settings that are new since, as it went by them."""
     from gl_ris.files import plain
     from gl_ris.recipe import Recipe
 
     model = settings.get("model")
     if isinstance(model, dict) and isinstance(recipe := model.get("recipe"), dict):
-        return {**settings, "model": {**model, "recipe": {**plain(asdict(Recipe())), **recipe}}}
+        new = {"rerank": "none", "top": None} if "methods" in model else {}
+        return {**settings, "model": {**new, **model, "recipe": {**plain(asdict(Recipe())), **recipe}}}
     return settings
 
 

@@ -20,7 +20,7 @@ _OF_ALL = (
     *("data", "limit", "recipe"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.enable_progress_bar"),
 )
-_OF_ZERO_SHOT = ("alpha", "beta", "clip", "post", "proposals", "row", "store")
+_OF_ZERO_SHOT = ("alpha", "beta", "clip", "post", "proposals", "rerank", "row", "store", "top")
 _EVERYWHERE = ("run_dir", "overwrite", "resume", "config", "print_config", "help")
 
 

@@ -46,8 +46,10 @@ class Scorer(nn.Module, ABC):
         UserError: A value out of range, no recipe of that name, or a model that the method cannot use.
     """
 
-    name: ClassVar[str]
+    name: str
     title: str
+    # whether scores are cosines whatever the recipe says; None: where it compares by the cosine
+    cosines: ClassVar[bool | None] = None
     # of a method that compares with the whole sentence alone, whatever beta is
     whole_sentence: ClassVar[bool] = False
     # of a method whose scores come from ``file`` of a `gl_ris.variants.Variant`
@@ -187,6 +189,21 @@ class Scorer(nn.Module, ABC):
         """Return mixed features ``(..., D)`` as they enter the dot product of `similarity`."""
         return unit_if(self.mixing.cosine, features)
 
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Turn scores ``(..., N)`` into probabilities of the masks, float64, for what goes on from there.
+
+        The softmax of cosines times the scale that CLIP was trained to (100 in OpenAI's models). Scores of
+        another kind are standardised over the masks first, to a mean of 0 and a deviation of 3.
+        """
+        scores = scores.double()
+        if self.mixing.cosine if self.cosines is None else self.cosines:
+            return (scores * float(self.clip.model.logit_scale.exp())).softmax(dim=-1)
+        known = ~scores.isneginf()
+        scores = scores - scores.where(known, 0).sum(dim=-1, keepdim=True) / known.sum(dim=-1, keepdim=True)
+        squares = scores.square().where(known, 0).sum(dim=-1, keepdim=True)
+        spread = (squares / known.sum(dim=-1, keepdim=True)).sqrt()
+        return (3 * scores / spread.clamp(min=1e-12)).softmax(dim=-1)
+
     def _encoded(self, texts: list[str]) -> Tensor:
         return unit_if(self.mixing.unit_text, self.clip.encode_texts(texts))
 
@@ -272,7 +289,8 @@ def load_scorer(name: str) -> type[Scorer]:
         UserError: There is none of that name, or the path does not lead to a `Scorer`.
     """
     if "." in name:
-        return _by_path(name)
+        found: type[Scorer] = class_by_path(name, "Method", Scorer)
+        return found
     known = available_scorers()
     if name not in known:
         raise unknown_name("method", name, known)
@@ -292,15 +310,17 @@ def available_scorers() -> dict[str, type[Scorer]]:
     }
 
 
-def _by_path(path: str) -> type[Scorer]:
+def class_by_path(path: str, what: str, base: type) -> Any:
+    """Return the class at a path; a `UserError`, which says ``what`` it is to be, if it is no ``base``."""
     module_name, _, class_name = path.rpartition(".")
     try:
         found = vars(importlib.import_module(module_name))
     except ImportError as error:
-        raise UserError(f"Method '{path}': module '{module_name}' cannot be imported ({error}).") from error
+        raise UserError(f"{what} '{path}': module '{module_name}' cannot be imported ({error}).") from error
     classes = {key: item for key, item in found.items() if isinstance(item, type)}
     if class_name not in classes:
         raise unknown_name(f"class in module '{module_name}',", class_name, classes)
-    if not issubclass(classes[class_name], Scorer):
-        raise UserError(f"Method '{path}' is not a subclass of gl_ris.scorers.Scorer.")
+    if not issubclass(classes[class_name], base):
+        where = base.__module__.removesuffix(".base")
+        raise UserError(f"{what} '{path}' is not a subclass of {where}.{base.__name__}.")
     return classes[class_name]

@@ -14,6 +14,8 @@ from gl_ris.scorers.base import Scorer, Texts
 class Floor(Scorer):
     """A method in which the model and all settings have no influence."""
 
+    cosines = False
+
     def texts(self, expressions: Texts, noun_phrases: Texts | None = None) -> list[str]:
         """Nothing is encoded."""
         return []

@@ -37,6 +37,7 @@ class GradCAM(Scorer):
     name = "grad_cam"
     title = "Grad-CAM"
     whole_sentence = True
+    cosines = False
 
     def prepare(self, context: ImageContext) -> None:
         """Compute the last feature map."""

@@ -27,6 +27,7 @@ class RegionToken(Scorer):
     name = "region_token"
     title = "Region token"
     whole_sentence = True
+    cosines = True
 
     def check(self, clip: RegionCLIP) -> None:
         """Accept a ViT only."""

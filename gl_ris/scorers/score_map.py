@@ -25,6 +25,7 @@ class ScoreMap(Scorer):
     name = "score_map"
     title = "Score map"
     whole_sentence = True
+    cosines = True
 
     def prepare(self, context: ImageContext) -> None:
         """Compute the feature of every position."""

@@ -392,9 +392,15 @@ def test_runs_of_before_are_kept_though_classes_moved_and_options_went(
 def test_a_run_of_before_is_kept_though_the_recipe_has_more_fields(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"methods": ["random"], "recipe": asdict(Recipe(antialias=False))}
+    settings = {
+        "methods": ["random"],
+        "recipe": asdict(Recipe(antialias=False)),
+        "rerank": "none",
+        "top": None,
+    }
     monkeypatch.setattr(grid_cells, "parts_of", lambda _: SettingsAlone({"model": settings}))
     was = json.loads(json.dumps(settings))
+    del was["rerank"], was["top"]
     for name in ("region_token_patches", "region_token_members", "score_map_mask", "grad_cam_pooling"):
         del was["recipe"][name]
     write_json(tmp_path / "a" / "results.json", random_results({"model": was}))
