@@ -2,9 +2,12 @@
 
 Scenes of three to seven drawn objects on textured grounds, in the file formats of the real data sets and
 read by their readers. Three registers speak of the same images, as RefCOCO, RefCOCO+ and RefCOCOg do:
-``refshapes`` is short and may use absolute positions ("left red star"), ``refshapes+`` is short without them
-("dotted star"), ``refshapesg`` is long and relational ("the small star that is below a blue square"). A
-PhraseCut-style set names things alone or in groups, with categories and fills that the registers never show.
+``refshapes`` is short and may use absolute positions ("left red star"), ``refshapes+`` is short without
+them ("dotted star"), ``refshapesg`` is long and relational ("the small star that is below a blue square").
+Four more probe one thing each: ``refshapes-ordinal`` ("second star from the left"), ``refshapes-between``
+("the star between the circle and the moon"), ``refshapes-size`` ("the star bigger than the moon"),
+``refshapes-negation`` ("the star that is not next to a circle"). A PhraseCut-style set names things alone
+or in groups, with categories and fills that the registers never show.
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ SIZES = {"train": 3000, "val": 250, "testA": 150, "testB": 150}
 # images per split of the PhraseCut-style set
 PHRASE_SIZES = {"val": 100, "test": 250}
 REGISTERS = ("refshapes", "refshapes+", "refshapesg")
+# in files of their own, with a version of their own: the same images, of which other things are said
+PROBES = ("refshapes-ordinal", "refshapes-between", "refshapes-size", "refshapes-negation")
+PROBES_VERSION = 1
 
 
 # whoever meets a damaged cache is told that it can be made again
@@ -82,7 +88,8 @@ class RefShapes(_Drawn, RefCOCO):
     """RefShapes in one of its registers.
 
     Args:
-        dataset: ``refshapes``, ``refshapes+`` or ``refshapesg``.
+        dataset: ``refshapes``, ``refshapes+`` or ``refshapesg``; or ``refshapes-ordinal``, ``-between``,
+            ``-size`` or ``-negation``, of the images of which something of the kind can be said.
         split: ``train``, ``val``, ``testA`` or ``testB``.
         seed: Of the whole data set; results are comparable at the default only.
         options: Those of `RISDataModule`.
@@ -91,13 +98,14 @@ class RefShapes(_Drawn, RefCOCO):
     def __init__(
         self, dataset: str = "refshapesg", split: str = "val", seed: int = 0, **options: Any
     ) -> None:
-        if dataset not in REGISTERS:
-            raise unknown_name("register of RefShapes", dataset, REGISTERS)
+        if dataset not in REGISTERS + PROBES:
+            raise unknown_name("register of RefShapes", dataset, REGISTERS + PROBES)
         if split not in SIZES:
             raise unknown_name("split of RefShapes", split, SIZES)
         # the training images are many times more: whoever evaluates need not wait for them
         self.part = [name for name in SIZES if (name == "train") == (split == "train")]
-        root = cache_folder() / f"refshapes-v{VERSION}-seed{seed}-{'-'.join(self.part)}"
+        made = f"probes-v{VERSION}.{PROBES_VERSION}" if dataset in PROBES else f"v{VERSION}"
+        root = cache_folder() / f"refshapes-{made}-seed{seed}-{'-'.join(self.part)}"
         super().__init__(
             root=root,
             dataset=dataset,
@@ -115,9 +123,11 @@ class RefShapes(_Drawn, RefCOCO):
     def draw(self, folder: Path) -> None:
         """Draw the three evaluation splits together, or the training split by itself."""
         from datamodules.shapes.build import build_refer
+        from datamodules.shapes.scenes import make_picture, make_probes
 
         first = 1 if "train" in self.part else 1 + SIZES["train"]
-        build_refer(folder, {name: SIZES[name] for name in self.part}, self.seed, first)
+        make = make_probes if self.dataset_name in PROBES else make_picture
+        build_refer(folder, {name: SIZES[name] for name in self.part}, self.seed, first, make)
 
 
 class RefShapesPhrases(_Drawn, PhraseCut):

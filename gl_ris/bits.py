@@ -16,10 +16,8 @@ from torch import Tensor
 class Bits:
     """Masks whose words, areas, and occupied rows and columns are made on first use and kept.
 
-    Who makes it does not write into the masks any more.
-
-    Args:
-        masks: bool ``(N, H, W)`` on any device; neither copied nor changed.
+    They are bool ``(N, H, W)`` on any device, neither copied nor changed. Who makes it does not write into
+    the masks any more.
     """
 
     def __init__(self, masks: Tensor) -> None:

@@ -161,6 +161,7 @@ def make_records(
     areas: tuple[Tensor, Tensor],
     noun_phrases: Sequence[str | None],
     segmentations: Sequence[dict[str, Any] | None],
+    parsed: Sequence[dict[str, Any] | None] | None = None,
 ) -> list[Prediction]:
     """Write down what a method chose, one record per expression; areas are the choices', int64 ``(E,)``.
 
@@ -191,6 +192,7 @@ def make_records(
             tied=choices.ties[i],
             index=scene.index,
             subsets=tuple(name for name in subsets if subsets[name][i]) if subsets else None,
+            parsed=parsed[i] if parsed else None,
         )
         for i, expression in enumerate(scene.expressions)
     ]
@@ -217,6 +219,8 @@ class Evaluator(LightningModule):
         self._logged: set[str] = set()
         # what it and its data were made of, in rank 0, see `gl_ris.inputs.inputs_of`
         self.inputs: dict[str, dict[str, str | None]] = {}
+        # how many expressions of the split say what, see `gl_ris.parsing.counts`; empty if none are parsed
+        self.parsed: dict[str, int] = {}
         # of a run that goes on: the images that are done, and in rank 0 what `counted` had said of each
         self.finished: frozenset[int] = frozenset()
         self.taken_over: list[Mapping[str, Any]] = []

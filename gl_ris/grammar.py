@@ -19,11 +19,19 @@ WORDS = Path(__file__).parent / "assets" / "words.yaml"
 _LETTERS = {
     **{"relations": "R", "sides": "S", "side_nouns": "F", "extremes": "E", "most": "E", "superlatives": "U"},
     **{"ordinals": "O", "last": "L", "numbers": "N", "sizes": "Z", "negations": "M", "picture": "P"},
-    **{"facing": "W", "relative": "t", "nothing": "b", "verbs": "b"},
+    **{
+        "facing": "W",
+        "relative": "t",
+        "pronouns": "r",
+        "prepositions": "p",
+        "colors": "a",
+        "nothing": "b",
+        "verbs": "b",
+    },
 }
 # by the first tag that fits: determiner, adjective, noun, possessive, preposition, pronoun, conjunction
-_TAGS = [("DT|PDT|PRP\\$|WP\\$", "d"), ("JJ.?", "a"), ("NN.*|FW", "n"), ("POS", "g"), ("IN|TO", "p")]
-_TAGS += [("PRP|EX", "r"), ("CC|,|:", "c"), ("WDT|WP", "t")]
+_TAGS = [("DT|PDT|PRP\\$|WP\\$", "d"), ("JJ.?", "a"), ("NN.*|FW|CD", "n"), ("POS", "g"), ("IN|TO", "p")]
+_TAGS += [("PRP|EX", "r"), ("CC|,|:", "c"), ("WDT|WP", "t"), ("VB|VBP", "v")]
 _OF, _FROM, _FROM_TYPOS = "o", "f", ("from", "frm", "form")
 # a noun phrase: "blue and white sign", "lady's head"
 NOUN = r"(?:[NOLZSUEa]|(?<=a)c(?=a))*n(?:n|g[Za]*n)*"
@@ -54,12 +62,13 @@ def words() -> dict[str, dict[str, list[str]]]:
 
 @functools.cache
 def _phrases() -> dict[tuple[str, ...], tuple[str, str]]:
-    return {
-        tuple(phrase.split()): (letter, kind)
-        for group, letter in reversed(_LETTERS.items())
-        for kind, phrases in words()[group].items()
-        for phrase in phrases
-    }
+    """Return letter and kind of every phrase of the table, and of what phrases begin with an empty letter."""
+    found: dict[tuple[str, ...], tuple[str, str]] = {}
+    for group, letter in reversed(_LETTERS.items()):
+        for kind, phrases in words()[group].items():
+            found |= {tuple(phrase.split()): (letter, kind) for phrase in phrases}
+    begun = {phrase[:size] for phrase in found for size in range(1, len(phrase))}
+    return dict.fromkeys(begun, ("", "")) | found
 
 
 def units_of(doc: Doc) -> list[Unit]:
@@ -75,15 +84,15 @@ def units_of(doc: Doc) -> list[Unit]:
 
 def _phrase_at(doc: Doc, at: int) -> Unit | None:
     """Find the longest phrase that begins at a token; articles and hyphens inside of it are passed over."""
-    best, phrase, last = None, tuple[str, ...](), max(map(len, _phrases()))
+    best, phrase = None, tuple[str, ...]()
     for i in range(at, len(doc)):
         if i > at and (doc[i].text == "-" or doc[i].lower_ in ("the", "a", "an")):
             continue
         phrase += (doc[i].lower_,)
-        if phrase in _phrases():
-            best = Unit(*_phrases()[phrase], tuple(range(at, i + 1)))
-        if len(phrase) == last:
+        letter, kind = _phrases().get(phrase, (None, ""))
+        if letter is None:
             break
+        best = Unit(letter, kind, tuple(range(at, i + 1))) if letter else best
     return best
 
 
@@ -96,10 +105,7 @@ def _letter(token: Token) -> str:
         # "striped shirt", also where the tree has it elsewhere; but "lady holding umbrella"
         after = token.nbor().tag_[:2] if token.i + 1 < len(token.doc) else ""
         named = after in ("NN", "JJ") and (token.tag_ != "VBG" or token.dep_ in ("amod", "compound"))
-        return "a" if named else "b"
-    if token.i == 0 and token.tag_ in ("VB", "VBP"):
-        # notes begin with what is meant: "hand only in front"
-        return "n"
+        return "a" if named else "v" if token.i == 0 and token.tag_ != "VBG" else "b"
     return next((letter for tags, letter in _TAGS if re.fullmatch(tags, token.tag_)), "b")
 
 
@@ -219,10 +225,15 @@ def _nearest(matched: Sequence[Unit], _: Sequence[Unit]) -> list[Unit]:
 _BREAK = Unit("|", "", ())
 
 _RULES: list[tuple[str, Made]] = [
-    ("W[pR]?d?[SPr]?", _gone),
+    ("W[pR]?d?[SPr]|W", _gone),
     # a camera that someone holds is a thing
     ("(?<![oRpfW])(?<![oRpfW]d)(?<!^)P", _as("b")),
     ("^d?P", lambda matched, _: [*matched[:-1], matched[-1]._replace(letter="n")]),
+    # "left bald", "in red"
+    ("^[dNOSUZL]*a+(?=[Rpfotb]|$)", lambda matched, _: [*matched[:-1], matched[-1]._replace(letter="n")]),
+    # notes begin with what is meant, whatever verb it looks like: "hand only", "crown over cross"
+    ("^v(?!d)|(?<=R)v", _as("n")),
+    ("(?<=[pR])a+(?![an])", _as("n")),
     (f"[UE][pR]?d?S+|S+E|Rd?S+(?!F?{NOUN}|F?o)", _extreme),
     ("(?<=[SU])Fo?", _part),
     ("[pR]d?F(?!n)", _gone),
@@ -230,7 +241,8 @@ _RULES: list[tuple[str, Made]] = [
     ("R?d?S+o(?:d?P|d?N)?", _side_of),
     ("OU|fd?[SU]", _counted),
     ("f", _as("p")),
-    (f"N(?!{NOUN}|K)", _one),
+    (f"(?<=n)N(?!K|{NOUN})", _as("n")),
+    (f"N(?!{NOUN})", _one),
     (r"M[pd]*[SU]|MRd?[SU](?![aNZ]*n)", _gone),
     ("M[bad]*R", _denied),
     ("SR", _filler),
@@ -242,6 +254,4 @@ _RULES: list[tuple[str, Made]] = [
     (f"Rd?S+(?!{NOUN})", _before_side),
     (f"R(?!d*{NOUN})", _alone),
     ("(?<=n)[SU]+", lambda matched, _: [*matched, _BREAK]),
-    # "in red"
-    ("(?<=[pR])a+(?![an])", _as("n")),
 ]

@@ -49,10 +49,9 @@ def mask_areas(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_iou(intersection: Tensor, union: Tensor) -> Tensor:
-    """Compute each sample's own IoU; arguments and errors are those of `area_sums`.
+    """Compute each sample's own IoU, float64 of the shape of the areas, in [0, 1]; 0 where U = 0.
 
-    Returns:
-        float64 of the shape of the areas, in [0, 1]; 0 where U = 0.
+    Arguments and errors are those of `area_sums`.
 
     Example:
         >>> sample_iou(torch.tensor([1, 0]), torch.tensor([4, 0])).tolist()
@@ -81,8 +80,7 @@ def checked_areas(intersection: Tensor, union: Tensor) -> tuple[Tensor, Tensor]:
 def exact_threshold(threshold: float) -> tuple[int, int]:
     """Read a threshold as the (numerator, denominator) that its shortest decimal says.
 
-    Raises:
-        ValueError: If it is not in (0, 1] or has more than nine decimals.
+    `ValueError` if it is not in (0, 1] or has more than nine decimals.
     """
     try:
         numerator, denominator = Decimal(str(threshold)).as_integer_ratio()
@@ -135,17 +133,11 @@ class AreaSums(NamedTuple):
 def area_sums(
     intersection: Tensor, union: Tensor, thresholds: Sequence[float] = (), *, rows: bool = False
 ) -> AreaSums:
-    """Sum over samples what the figures need.
+    """Sum over samples what the figures need, precision at the thresholds among them.
 
-    Args:
-        intersection: Integers of any shape, pixels.
-        union: Integers of the same shape, pixels.
-        thresholds: Of precision.
-        rows: Whether the areas are ``(rows, samples)``, to be summed row by row, and not all samples.
-
-    Raises:
-        TypeError: If the areas are not integers.
-        ValueError: If the shapes differ, or not 0 <= I <= U < 2**31, or a threshold is not in (0, 1].
+    The areas, in pixels, are integers of any one shape, all of them samples; or, with ``rows``, ``(rows,
+    samples)``, to be summed row by row. `TypeError` if they are not integers, `ValueError` if the shapes
+    differ, or not 0 <= I <= U < 2**31, or a threshold is not in (0, 1].
     """
     checked = checked_areas(intersection, union)
     intersection, union = checked if rows else (areas.reshape(-1) for areas in checked)
@@ -269,10 +261,9 @@ class RISMetrics(_AreaMetric):
         super().__init__(thresholds, **kwargs)
 
     def compute(self) -> dict[str, float]:
-        """Every figure over all processes, which all must call this; nan (with a warning) without a sample.
+        """Every figure over all processes, ``{"oIoU", "mIoU", "Pr@0.5", ...}`` in percent.
 
-        Returns:
-            ``{"oIoU", "mIoU", "Pr@0.5", ...}`` in percent.
+        All processes must call this; nan (with a warning) without a sample.
         """
         (figures,) = self.sums.percent(self.thresholds)
         return figures

@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from gl_ris import grammar, text
 from gl_ris.errors import UserError
-from gl_ris.files import cache_folder, decode, file_hash, to_json, write_json
+from gl_ris.files import cache_folder, decode, file_hash, plain, to_json, write_json
 from gl_ris.grammar import MOST, NOUN, Unit, only, rewritten, units_of, words
 from gl_ris.hashes import sha256_of
 from gl_ris.text import documents, noun_phrase, noun_phrases
@@ -61,13 +61,22 @@ class Parsed:
     places: tuple[str, ...] = ()
     # leftmost rightmost topmost bottommost biggest smallest closest farthest
     superlatives: tuple[str, ...] = ()
-    # the side that is counted from (left right top bottom front back), or a superlative without a side
-    # ("second largest"), and the number from 1
+    # the side that is counted from (left right top bottom) or, as in "second largest", from the biggest,
+    # smallest, closest or farthest; and the number from 1
     ordinal: tuple[str, int] | None = None
     # big, small or medium
     size: str | None = None
     # how many are meant, where a number says so
     count: int | None = None
+
+    def said(self) -> dict[str, Any]:
+        """Return what is not empty, but the text, as JSON has it; of a relation also that of its fields."""
+        shown = {name: getattr(self, name) for name in ("head", "anchors", *_SAID)}
+        shown["relations"] = [
+            {name: value for name, value in vars(one).items() if value is not None and value is not False}
+            for one in self.relations
+        ]
+        return {name: plain(value) for name, value in shown.items() if value}
 
 
 @dataclass(frozen=True)
@@ -78,51 +87,104 @@ class _Chunk:
     end: int
     units: list[Unit]
 
-    def text(self, doc: Doc, without: str) -> str:
+    def text(self, doc: Doc, without: str = "") -> str:
         tokens = [i for unit in self.units if unit.letter not in without for i in unit.tokens]
         return "".join(doc[i].text_with_ws for i in tokens).strip()
 
 
-def parsed(doc: Doc) -> Parsed:
-    """Take one document apart."""
-    units = rewritten(units_of(doc))
-    letters = "".join(unit.letter for unit in units)
-    found = re.finditer(rf"(?<![ad])d*({NOUN})", letters)
-    chunks = [_Chunk(m.start(1), m.end(1), units[m.start(1) : m.end(1)]) for m in found]
-    head = _head(chunks, letters)
-    anchors = [chunk for chunk in chunks if chunk is not head]
-    inside = {i for chunk in anchors for i in range(chunk.start, chunk.end)}
-    own = [unit for i, unit in enumerate(units) if i not in inside]
-    places, superlatives, ordinal = _where(own)
-    named = head.text(doc, "SUOLEZN" if _several(head, doc) else "SUOLEZ") if head else ""
-    return Parsed(
-        text=doc.text,
-        head=named or doc.text,
-        anchors=tuple(chunk.text(doc, "") for chunk in anchors),
-        relations=tuple(_relations(doc, units, letters, anchors, head)),
-        count=int(next(only(head.units, "N")).value) if head and _several(head, doc) else None,
-        size=next((unit.value for unit in only(own, "Z")), None),
-        places=places,
-        superlatives=superlatives,
-        ordinal=ordinal,
-    )
+class _Reading:
+    """One document taken apart: its units, their letters, and the noun phrases among them."""
+
+    def __init__(self, doc: Doc) -> None:
+        self.doc, self.units = doc, rewritten(units_of(doc))
+        self.letters = "".join(unit.letter for unit in self.units)
+        spans = [match.span(1) for match in re.finditer(rf"(?<![ad])d*({NOUN})", self.letters)]
+        self.chunks = [_Chunk(*span, self.units[slice(*span)]) for span in spans]
+        # what is meant: the first noun phrase that no preposition leads to; "the biggest of the dogs"
+        free = [chunk for chunk in self.chunks if not self._led(chunk, "Rpo")]
+        sided = [one for one in self.chunks if self._led(one, "o") or self.letters[one.start] in "SU"]
+        self.head = next(iter(free or sided), None)
+        self.anchors = [one for one in self.chunks if one is not self.head and not self._is_again(one)]
+
+    def parsed(self) -> Parsed:
+        """Say it in fields."""
+        others = {i for chunk in self.anchors for i in range(chunk.start, chunk.end)}
+        own = [unit for i, unit in enumerate(self.units) if i not in others]
+        # "two beds", but not "one red star"
+        number = next((unit for unit in own if unit.letter == "N" and unit.value != "1"), None)
+        among = self.head is not None and self._led(self.head, "o")
+        named = self.head and self.head.text(self.doc, "SUOLEZN" if number else "SUOLEZ")
+        places, superlatives, ordinal = _where(own)
+        return Parsed(
+            text=self.doc.text,
+            head=named or self.doc.text,
+            anchors=tuple(chunk.text(self.doc) for chunk in self.anchors),
+            relations=tuple(self._relations()),
+            places=places,
+            superlatives=superlatives,
+            ordinal=ordinal,
+            size=next((unit.value for unit in only(own, "Z")), None),
+            count=int(number.value) if number and not among and ordinal is None else None,
+        )
+
+    def _led(self, chunk: _Chunk, by: str) -> bool:
+        return bool(re.search(f"[{by}]d*$", self.letters[: chunk.start]))
+
+    def _is_again(self, chunk: _Chunk) -> bool:
+        """Tell whether what is meant is named once more: "the zebra on the left, the first zebra"."""
+        again = self.head is not None and chunk.units[-1].value == self.head.units[-1].value
+        return again and self._led(chunk, "SUK|")
+
+    def _relations(self) -> Iterator[Relation]:
+        made: Relation | None = None
+        begins = {chunk.start: number for number, chunk in enumerate(self.anchors)}
+        for match in re.finditer("Rd*", self.letters):
+            unit, to = self.units[match.start()], begins.get(match.end())
+            if to is None or (unit.value in ("inside", "on") and self._is_worn(unit, self.anchors[to])):
+                continue
+            far = unit.value == "far"
+            of = self._subject(self.letters[: match.start()], made)
+            made = Relation("near" if far else unit.value, to, unit.negated != far, of)
+            yield made
+            # "between the man in blue and the tree"
+            both = re.compile(f"(?:[pR]d*{NOUN})?cd*").match(self.letters, self.anchors[to].end)
+            if unit.value == "between" and both and both.end() in begins:
+                yield replace(made, anchor=begins[both.end()])
+
+    def _subject(self, before: str, last: Relation | None) -> int | None:
+        """Find the anchor that stands in a relation, "the star that is above ..."; None for the head."""
+        if last is not None and re.search("c[tbvMpd]*$", before):
+            return last.of
+        whose = re.search("t[bvMpd]*$", before)
+        said = [chunk for chunk in self.chunks if whose and chunk.end <= whose.start()]
+        if not whose or not said or said[-1].end != whose.start():
+            return None
+        # in "a heart with stripes that is above" it is not the stripes
+        owner = next((chunk for chunk in reversed(said) if not self._is_attribute(chunk)), None)
+        return self.anchors.index(owner) if owner in self.anchors else None
+
+    def _is_attribute(self, chunk: _Chunk) -> bool:
+        last = self.doc[chunk.units[-1].tokens[-1]]
+        return last.tag_ == "NNS" or last.lower_ in _listed("worn", "colors")
+
+    def _is_worn(self, unit: Unit, anchor: _Chunk) -> bool:
+        """Tell "in black shirt", "in his hand", and "in camisole" said of people, from "in the room"."""
+        between = self.doc[unit.tokens[-1] + 1 : anchor.units[0].tokens[0]]
+        if any(token.tag_ == "PRP$" for token in between):
+            return True
+        someone = self.head and self.doc[self.head.units[-1].tokens[-1]].lower_ in _listed("people")
+        worn = not _listed("worn", "colors").isdisjoint(anchor.text(self.doc).lower().split())
+        return unit.value == "inside" and (worn or (not len(between) and bool(someone)))
 
 
-def _head(chunks: list[_Chunk], letters: str) -> _Chunk | None:
-    """Find what is meant: the first noun phrase that no preposition leads to."""
-    free = [chunk for chunk in chunks if not re.search("[Rpo]d*$", letters[: chunk.start])]
-    sided = [chunk for chunk in chunks if letters[chunk.start] in "SU"]
-    return next(iter(free or sided), None)
-
-
-def _several(head: _Chunk, doc: Doc) -> bool:
-    """Say whether the head is counted; in "banana 3" it is not, and "one red star" is no matter of number."""
-    first = head.units[0]
-    return first.letter == "N" and first.value != "1" and len(head.units) > 1
+@functools.cache
+def _listed(*groups: str) -> frozenset[str]:
+    return frozenset(word for group in groups for word in words()[group][group])
 
 
 _SIDE = {most: side for side, most in MOST.items()} | {"closest": "closest", "farthest": "farthest"}
 _AXES = ("left", "right", "top", "bottom")
+_COUNTED = (*_AXES, "biggest", "smallest", "closest", "farthest")
 
 
 def _where(own: Sequence[Unit]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, int] | None]:
@@ -140,42 +202,9 @@ def _where(own: Sequence[Unit]) -> tuple[tuple[str, ...], tuple[str, ...], tuple
         sides.remove(axis)
     if last is not None and axis is not None:
         most.append(MOST[axis])
-    ordinal = (axis or "left", int(number.value)) if number else None
+    axis = axis or "left"
+    ordinal = (axis, int(number.value)) if number and axis in _COUNTED else None
     return tuple(sides), tuple(dict.fromkeys(most)), ordinal
-
-
-def _relations(
-    doc: Doc, units: list[Unit], letters: str, anchors: list[_Chunk], head: _Chunk | None
-) -> Iterator[Relation]:
-    made: Relation | None = None
-    for i, unit in enumerate(units):
-        gap = re.compile("Rd*").match(letters, i)
-        to = next((n for n, chunk in enumerate(anchors) if gap and chunk.start == gap.end()), None)
-        if to is None or (unit.value == "inside" and _is_worn(doc, unit, anchors[to], head)):
-            continue
-        kind = "near" if unit.value == "far" else unit.value
-        made = Relation(kind, to, unit.negated != (unit.value == "far"), _subject(letters[:i], anchors, made))
-        yield made
-        if kind == "between" and to + 1 < len(anchors):
-            second = re.compile("cd*").fullmatch(letters, anchors[to].end, anchors[to + 1].start)
-            yield from [Relation(kind, to + 1, made.negated, made.of)] if second else []
-
-
-def _subject(before: str, anchors: list[_Chunk], last: Relation | None) -> int | None:
-    """Find the anchor that stands in a relation, "the star that is above ..."; None for the head."""
-    if last is not None and re.search("c[tbM]*$", before):
-        return last.of
-    whose = re.search("t[bM]*$", before)
-    return next((n for n, chunk in enumerate(anchors) if whose and chunk.end == whose.start()), None)
-
-
-def _is_worn(doc: Doc, unit: Unit, anchor: _Chunk, head: _Chunk | None) -> bool:
-    """Tell "in black shirt", and "in camisole" said of people, from "in the room"."""
-    worn, people = words()["worn"]["worn"], words()["people"]["people"]
-    lowered = anchor.text(doc, "").lower().split()
-    bare = unit.tokens[-1] + 1 == anchor.units[0].tokens[0]
-    someone = head is not None and doc[head.units[-1].tokens[-1]].lower_ in people
-    return any(word in worn for word in lowered) or (bare and someone)
 
 
 def parse(texts: Sequence[str], parser: str | Path | Language | None = None) -> list[Parsed]:
@@ -204,7 +233,7 @@ def parse(texts: Sequence[str], parser: str | Path | Language | None = None) -> 
 def read(texts: Sequence[str], parser: str | Path | Language | None = None) -> list[tuple[str, Parsed]]:
     """Find noun phrase (`gl_ris.text.noun_phrase`) and `Parsed` of each text, from one parse."""
     written, docs = documents(texts, parser)
-    found = {text: (noun_phrase(doc), parsed(doc)) for text, doc in docs}
+    found = {text: (noun_phrase(doc), _Reading(doc).parsed()) for text, doc in docs}
     return [
         (phrase, replace(one, text=text))
         for text, own in zip(texts, written, strict=True)
@@ -220,7 +249,7 @@ def check_parser(name_or_path: str | Path | None = None) -> None:
 
 def kept_parses(texts: Sequence[str], parser: str | Path | None = None) -> list[Parsed]:
     """Parse as `parse` does; what the shipped pipeline gives is kept with the noun phrases of the texts."""
-    return [one for _, one in _kept_readings(texts, parser)]
+    return [one for _, one in kept_readings(texts, parser)]
 
 
 def kept_noun_phrases(
@@ -231,11 +260,12 @@ def kept_noun_phrases(
     Who asks for the same texts again needs neither the pipeline nor spaCy, which take a second to load.
     """
     if not published:
-        return [phrase for phrase, _ in _kept_readings(texts, parser)]
+        return [phrase for phrase, _ in kept_readings(texts, parser)]
     return _keep(texts, parser, list[str], functools.partial(noun_phrases, published=True))
 
 
-def _kept_readings(texts: Sequence[str], parser: str | Path | None) -> list[tuple[str, Parsed]]:
+def kept_readings(texts: Sequence[str], parser: str | Path | None = None) -> list[tuple[str, Parsed]]:
+    """Read texts as `read` does; what the shipped pipeline gives is kept, from one parse of each text."""
     return _keep(texts, parser, list[tuple[str, Parsed]], read)
 
 

@@ -56,6 +56,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     subsets: tuple[str, ...] | None = None
     # whether another proposal has the score of the chosen one, too; no key in the line where it is not so
     tied: bool = False
+    # what the expression says (`gl_ris.Parsed.said`); None, and no key in the line, where nothing parsed it
+    parsed: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Check that a record has been measured as a whole or not at all."""
@@ -65,7 +67,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     def line(self) -> bytes:
         """Return the record as a line of strict JSON."""
         content = msgspec.structs.asdict(self)
-        for name, usual in (("subsets", None), ("tied", False)):
+        for name, usual in (("subsets", None), ("tied", False), ("parsed", None)):
             if content[name] is usual:
                 del content[name]
         return to_json(content) + b"\n"
@@ -273,7 +275,7 @@ def key_of(record: Prediction) -> Key:
 def read_predictions(path: Path | str) -> list[Prediction]:
     """Read a ``predictions.jsonl`` in the order of its lines; a `UserError` names file and damaged line.
 
-    Lines may lack ``failure``, ``index``, ``subsets`` and ``tied``; other keys than ours are ignored.
+    Lines may lack ``failure``, ``index``, ``subsets``, ``tied`` and ``parsed``; other keys are ignored.
     """
     path = Path(path)
     if not path.is_file():

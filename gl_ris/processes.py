@@ -31,15 +31,12 @@ def end_with(parent: int, by_its_main_thread: bool = True) -> None:
 
     Linux does it, but takes the end of the thread that started a process for the end of the parent.
     """
-    if not (by_its_main_thread and sys.platform == "linux" and _ask_linux()):
+    linux = by_its_main_thread and sys.platform == "linux"
+    if not (linux and ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0):
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     # it may have ended before anyone watched
     if os.getppid() != parent:
         os._exit(1)
-
-
-def _ask_linux() -> bool:
-    return ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0
 
 
 def _watch(parent: int) -> None:

@@ -130,6 +130,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     inputs: dict[str, dict[str, str | None]] | UnsetType = UNSET
     # by which kernels each CLIP model was computed, by its name and precision (see `gl_ris.clip.kernels`)
     kernels: dict[str, dict[str, str]] = {}
+    # how many expressions of the split say what (see `gl_ris.parsing.counts`)
+    parsed: dict[str, Count] = {}
     # the figures of parts of the expressions, by name (see `gl_ris.tally`)
     subsets: dict[str, Subset] = {}
     seconds: dict[str, float]  # wall time of exactly the `STAGES`
@@ -180,12 +182,9 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, Any]:
         """Return what JSON is made of; what only some data or models have is left out elsewhere."""
         content: dict[str, Any] = msgspec.to_builtins(self)
-        if not self.subsets:
-            del content["subsets"]
-        if not self.n_expressions_without_target:
-            del content["n_expressions_without_target"]
-        if not self.kernels:
-            del content["kernels"]
+        for name in ("subsets", "n_expressions_without_target", "kernels", "parsed"):
+            if not content[name]:
+                del content[name]
         return content
 
     def write(self, path: Path | str) -> None:
@@ -305,8 +304,18 @@ def _counts(results: Results) -> str:
     return (
         f"Images       {results.n_images:,}\n"
         f"Expressions  {evaluated:,} evaluated of {expected:,} expected{''.join(notes)}{more}\n"
-        f"Failures     {reasons}{counted if results.failures and not missing else ''}{ties}"
+        f"Failures     {reasons}{counted if results.failures and not missing else ''}{ties}{_parsed(results)}"
     )
+
+
+def _parsed(results: Results) -> str:
+    """Lay out what expressions say: "places 40, relations 12 (left 7, near 5), nothing of that 60"."""
+    found = {name: f"{count:,}" for name, count in results.parsed.items() if name != "expressions"}
+    kinds = ", ".join(f"{name[9:]} {count}" for name, count in found.items() if name.startswith("relation "))
+    said = [f"{name} {count}" for name, count in found.items() if name not in ("none", "relations")]
+    said = [text for text in said if not text.startswith("relation ")]
+    said += [f"relations {found['relations']} ({kinds})"] if kinds else []
+    return f"\nParsed       {', '.join([*said, 'nothing of that ' + found['none']])}" if found else ""
 
 
 def versions() -> dict[str, str | None]:

@@ -21,9 +21,7 @@ PATIENCE = 3.0
 class Ended(BaseException):
     """The command has to end; no `Exception`, so that nobody takes it for the failure of one image.
 
-    Args:
-        code: The exit code.
-        reason: Why, as the beginning of a sentence.
+    ``code`` is the exit code, and ``reason`` why, as the beginning of a sentence.
     """
 
     def __init__(self, code: int, reason: str) -> None:

@@ -56,11 +56,8 @@ def overlay(
         iou: In [0, 1], written below the caption in percent; None leaves it out.
 
     Returns:
-        An RGB picture: the image, and below it a strip for caption and IoU if either is given.
-
-    Raises:
-        TypeError: If the image is not uint8 or a mask is not bool.
-        ValueError: If the shapes do not fit.
+        An RGB picture: the image, and below it a strip for caption and IoU if either is given. `TypeError`
+        if the image is not uint8 or a mask not bool, `ValueError` if the shapes do not fit.
 
     Example:
         >>> overlay(torch.zeros(3, 64, 96, dtype=torch.uint8), None, None).size

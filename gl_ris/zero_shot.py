@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from gl_ris.bits import Bits
+from gl_ris.clip.kernels import asked as asked_kernels
 from gl_ris.errors import UserError
 from gl_ris.evaluator import (
     NOT_A_NUMBER,
@@ -36,6 +37,7 @@ from gl_ris.proposals.source import COUNTS, ProposalSource, open_source
 from gl_ris.proposals.store import StoreKey
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
+from gl_ris.split_texts import SplitTexts
 from gl_ris.tally import gather_objects, subsets_of, targeted_in
 from gl_ris.variants import resolve_variants
 
@@ -104,6 +106,7 @@ class ZeroShotRIS(Evaluator):
         rerank: str = "none",
         top: int | None = None,
     ) -> None:
+        asked_kernels()  # a wrong word is refused before anything is made or read
         resolved = Recipe.resolve(recipe)
         shared = {"alpha": alpha, "beta": beta, "masked_blocks": masked_blocks, "recipe": resolved}
         model = {"clip": clip, "pretrained": pretrained, "precision": precision}
@@ -118,7 +121,7 @@ class ZeroShotRIS(Evaluator):
         self._outcomes: Counter[str | None] = Counter()
         self.clips = nn.ModuleList()
         self.scorers = nn.ModuleList()
-        self._noun_phrases: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self._texts = SplitTexts(parser)
 
     @property
     def methods(self) -> list[str]:
@@ -303,7 +306,7 @@ class ZeroShotRIS(Evaluator):
         return chosen if failure is None else [Choices.none(count, failure)] * methods
 
     def _scores(self, scorer: Scorer, scene: SceneLike, masks: Bits) -> Tensor:
-        phrases = self._phrases(scene.expressions, scorer.recipe.text)
+        phrases = self._texts.phrases(scene.expressions, scorer.recipe.text)
         with self._watch("image"):
             context = scorer.clip.context(scene.image, masks)
             context.scene = scene
@@ -315,11 +318,13 @@ class ZeroShotRIS(Evaluator):
         found = self._count(scene, masks, chosen, failure, subsets_of(scene))
         # methods often choose the same proposal
         encode = functools.cache(lambda row: None if row is None else encode_rle(masks.masks[row]))
+        said = [one.said() for one in self._texts.parsed(scene.expressions)]
         columns = []
         for variant, choices, *areas in zip(self.variants, chosen, *found, strict=False):
-            phrases = self._phrases(scene.expressions, variant.recipe.text)
+            phrases = self._texts.phrases(scene.expressions, variant.recipe.text)
             codes = [encode(row) for row in choices.rows]
-            columns.append(make_records(variant.title, scene, choices, (areas[0], areas[1]), phrases, codes))
+            measured = (areas[0], areas[1])
+            columns.append(make_records(variant.title, scene, choices, measured, phrases, codes, said))
         return Records(record for row in zip(*columns, strict=True) for record in row)
 
     def _count(
@@ -347,35 +352,23 @@ class ZeroShotRIS(Evaluator):
         return intersection, union
 
     def _prepare_texts(self, expressions: Sequence[str]) -> None:
-        from gl_ris.parsing import kept_noun_phrases
+        from gl_ris.parsing import counts
 
         rank, world_size = self.global_rank, self.trainer.world_size
         # sorted, so that every process takes its own share
         distinct = sorted(set(expressions))
-        own = distinct[rank::world_size]
-        for rule in dict.fromkeys(variant.recipe.text for variant in self.variants):
-            phrases = kept_noun_phrases(own, self.parser, published=rule == "tokens")
-            for part in gather_objects(dict(zip(own, phrases, strict=True))):
-                self._noun_phrases[rule].update(part)
+        rules = dict.fromkeys(variant.recipe.text for variant in self.variants)
+        self._texts.prepare(distinct[rank::world_size], rules)
+        self.parsed = counts(self._texts.parsed(expressions))
         scorers = [cast("Scorer", scorer) for scorer in self.scorers]
         for clip in self.clips:
             texts = [
                 text
                 for scorer in scorers
                 if scorer.clip is clip
-                for text in scorer.texts(distinct, self._phrases(distinct, scorer.recipe.text))
+                for text in scorer.texts(distinct, self._texts.phrases(distinct, scorer.recipe.text))
             ]
             cast("Any", clip).prepare_texts(texts, rank, world_size, gather_objects)
-
-    def _phrases(self, expressions: Sequence[str], rule: str) -> list[str]:
-        from gl_ris.text import noun_phrases
-
-        # those of a whole split are known from the start
-        known = self._noun_phrases[rule]
-        new = [text for text in expressions if text not in known]
-        if new:
-            known.update(zip(new, noun_phrases(new, self.parser, published=rule == "tokens"), strict=True))
-        return [known[text] for text in expressions]
 
 
 def _give(data: Any, source: ProposalSource | None) -> None:

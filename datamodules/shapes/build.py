@@ -18,20 +18,23 @@ from gl_ris.errors import UserError
 from gl_ris.processes import pool
 
 T = TypeVar("T")
+MakePicture = Callable[[str, str, Path], Picture]
 
 PARTITION = "shapes"  # the `split_by` of the REFER files
 
 
-def build_refer(root: Path, sizes: dict[str, int], seed: int, first: int = 1) -> None:
-    """Draw so many images of each split into an empty folder and write the three registers' files.
+def build_refer(
+    root: Path, sizes: dict[str, int], seed: int, first: int = 1, make: MakePicture = make_picture
+) -> None:
+    """Draw so many images of each split into an empty folder and write the registers' files.
 
     Images go to ``images/``, annotations to one folder per register. An image depends on the seed, its split
-    and its place in the split alone; ``first`` is the id of the first one.
+    and its place in the split alone; ``first`` is the id of the first one, ``make`` what says things of it.
     """
     (root / "images").mkdir()
     places = [(split, index) for split, size in sizes.items() for index in range(size)]
     jobs = [(*place, f"refshapes_{number:06d}.png") for number, place in enumerate(places, start=first)]
-    work = functools.partial(_picture, seed, root / "images")
+    work = functools.partial(_picture, make, seed, root / "images")
     pictures = _in_parallel(work, jobs, "Drawing RefShapes")
     annotations, ids = _annotate([(picture.scene, picture.masks) for picture in pictures], first)
     rows = [
@@ -80,9 +83,9 @@ def _size(scene: ShapeScene) -> dict[str, int]:
     return {"width": scene.width, "height": scene.height}
 
 
-def _picture(seed: int, folder: Path, job: tuple[str, int, str]) -> Picture:
+def _picture(make: MakePicture, seed: int, folder: Path, job: tuple[str, int, str]) -> Picture:
     split, index, file = job
-    return make_picture(f"refshapes {seed} {split} {index}", split, folder / file)
+    return make(f"refshapes {seed} {split} {index}", split, folder / file)
 
 
 def _phrases(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from datamodules.shapes.draw import draw_scene
 from datamodules.shapes.language import kind
 from datamodules.shapes.meaning import Noun
+from datamodules.shapes.probes import PROBES, probe
 from datamodules.shapes.speakers import REGISTERS, Utterance, refer, some_noun
 from datamodules.shapes.world import (
     CATEGORIES,
@@ -57,6 +58,24 @@ def make_picture(seed: str, split: str, file: Path) -> Picture:
     image, masks = draw_scene(scene)
     image.save(file)
     return Picture(scene, masks, utterances)
+
+
+def make_probes(seed: str, split: str, file: Path) -> Picture:
+    """Make the picture of `make_picture`, and speak of all its objects in the registers of `probes.py`.
+
+    An object has one or two expressions of a register, or none; all of an image may have none.
+    """
+    picture = make_picture(seed, split, file)
+    scene, rng = picture.scene, Random(f"{seed} probes")
+    utterances: dict[str, dict[int, list[Utterance]]] = {
+        name: {
+            index: list({said.text: said for said in made if said}.values())
+            for index in sorted(_targets(scene, split))
+            for made in [[probe(rng, scene, index, name) for _ in range(rng.randint(1, 2))]]
+        }
+        for name in PROBES
+    }
+    return replace(picture, utterances=utterances)
 
 
 def _targets(scene: ShapeScene, split: str) -> list[int]:

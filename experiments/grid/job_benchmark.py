@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import statistics
@@ -12,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +155,10 @@ def measure_threads(
     images: int, repeats: int, step: Callable[[], Any], job: Callable[..., Job] = run_job
 ) -> dict[str, Any]:
     """Time the stages of a cold main job A B A B: default settings, and one thread without workers."""
-    found: dict[str, list[float]] = {"default": [], "one_thread": []}
-    for _ in range(repeats):
-        for name, seconds in found.items():
-            seconds.append(_cold(job, images, one_thread=name == "one_thread").stages)
-            step()
+    ways = {"default": False, "one_thread": True}
+    found = _in_turns(
+        {name: partial(_cold, job, images, one_thread=one) for name, one in ways.items()}, repeats, step
+    )
     return {
         "default_to_one_thread": _ratio(found["default"], found["one_thread"]),
         "images": images,
@@ -181,13 +182,23 @@ def measure_processes(
     images: int, repeats: int, step: Callable[[], Any], job: Callable[..., Job] = run_job
 ) -> dict[str, Any]:
     """Time the stages of a cold main job A B A B: one process and two, each by one thread."""
-    found: dict[str, list[float]] = {"two": [], "one": []}
-    for _ in range(repeats):
-        for name, seconds in found.items():
-            words = ["trainer.accelerator=cpu", f"trainer.devices={1 + (name == 'two')}"]
-            seconds.append(_cold(job, images, *words, one_thread=True).stages)
-            step()
+    cold = partial(_cold, job, images, "trainer.accelerator=cpu", one_thread=True)
+    found = _in_turns(
+        {name: partial(cold, f"trainer.devices={count}") for name, count in (("two", 2), ("one", 1))},
+        repeats,
+        step,
+    )
     return {"two_to_one": _ratio(found["two"], found["one"]), "images": images, "seconds": found}
+
+
+def _in_turns(
+    ways: Mapping[str, Callable[[], Job]], repeats: int, step: Callable[[], Any]
+) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _, (name, way) in itertools.product(range(repeats), ways.items()):
+        found[name].append(way().stages)
+        step()
+    return found
 
 
 def _cold(job: Callable[..., Job], images: int, *words: str, one_thread: bool = False) -> Job:

@@ -22,17 +22,19 @@ class PaperTable:
     note: str  # What must be known to compare with it.
     proposals: str  # What results call its proposals.
     columns: Sequence[tuple[str, ...]]  # Data set, partition and split of each.
-    # Figures by row in percent, one per column, None where the paper has none; and ``encoder``.
+    # Figures by row in percent, one per column, None where the paper has none; ``encoder``; and ``proposals``
+    # where they are others than the table's.
     rows: Mapping[str, Mapping[str, Any]]
 
-    def unlike(self, run: Mapping[str, Any]) -> str:
-        """Say why its figures do not stand beside a run on a place that it has; empty if they do."""
+    def unlike(self, run: Mapping[str, Any], row: str | None = None) -> str:
+        """Say why its figures, or those of a row, do not stand beside a run on a place of its; else empty."""
+        proposals = self.rows[row].get("proposals", self.proposals) if row else self.proposals
         if run["unlike_the_papers"]:
             return run["unlike_the_papers"]
-        if run["proposals"] == self.proposals and not run["random_weights"]:
+        if run["proposals"] == proposals and not run["random_weights"]:
             return ""
         made = f"{run['proposals']} of random weights" if run["random_weights"] else run["proposals"]
-        return f"proposals are {made}, the paper's {self.proposals}"
+        return f"proposals are {made}, the paper's {proposals}"
 
     def figures(self, row: str, place: tuple[str, ...]) -> dict[str, float]:
         """Return the figures of a row at ``(data set, partition, split)``, in percent; empty if none."""
@@ -53,7 +55,8 @@ def paper_table(number: str, needed: Iterable[str] = ()) -> PaperTable:
         if row not in table["rows"]:
             raise unknown_name(f"row of the paper's table {number}", row, table["rows"])
     columns = [tuple(column.split()) for column in table["columns"]]
-    return PaperTable(number, document["source"], table["note"], table["proposals"], columns, table["rows"])
+    source = table.get("source", f"{document['source']}, Table {number}")
+    return PaperTable(number, source, table["note"], table["proposals"], columns, table["rows"])
 
 
 def unlike_known(document: Mapping[str, Any]) -> str:

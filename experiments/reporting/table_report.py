@@ -185,7 +185,7 @@ class Table:
             # what is not of the same images and proposals does not compare with the paper
             if (
                 run["whole_split"]
-                and not self.paper.unlike(run)
+                and not self.paper.unlike(run, entry.paper)
                 and (figures := self.paper.figures(entry.paper, place_of(run)))
             ):
                 yield _row(PAPER, entry, encoder, run) | figures
@@ -220,7 +220,7 @@ class Table:
         """Return what a reader must know: whose numbers are whose, what failed, what was limited."""
         lines = []
         if self.paper is not None and any(row["source"] == PAPER for row in self.rows):
-            published = f"{self.paper.source}, Table {self.paper.number}, {self.paper.note}"
+            published = f"{self.paper.source}, {self.paper.note}"
             lines = [f"Lines marked (paper) are published numbers: {published}."]
             lines[0] += " All others were measured here."
         if any(row["source"] == EVERY_MISS for row in self.rows):

@@ -155,19 +155,11 @@ def _texts_of_loop(loop: PlainLoop, scene: PhotoLike) -> None:
 def measure_model(
     name: str, precisions: Sequence[str], sizes: Sizes, device: torch.device, seed: int, step: Step
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Measure one model, on a CPU by one thread.
+    """Measure one model, on a CPU by one thread: the figures by precision, and the controls by precision.
 
-    Args:
-        name: As for `gl_ris.load_clip`.
-        precisions: Of the program, names as of `gl_ris.clip.loading.PRECISIONS`; the loop is in fp32. What
-            the processor lacks is left out, and said.
-        sizes: Of the scenes.
-        device: Where to compute.
-        seed: Of weights and scenes.
-        step: Called after each step, of which there are `steps_of`.
-
-    Returns:
-        The figures by precision, and the controls by precision.
+    It is named as for `gl_ris.load_clip`, the precisions of the program as of `gl_ris.clip.loading`; the loop
+    is in fp32. What the processor lacks is left out, and said. The seed is of weights and scenes; ``step`` is
+    called after each step, of which there are `steps_of`.
     """
     able = [precision for precision in precisions if precision != "bf16" or has_bf16(device)]
     with one_thread():

@@ -39,13 +39,9 @@ class RunFolder:
     Making one only chooses and checks the path; `create` makes the folder, which then belongs to this process
     until `close`, or until it ends. `UserError` if it is in use, or is no folder.
 
-    Args:
-        experiment: Name of the experiment.
-        path: The folder, or None for ``runs/<experiment>/<time>`` in the working folder.
-        overwrite: Whether a run that is in the folder is to be replaced.
-        program: Of a command that goes on with what it finds in a folder of its own: what starts it, as the
-            first line of its ``config.yaml`` says.
-        resume: Whether to go on with a run that is in the folder.
+    Without a ``path`` it is ``runs/<experiment>/<time>`` in the working folder. A run that is in the folder
+    is replaced if ``overwrite``, or goes on if ``resume``. ``program``, of a command that goes on with what
+    it finds in a folder of its own, is what starts it, as the first line of its ``config.yaml`` says.
     """
 
     def __init__(

@@ -252,13 +252,7 @@ class Keeper(Beginning):
         self._file = (self.path / PROGRESS / f"rank{trainer.global_rank}.jsonl").open("wb")
 
     def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Write what was counted of one image."""
         module = cast("Any", pl_module)

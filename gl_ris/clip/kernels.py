@@ -68,16 +68,21 @@ def this_processor() -> Processor:
     return Processor(vendor, abilities, torch.backends.mkl.is_available())
 
 
+def asked() -> str:
+    """Return "auto" or "torch", whichever ``GL_RIS_KERNELS`` asks for; a `UserError` if it is neither."""
+    value = os.environ.get(OVERRIDE) or "auto"
+    if value not in ("auto", "torch"):
+        raise UserError(f"{OVERRIDE}={value} is unknown: set it to auto or torch, or leave it out.")
+    return value
+
+
 @functools.cache
 def kernels_here(dtype: torch.dtype) -> Kernels:
     """Return the kernels for a dtype on this machine; warn once where they are missing in torch or fail.
 
-    A `UserError` if ``GL_RIS_KERNELS`` is neither "auto" nor "torch".
+    A `UserError` as `asked`.
     """
-    asked = os.environ.get(OVERRIDE) or "auto"
-    if asked not in ("auto", "torch"):
-        raise UserError(f"{OVERRIDE}={asked} is unknown: set it to auto or torch, or leave it out.")
-    chosen = Kernels() if asked == "torch" else choose(dtype, this_processor())
+    chosen = Kernels() if asked() == "torch" else choose(dtype, this_processor())
     try:
         if PACKED in chosen:
             _try(dtype)

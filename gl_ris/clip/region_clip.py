@@ -124,14 +124,10 @@ class RegionCLIP(nn.Module):
     def context(self, image: Tensor, masks: Tensor | Bits, boxes: Tensor | None = None) -> ImageContext:
         """Return the shared work on an image and its masks; the last one is kept for who asks next.
 
-        Args:
-            image: uint8 ``(3, H, W)`` RGB at its original size.
-            masks: bool ``(N, H, W)``, which are copied, and compared by value when they are given again; or
-                `gl_ris.bits.Bits` of such, which need neither, as nobody writes into them.
-            boxes: float ``(N, 4)`` XYXY pixels to crop by, or None for the recipe's own.
-
-        Raises:
-            ValueError: A shape or dtype is not as above.
+        The image is uint8 ``(3, H, W)`` RGB at its original size. Masks, bool ``(N, H, W)``, are copied, and
+        compared by value when they are given again; `gl_ris.bits.Bits` of such need neither, as nobody writes
+        into them. Boxes to crop by are float ``(N, 4)`` XYXY pixels, or None for the recipe's own.
+        `ValueError` if a shape or dtype is not so.
         """
         self._forget_if_weights_changed()
         if self._context is None or not self._context.is_about(image, masks, boxes):
@@ -159,18 +155,10 @@ class RegionCLIP(nn.Module):
     ) -> None:
         """Encode the texts of a whole split ahead, each once over all processes.
 
-        The batches are made of the sorted distinct texts, so the features are bit for bit the same for any
-        number of processes.
-
-        Args:
-            texts: The same on every process.
-            rank: This process; it encodes batches ``rank, rank + world_size, ...``
-            world_size: Number of processes.
-            gather: Turns this process's list into the lists of all processes, e.g. by
-                ``torch.distributed.all_gather_object``; needed for more than one process.
-
-        Raises:
-            ValueError: Several processes and no ``gather``.
+        The batches are made of the sorted distinct texts, the same on every process, so the features are bit
+        for bit the same for any number of processes. This one encodes batches ``rank, rank + world_size``
+        and so on. ``gather`` turns this process's list into the lists of all processes, e.g. by
+        ``torch.distributed.all_gather_object``; `ValueError` for several processes without it.
         """
         if world_size > 1 and gather is None:
             raise ValueError(f"gather is needed to share texts between {world_size} processes.")

@@ -99,11 +99,8 @@ class FreeSOLO(NetworkGenerator):
     def load_detectron2_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load weights under the names that they were published with.
 
-        Args:
-            state_dict: Tensors or numpy arrays by name, or a mapping that has them under ``model``.
-
-        Raises:
-            UserError: A tensor is missing, unexpected or of another shape, or this is no such mapping.
+        They are tensors or numpy arrays by name, or a mapping that has them under ``model``. `UserError` if
+        one is missing, unexpected or of another shape, or this is no such mapping.
         """
         tensors = state_dict_in(state_dict, self.title)
         tensors.pop("_iter", None)  # a counter of the training
@@ -126,18 +123,11 @@ class FreeSOLO(NetworkGenerator):
         return self.infer(pixels, (image.shape[1], image.shape[2]))
 
     def infer(self, pixels: Tensor, output_size: tuple[int, int]) -> Proposals:
-        """Propose masks of an image that is already resized and normalised.
+        """Propose masks of an image that is already resized and normalised, on its device.
 
-        Args:
-            pixels: float ``(3, h, w)``, RGB, normalised by ImageNet's mean and standard deviation.
-            output_size: Height and width of the masks.
-
-        Returns:
-            As for an image; on the device of ``pixels``.
-
-        Raises:
-            ValueError: ``pixels`` are not of that shape.
-            UserError: The weights were turned into another type than float32.
+        Its pixels are float ``(3, h, w)`` (else `ValueError`), RGB, normalised by ImageNet's mean and
+        standard deviation; ``output_size`` is height and width of the masks. `UserError` if the weights were
+        turned into another type than float32.
         """
         from gl_ris.proposals.freesolo_network import CANVAS
 

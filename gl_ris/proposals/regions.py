@@ -130,25 +130,29 @@ class _Regions:
 
 def fill_holes(members: np.ndarray, graph: RegionGraph) -> np.ndarray:
     """Add to each candidate, bool ``(K, n)``, the regions that it cuts off from the image's frame."""
-    touching = (graph.borders > 0).astype(np.float32)
-    outside = (graph.frame > 0) & ~members
-    # the candidates whose outside still spreads
-    spreading = np.arange(len(members))
-    while spreading.size:
-        before = outside[spreading]
-        reached = ((before.astype(np.float32) @ touching > 0) | before) & ~members[spreading]
-        outside[spreading] = reached
-        spreading = spreading[(reached != before).any(axis=1)]
-    return ~outside
+    # A bit for each candidate, so that the outsides of all of them spread from region to region at once.
+    count, n = members.shape
+    first, second = np.nonzero(graph.borders + np.eye(n))
+    starts = np.searchsorted(first, np.arange(n))
+    free = np.zeros((n, -(-count // 64) * 64), dtype=bool)
+    free[:, :count] = ~members.T
+    allowed = np.packbits(free, axis=1).view(np.uint64)
+    outside, before = allowed * (graph.frame > 0)[:, None], np.zeros_like(allowed)
+    while (outside != before).any():
+        before = outside
+        outside = np.bitwise_or.reduceat(outside.take(second, axis=0), starts) & allowed
+    return np.unpackbits(outside.view(np.uint8), axis=1, count=count).T == 0
 
 
 def islands(graph: RegionGraph) -> np.ndarray:
     """Take the largest region for the ground; the connected pieces of the rest, bool ``(K, n)``."""
+    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     ground = graph.areas.argmax()
-    touching = graph.borders > 0
-    touching[ground] = touching[:, ground] = False
+    pairs = np.stack(np.nonzero(graph.borders))
+    pairs = pairs[:, (pairs != ground).all(axis=0)]
+    touching = coo_array((np.ones(pairs.shape[1]), tuple(pairs)), shape=graph.borders.shape)
     count, piece = connected_components(touching, directed=False)
     members = piece == np.arange(count)[:, None]
     return members[~members[:, ground]]

@@ -127,16 +127,10 @@ class Entry:
 class ProposalStore:
     """The stored proposals of one generator for one split.
 
-    Making one reads the index (some 200 bytes per image), if there is one, and writes nothing. Asking for an
-    image reads its own record. What other processes write is seen after `refresh`.
-
-    Args:
-        root: Folder of all stores.
-        key: What the proposals are of.
-        league: The generator's, for reports.
-
-    Raises:
-        UserError: The folder holds something else or its manifest is damaged.
+    Making one, in the ``root`` of all stores, reads the index (some 200 bytes per image), if there is one,
+    and writes nothing. Asking for an image reads its own record. What other processes write is seen after
+    `refresh`. The generator's ``league`` is for reports. `UserError` if the folder holds something else or
+    its manifest is damaged.
     """
 
     def __init__(self, root: Path | str, key: StoreKey, league: str = "not stated") -> None:

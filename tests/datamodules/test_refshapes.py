@@ -10,7 +10,7 @@ from PIL import Image
 
 import datamodules.refshapes as refshapes
 from datamodules.files import written_whole
-from datamodules.refshapes import REGISTERS, RefShapes, RefShapesPhrases
+from datamodules.refshapes import PROBES, REGISTERS, RefShapes, RefShapesPhrases
 from datamodules.shapes.world import COLORS, CURVED_CATEGORIES, SEEN_FILLS, UNSEEN_CATEGORIES, UNSEEN_FILLS
 from gl_ris.errors import UserError
 
@@ -27,6 +27,7 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(refshapes, "PHRASE_SIZES", {"val": 10, "test": 4})
         RefShapes(split="val").prepare_data()
         RefShapes(split="train").prepare_data()
+        RefShapes(PROBES[0]).prepare_data()
         RefShapesPhrases().prepare_data()
     return folder
 
@@ -46,6 +47,25 @@ def test_every_image_of_a_split_is_there_and_has_expressions(register: str, spli
         assert scene.expressions
         assert scene.image.shape[0] == 3
         assert 3 <= len(scene.proposals.masks) <= 7
+
+
+def test_probing_registers_have_files_of_their_own_and_the_same_images(small_world: Path) -> None:
+    usual = {record.image_id: record.file_name for record in RefShapes("refshapes", "testB").records}
+    found = set()
+    for register in PROBES:
+        module = RefShapes(register, "testB", proposals="ground_truth")
+        for record, scene in zip(module.records, module.predict_dataloader(), strict=True):
+            assert usual[record.image_id] == record.file_name
+            assert scene.error is None
+            assert scene.expressions
+            found.add(record.file_name)
+    made = small_world / "refshapes-probes-v3.1-seed0-val-testA-testB"
+    assert sorted(path.name for path in made.iterdir()) == sorted(["images", *PROBES])
+    assert found
+    for name in found:
+        assert (made / "images" / name).read_bytes() == (
+            small_world / EVALUATION / "images" / name
+        ).read_bytes()
 
 
 def test_targets_are_among_the_ground_truth_proposals() -> None:

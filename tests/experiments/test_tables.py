@@ -45,7 +45,7 @@ def option(arguments: list[str], name: str) -> Any:
 
 
 def test_every_table_has_the_rows_and_numbers_of_the_paper() -> None:
-    for number in ("1", "2", "3"):
+    for number in ("1", "2", "3", "frontier"):
         rows = yaml.safe_load((CONFIGS / "tables" / f"{number}.yaml").read_text())["rows"]
         named = [row["paper"] for row in rows if "paper" in row]
         assert sorted(named) == sorted(paper_table(number).rows)
@@ -146,7 +146,7 @@ def test_a_printed_configuration_means_the_same(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "There is no method to compare; choose a table, 1, 2, 3: table=1."),
+        ([], "There is no method to compare; choose a table, 1, 2, 3, frontier: table=1."),
         (["table=4"], "Unknown table '4'. Available: 1, 2, 3."),
         (["table=nowhere.yaml"], "The configuration file 'nowhere.yaml' cannot be read"),
         (["OWN", "data=[refshape]"], "Unknown data 'refshape'. Did you mean 'refshapes'?"),
@@ -202,7 +202,7 @@ def test_mistakes_get_one_line_before_any_work(
 def test_tables_ask_for_methods_by_names_that_exist() -> None:
     """A method that is not in the package yet must be refused by name, not run as another."""
     known = available_scorers()
-    for number in ("1", "2", "3"):
+    for number in ("1", "2", "3", "frontier"):
         settings = settings_of(f"table={number}")
         assert settings.rows
         missing = {row["method"] for row in settings.rows if "method" in row} - {*known, "upper_bound"}

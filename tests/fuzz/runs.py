@@ -86,6 +86,7 @@ def _line(index: int, sent: int, method: str = "Random") -> dict[str, Any]:
         "segmentation": {"size": [2, 2], "counts": "04"},
         "failure": None,
         "index": index,
+        "parsed": {"head": "star", "relations": [{"kind": "left", "anchor": 0}], "anchors": ["cat"]},
     }
 
 

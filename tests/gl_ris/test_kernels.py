@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gl_ris.clip import kernels
 from gl_ris.clip.kernels import PACKED, PLAIN, Kernels, Layers, Processor, choose, kernels_here
 from gl_ris.errors import UserError
+from gl_ris.zero_shot import ZeroShotRIS
 
 FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
 ZEN3, ZEN4 = {"avx2"}, {"avx2", "avx512_f", "avx512_bf16"}
@@ -76,6 +77,8 @@ def test_torchs_own_kernels_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("GL_RIS_KERNELS", "quick")
     with pytest.raises(UserError, match="GL_RIS_KERNELS=quick is unknown: set it to auto or torch"):
         kernels_here(BF16)
+    with pytest.raises(UserError, match="GL_RIS_KERNELS=quick is unknown"):
+        ZeroShotRIS()
 
 
 @pytest.mark.parametrize("error", [AttributeError("no _linear_pointwise"), RuntimeError("not compiled in")])

@@ -100,10 +100,21 @@ def test_lines_have_the_contract_keys_and_are_strict_json(tmp_path: Path) -> Non
     first, second, third = (json.loads(line, parse_constant=pytest.fail) for line in lines)
     assert third == {**first, "tied": True}
     assert list(first) == [*KEYS, "failure", "index"]
-    assert first | {"subsets": None, "tied": False} == asdict(RECORD)
+    assert first | {"subsets": None, "tied": False, "parsed": None} == asdict(RECORD)
     assert "café" in lines[0]
     assert second["score"] is None
     assert second["failure"] == "no proposals"
+
+
+def test_what_was_parsed_is_in_the_line_and_older_lines_lack_it(tmp_path: Path) -> None:
+    parsed = {"head": "star", "relations": [{"kind": "left", "anchor": 0, "negated": True}]}
+    with PredictionWriter(tmp_path) as writer:
+        writer.append([RECORD, replace(RECORD, parsed=parsed)])
+    path = merge_predictions(tmp_path)
+    first, second = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    assert "parsed" not in first
+    assert second == {**first, "parsed": parsed}
+    assert [record.parsed for record in read_predictions(path)] == [None, parsed]
 
 
 def test_records_are_on_disk_before_the_run_ends(tmp_path: Path) -> None:

@@ -234,6 +234,24 @@ def test_the_table_reads_like_the_paper() -> None:
     ]
 
 
+def test_the_table_says_in_a_line_what_expressions_say(tmp_path: Path) -> None:
+    parsed = {
+        "expressions": 4000,
+        "none": 1500,
+        "places": 2000,
+        "relations": 7,
+        "relation left": 5,
+        "relation near": 3,
+    }
+    results = _results(parsed=parsed)
+    line = "Parsed       places 2,000, relations 7 (left 5, near 3), nothing of that 1,500"
+    assert format_table(results).splitlines()[-2] == line
+    results.write(tmp_path / "results.json")
+    assert json.loads((tmp_path / "results.json").read_text())["parsed"] == parsed
+    assert Results.read(tmp_path / "results.json") == results
+    assert "parsed" not in _results().document()
+
+
 def test_the_table_says_what_is_missing() -> None:
     table = format_table(_results(n_expressions_evaluated=3990, failures={}, partition=None))
     assert "3,990 evaluated of 4,000 expected (10 MISSING)" in table

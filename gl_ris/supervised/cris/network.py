@@ -258,16 +258,13 @@ class Projector(nn.Module):
 
 
 class CRIS(nn.Module):
-    """A CRIS, untrained but for what its CLIP knows.
+    """A CRIS, untrained but for what its CLIP knows; `UserError` for one unknown, or unfit for the measures.
 
     Args:
         clip: ``"RN50"`` or ``"RN101"`` (random weights), or an open_clip model with a ModifiedResNet and a
             text transformer of its own, which is changed in place.
         word_length: Token ids of an expression: 17 for RefCOCO and RefCOCO+, 22 for RefCOCOg.
         size: Measures of the rest.
-
-    Raises:
-        UserError: No CLIP of that name, or one that does not fit the measures.
     """
 
     def __init__(
@@ -291,14 +288,10 @@ class CRIS(nn.Module):
             self.proj.txt.bias[-1] += self.size.prior
 
     def forward(self, pixels: Tensor, token_ids: Tensor) -> Tensor:
-        """Segment.
+        """Segment: logits ``(B, 1, H / 4, W / 4)`` of the referred object.
 
-        Args:
-            pixels: float ``(B, 3, H, W)``, normalised with CLIP's mean and deviation, sides a multiple of 32.
-            token_ids: int64 ``(B, T)`` with start and end of text, padded with 0.
-
-        Returns:
-            Logits ``(B, 1, H / 4, W / 4)`` of the referred object.
+        Pixels are float ``(B, 3, H, W)``, normalised with CLIP's mean and deviation, sides a multiple of 32;
+        ids are int64 ``(B, T)`` with start and end of text, padded with 0.
         """
         return self.ground(self.encode_image(pixels), token_ids)
 
@@ -315,8 +308,7 @@ class CRIS(nn.Module):
     def load_official_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load weights of the published layout, with or without ``module.`` before each name, strictly.
 
-        Raises:
-            UserError: A name is missing, unknown, or of another shape.
+        `UserError` if a name is missing, unknown, or of another shape.
         """
         plain = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
         load_strictly(self, plain, "CRIS")

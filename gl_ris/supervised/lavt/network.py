@@ -190,15 +190,10 @@ class LAVT(nn.Module):
         return self
 
     def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Segment.
+        """Segment: logits ``(B, 2, H, W)`` of background and referred object.
 
-        Args:
-            pixels: float ``(B, 3, H, W)``, ImageNet-normalised; sides a multiple of the patch.
-            input_ids: int64 ``(B, T)``, padded with 0.
-            attention_mask: ``(B, T)``, 1 for tokens, 0 for padding.
-
-        Returns:
-            Logits ``(B, 2, H, W)``: background and referred object.
+        Pixels are float ``(B, 3, H, W)``, ImageNet-normalised, sides a multiple of the patch; ids are int64
+        ``(B, T)``, padded with 0; the mask, ``(B, T)``, is 1 for tokens and 0 for padding.
         """
         # the text first: both may draw random numbers in training
         words = self._words(input_ids, attention_mask)
@@ -238,14 +233,10 @@ class LAVT(nn.Module):
     def load_official_state_dict(
         self, model: Mapping[str, Tensor], bert_model: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Load the weights of a published LAVT checkpoint, strictly.
+        """Load the weights of a published LAVT checkpoint, strictly, from its entries of these names.
 
-        Args:
-            model: Its entry ``model``.
-            bert_model: Its entry ``bert_model``; None if ``model`` holds ``text_encoder.*`` (``lavt_one``).
-
-        Raises:
-            UserError: A name is missing, unknown, or of another shape.
+        ``bert_model`` is None if ``model`` holds ``text_encoder.*`` (``lavt_one``). `UserError` if a name is
+        missing, unknown, or of another shape.
         """
         load_strictly(self, from_official(model, bert_model), "LAVT")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from experiments.reporting.frame import FIGURES
 from experiments.reporting.paper import PaperTable, paper_table
 from experiments.reporting.table_report import (
     Entry,
@@ -65,7 +66,7 @@ ENTRIES = [
 ]
 PAPER = PaperTable(
     number="9",
-    source="A paper",
+    source="A paper, Table 9",
     note="other masks",
     proposals="felzenszwalb",
     columns=[("refcoco", "unc", "val"), ("refcoco", "unc", "testA")],
@@ -299,17 +300,34 @@ def test_contexts_become_columns() -> None:
         ("3", "local x global", "refcocog umd val", {"oIoU": 28.69}),
         ("3", "global x local", "refcocog umd val", {"oIoU": 27.37}),
         ("3", "local x global", "refshapesg shapes val", {}),
+        ("frontier", "HybridGL", "refcocog umd val", {"oIoU": 42.47, "mIoU": 51.25}),
+        ("frontier", "TAS", "refcoco unc testB", {"oIoU": 28.24}),
     ],
 )
 def test_published_numbers(number: str, row: str, place: str, figures: dict[str, float]) -> None:
     assert paper_table(number).figures(row, tuple(place.split())) == figures
 
 
-@pytest.mark.parametrize("number", ["1", "2", "3"])
+@pytest.mark.parametrize("number", ["1", "2", "3", "frontier"])
 def test_every_published_row_has_a_value_per_column(number: str) -> None:
     table = paper_table(number)
     for row in table.rows.values():
-        assert {len(values) for name, values in row.items() if name != "encoder"} == {len(table.columns)}
+        assert {len(values) for name, values in row.items() if name in FIGURES} == {len(table.columns)}
+
+
+@pytest.mark.parametrize(
+    ("row", "made", "why"),
+    [
+        ("HybridGL", "sam", ""),
+        ("HybridGL", "freesolo", "proposals are freesolo, the paper's sam"),
+        ("Global-Local", "freesolo", ""),
+        ("Global-Local", "sam", "proposals are sam, the paper's freesolo"),
+        (None, "slic", "proposals are slic, the paper's sam"),
+    ],
+)
+def test_a_row_stands_beside_its_own_proposals(row: str | None, made: str, why: str) -> None:
+    run = {"proposals": made, "unlike_the_papers": "", "random_weights": False}
+    assert paper_table("frontier").unlike(run, row) == why
 
 
 def test_unknown_tables_and_rows_of_the_paper_are_refused() -> None:
