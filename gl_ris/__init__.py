@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from gl_ris.scorers.floors import LargestProposal, RandomProposal
     from gl_ris.scorers.global_local import Cropping, GlobalLocal
     from gl_ris.scorers.grad_cam import GradCAM
+    from gl_ris.scorers.heat_map import HeatMap
+    from gl_ris.scorers.hybrid_gl import HybridGL
     from gl_ris.scorers.region_token import RegionToken
     from gl_ris.scorers.score_map import ScoreMap
     from gl_ris.segmentation import Segmentation, segment
@@ -33,6 +35,8 @@ _NAMES = {
     "scorers.floors": "LargestProposal RandomProposal",
     "scorers.global_local": "Cropping GlobalLocal",
     "scorers.grad_cam": "GradCAM",
+    "scorers.heat_map": "HeatMap",
+    "scorers.hybrid_gl": "HybridGL",
     "scorers.region_token": "RegionToken",
     "scorers.score_map": "ScoreMap",
     "segmentation": "Segmentation segment",

@@ -18,6 +18,7 @@ from gl_ris.errors import UserError, in_short, unknown_name
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 # what most photographs show some of
 NEGATIVE_TEXTS = (
     "a person", "an animal", "a vehicle", "a piece of furniture", "food", "a kitchen utensil", "a plant",
@@ -98,11 +99,22 @@ class Recipe:
         negative_texts: (15) The texts for it, written as sentences are. FGVP draws 500 expressions of the
             split anew for each one, so that its scores depend on chance and on what else is asked; here it is
             a list, by default of what photographs show.
-        heat: (16) Heat map: the map, see `gl_ris.heat.heat_maps`; ``"auto"`` is gem on a ViT and
+        heat: (16) Heat map, HybridGL: the map, see `gl_ris.heat.heat_maps`; ``"auto"`` is gem on a ViT and
             maskclip on a ResNet.
         heat_rule: (16) Heat map: from the map to scores, see `gl_ris.heat.mask_scores`.
-        heat_size: (16) Heat map: side in pixels of what the map is made from (GEM has 448); None
+        heat_size: (16) Heat map, HybridGL: side in pixels of what the map is made from (GEM has 448); None
             is the weights' own.
+        hybrid_mode: (17) HybridGL: the stream that is fed, ``"g2l"`` the local, ``"l2g"`` the global one.
+        hybrid_guidance: (17) HybridGL: ranks the best masks anew by ``"relation"``, ``"coherence"``, both
+            (``"full"``) or ``"none"``.
+        hybrid_position: (17) HybridGL: places that weigh the map; its code has no top and bottom.
+        hybrid_relation: (17) HybridGL: in ``"published"`` the word "right" is never a relation.
+        hybrid_candidates: (17) HybridGL: at most three masks, six for anchors, of each ``"image"``; or as
+            many as the smallest image of the ``"run"`` so far has, in each process and anew where a run goes
+            on, so that figures depend on the order of images.
+        hybrid_full_frame: (17) HybridGL: a mask of the whole image is in and outside as warm as the map
+            (``"even"``); or such a candidate ``"wins"``, as 0 / 0 does in its code.
+        hybrid_fill: (17) HybridGL: RGB around a mask, in *normalised* space; its code has CLIP's mean there.
     """
 
     normalization: Literal["clip", "imagenet"] = "clip"
@@ -135,6 +147,13 @@ class Recipe:
     heat: Literal["auto", "maskclip", "sclip", "clearclip", "naclip", "gem"] = "auto"
     heat_rule: Literal["in", "in_out", "balanced", "peak", "sum_sqrt_area"] = "in_out"
     heat_size: int | None = None
+    hybrid_mode: Literal["g2l", "l2g", "both"] = "g2l"
+    hybrid_guidance: Literal["full", "relation", "coherence", "none"] = "full"
+    hybrid_position: Literal["all", "horizontal", "none"] = "all"
+    hybrid_relation: Literal["fixed", "published"] = "fixed"
+    hybrid_candidates: Literal["image", "run"] = "image"
+    hybrid_full_frame: Literal["even", "wins"] = "even"
+    hybrid_fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -147,7 +166,7 @@ class Recipe:
         for field in ("working_size", "heat_size"):
             if (size := getattr(self, field)) is not None and not size >= 1:
                 raise UserError(f"recipe.{field}={size} must be a length in pixels or null.")
-        for field in ("crop_fill",):
+        for field in ("crop_fill", "hybrid_fill"):
             if len(colour := getattr(self, field)) != 3:
                 raise UserError(f"recipe.{field}={colour!r} must be three numbers.")
             # A list from a configuration file would make the recipe unhashable.
@@ -262,5 +281,10 @@ _NAMED = {
         region_token_members="nearest",
         score_map_mask="pixels",
         heat_size=448,
+        hybrid_position="horizontal",
+        hybrid_relation="published",
+        hybrid_candidates="run",
+        hybrid_full_frame="wins",
+        hybrid_fill=OPENAI_MEAN,
     ),
 }

@@ -56,7 +56,7 @@ class ZeroShotRIS(Evaluator):
             local-dir:FOLDER.
         pretrained: Weights for an open_clip name, e.g. openai or a file; folders bring their own.
         methods: Scoring methods, one or a list: global_local, cropping, grad_cam, score_map, region_token,
-            heat_map, largest, random, or the path of a class. A method with settings of its own is
+            heat_map, hybrid_gl, largest, random, or the path of a class. A method with settings of its own is
             a mapping such as {method: global_local, title: "local only", alpha: 0.0}; what it leaves out of
             alpha, beta, masked_blocks, recipe, clip, pretrained, precision, rerank and top is as for the
             others. One pass over the images serves them all. Scores of another program are {method:

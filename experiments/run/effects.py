@@ -31,12 +31,14 @@ _FIELDS = {
     14: "local_prompt local_frame",
     15: "negatives negative_texts",
     16: "heat heat_rule heat_size",
+    17: "hybrid_mode hybrid_guidance hybrid_position hybrid_relation hybrid_candidates hybrid_full_frame "
+    "hybrid_fill",
 }
 # The point of the published code that each field of `Recipe` stands for.
 POINTS = {name: point for point, names in _FIELDS.items() for name in names.split()}
 # Methods that have fields of their own, by how the names of these begin.
 _WITH_FIELDS = {name: name for name in ("region_token", "score_map", "grad_cam")}
-_WITH_FIELDS |= {"heat": "heat_map"}
+_WITH_FIELDS |= {"heat": "heat_map", "hybrid": "hybrid_gl"}
 
 
 def other_recipe(base: str) -> str:

@@ -55,7 +55,7 @@ class Scorer(nn.Module, ABC):
     # of a method whose scores come from ``file`` of a `gl_ris.variants.Variant`
     reads_file: ClassVar[bool] = False
     # why a row is not a number, where that is how a method says that it has no scores
-    missing: ClassVar[str | None] = None
+    missing: str | None = None
     # how many rows `score` gives for each expression; more than one where several settings are scored at once
     settings_at_once: int = 1
 

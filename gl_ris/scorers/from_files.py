@@ -52,12 +52,13 @@ class FromFile(Scorer):
             raise UserError(
                 f"Method '{self.name}' finds scores by the ids of images: run it over a data set."
             )
-        # what stands behind the scene's own expressions, as phrases to re-rank by, goes by its text
-        ids = zip(scene.ref_ids, scene.sent_ids, strict=True)
-        known = [[f"{ref}_{sent}", str(sent)] for ref, sent in ids]
+        ids = zip(scene.ref_ids, scene.sent_ids, scene.expressions, strict=True)
+        known = [[f"{ref}_{sent}", str(sent), text] for ref, sent, text in ids]
+        # behind the scene's own expressions may stand phrases to re-rank by, which have no ids
         own = len(known) if list(expressions[: len(known)]) == scene.expressions else 0
+        by_text = {names[2]: names for names in known}
         for row, text in enumerate(expressions):
-            yield str(scene.image_id), [*(known[row] if row < own else ()), text]
+            yield str(scene.image_id), known[row] if row < own else by_text.get(text, [text])
 
 
 class _Line(msgspec.Struct):

@@ -134,6 +134,17 @@ def test_what_stands_behind_the_expressions_goes_by_its_text(
     assert scorer.score(context, ["a dog"], None).tolist() == [[1, 2, 3]]
 
 
+def test_a_re_ranker_follows_and_asks_for_phrases(tmp_path: Path, predict: Predict) -> None:
+    lines = [{"image_id": 1000, "sent_id": sent_id, "scores": [0, 5, 1]} for sent_id in (1, 2)]
+    file = write(tmp_path / "s.jsonl", lines)
+    method = {"method": "score_file", "title": "Mine", "file": str(file), "rerank": "full"}
+    _, records = predict(Data([make_scene(0, [*TEXTS, "a circle left of a dog"])]), method)
+    # of the last one, the dog has no line
+    reason = "no scores in the file"
+    assert [record.failure for record in records] == [reason, None, reason]
+    assert records[1].choice == 1
+
+
 def hot(row: int) -> np.ndarray:
     """A map of 40 x 60, twice the size of the image, that is hot in one target of image 1000."""
     found = np.zeros((2 * HEIGHT, 2 * WIDTH), np.float16)

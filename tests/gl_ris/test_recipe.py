@@ -20,7 +20,16 @@ def test_published_differs_from_clean_in_every_field_but_those_that_agree() -> N
         for field in dataclasses.fields(Recipe)
         if getattr(clean, field.name) == getattr(published, field.name)
     }
-    later = {"local_prompt", "local_frame", "negatives", "negative_texts", "heat", "heat_rule"}
+    later = {
+        "local_prompt",
+        "local_frame",
+        "negatives",
+        "negative_texts",
+        "heat",
+        "heat_rule",
+        "hybrid_mode",
+        "hybrid_guidance",
+    }
     assert same == {"resnet_unit_local", "resnet_unit_text", "grad_cam_pooling"} | later
 
 
