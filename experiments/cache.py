@@ -42,8 +42,7 @@ kinds: """ + "\n       ".join(f"{kind}: {what}" for kind, what in KINDS.items())
 class Entry(NamedTuple):
     """Something that can be removed as a whole."""
 
-    # from the cache folder on; of stores elsewhere (GL_RIS_STORE), from the folder of stores on
-    name: str
+    name: str  # from the cache folder on; of stores elsewhere (GL_RIS_STORE), from the folder of stores on
     kind: str
     path: Path
     size: int

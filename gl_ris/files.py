@@ -18,8 +18,7 @@ from gl_ris.errors import UserError, in_short
 
 _T = TypeVar("_T")
 
-# images of more pixels are taken for damage, or for an attack: Pillow warns of them
-MAX_PIXELS = 178_956_970
+MAX_PIXELS = 178_956_970  # images of more pixels are taken for damage, or for an attack: Pillow warns of them
 
 
 def cache_folder() -> Path:
@@ -80,8 +79,7 @@ def to_json(value: Any, indent: int | None = None) -> bytes:
         b'{"mIoU": null, "size": [2, 3]}'
     """
     text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
-    # a lone surrogate has no UTF-8, but its escape is JSON
-    return text.encode("utf-8", "backslashreplace")
+    return text.encode("utf-8", "backslashreplace")  # a lone surrogate has no UTF-8, but its escape is JSON
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -84,8 +84,7 @@ def _is_count(value: object) -> bool:
 def _run_lengths(counts: object) -> np.ndarray:
     """Read the counts of an encoding as int64 run lengths, background first."""
     if isinstance(counts, str):
-        # what is not ASCII becomes bytes that no code has
-        counts = counts.encode("utf-8", "surrogatepass")
+        counts = counts.encode("utf-8", "surrogatepass")  # what is not ASCII becomes bytes that no code has
     if isinstance(counts, bytes):
         return _decompress(np.frombuffer(counts, np.uint8).astype(np.int64) - 48)
     if isinstance(counts, Sequence) and all(_is_count(run) and run < 1 << 62 for run in counts):

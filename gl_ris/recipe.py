@@ -31,16 +31,11 @@ NEGATIVE_TEXTS = (
 class Mixing:
     """How one kind of tower mixes and compares its features; fields of `Recipe` for that tower."""
 
-    # L2-normalise the feature map over channels, position by position, before it is masked
-    unit_map: bool
-    # L2-normalise the global visual feature (Eq. 3) before mixing (Eq. 5)
-    unit_global: bool
-    # L2-normalise the local visual feature (Eq. 4) before mixing
-    unit_local: bool
-    # L2-normalise both text features (Eqs. 6, 7) before mixing (Eq. 8)
-    unit_text: bool
-    # compare by cosine; a plain dot product if False
-    cosine: bool
+    unit_map: bool  # L2-normalise the feature map over channels, position by position, before it is masked
+    unit_global: bool  # L2-normalise the global visual feature (Eq. 3) before mixing (Eq. 5)
+    unit_local: bool  # L2-normalise the local visual feature (Eq. 4) before mixing
+    unit_text: bool  # L2-normalise both text features (Eqs. 6, 7) before mixing (Eq. 8)
+    cosine: bool  # compare by cosine; a plain dot product if False
 
 
 @dataclass(frozen=True)

@@ -39,18 +39,15 @@ def check_run_options(config: Any) -> None:
 class Command:
     """One experiment on the command line."""
 
-    # name of the module in `experiments`, of ``configs/<name>.yaml`` and of the folder in ``runs``
-    name: str
+    name: str  # name of the module in `experiments`, of ``configs/<name>.yaml`` and of the folder in ``runs``
     summary: str  # what it does, in a sentence or two
     examples: tuple[tuple[str, str], ...]  # pairs of arguments and what they do
     # Short spellings of options, e.g. ``{"limit": "data.limit"}``.
     shorthand: Mapping[str, str] = field(default_factory=dict)
-    # kinds of ready-made settings that it knows: folders of ``configs``
-    groups: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()  # kinds of ready-made settings that it knows: folders of ``configs``
     # options to explain in the help: prefixes, and the classes that take them, as ``module:Class``
     explained: tuple[tuple[str, str], ...] = ()
-    # what stands in place of ``name`` on the command line, if anything does
-    spelling: str | None = None
+    spelling: str | None = None  # what stands in place of ``name`` on the command line, if anything does
 
     @classmethod
     def documented(cls, name: str, spelling: str | None = None) -> Command:

@@ -126,8 +126,7 @@ def _imports(log: str) -> dict[str, float]:
 def measure_start_up(step: Callable[[], Any], job: Callable[..., Job] = run_job) -> dict[str, Any]:
     """Measure how long a warm main job takes to its first prediction, and what that is made of."""
     with tempfile.TemporaryDirectory(prefix="gl-ris-benchmark-") as store:
-        # fills the store, and draws RefShapes where it is not yet
-        job("limit=4", store=store)
+        job("limit=4", store=store)  # fills the store, and draws RefShapes where it is not yet
         step()
         warm = job("limit=4", store=store)
         step()

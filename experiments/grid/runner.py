@@ -66,8 +66,7 @@ class Runner:
     cells: Sequence[Cell]  # as `plan` returns them
     folder: Path  # for their folders
     grid: Grid  # writes what they amount to
-    # how many side by side; the output of several goes to ``log.txt`` in the folder of each
-    jobs: int
+    jobs: int  # how many side by side; the output of several goes to ``log.txt`` in the folder of each
     environment: Mapping[str, str]  # variables for all of them
     overwrite: bool  # whether a training that was cut off begins anew rather than going on
 
@@ -237,8 +236,7 @@ def shares(jobs: int) -> list[dict[str, str]]:
     What is set already stays. With fewer GPUs than cells, some are shared.
     """
     if jobs == 1:
-        # all of the machine is its own
-        return [{}]
+        return [{}]  # all of the machine is its own
     threads = {} if told() else {CORES: str(max(1, available() // jobs))}
     devices = gpus()
     if len(devices) < 2:

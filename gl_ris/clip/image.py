@@ -25,8 +25,7 @@ from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
 _Make = TypeVar("_Make", bound=Callable[..., Any])
 
 _BOX_RULES: dict[str, Callable[[Bits], Tensor]] = {"tight": tight_boxes, "projection": projection_boxes}
-# What the pixels that a tower reads depend on.
-_RESIZING = ("working_size", "interpolation", "antialias")
+_RESIZING = ("working_size", "interpolation", "antialias")  # What the pixels that a tower reads depend on.
 _PIXELS = ("normalization", *_RESIZING)
 
 
@@ -175,8 +174,7 @@ class ImageContext:
     @_kept("local_prompt", "local_frame", "crop_fill", "box_rounding", "boxes", *_PIXELS)
     def local_features(self, recipe: Recipe) -> Tensor:
         """Local-context visual features (Eq. 4), float32 ``(N, D)``, as the tower gives them."""
-        # Made here, once, and not by several workers at the same time.
-        self._instead(recipe)
+        self._instead(recipe)  # Made here, once, and not by several workers at the same time.
         self._windows(recipe)
         return self._by_mask(
             lambda part: self.clip.tower.encode(self.crops(recipe, part)),
@@ -268,8 +266,7 @@ class ImageContext:
 
 def _equal(values: Tensor, others: Tensor) -> bool:
     if values.dtype in (torch.bool, torch.uint8) and values.device.type == others.device.type == "cpu":
-        # in a twentieth of the time
-        return np.array_equal(values.numpy(), others.numpy())
+        return np.array_equal(values.numpy(), others.numpy())  # in a twentieth of the time
     return torch.equal(values.to(others.device), others)
 
 
