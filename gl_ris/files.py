@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import json
@@ -26,6 +27,15 @@ def cache_folder() -> Path:
     if named := os.environ.get("GL_RIS_CACHE"):
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gl-ris"
+
+
+@functools.cache
+def read_table(path: Path) -> Any:
+    """Return what a YAML file of this project holds, read once."""
+    import yaml
+
+    # every command waits for one: libyaml's reader takes a thirtieth of the time
+    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def file_hash(path: Path | str) -> str:

@@ -12,13 +12,15 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from gl_ris.errors import UserError, in_short, unknown_name
+from gl_ris.files import read_table
 
+_RECIPES = Path(__file__).parent / "assets" / "recipes.yaml"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 # what most photographs show some of
 NEGATIVE_TEXTS = (
     "a person", "an animal", "a vehicle", "a piece of furniture", "food", "a kitchen utensil", "a plant",
@@ -190,9 +192,10 @@ class Recipe:
             >>> Recipe.named("published", antialias=True).normalization
             'imagenet'
         """
-        if name not in _NAMED:
-            raise unknown_name("recipe", name, _NAMED)
-        return _NAMED[name].replace(**changes)
+        named = {"clean": {}, **read_table(_RECIPES)}
+        if name not in named:
+            raise unknown_name("recipe", name, named)
+        return cls(**named[name]).replace(**changes)
 
     @classmethod
     def resolve(cls, recipe: str | Recipe | Mapping[str, Any]) -> Recipe:
@@ -248,38 +251,3 @@ class Recipe:
                 self.resnet_cosine,
             ),
         }[tower]
-
-
-_NAMED = {
-    "clean": Recipe(),
-    "published": Recipe(
-        normalization="imagenet",
-        working_size=800,
-        interpolation="bilinear",
-        antialias=False,
-        grid_mask="sampled",
-        crop_fill=IMAGENET_MEAN,
-        box_rounding="truncate",
-        boxes="projection",
-        vit_unit_visual=False,
-        vit_unit_text=False,
-        resnet_unit_map=True,
-        resnet_unit_global=False,
-        resnet_unit_local=True,
-        resnet_unit_text=True,
-        resnet_cosine=False,
-        text="tokens",
-        skip_images_without_proposals=True,
-        target_overlap="sum_equals_one",
-        unseen="names",
-        region_token_patches="corners",
-        region_token_members="nearest",
-        score_map_mask="pixels",
-        heat_size=448,
-        hybrid_position="horizontal",
-        hybrid_relation="published",
-        hybrid_candidates="run",
-        hybrid_full_frame="wins",
-        hybrid_fill=OPENAI_MEAN,
-    ),
-}
