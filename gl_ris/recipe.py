@@ -179,14 +179,9 @@ class Recipe:
 
     @classmethod
     def named(cls, name: str, **changes: Any) -> Recipe:
-        """Return the recipe of that name, with the given fields changed.
+        """Return the recipe of a name, ``"published"`` or ``"clean"``, with the given fields changed.
 
-        Args:
-            name: ``"published"`` or ``"clean"``.
-            **changes: Fields to set to another value.
-
-        Raises:
-            UserError: No such recipe or field, or a value that is not allowed.
+        `UserError` for no such recipe or field, or a value that is not allowed.
 
         Example:
             >>> Recipe.named("published", antialias=True).normalization
@@ -201,11 +196,8 @@ class Recipe:
     def resolve(cls, recipe: str | Recipe | Mapping[str, Any]) -> Recipe:
         """Return a recipe for a name, a recipe, or fields with the ``base`` whose others they leave.
 
-        Args:
-            recipe: Fields may also be given as YAML; without a ``base`` they change the clean recipe.
-
-        Raises:
-            UserError: No recipe has that name, or it has a field or value that is none.
+        Fields may also be given as YAML; without a ``base`` they change the clean recipe. `UserError` if no
+        recipe has that name, or it has a field or value that is none.
 
         Example:
             >>> Recipe.resolve({"base": "published", "antialias": True}).normalization
@@ -228,11 +220,7 @@ class Recipe:
             ) from error
 
     def replace(self, **changes: Any) -> Recipe:
-        """Return the recipe with some fields changed.
-
-        Raises:
-            UserError: No such field, or a value that is not allowed.
-        """
+        """Return the recipe with some fields changed; `UserError` for no such field or value."""
         fields = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             if name not in fields:

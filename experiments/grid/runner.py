@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -198,12 +198,13 @@ def one_line(label: str, results: Results) -> str:
     return f"{label}: {figures}{learnt}"
 
 
-def start(command: Sequence[str], more: Mapping[str, str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own, with more variables than those of this process."""
+def start(
+    command: Sequence[str], more: Mapping[str, str], without: Collection[str] = (), **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own, with more variables than this one has, or ``without``."""
+    kept = {name: value for name, value in os.environ.items() if name not in without}
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": path, **more}, process_group=0, **options
-    )
+    return subprocess.Popen(command, env={**kept, "PYTHONPATH": path, **more}, process_group=0, **options)
 
 
 @contextmanager
