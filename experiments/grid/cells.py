@@ -87,8 +87,8 @@ def plan(cells: Sequence[Cell], folder: Path | None, overwrite: bool) -> list[Ce
     checked: set[str] = set()
     for wanted in cells:
         cli = parts_of(wanted)
-        data = f"{cli.datamodule.dataset_name}-{cli.datamodule.partition}-{cli.datamodule.split}"
-        name = wanted.name or data.replace(os.sep, "_")
+        data = cli.datamodule
+        name = wanted.name or f"{data.dataset_name}-{data.partition}-{data.split}".replace(os.sep, "_")
         cell = replace(wanted, name=name, settings=cli.settings())
         if cell.name in planned:
             raise UserError(f"{cell.label} is there twice ({cell.name}); name each data set and split once.")

@@ -201,7 +201,7 @@ def one_line(label: str, results: Results) -> str:
 def start(
     command: Sequence[str], more: Mapping[str, str], without: Collection[str] = (), **options: Any
 ) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own, with more variables than this one has, or ``without``."""
+    """Start a command in a process group of its own, with variables added or left out (``without``)."""
     kept = {name: value for name, value in os.environ.items() if name not in without}
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(command, env={**kept, "PYTHONPATH": path, **more}, process_group=0, **options)
