@@ -43,7 +43,6 @@ MOVED: dict[str, str] = {
     "gl_ris.scorers.random_proposal.RandomProposal": "gl_ris.scorers.floors.RandomProposal",
     "gl_ris.supervised.baselines.CRISBaseline": "gl_ris.supervised.CRISBaseline",
     "gl_ris.supervised.baselines.LAVTBaseline": "gl_ris.supervised.LAVTBaseline",
-    "gl_ris.supervised.baselines.TSEGBaseline": "gl_ris.supervised.TSEGBaseline",
     "gl_ris.supervised.cris.CRISBaseline": "gl_ris.supervised.CRISBaseline",
     "gl_ris.supervised.lavt.LAVTBaseline": "gl_ris.supervised.LAVTBaseline",
 }
