@@ -200,7 +200,7 @@ def _where(own: Sequence[Unit]) -> tuple[tuple[str, ...], tuple[str, ...], tuple
     elif (number or last) and len(axes) == 1:
         axis = axes[0]
         sides.remove(axis)
-    if last is not None and axis is not None:
+    if last is not None and axis in MOST:
         most.append(MOST[axis])
     axis = axis or "left"
     ordinal = (axis, int(number.value)) if number and axis in _COUNTED else None
