@@ -12,13 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.cli.command import CONFIGS
 from gl_ris.command_line import Arguments, leave, show
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import cache_folder, read_table
 
 KINDS: dict[str, str]
-KINDS, _EXAMPLES = read_table(CONFIGS / "cache.yaml").values()
+KINDS, _EXAMPLES = read_table(Path(__file__).with_suffix(".yaml")).values()
 _DRAWN = re.compile(r"(refshapes|captioned-shapes)-.*")
 _OURS = re.compile(r"(^|\0)(-m\0)?(experiments|datamodules)[./]\w+|(^|/)gl-ris\0")
 _DESCRIPTION = "List what lies in the cache folder: drawn sets, stored proposals, notes, indexes and drafts."
