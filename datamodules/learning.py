@@ -122,8 +122,7 @@ class Visits(DistributedSampler[Visit]):
             len(self.dataset),  # type: ignore[arg-type]
             generator=torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch),
         ).tolist()
-        # what does not go into whole shares is left to another epoch
-        share = len(order) // self.num_replicas
+        share = len(order) // self.num_replicas  # what does not go into whole shares is left to another epoch
         own = order[self.rank : share * self.num_replicas : self.num_replicas]
         return iter([(index, self.epoch) for index in own])
 
