@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gl_ris.files import read_table
+
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
 
@@ -30,23 +32,17 @@ class Unit(NamedTuple):
     negated: bool = False
 
 
-def _read(file: Path) -> Any:
-    import yaml
-
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
-
-
 @functools.cache
 def words() -> dict[str, dict[str, list[str]]]:
     """Read the table of words: by group and kind; one without kinds has them in a kind of its name."""
-    kinds = {name: of if isinstance(of, dict) else {name: of} for name, of in _read(TABLES[0]).items()}
+    kinds = {name: of if isinstance(of, dict) else {name: of} for name, of in read_table(TABLES[0]).items()}
     return {name: {str(kind): list(map(str, own)) for kind, own in of.items()} for name, of in kinds.items()}
 
 
 @functools.cache
 def grammar() -> dict[str, Any]:
     """Read letters, tags, and rules, whose patterns are complete."""
-    found: dict[str, Any] = _read(TABLES[1])
+    found: dict[str, Any] = read_table(TABLES[1])
     rules = [(pattern.replace("{noun}", found["noun"]), *made) for pattern, *made in found["rules"]]
     return {**found, "rules": rules}
 
