@@ -36,14 +36,10 @@ _SAID = ("places", "relations", "superlatives", "ordinal", "size", "count")
 class Relation:
     """Something that an expression says of its head, or of an anchor, and another anchor."""
 
-    # left right above below near between inside on bigger smaller front behind
-    kind: str
-    # number of the anchor it is related to
-    anchor: int
-    # whether it is denied: "not next to the dog"; "far from the dog" is denied nearness, too
-    negated: bool = False
-    # number of the anchor that stands in the relation; None for the head
-    of: int | None = None
+    kind: str  # left right above below near between inside on bigger smaller front behind
+    anchor: int  # number of the anchor it is related to
+    negated: bool = False  # denied: "not next to the dog"; "far from the dog" is denied nearness, too
+    of: int | None = None  # number of the anchor that stands in the relation; None for the head
 
 
 @dataclass(frozen=True)
@@ -51,23 +47,18 @@ class Parsed:
     """A referring expression, taken apart."""
 
     text: str
-    # the noun phrase of what is meant, without what other fields say; the whole text if it names nothing
-    head: str
-    # the other noun phrases, in order
-    anchors: tuple[str, ...] = ()
+    head: str  # the noun phrase of what is meant, without what other fields say; all if it names nothing
+    anchors: tuple[str, ...] = ()  # the other noun phrases, in order
     # "between" has an entry for each of its two anchors; one for "between two stars"
     relations: tuple[Relation, ...] = ()
-    # in the picture: left right top bottom middle front back; a corner is two of them
-    places: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()  # left right top bottom middle front back of the picture; a corner is two
     # leftmost rightmost topmost bottommost biggest smallest closest farthest
     superlatives: tuple[str, ...] = ()
     # the side that is counted from (left right top bottom) or, as in "second largest", from the biggest,
     # smallest, closest or farthest; and the number from 1
     ordinal: tuple[str, int] | None = None
-    # big, small or medium
-    size: str | None = None
-    # how many are meant, where a number says so
-    count: int | None = None
+    size: str | None = None  # big, small or medium
+    count: int | None = None  # how many are meant, where a number says so
 
     def said(self) -> dict[str, Any]:
         """Return what is not empty, but the text, as JSON has it; of a relation also that of its fields."""
@@ -159,12 +150,11 @@ class _Reading:
             return None
         # in "a heart with stripes that is above" it is not the stripes
         said = self.chunks[ends[whose.start()] :: -1]
-        owner = next((chunk for chunk in said if not self._is_attribute(chunk)), None)
-        return self.anchors.index(owner) if owner in self.anchors else None
-
-    def _is_attribute(self, chunk: _Chunk) -> bool:
-        last = self.doc[chunk.units[-1].tokens[-1]]
-        return last.tag_ == "NNS" or last.lower_ in _listed("worn", "colors")
+        for chunk in said:
+            noun = self.doc[chunk.units[-1].tokens[-1]]
+            if noun.tag_ != "NNS" and noun.lower_ not in _listed("worn", "colors"):
+                return self.anchors.index(chunk) if chunk in self.anchors else None
+        return None
 
     def _is_worn(self, unit: Unit, anchor: _Chunk) -> bool:
         """Tell "in black shirt", "in his hand", and "in camisole" said of people, from "in the room"."""
