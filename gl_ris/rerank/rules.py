@@ -2,7 +2,8 @@
 
 A rule takes boxes, float ``(N, 4)`` XYXY, or `Regions`, which know the masks and the image's size, too. That
 of a relation gives ``(N, N)``, entry [i, j]: i stands in the relation to j (between: ``(N, N, N)``, i between
-j and k); no mask is related to itself. That of a superlative gives ``(N,)``, for masks all of one kind.
+j and k); no mask is related to itself, but "with" of what is on it. That of a superlative gives ``(N,)``, for
+masks all of one kind.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def ordinal(before: Tensor, kind: Tensor, k: int) -> Tensor:
 def _first(order: str) -> Rule:
     def rule(boxes: Boxes) -> Tensor:
         before = ORDERS[order](boxes)
-        return ordinal(before, torch.ones_like(before[0]), 1)
+        return ordinal(before, before.new_ones(len(before)), 1)
 
     return rule
 
@@ -125,6 +126,7 @@ RULES: dict[str, Rule] = {
     "on": _rule(_on),
     "bigger": ORDERS["big"],
     "smaller": ORDERS["small"],
+    "with": lambda boxes: torch.ones_like(Regions.of(boxes).areas).diag(),
     "front": ORDERS["front"],
     "behind": ORDERS["back"],
     **{name: _first(order) for name, order in SUPERLATIVES.items()},
