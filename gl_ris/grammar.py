@@ -68,7 +68,7 @@ def units_of(doc: Doc) -> list[Unit]:
     while at < len(doc):
         unit = _phrase_at(doc, at) or Unit(_letter(doc[at]), doc[at].lower_, (at,))
         at = unit.tokens[-1] + 1
-        if not doc[unit.tokens[0]].is_space and doc[unit.tokens[0]].text != "-":
+        if not doc[unit.tokens[0]].is_space and doc[unit.tokens[0]].text not in '-"“”':
             found.append(unit)
     return found
 

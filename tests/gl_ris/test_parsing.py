@@ -176,6 +176,7 @@ def test_relations(text: str, wanted: list[Relation]) -> None:
         ("", {}),
         ("  ", {"head": "  "}),
         ("!?", {"head": "!?"}),
+        ('the "big" brown "dog" on “the left”', {"head": "brown dog", "places": ["left"], "size": "big"}),
         ("стол слева", {"head": "стол слева"}),
         ("dog ' s tail on the left-hand side", {"head": "dog 's tail", "places": ["left"]}),
         (
