@@ -2,7 +2,8 @@
 
 A rule takes boxes, float ``(N, 4)`` XYXY, or `Regions`, which know the masks and the image's size, too. That
 of a relation gives ``(N, N)``, entry [i, j]: i stands in the relation to j (between: ``(N, N, N)``, i between
-j and k); no mask is related to itself. That of a superlative gives ``(N,)``, for masks all of one kind.
+j and k); no mask is related to itself, but "with" of what is on it. That of a superlative gives ``(N,)``, for
+masks all of one kind.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def ordinal(before: Tensor, kind: Tensor, k: int) -> Tensor:
 
 
 def _first(order: str) -> Rule:
-    return lambda boxes: ordinal(before := ORDERS[order](boxes), torch.ones_like(before[0]), 1)
+    return lambda boxes: ordinal(before := ORDERS[order](boxes), before.new_ones(len(before)), 1)
 
 
 # entry [i, j]: i comes before j
@@ -118,6 +119,7 @@ RULES: dict[str, Rule] = {
     "between": _rule(_between),
     "inside": _rule(_inside),
     "on": _rule(_on),
+    "with": lambda boxes: torch.ones_like(Regions.of(boxes).areas).diag(),
     **{_RELATIONS[order]: ORDERS[order] for order in ("big", "small", "front", "back")},
     **{name: _first(order) for name, order in SUPERLATIVES.items()},
 }
