@@ -4,9 +4,8 @@ import logging
 import multiprocessing
 import random
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -29,8 +28,7 @@ KEPT = 512 << 20
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """What is visited once an epoch: an image by its place among the records, and some of its refs by row."""
 
     record: int
