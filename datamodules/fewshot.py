@@ -4,8 +4,6 @@ An instance is a ref with all its sentences. Within a class refs stand in the or
 that a subset depends on nothing but seed, data set and ids, and for one seed k refs are among any more.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -30,8 +28,7 @@ class RefKey:
     ann_id: Key
     category: Key
     image_id: Key
-    # How many it has.
-    sentences: int
+    sentences: int  # How many it has.
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -51,8 +48,7 @@ class Manifest(msgspec.Struct, frozen=True):
     share: float
     # of each class, how many instances there are and how many were taken
     per_class: dict[str, tuple[int, int]]
-    # those chosen, by class and rank
-    ref_ids: list[Key]
+    ref_ids: list[Key]  # those chosen, by class and rank
     # `digest` of them, and of all refs in the order of their ids
     ref_ids_sha256: str
     universe_sha256: str

@@ -1,7 +1,5 @@
 """The rows of a CSV or JSONL file of one's own: what is asked about which image."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterable, Iterator
@@ -60,8 +58,7 @@ def read_rows(path: Path) -> tuple[list[Row], list[BadRow]]:
     return rows, bad
 
 
-# What a line holds; of one that cannot be read, the reason.
-_Content = tuple[int, dict[str, Any] | str]
+_Content = tuple[int, dict[str, Any] | str]  # What a line holds; of one that cannot be read, the reason.
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[_Content]:

@@ -1,7 +1,5 @@
 """What a help text says of options: read from the source of classes, so that nothing heavy is imported."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import re
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
 WIDTH = 100
 _INDENT = 30
 

@@ -1,7 +1,5 @@
 """What a benchmark has measured, as a page of text for the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,16 +9,8 @@ from experiments.run.measuring import DRIFT
 Document = Mapping[str, Any]
 
 _MODEL = (
-    "model",
-    "type",
-    "ratio",
-    "work saved",
-    "same work",
-    "choices",
-    "GFLOP/s",
-    "limit",
-    "share",
-    "open_clip",
+    *("model", "type", "ratio", "work saved", "same work"),
+    *("choices", "GFLOP/s", "limit", "share", "open_clip"),
 )
 _NOTES = (
     "ratio: times as fast as the plain loop in fp32 (median of pairs, A B A B) = work saved x same work "

@@ -1,7 +1,5 @@
 """A VisionTransformer of open_clip opened for regions: token masking in the last blocks (paper, Sec. 4.1)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -12,8 +10,7 @@ from gl_ris.clip.blocks import ALL, run_blocks
 from gl_ris.clip.kernels import Layers
 from gl_ris.errors import UserError
 
-# the token that is pooled
-_CLASS = slice(0, 1)
+_CLASS = slice(0, 1)  # the token that is pooled
 
 
 class ViTTower:
