@@ -9,38 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from gl_ris.command_line import Arguments, leave, show
 from gl_ris.errors import UserError
+from gl_ris.files import read_table
 
 if TYPE_CHECKING:
     from datamodules.checking.run import Report
 
 _SCHEMA = 1
-_DESCRIPTION = """\
-Check that a data set is what it should be.
-
-Compares refs, images and sentences of every split with the published counts; finds missing and unreadable
-images, targets that are damaged, empty, tiny or of the wrong size, empty sentences, ids that stand for two
-things, refs without sentences and images that stand in two splits."""
-
-_EXAMPLES = """\
-NAME is refcoco, refcoco+, refcocog or phrasecut (below --root), a folder with refs(<split_by>).p and
-instances.json, with refer_<split>.json, or with images and a CSV or JSONL file of one's own (folder for
---root itself), or a folder of such folders.
-
-examples:
-  python -m datamodules.check refcoco
-      both partitions, all splits; images are looked for, not opened
-  python -m datamodules.check refcocog --split-by=google --split=val --images=decode --workers=8
-      every image of RefCOCOg val (google) is read to its end
-  python -m datamodules.check refcoco --images=none --no-masks --json=refcoco.json
-      counts and ids alone, in seconds, also as a document
-  python -m datamodules.check folder --root=data/mine
-      images of one's own with a CSV or JSONL file: every bad row by its line
-  python -m datamodules.check ~/.cache/gl-ris/refshapes-v3-seed0-val-testA-testB
-      the three registers of RefShapes
-
-exit codes: 0 fine; 1 a mismatch or damage was found; 2 wrong usage.
-Notes (tiny targets, empty sentences ...) do not fail a check unless it is --strict; counts that are
-marked as not verified are shown, never asserted."""
+_DESCRIPTION, _EXAMPLES = read_table(Path(__file__).with_name("commands.yaml"))["check"].values()
 
 
 def parser() -> Arguments:

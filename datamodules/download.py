@@ -11,27 +11,9 @@ from pathlib import Path, PurePosixPath
 from datamodules.fetching.catalogue import DOWNLOADS, Item, find_item, in_words, read_catalogue
 from gl_ris.command_line import Arguments, leave, show
 from gl_ris.errors import UserError
+from gl_ris.files import read_table
 
-_DESCRIPTION = """\
-Fetch data sets and weights to where the data modules look for them.
-
-Sources that live are tried in order; broken transfers go on where they were, in this call or the next;
-sizes, hashes or counts are checked; archives are unpacked with suspicion. What is there already is left.
-Where no source answers, it is printed exactly what to put where by hand."""
-
-_EXAMPLES = """\
-examples:
-  python -m datamodules.download --list
-      names, sizes, places, terms
-  python -m datamodules.download refcoco coco-train2014
-      all that RefCOCO takes: annotations and 13.5 GB of images
-  python -m datamodules.download refcocog --dry-run
-      sources, hashes and space, without fetching
-  python -m datamodules.download freesolo clip --root=/scratch/data
-      weights, below another folder (data.root=/scratch/data for the experiments)
-
-exit codes: 0 all there; 1 something could not be fetched; 2 wrong usage or no room.
-docs/data.md says what each data set takes, and what could not be verified."""
+_DESCRIPTION, _EXAMPLES = read_table(Path(__file__).with_name("commands.yaml"))["download"].values()
 
 
 def parser() -> Arguments:

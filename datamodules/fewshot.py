@@ -30,8 +30,7 @@ class RefKey:
     ann_id: Key
     category: Key
     image_id: Key
-    # How many it has.
-    sentences: int
+    sentences: int  # How many it has.
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -51,8 +50,7 @@ class Manifest(msgspec.Struct, frozen=True):
     share: float
     # of each class, how many instances there are and how many were taken
     per_class: dict[str, tuple[int, int]]
-    # those chosen, by class and rank
-    ref_ids: list[Key]
+    ref_ids: list[Key]  # those chosen, by class and rank
     # `digest` of them, and of all refs in the order of their ids
     ref_ids_sha256: str
     universe_sha256: str

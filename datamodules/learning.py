@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import random
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,27 +39,8 @@ class Sample:
     rows: tuple[int, ...]
 
 
-def samples(places: Sequence[Sequence[Visit]], by_image: bool) -> list[Sample]:
-    """Turn the places of chosen instances into what is visited: an instance each, or an image each.
-
-    Example:
-        >>> samples([[(3, 0)], [(3, 2), (3, 1)]], by_image=True)
-        [Sample(record=3, rows=(0, 1, 2))]
-    """
-    if not by_image:
-        return [Sample(own[0][0], tuple(sorted(row for _, row in own))) for own in places]
-    rows: dict[int, list[int]] = defaultdict(list)
-    for image, row in (place for own in places for place in own):
-        rows[image].append(row)
-    return [Sample(image, tuple(sorted(own))) for image, own in rows.items()]
-
-
 class LearningSet(Dataset[Example]):
-    """Gives the visits of a training set; the same visit is the same in any process.
-
-    A visit is a ref with one of its sentences, or, for a model that learns by image, an image with all of
-    them in random order and no mask.
-    """
+    """Gives the visits of a training set, a ref with one of its sentences each; the same in any process."""
 
     def __init__(
         self,
@@ -103,13 +83,11 @@ class LearningSet(Dataset[Example]):
             text for ref in refs for text in (ref.raw if self.model.reads_raw and ref.raw else ref.sentences)
         ]
         pixels = self._remember(sample.record, lambda: self.model.read_image(self.read(record)))
-        if self.model.by_image:
-            return Example(pixels, tuple(chance.sample(texts, len(texts))))
 
         def read() -> Tensor:
             return self.model.read_target(refs[0].mask(record.height, record.width, self.rule))
 
-        return Example(pixels, (chance.choice(texts),), self._remember(sample, read))
+        return Example(pixels, chance.choice(texts), self._remember(sample, read))
 
     def _remember(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
         if key in self._kept:
@@ -144,8 +122,7 @@ class Visits(DistributedSampler[Visit]):
             len(self.dataset),  # type: ignore[arg-type]
             generator=torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch),
         ).tolist()
-        # what does not go into whole shares is left to another epoch
-        share = len(order) // self.num_replicas
+        share = len(order) // self.num_replicas  # what does not go into whole shares is left to another epoch
         own = order[self.rank : share * self.num_replicas : self.num_replicas]
         return iter([(index, self.epoch) for index in own])
 
@@ -179,7 +156,8 @@ class FewShotTraining(LightningDataModule):
             self.subset = read_manifest(manifest, keys)
         else:
             self.subset = choose_refs(keys, k, seed, **split)
-        chosen = samples([places[ref.ann_id] for ref in self.subset.refs], model.by_image)
+        own = [places[ref.ann_id] for ref in self.subset.refs]
+        chosen = [Sample(refs[0][0], tuple(sorted(row for _, row in refs))) for refs in own]
         self.batch_size = min(batch_size, len(chosen))  # a small subset makes smaller steps
         self.data = LearningSet(source.records, chosen, source.image_reader(), model, source.rule, seed)
 

@@ -60,8 +60,7 @@ def read_rows(path: Path) -> tuple[list[Row], list[BadRow]]:
     return rows, bad
 
 
-# What a line holds; of one that cannot be read, the reason.
-_Content = tuple[int, dict[str, Any] | str]
+_Content = tuple[int, dict[str, Any] | str]  # What a line holds; of one that cannot be read, the reason.
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[_Content]:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
-import yaml
 
 from datamodules.base import RISDataModule
 from datamodules.files import FETCH_AGAIN, Id, Sized, clean_text, compact_json, read_annotations, write_bytes
 from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
 from gl_ris.errors import UserError, unknown_name
+from gl_ris.files import read_table
 
 # names under which the list of images has been published
 IMAGE_FILES = ("image_data_split.json", "image_data_split3000.json")
@@ -231,10 +231,10 @@ def _counts(tasks: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[str, int
     return {kind: counter.most_common() for kind, counter in counters.items()}
 
 
-@functools.cache
 def coco_names() -> Mapping[str, list[str]]:
     """Return the 80 names of COCO's classes, each with its synonyms."""
-    return dict(yaml.safe_load(NAMES_FILE.read_text(encoding="utf-8"))["classes"])
+    names: Mapping[str, list[str]] = read_table(NAMES_FILE)["classes"]
+    return names
 
 
 def coco_class(name: str) -> str | None:

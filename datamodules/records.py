@@ -34,14 +34,10 @@ class Segmentation:
 
     # per polygon a float64 array ``(2 * points,)`` of x, y, x, y, ... in pixels
     polygons: tuple[np.ndarray, ...] = ()
-    # a COCO run-length code (compressed or not), or None
-    rle: dict[str, Any] | None = None
-    # why there is no mask in it, or None
-    fault: str | None = None
-    # the JSON of it, not yet read, in place of the others
-    json: msgspec.Raw | None = None
-    # whether that JSON is of PhraseCut's form, see `from_points`
-    points: bool = False
+    rle: dict[str, Any] | None = None  # a COCO run-length code (compressed or not), or None
+    fault: str | None = None  # why there is no mask in it, or None
+    json: msgspec.Raw | None = None  # the JSON of it, not yet read, in place of the others
+    points: bool = False  # whether that JSON is of PhraseCut's form, see `from_points`
     # a picture of the mask, in place of all others; see `datamodules.images.read_mask`
     file: Path | None = None
 
@@ -136,20 +132,13 @@ def _draw(polygons: list[list[float]], height: int, width: int) -> Tensor:
 class Referent:
     """What one or more sentences refer to."""
 
-    # the data set's own id of the ref (PhraseCut: of the task)
-    ref_id: Key
-    # its instances; the target is their union
-    segmentations: tuple[Segmentation, ...]
-    # the expressions, as the file has them
-    sentences: tuple[str, ...]
-    # one id per sentence
-    sent_ids: tuple[Key, ...]
-    # name of the category, where the file gives one
-    category: str | None = None
-    # names of the data set's subsets that its expressions are in
-    subsets: tuple[str, ...] = ()
-    # id of the annotation that is meant, where the file gives one
-    ann_id: Key | None = None
+    ref_id: Key  # the data set's own id of the ref (PhraseCut: of the task)
+    segmentations: tuple[Segmentation, ...]  # its instances; the target is their union
+    sentences: tuple[str, ...]  # the expressions, as the file has them
+    sent_ids: tuple[Key, ...]  # one id per sentence
+    category: str | None = None  # name of the category, where the file gives one
+    subsets: tuple[str, ...] = ()  # names of the data set's subsets that its expressions are in
+    ann_id: Key | None = None  # id of the annotation that is meant, where the file gives one
     # the sentences as they were typed, before the data set cleaned them; empty where not known
     raw: tuple[str, ...] = ()
     # whether the data say what is meant; where they do not, there is nothing to measure by or to learn from
@@ -167,16 +156,11 @@ class Referent:
 class ImageRecord:
     """One image of a split with all that is asked about it."""
 
-    # the data set's own id
-    image_id: Key
-    # name of the image file inside the image folder
-    file_name: str
-    # rows of pixels as annotated
-    height: int
-    # columns of pixels as annotated
-    width: int
-    # what its expressions refer to, ordered by id
-    referents: tuple[Referent, ...]
+    image_id: Key  # the data set's own id
+    file_name: str  # name of the image file inside the image folder
+    height: int  # rows of pixels as annotated
+    width: int  # columns of pixels as annotated
+    referents: tuple[Referent, ...]  # what its expressions refer to, ordered by id
     # outlines of every instance of the image, read only when they are to serve as proposals
     instances: tuple[Segmentation, ...] = ()
 

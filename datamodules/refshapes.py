@@ -28,13 +28,11 @@ from gl_ris.drafts import sweep
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import cache_folder
 
-# part of the cache folders' names: raised whenever images or expressions change
-VERSION = 3
+VERSION = 3  # part of the cache folders' names: raised whenever images or expressions change
 # Images per split. In testA all targets have curved outlines (circle, oval, semicircle, heart, moon, drop,
 # flower), in testB straight ones, as RefCOCO's testA holds people and testB everything else.
 SIZES = {"train": 3000, "val": 250, "testA": 150, "testB": 150}
-# images per split of the PhraseCut-style set
-PHRASE_SIZES = {"val": 100, "test": 250}
+PHRASE_SIZES = {"val": 100, "test": 250}  # images per split of the PhraseCut-style set
 REGISTERS = ("refshapes", "refshapes+", "refshapesg")
 # in files of their own, with a version of their own: the same images, of which other things are said
 PROBES = ("refshapes-ordinal", "refshapes-between", "refshapes-size", "refshapes-negation")

@@ -98,8 +98,7 @@ class Benchmark:
 
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        # says what is wrong with it
-        load_clip("refshapes-vit", device=self.device)
+        load_clip("refshapes-vit", device=self.device)  # says what is wrong with it
         return torch.device(self.device)
 
 

@@ -14,36 +14,20 @@ from typing import NamedTuple
 
 from gl_ris.command_line import Arguments, leave, show
 from gl_ris.errors import UserError, unknown_name
-from gl_ris.files import cache_folder
+from gl_ris.files import cache_folder, read_table
 
-KINDS = {
-    "drawn": "drawn sets, made again when they are asked for",
-    "store": "stored proposals, made again when they are asked for",
-    "notes": "noun phrases and hashes of large files, found again when they are asked for",
-    "index": "indexes of files of masks, which this version does not use any more",
-    "draft": "what was being written; those of dead processes are removed by the next that writes there",
-    "other": "not made by this version",
-}
+KINDS: dict[str, str]
+KINDS, _EXAMPLES = read_table(Path(__file__).with_suffix(".yaml")).values()
 _DRAWN = re.compile(r"(refshapes|captioned-shapes)-.*")
 _OURS = re.compile(r"(^|\0)(-m\0)?(experiments|datamodules)[./]\w+|(^|/)gl-ris\0")
 _DESCRIPTION = "List what lies in the cache folder: drawn sets, stored proposals, notes, indexes and drafts."
-_EXAMPLES = """\
-examples:
-  python -m experiments.cache
-      every entry with kind, size and last use
-  python -m experiments.cache remove=store
-      remove all stored proposals
-  python -m experiments.cache remove=refshapes-v2-seed0-val-testA-testB,index
-      one entry by its name, and all of a kind
-
-kinds: """ + "\n       ".join(f"{kind}: {what}" for kind, what in KINDS.items())
+_EXAMPLES += "\n\nkinds: " + "\n       ".join(f"{kind}: {what}" for kind, what in KINDS.items())
 
 
 class Entry(NamedTuple):
     """Something that can be removed as a whole."""
 
-    # from the cache folder on; of stores elsewhere (GL_RIS_STORE), from the folder of stores on
-    name: str
+    name: str  # from the cache folder on; of stores elsewhere (GL_RIS_STORE), from the folder of stores on
     kind: str
     path: Path
     size: int

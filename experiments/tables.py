@@ -70,7 +70,7 @@ class TableSettings(Grid):
         splits: Splits, a list for all data sets or a mapping from their names to lists.
         encoders: CLIP models by the keys that rows use, MODEL or MODEL/WEIGHTS, e.g. RN50-quickgelu/openai.
         supervised: Names of files in configs/baseline, a list: models that are trained on all of each data
-            set's train split and evaluated beside the zero-shot methods, e.g. [tseg-tiny].
+            set's train split and evaluated beside the zero-shot methods, e.g. [cris-tiny].
         alphas: Share of the global visual feature by name of the data set; elsewhere that of zero_shot.
         jobs: How many data sets and splits side by side: up to as many as there are GPUs, or cores. Null
             takes one per GPU, or two where there is none; and one if trainer.devices is given.

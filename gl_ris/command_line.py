@@ -125,8 +125,7 @@ def _told(error: Exception) -> int:
         time.sleep(_CHILD_WAITS)
     expected = isinstance(error, UserError | EvaluationError)
     if not expected and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # it may come of the end of another process, and then a signal follows
-        time.sleep(_SIGNAL_COMES)
+        time.sleep(_SIGNAL_COMES)  # it may come of the end of another process, and then a signal follows
     if cause := ended():
         raise cause
     if not expected:

@@ -304,13 +304,11 @@ class Evaluator(LightningModule):
         try:
             return work(), None
         except UserError:
-            # something is wrong that is no matter of this scene
-            raise
+            raise  # something is wrong that is no matter of this scene
         except Exception as error:
             reason = f"{what}: {type(error).__name__}: {str(error)[:120].partition(chr(10))[0]}"
             if reason not in self._logged:
-                # once each: a broken data set would fill the log with one sentence
-                self._logged.add(reason)
+                self._logged.add(reason)  # once each: a broken data set would fill the log with one sentence
                 log.warning("Image %s counts as failed (%s).", scene.image_id, reason, exc_info=error)
             return otherwise, reason
 

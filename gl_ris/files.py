@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import json
@@ -18,8 +19,7 @@ from gl_ris.errors import UserError, in_short
 
 _T = TypeVar("_T")
 
-# images of more pixels are taken for damage, or for an attack: Pillow warns of them
-MAX_PIXELS = 178_956_970
+MAX_PIXELS = 178_956_970  # images of more pixels are taken for damage, or for an attack: Pillow warns of them
 
 
 def cache_folder() -> Path:
@@ -27,6 +27,15 @@ def cache_folder() -> Path:
     if named := os.environ.get("GL_RIS_CACHE"):
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gl-ris"
+
+
+@functools.cache
+def read_table(path: Path) -> Any:
+    """Return what a YAML file of this project holds, read once."""
+    import yaml
+
+    # every command waits for one: libyaml's reader takes a thirtieth of the time
+    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def file_hash(path: Path | str) -> str:
@@ -80,8 +89,7 @@ def to_json(value: Any, indent: int | None = None) -> bytes:
         b'{"mIoU": null, "size": [2, 3]}'
     """
     text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
-    # a lone surrogate has no UTF-8, but its escape is JSON
-    return text.encode("utf-8", "backslashreplace")
+    return text.encode("utf-8", "backslashreplace")  # a lone surrogate has no UTF-8, but its escape is JSON
 
 
 def write_json(path: Path | str, value: Any) -> None:

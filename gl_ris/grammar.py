@@ -10,31 +10,15 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
 
-WORDS = Path(__file__).parent / "assets" / "words.yaml"
-_LETTERS = {
-    **{"relations": "R", "sides": "S", "side_nouns": "F", "extremes": "E", "most": "E", "superlatives": "U"},
-    **{"ordinals": "O", "last": "L", "numbers": "N", "sizes": "Z", "negations": "M", "picture": "P"},
-    **{
-        "facing": "W",
-        "relative": "t",
-        "pronouns": "r",
-        "prepositions": "p",
-        "colors": "a",
-        "nothing": "b",
-        "verbs": "b",
-    },
-}
-# by the first tag that fits: determiner, adjective, noun, possessive, preposition, pronoun, conjunction
-_TAGS = [("DT|PDT|PRP\\$|WP\\$", "d"), ("JJ.?", "a"), ("NN.*|FW|CD", "n"), ("POS", "g"), ("IN|TO", "p")]
-_TAGS += [("PRP|EX", "r"), ("CC|,|:", "c"), ("WDT|WP", "t"), ("VB|VBP", "v")]
-_OF, _FROM, _FROM_TYPOS = "o", "f", ("from", "frm", "form")
-# a noun phrase: "blue and white sign", "lady's head"
-NOUN = r"(?:[NOLZSUEa]|(?<=a)c(?=a))*n(?:n|g[Za]*n)*"
+TABLES = [Path(__file__).parent / "assets" / name for name in ("words.yaml", "grammar.yaml")]
+# the superlative of each side
+MOST = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "bottommost"}
+MOST |= {"front": "closest", "back": "farthest"}
 
 
 class Unit(NamedTuple):
@@ -46,25 +30,32 @@ class Unit(NamedTuple):
     negated: bool = False
 
 
+def _read(file: Path) -> Any:
+    import yaml
+
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
 @functools.cache
 def words() -> dict[str, dict[str, list[str]]]:
     """Read the table of words: by group and kind; one without kinds has them in a kind of its name."""
-    import yaml
+    kinds = {name: of if isinstance(of, dict) else {name: of} for name, of in _read(TABLES[0]).items()}
+    return {name: {str(kind): list(map(str, own)) for kind, own in of.items()} for name, of in kinds.items()}
 
-    groups = yaml.safe_load(WORDS.read_text(encoding="utf-8"))
-    return {
-        name: {str(kind): [str(word) for word in of] for kind, of in group.items()}
-        if isinstance(group, dict)
-        else {name: list(map(str, group))}
-        for name, group in groups.items()
-    }
+
+@functools.cache
+def grammar() -> dict[str, Any]:
+    """Read letters, tags, and rules, whose patterns are complete."""
+    found: dict[str, Any] = _read(TABLES[1])
+    rules = [(pattern.replace("{noun}", found["noun"]), *made) for pattern, *made in found["rules"]]
+    return {**found, "rules": rules}
 
 
 @functools.cache
 def _phrases() -> dict[tuple[str, ...], tuple[str, str]]:
     """Return letter and kind of every phrase of the table, and of what phrases begin with an empty letter."""
     found: dict[tuple[str, ...], tuple[str, str]] = {}
-    for group, letter in reversed(_LETTERS.items()):
+    for group, letter in reversed(grammar()["letters"].items()):
         for kind, phrases in words()[group].items():
             found |= {tuple(phrase.split()): (letter, kind) for phrase in phrases}
     begun = {phrase[:size] for phrase in found for size in range(1, len(phrase))}
@@ -97,31 +88,32 @@ def _phrase_at(doc: Doc, at: int) -> Unit | None:
 
 
 def _letter(token: Token) -> str:
-    if token.lower_ == "of":
-        return _OF
-    if token.lower_ in _FROM_TYPOS:
-        return _FROM
     if token.tag_ in ("VBN", "VBD", "VBG"):
         # "striped shirt", also where the tree has it elsewhere; but "lady holding umbrella"
         after = token.nbor().tag_[:2] if token.i + 1 < len(token.doc) else ""
         named = after in ("NN", "JJ") and (token.tag_ != "VBG" or token.dep_ in ("amod", "compound"))
         return "a" if named else "v" if token.i == 0 and token.tag_ != "VBG" else "b"
-    return next((letter for tags, letter in _TAGS if re.fullmatch(tags, token.tag_)), "b")
-
-
-Made = Callable[[Sequence[Unit], Sequence[Unit]], list[Unit]]
+    return next((letter for letter, tags in grammar()["tags"].items() if re.fullmatch(tags, token.tag_)), "b")
 
 
 def rewritten(units: list[Unit]) -> list[Unit]:
     """Apply every rule, in order, to each place that it fits."""
-    for pattern, made in _RULES:
+    for pattern, made, *meaning in grammar()["rules"]:
         text, done, out = "".join(unit.letter for unit in units), 0, list[Unit]()
         for match in re.finditer(pattern, text):
-            start, end = match.span()
-            out += [*units[done:start], *made(units[start:end], units[:start])]
-            done = end
+            start, end = match.span(match.lastindex or 0)
+            if not meaning or units[start].value in meaning:
+                out += [*units[done:start], *_made(made, units[start:end])]
+                done = end
         units = [*out, *units[done:]]
     return units
+
+
+def _made(made: str, matched: list[Unit]) -> list[Unit]:
+    if made in _FUNCTIONS:
+        return _FUNCTIONS[made](matched)
+    letter, _, value = made.partition(" ")
+    return [unit._replace(letter=letter, value=value or unit.value) for unit in matched]
 
 
 def only(units: Sequence[Unit], letters: str) -> Iterator[Unit]:
@@ -129,129 +121,65 @@ def only(units: Sequence[Unit], letters: str) -> Iterator[Unit]:
     return (unit for unit in units if unit.letter in letters)
 
 
-_MOST = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "bottommost"}
-MOST = {**_MOST, "front": "closest", "back": "farthest"}
-# what a relation says that is to nothing, or to the picture: "the one behind", "closest to the camera"
-_ALONE = {
-    **{kind: ("S", kind) for kind in ("left", "right", "front")},
-    **{"above": ("S", "top"), "below": ("S", "bottom"), "behind": ("S", "back")},
-    **{"near": ("U", "closest"), "far": ("U", "farthest")},
-}
-_BESIDE = {"left": "left", "right": "right"}
-_BY_PREPOSITION = {"top": "on", "front": "front", "back": "behind"}
+def first(units: Sequence[Unit], letters: str) -> Unit | None:
+    """Return the first unit of some letters, if there is one."""
+    return next(only(units, letters), None)
 
 
-def _gone(matched: Sequence[Unit], _: Sequence[Unit]) -> list[Unit]:
-    return [Unit("b", "", matched[0].tokens)]
-
-
-def _as(letter: str) -> Made:
-    return lambda matched, _: [unit._replace(letter=letter) for unit in matched]
-
-
-def _extreme(matched: Sequence[Unit], _: Sequence[Unit]) -> list[Unit]:
+def _extreme(matched: list[Unit]) -> list[Unit]:
     """Make "far left", "left most" a superlative; "closest bed" and "far bed" are ones already."""
-    own = next(only(matched, "UER"))
-    if (own.letter == "U" and own.value != "farthest") or (own.letter == "R" and own.value != "near"):
-        return list(matched)
-    return [
-        side._replace(letter="U", value=MOST[side.value]) if side.value in MOST else side
-        for side in only(matched, "S")
-    ]
+    if next(only(matched, "UER")).value not in ("farthest", "near", "extremes", "most"):
+        return matched
+    sides = [(side, MOST.get(side.value)) for side in only(matched, "S")]
+    return [side._replace(letter="U", value=most) if most else side for side, most in sides]
 
 
-def _part(matched: Sequence[Unit], _: Sequence[Unit]) -> list[Unit]:
+def _part(matched: list[Unit]) -> list[Unit]:
     """Leave out "side" after a side; of a corner of something it is no relation."""
     noun, *of = matched
-    return [unit._replace(letter="p") for unit in of] if noun.value == "part" else of
+    return _made("p", of) if noun.value == "part" else of
 
 
-def _side_of(matched: Sequence[Unit], _: Sequence[Unit]) -> list[Unit]:
+def _side_of(matched: list[Unit]) -> list[Unit]:
     """Tell "left of", "on top of", "in front of" something from the left of the picture."""
-    sides, preposition = list(only(matched, "S")), next(only(matched, "R"), None)
-    of = next(only(matched, "o"))
-    if any(only(matched, "P")):
-        return sides
-    side = sides[0]
-    kind = _BESIDE.get(side.value) or (_BY_PREPOSITION.get(side.value) if preposition else None)
-    if next(only(matched, "N"), None):
-        kind = "between" if side.value == "middle" else kind
-    if kind is None or len(sides) > 1:
-        return [*sides, of._replace(letter="p"), *only(matched, "N")]
-    return [Unit("R", kind, (*side.tokens, *of.tokens)), *only(matched, "N")]
+    side, *more = only(matched, "S")
+    if first(matched, "P"):
+        return [side, *more]
+    tables = [of for letter, of in grammar()["side_of"].items() if first(matched, letter)]
+    kind = next((of[side.value] for of in tables if side.value in of), None)
+    of, number = next(only(matched, "o")), only(matched, "N")
+    if kind is None or more:
+        return [side, *more, of._replace(letter="p"), *number]
+    return [Unit("R", kind, (*side.tokens, *of.tokens)), *number]
 
 
-def _counted(matched: Sequence[Unit], _: Sequence[Unit]) -> list[Unit]:
-    side = matched[-1]
-    kept = list(only(matched, "O"))
-    return [*kept, side._replace(letter="K")]
+def _counted(matched: list[Unit]) -> list[Unit]:
+    return [*only(matched, "O"), matched[-1]._replace(letter="K")]
 
 
-def _one(matched: Sequence[Unit], _: Sequence[Unit]) -> list[Unit]:
-    """Take the number of "one on the left" for a noun."""
-    return [unit._replace(letter="n") if unit.value == "1" else unit for unit in matched]
-
-
-def _denied(matched: Sequence[Unit], _: Sequence[Unit]) -> list[Unit]:
+def _denied(matched: list[Unit]) -> list[Unit]:
     return [*matched[1:-1], matched[-1]._replace(negated=True)]
 
 
-def _filler(matched: Sequence[Unit], before: Sequence[Unit]) -> list[Unit]:
-    """Drop the "right" of "right next to", but not that of "on the right in the car"."""
+def _filler(matched: list[Unit]) -> list[Unit]:
     side, relation = matched
-    free = not before or before[-1].letter not in "pRdSU"
-    near = relation.value not in ("on", "inside", "left", "right")
-    return [relation] if side.value == "right" and free and near else list(matched)
+    return [relation] if relation.value not in ("on", "inside", "left", "right") else [side, relation]
 
 
-def _alone(matched: Sequence[Unit], _: Sequence[Unit]) -> list[Unit]:
-    relation = matched[0]
-    letter, value = _ALONE.get(relation.value, ("b", ""))
+def _alone(matched: list[Unit]) -> list[Unit]:
+    """Leave the side of "on the left", and nothing of that of "left of center"."""
+    relation, sides = matched[0], list(only(matched, "S"))
+    if sides and relation.value in ("on", "inside", "near"):
+        return sides
+    letter, value = grammar()["alone"].get(relation.value, ("b", ""))
     return [Unit("b" if relation.negated else letter, value, relation.tokens)]
 
 
-def _before_side(matched: Sequence[Unit], _: Sequence[Unit]) -> list[Unit]:
-    """Leave the side of "on the left", and nothing of that of "left of center"."""
-    relation = matched[0]
-    return list(only(matched, "S")) if relation.value in ("on", "inside", "near") else _alone(matched, _)
+def _parted(matched: list[Unit]) -> list[Unit]:
+    return [*only(matched, "SU"), Unit("|", "", ())]
 
 
-def _nearest(matched: Sequence[Unit], _: Sequence[Unit]) -> list[Unit]:
-    """Make the superlative of "bed nearest the sign" a relation."""
-    own = matched[0]
-    return [own._replace(letter="R", value="near") if own.value == "closest" else own]
-
-
-_BREAK = Unit("|", "", ())
-
-_RULES: list[tuple[str, Made]] = [
-    ("W[pR]?d?[SPr]|W", _gone),
-    # a camera that someone holds is a thing
-    ("(?<![oRpfW])(?<![oRpfW]d)(?<!^)P", _as("b")),
-    ("^d?P", lambda matched, _: [*matched[:-1], matched[-1]._replace(letter="n")]),
-    # "left bald", "in red"
-    ("^[dNOSUZL]*a+(?=[Rpfotb]|$)", lambda matched, _: [*matched[:-1], matched[-1]._replace(letter="n")]),
-    # notes begin with what is meant, whatever verb it looks like: "hand only", "crown over cross"
-    ("^v(?!d)|(?<=R)v", _as("n")),
-    ("(?<=[pR])a+(?![an])", _as("n")),
-    (f"[UE][pR]?d?S+|S+E|Rd?S+(?!F?{NOUN}|F?o)", _extreme),
-    ("(?<=[SU])Fo?", _part),
-    ("[pR]d?F(?!n)", _gone),
-    ("F", _as("n")),
-    ("R?d?S+o(?:d?P|d?N)?", _side_of),
-    ("OU|fd?[SU]", _counted),
-    ("f", _as("p")),
-    (f"(?<=n)N(?!K|{NOUN})", _as("n")),
-    (f"N(?!{NOUN})", _one),
-    (r"M[pd]*[SU]|MRd?[SU](?![aNZ]*n)", _gone),
-    ("M[bad]*R", _denied),
-    ("SR", _filler),
-    (f"(?<=n)U(?=d{NOUN})", _nearest),
-    ("Rd?r", _gone),
-    ("Rd?P", _alone),
-    # "on left blue shirt" is two notes, "on left bed" one
-    ("RS(?=a+n)", lambda matched, _: [matched[1], _BREAK]),
-    (f"Rd?S+(?!{NOUN})", _before_side),
-    (f"R(?!d*{NOUN})", _alone),
-    ("(?<=n)[SU]+", lambda matched, _: [*matched, _BREAK]),
-]
+_FUNCTIONS: dict[str, Callable[[list[Unit]], list[Unit]]] = {
+    made.__name__[1:]: made
+    for made in (_extreme, _part, _side_of, _counted, _denied, _filler, _alone, _parted)
+}

@@ -17,8 +17,7 @@ LIST = "SHA256SUMS"  # The list of what is shipped, in the form of ``sha256sum``
 _NOT_LISTED = (".md", ".csv", ".py")  # Of a shipped folder, what nothing is computed from.
 # The hub's cache keeps a large file under its SHA-256, and small ones under another hash.
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# The hashes of files of so many bytes are kept in the cache folder for other processes.
-_LARGE = 16 << 20
+_LARGE = 16 << 20  # The hashes of files of so many bytes are kept in the cache folder for other processes.
 # In seconds: a file that changed later than this ago may change again within one tick of its time of change.
 _SETTLED = 2.0
 

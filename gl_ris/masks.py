@@ -42,14 +42,9 @@ def decode_rle(rle: Mapping[str, Any], size: Sequence[int] | None = None) -> Ten
     """Unpack a COCO run-length encoding, compressed (``str`` or ``bytes`` counts) or not (a list of lengths).
 
     The runs must cover the mask exactly: where a truncated encoding ends, pycocotools would return
-    uninitialised memory.
-
-    Args:
-        rle: ``{"size": [H, W], "counts": ...}``; ``size`` may be missing if it is given as an argument.
-        size: The ``(H, W)`` that the mask must have, or None to trust the encoding.
-
-    Returns:
-        bool ``(H, W)`` on the CPU. `UserError` if the encoding is damaged, or says no size or another.
+    uninitialised memory. The mask is bool ``(H, W)`` on the CPU; ``size`` is the one that it must have, or
+    None to trust the encoding, ``{"size": [H, W], "counts": ...}``. `UserError` if that is damaged, or says
+    no size (which may be given as the argument) or another.
 
     Example:
         >>> decode_rle({"size": [2, 2], "counts": [2, 2]}).tolist()
@@ -84,8 +79,7 @@ def _is_count(value: object) -> bool:
 def _run_lengths(counts: object) -> np.ndarray:
     """Read the counts of an encoding as int64 run lengths, background first."""
     if isinstance(counts, str):
-        # what is not ASCII becomes bytes that no code has
-        counts = counts.encode("utf-8", "surrogatepass")
+        counts = counts.encode("utf-8", "surrogatepass")  # what is not ASCII becomes bytes that no code has
     if isinstance(counts, bytes):
         return _decompress(np.frombuffer(counts, np.uint8).astype(np.int64) - 48)
     if isinstance(counts, Sequence) and all(_is_count(run) and run < 1 << 62 for run in counts):

@@ -155,8 +155,7 @@ def area_sums(
 
 
 def _float64(whole: Tensor) -> Tensor:
-    # MPS has no float64
-    return (whole.cpu() if whole.device.type == "mps" else whole).double()
+    return (whole.cpu() if whole.device.type == "mps" else whole).double()  # MPS has no float64
 
 
 class _AreaMetric(Metric):

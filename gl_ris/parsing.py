@@ -12,14 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
 from gl_ris import grammar, text
 from gl_ris.errors import UserError
 from gl_ris.files import cache_folder, decode, file_hash, plain, to_json, write_json
-from gl_ris.grammar import MOST, NOUN, Unit, only, rewritten, units_of, words
+from gl_ris.grammar import MOST, Unit, first, only, rewritten, units_of, words
 from gl_ris.hashes import sha256_of
 from gl_ris.text import documents, noun_phrase, noun_phrases
 
@@ -79,8 +79,7 @@ class Parsed:
         return {name: plain(value) for name, value in shown.items() if value}
 
 
-@dataclass(frozen=True)
-class _Chunk:
+class _Chunk(NamedTuple):
     """A noun phrase among the units: where it is in their sequence, and what it is of."""
 
     start: int
@@ -96,9 +95,9 @@ class _Reading:
     """One document taken apart: its units, their letters, and the noun phrases among them."""
 
     def __init__(self, doc: Doc) -> None:
-        self.doc, self.units = doc, rewritten(units_of(doc))
+        self.doc, self.units, self.noun = doc, rewritten(units_of(doc)), grammar.grammar()["noun"]
         self.letters = "".join(unit.letter for unit in self.units)
-        spans = [match.span(1) for match in re.finditer(rf"(?<![ad])d*({NOUN})", self.letters)]
+        spans = [match.span(1) for match in re.finditer(rf"(?<![ad])d*({self.noun})", self.letters)]
         self.chunks = [_Chunk(*span, self.units[slice(*span)]) for span in spans]
         # what is meant: the first noun phrase that no preposition leads to; "the biggest of the dogs"
         free = [chunk for chunk in self.chunks if not self._led(chunk, "Rpo")]
@@ -111,10 +110,10 @@ class _Reading:
         others = {i for chunk in self.anchors for i in range(chunk.start, chunk.end)}
         own = [unit for i, unit in enumerate(self.units) if i not in others]
         # "two beds", but not "one red star"
-        number = next((unit for unit in own if unit.letter == "N" and unit.value != "1"), None)
+        number = next((unit for unit in only(own, "N") if unit.value != "1"), None)
         among = self.head is not None and self._led(self.head, "o")
         named = self.head and self.head.text(self.doc, "SUOLEZN" if number else "SUOLEZ")
-        places, superlatives, ordinal = _where(own)
+        size, (places, superlatives, ordinal) = first(own, "Z"), _where(own)
         return Parsed(
             text=self.doc.text,
             head=named or self.doc.text,
@@ -123,7 +122,7 @@ class _Reading:
             places=places,
             superlatives=superlatives,
             ordinal=ordinal,
-            size=next((unit.value for unit in only(own, "Z")), None),
+            size=size and size.value,
             count=int(number.value) if number and not among and ordinal is None else None,
         )
 
@@ -136,31 +135,31 @@ class _Reading:
         return again and self._led(chunk, "SUK|")
 
     def _relations(self) -> Iterator[Relation]:
-        made: Relation | None = None
+        of: int | None = None
         begins = {chunk.start: number for number, chunk in enumerate(self.anchors)}
         for match in re.finditer("Rd*", self.letters):
             unit, to = self.units[match.start()], begins.get(match.end())
             if to is None or (unit.value in ("inside", "on") and self._is_worn(unit, self.anchors[to])):
                 continue
-            far = unit.value == "far"
-            of = self._subject(self.letters[: match.start()], made)
+            far, of = unit.value == "far", self._subject(self.letters[: match.start()], of)
             made = Relation("near" if far else unit.value, to, unit.negated != far, of)
             yield made
             # "between the man in blue and the tree"
-            both = re.compile(f"(?:[pR]d*{NOUN})?cd*").match(self.letters, self.anchors[to].end)
+            both = re.compile(f"(?:[pR]d*{self.noun})?cd*").match(self.letters, self.anchors[to].end)
             if unit.value == "between" and both and both.end() in begins:
                 yield replace(made, anchor=begins[both.end()])
 
-    def _subject(self, before: str, last: Relation | None) -> int | None:
+    def _subject(self, before: str, last: int | None) -> int | None:
         """Find the anchor that stands in a relation, "the star that is above ..."; None for the head."""
-        if last is not None and re.search("c[tbvMpd]*$", before):
-            return last.of
+        if re.search("c[tbvMpd]*$", before):
+            return last
         whose = re.search("t[bvMpd]*$", before)
-        said = [chunk for chunk in self.chunks if whose and chunk.end <= whose.start()]
-        if not whose or not said or said[-1].end != whose.start():
+        ends = {chunk.end: number for number, chunk in enumerate(self.chunks)}
+        if not whose or whose.start() not in ends:
             return None
         # in "a heart with stripes that is above" it is not the stripes
-        owner = next((chunk for chunk in reversed(said) if not self._is_attribute(chunk)), None)
+        said = self.chunks[ends[whose.start()] :: -1]
+        owner = next((chunk for chunk in said if not self._is_attribute(chunk)), None)
         return self.anchors.index(owner) if owner in self.anchors else None
 
     def _is_attribute(self, chunk: _Chunk) -> bool:
@@ -182,28 +181,24 @@ def _listed(*groups: str) -> frozenset[str]:
     return frozenset(word for group in groups for word in words()[group][group])
 
 
-_SIDE = {most: side for side, most in MOST.items()} | {"closest": "closest", "farthest": "farthest"}
 _AXES = ("left", "right", "top", "bottom")
-_COUNTED = (*_AXES, "biggest", "smallest", "closest", "farthest")
+_AXIS = {MOST[side]: side for side in _AXES} | {side: MOST[side] for side in ("front", "back")}
 
 
 def _where(own: Sequence[Unit]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, int] | None]:
     """Find places, superlatives and ordinal; "second person on the right" is counted from the right."""
     sides = list(dict.fromkeys(unit.value for unit in only(own, "S")))
     most = [unit.value for unit in only(own, "U")]
-    last, counted = next(only(own, "L"), None), next(only(own, "K"), None)
-    number = next(only(own, "O"), None) or (next(only(own, "N"), None) if counted else None)
-    axes = [side for side in sides if side in _AXES]
-    axis = None
-    if counted is not None:
-        axis = _SIDE.get(MOST.get(counted.value, counted.value), counted.value)
-    elif (number or last) and len(axes) == 1:
+    last, counted = first(own, "L"), first(own, "K")
+    number = first(own, "O") or (first(own, "N") if counted else None)
+    axis, axes = counted and _AXIS.get(counted.value, counted.value), [one for one in sides if one in _AXES]
+    if not counted and (number or last) and len(axes) == 1:
         axis = axes[0]
         sides.remove(axis)
-    if last is not None and axis is not None:
+    if last and axis in _AXES:
         most.append(MOST[axis])
-    axis = axis or "left"
-    ordinal = (axis, int(number.value)) if number and axis in _COUNTED else None
+    # nothing is counted from the middle
+    ordinal = (axis or "left", int(number.value)) if number and axis != "middle" else None
     return tuple(sides), tuple(dict.fromkeys(most)), ordinal
 
 
@@ -288,7 +283,8 @@ def _keep(
 def _kept() -> Path:
     """Return the folder of what the shipped pipeline found, by these very files, rules and libraries."""
     libraries = [platform.python_version(), *map(metadata.version, _PARSED_BY)]
-    rules = [file_hash(file) for file in (text.__file__, grammar.__file__, grammar.WORDS, __file__)]
+    code = [Path(file) for file in (text.__file__, grammar.__file__, __file__)]
+    rules = [file_hash(file) for file in (*code, *grammar.TABLES)]
     return cache_folder() / "phrases" / _digest([sha256_of(text.SHIPPED), *rules, *libraries])
 
 

@@ -18,8 +18,7 @@ from msgspec import Meta
 from gl_ris.errors import UserError
 from gl_ris.files import atomic_file, sync, sync_folder, to_json
 
-# What a record is about: image, ref, expression, method.
-Key = tuple[int | str, int | str, int | str, str]
+Key = tuple[int | str, int | str, int | str, str]  # What a record is about: image, ref, expression, method.
 _NAME = "predictions.jsonl"
 _RANK = re.compile(r"predictions_rank(\d+)\.jsonl")
 _BLOCK = 1 << 20  # bytes of predictions that are there twice while files are merged, at most about
@@ -37,8 +36,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     expression: str  # the expression as the data set has it
     noun_phrase: str | None  # its target noun phrase, or None where no method asked for it
     method: str  # The method's name, e.g. "Global-Local".
-    # index of the chosen proposal, or None if there was nothing to choose from
-    choice: _Count | None
+    choice: _Count | None  # index of the chosen proposal, or None if there was nothing to choose from
     # the method's score of the choice, or None; NaN is written as null
     score: Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)] | None
     # intersection over union in [0, 1]; 0 where the union is empty. It and both areas are None where the data

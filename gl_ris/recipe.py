@@ -12,13 +12,15 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from gl_ris.errors import UserError, in_short, unknown_name
+from gl_ris.files import read_table
 
+_RECIPES = Path(__file__).parent / "assets" / "recipes.yaml"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 # what most photographs show some of
 NEGATIVE_TEXTS = (
     "a person", "an animal", "a vehicle", "a piece of furniture", "food", "a kitchen utensil", "a plant",
@@ -31,16 +33,11 @@ NEGATIVE_TEXTS = (
 class Mixing:
     """How one kind of tower mixes and compares its features; fields of `Recipe` for that tower."""
 
-    # L2-normalise the feature map over channels, position by position, before it is masked
-    unit_map: bool
-    # L2-normalise the global visual feature (Eq. 3) before mixing (Eq. 5)
-    unit_global: bool
-    # L2-normalise the local visual feature (Eq. 4) before mixing
-    unit_local: bool
-    # L2-normalise both text features (Eqs. 6, 7) before mixing (Eq. 8)
-    unit_text: bool
-    # compare by cosine; a plain dot product if False
-    cosine: bool
+    unit_map: bool  # L2-normalise the feature map over channels, position by position, before it is masked
+    unit_global: bool  # L2-normalise the global visual feature (Eq. 3) before mixing (Eq. 5)
+    unit_local: bool  # L2-normalise the local visual feature (Eq. 4) before mixing
+    unit_text: bool  # L2-normalise both text features (Eqs. 6, 7) before mixing (Eq. 8)
+    cosine: bool  # compare by cosine; a plain dot product if False
 
 
 @dataclass(frozen=True)
@@ -182,32 +179,25 @@ class Recipe:
 
     @classmethod
     def named(cls, name: str, **changes: Any) -> Recipe:
-        """Return the recipe of that name, with the given fields changed.
+        """Return the recipe of a name, ``"published"`` or ``"clean"``, with the given fields changed.
 
-        Args:
-            name: ``"published"`` or ``"clean"``.
-            **changes: Fields to set to another value.
-
-        Raises:
-            UserError: No such recipe or field, or a value that is not allowed.
+        `UserError` for no such recipe or field, or a value that is not allowed.
 
         Example:
             >>> Recipe.named("published", antialias=True).normalization
             'imagenet'
         """
-        if name not in _NAMED:
-            raise unknown_name("recipe", name, _NAMED)
-        return _NAMED[name].replace(**changes)
+        named = {"clean": {}, **read_table(_RECIPES)}
+        if name not in named:
+            raise unknown_name("recipe", name, named)
+        return cls(**named[name]).replace(**changes)
 
     @classmethod
     def resolve(cls, recipe: str | Recipe | Mapping[str, Any]) -> Recipe:
         """Return a recipe for a name, a recipe, or fields with the ``base`` whose others they leave.
 
-        Args:
-            recipe: Fields may also be given as YAML; without a ``base`` they change the clean recipe.
-
-        Raises:
-            UserError: No recipe has that name, or it has a field or value that is none.
+        Fields may also be given as YAML; without a ``base`` they change the clean recipe. `UserError` if no
+        recipe has that name, or it has a field or value that is none.
 
         Example:
             >>> Recipe.resolve({"base": "published", "antialias": True}).normalization
@@ -230,11 +220,7 @@ class Recipe:
             ) from error
 
     def replace(self, **changes: Any) -> Recipe:
-        """Return the recipe with some fields changed.
-
-        Raises:
-            UserError: No such field, or a value that is not allowed.
-        """
+        """Return the recipe with some fields changed; `UserError` for no such field or value."""
         fields = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             if name not in fields:
@@ -253,38 +239,3 @@ class Recipe:
                 self.resnet_cosine,
             ),
         }[tower]
-
-
-_NAMED = {
-    "clean": Recipe(),
-    "published": Recipe(
-        normalization="imagenet",
-        working_size=800,
-        interpolation="bilinear",
-        antialias=False,
-        grid_mask="sampled",
-        crop_fill=IMAGENET_MEAN,
-        box_rounding="truncate",
-        boxes="projection",
-        vit_unit_visual=False,
-        vit_unit_text=False,
-        resnet_unit_map=True,
-        resnet_unit_global=False,
-        resnet_unit_local=True,
-        resnet_unit_text=True,
-        resnet_cosine=False,
-        text="tokens",
-        skip_images_without_proposals=True,
-        target_overlap="sum_equals_one",
-        unseen="names",
-        region_token_patches="corners",
-        region_token_members="nearest",
-        score_map_mask="pixels",
-        heat_size=448,
-        hybrid_position="horizontal",
-        hybrid_relation="published",
-        hybrid_candidates="run",
-        hybrid_full_frame="wins",
-        hybrid_fill=OPENAI_MEAN,
-    ),
-}

@@ -106,8 +106,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     proposal_store: dict[str, Any] | None = None
     n_images: Count  # images of the split that were evaluated
     n_expressions_expected: Count  # expressions in the split that have a target
-    # expressions behind the figures, misses for want of a proposal included
-    n_expressions_evaluated: Count
+    n_expressions_evaluated: Count  # expressions behind the figures, misses for want of a proposal included
     # expressions that data of one's own have no target for: they are in the predictions, and behind no figure
     n_expressions_without_target: Count = 0
     # expressions that ``methods`` leave out because the recipe says so, for want of proposals: with those
@@ -115,8 +114,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     n_expressions_skipped: Count = 0
     # what ``methods`` count: "published" leaves images without proposals out, "every_miss" leaves out nothing
     counting: Literal["published", "every_miss"] | UnsetType = UNSET
-    # how many expressions are misses for a reason beside the choice, by reason
-    failures: dict[str, int] = {}
+    failures: dict[str, int] = {}  # how many expressions are misses for a reason beside the choice, by reason
     # for each method its figures in percent (`gl_ris.metrics.RISMetrics.compute`)
     methods: dict[str, Figures]
     upper_bound: Bound  # the figures of the best choices
@@ -130,14 +128,11 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     inputs: dict[str, dict[str, str | None]] | UnsetType = UNSET
     # by which kernels each CLIP model was computed, by its name and precision (see `gl_ris.clip.kernels`)
     kernels: dict[str, dict[str, str]] = {}
-    # how many expressions of the split say what (see `gl_ris.parsing.counts`)
-    parsed: dict[str, Count] = {}
-    # the figures of parts of the expressions, by name (see `gl_ris.tally`)
-    subsets: dict[str, Subset] = {}
+    parsed: dict[str, Count] = {}  # how many expressions of the split say what (see `gl_ris.parsing.counts`)
+    subsets: dict[str, Subset] = {}  # the figures of parts of the expressions, by name (see `gl_ris.tally`)
     seconds: dict[str, float]  # wall time of exactly the `STAGES`
     config: dict[str, Any]  # the resolved configuration
-    # `METHODS_VERSION` of the program that measured; documents of before lack it
-    methods_version: int = 1
+    methods_version: int = 1  # `METHODS_VERSION` of the program that measured; documents of before lack it
     versions: dict[str, str | None]  # see `versions`; ``git_commit``, see `git_commit`
     git_commit: str | None
     created: str  # when, in ISO format

@@ -121,8 +121,7 @@ class Figures:
     n_images: int  # images with one of the expressions
     n_evaluated: int  # expressions behind the figures
     n_skipped: int  # expressions left out because the recipe says so
-    # how many expressions are misses for a reason that is known, by reason
-    failures: dict[str, int]
+    failures: dict[str, int]  # how many expressions are misses for a reason that is known, by reason
     # for each method, how many of its choices had a score that another proposal has, too
     ties: dict[str, int]
     choices: dict[str, int]  # for each method, how many choices it made

@@ -38,29 +38,19 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 class Variant:
     """One way of scoring: a method with everything that it is set to, checked."""
 
-    # short name or class path of the method
-    method: str
-    # what results call it; the method's own title unless it is given
-    title: str
-    # Share of the global visual feature, in [0, 1] (Eq. 5).
-    alpha: float
-    # Share of the global text feature, in [0, 1] (Eq. 8).
-    beta: float
-    # blocks of a ViT with masked tokens, counted from the last
-    masked_blocks: int
-    # the details
-    recipe: Recipe
-    # the CLIP model
-    clip: str
-    # its weights, for an open_clip name
-    pretrained: str | None
+    method: str  # short name or class path of the method
+    title: str  # what results call it; the method's own title unless it is given
+    alpha: float  # Share of the global visual feature, in [0, 1] (Eq. 5).
+    beta: float  # Share of the global text feature, in [0, 1] (Eq. 8).
+    masked_blocks: int  # blocks of a ViT with masked tokens, counted from the last
+    recipe: Recipe  # the details
+    clip: str  # the CLIP model
+    pretrained: str | None  # its weights, for an open_clip name
     # That its weights are loaded in: fp32, bf16 or fp16. Mixing, similarities and masks stay in
     # float32, figures in integers.
     precision: str = "fp32"
-    # what ranks the best masks anew, see `gl_ris.rerank`; none for nothing
-    rerank: str = "none"
-    # how many of the best masks; the re-ranker's own number if None
-    top: int | None = None
+    rerank: str = "none"  # what ranks the best masks anew, see `gl_ris.rerank`; none for nothing
+    top: int | None = None  # how many of the best masks; the re-ranker's own number if None
     # what a method reads its scores from, if it is one of those, see `gl_ris.scorers.from_files`
     file: str | None = None
 

@@ -259,8 +259,7 @@ class ZeroShotRIS(Evaluator):
         if self.source is not None and self.source.store is not None:
             self.source.store.close()
         if self.source is not None and self.source.generator is self.proposals:
-            # who looks at a scene later has no use for them
-            _give(self.data(), None)
+            _give(self.data(), None)  # who looks at a scene later has no use for them
         super().on_predict_epoch_end()
 
     def _warn_of_order(self) -> None:
@@ -283,8 +282,7 @@ class ZeroShotRIS(Evaluator):
                 proposals, failure = self.attempt(
                     "proposals", scene, lambda: self.post(self._masks_of(scene)), proposals
                 )
-        # what scorers and figures count of the masks is counted once
-        masks = Bits(proposals.masks)
+        masks = Bits(proposals.masks)  # what scorers and figures count of the masks is counted once
         if failure is None and not masks.areas.any():
             failure = SKIPPED if self.recipe.skip_images_without_proposals else NO_PROPOSALS
         self._outcomes[self._outcome] += 1
@@ -357,8 +355,7 @@ class ZeroShotRIS(Evaluator):
         best = [None if fault else row for row, fault in zip(best, faults_of(scene), strict=True)]
         rows = [row for choices in chosen for row in choices.rows]
         intersection, union = (
-            # the records need them as numbers, row by row
-            area.view(len(chosen) + 1, count).cpu()
+            area.view(len(chosen) + 1, count).cpu()  # the records need them as numbers, row by row
             for area in chosen_areas([*rows, *best], areas, scene)
         )
         failures, ties = [choices.failures for choices in chosen], [choices.ties for choices in chosen]
@@ -370,8 +367,7 @@ class ZeroShotRIS(Evaluator):
         from gl_ris.parsing import counts
 
         rank, world_size = self.global_rank, self.trainer.world_size
-        # sorted, so that every process takes its own share
-        distinct = sorted(set(expressions))
+        distinct = sorted(set(expressions))  # sorted, so that every process takes its own share
         rules = dict.fromkeys(variant.recipe.text for variant in self.variants)
         self._texts.prepare(distinct[rank::world_size], rules)
         self.parsed = counts(self._texts.parsed(expressions))

@@ -131,7 +131,7 @@ def here(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     import open_clip
 
     from gl_ris.proposals import network
-    from gl_ris.supervised import module, segmenter, tseg
+    from gl_ris.supervised import module, segmenter
     from gl_ris.supervised.cris import recipe as cris
     from gl_ris.supervised.lavt import recipe as lavt
 
@@ -157,13 +157,12 @@ def here(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "gl_ris.proposals.sam.find_model",
         lambda name: world / "sams" / next(own for part, own in families.items() if part in name),
     )
-    for kind in (lavt.LAVTBaseline, cris.CRISBaseline, tseg.TSEGBaseline):
+    for kind in (lavt.LAVTBaseline, cris.CRISBaseline):
         monkeypatch.setattr(kind, "make", made_on_meta(kind.make))
-    for place in (lavt, tseg):
-        monkeypatch.setattr(place, "load_classifier", lambda *_, **__: None)
-        monkeypatch.setattr(place, "load_bert", lambda *_: None)
-        tokenizer = place.load_tokenizer
-        monkeypatch.setattr(place, "load_tokenizer", lambda _, own=tokenizer: own("refshapes-rn"))
+    monkeypatch.setattr(lavt, "load_classifier", lambda *_: None)
+    monkeypatch.setattr(lavt, "load_bert", lambda *_: None)
+    tokenizer = lavt.load_tokenizer
+    monkeypatch.setattr(lavt, "load_tokenizer", lambda _: tokenizer("refshapes-rn"))
     monkeypatch.setattr(module, "read_weights", looked_for)
     monkeypatch.setattr(segmenter.Segmenter, "load_weights", lambda *_: None)
     for kind in (lavt.LAVTSegmenter, cris.CRISSegmenter):
@@ -330,7 +329,7 @@ def table() -> Iterator[tuple[str, ...]]:
         yield ("experiments.tables", "table=1", f"data=[{data}]", "supervised=[cris-tiny]", *splits, *more)
         yield ("experiments.fewshot", f"data={data}", "k=all", "baselines=[lavt,cris]", *split, *more)
     for data in (name for name in DATA if name.startswith("ref") and name.split("-")[-1] in (name, "google")):
-        yield ("experiments.unseen_domain", f"data={data}", "baselines=[lavt,cris,tseg]")
+        yield ("experiments.unseen_domain", f"data={data}", "baselines=[lavt,cris]")
     for row in names["row"]:
         yield ("experiments.zero_shot", "data=phrasecut", f"row={row}")
     for proposals in set(names["proposals"]) - {"coco_results", "cutler"}:

@@ -8,7 +8,6 @@ import yaml
 
 from gl_ris.supervised.cris.network import CRISSize
 from gl_ris.supervised.lavt.network import LAVTSize
-from gl_ris.supervised.tseg import TSEGSize
 
 TEXT = {
     "vocab_size": 641,
@@ -20,7 +19,6 @@ TEXT = {
 }
 # every mechanism of LAVT, in as many stages as the published one has
 TINY_LAVT = LAVTSize(128, 4, 24, (2, 2, 2, 2), (1, 2, 4, 8), 4, 0.1, frozen_text_layers=1, text=TEXT)
-TINY_TSEG = TSEGSize(128, 8, 64, 4, 2, text=TEXT)
 
 
 def _shipped_cris() -> CRISSize:

@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
-# Kinds of problems that make a check fail; the value says what it means.
-ERRORS = {
-    "file": "a file cannot be read",
-    "row": "a row of a CSV or JSONL file cannot be used",
-    "count": "a count is not as published",
-    "split missing": "a published split is not there",
-    "duplicate id": "an id stands for two things",
-    "shared image": "an image stands in two splits",
-    "image missing": "an image file is not there",
-    "image unreadable": "an image cannot be decoded, or has another size than annotated",
-    "image name": "the name of an image leads out of its folder",
-    "mask faulty": "the outline of a target is damaged, or of another size than its image",
-    "mask empty": "the target has no pixel",
-}
-# Kinds that are shown and counted; they make a check fail only if it is strict.
-NOTES = {
-    "mask full": "the target is the whole image",
-    "mask tiny": "the target has very few pixels",
-    "mask leaves image": "the outline of a target goes beyond its image",
-    "sentence empty": "an expression is empty or blank",
-    "ref without sentences": "a ref has no expression; it is not evaluated",
-    "image in two splits": "an image stands in two splits; the partition is by object or unknown",
-    "not compared": "counts are not compared",
-}
+from gl_ris.files import read_table
+
+# kinds with what they mean: those that make a check fail, and those that do so only if it is strict
+ERRORS: dict[str, str]
+NOTES: dict[str, str]
+ERRORS, NOTES = read_table(Path(__file__).with_name("problems.yaml")).values()
 KINDS = ERRORS | NOTES
 _EXAMPLES = 5
 # kinds each of which is told: there are few, or each is to be mended in its own place

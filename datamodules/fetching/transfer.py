@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import requests
@@ -17,6 +18,7 @@ from tqdm.auto import tqdm
 from urllib3.exceptions import HTTPError
 
 from gl_ris.errors import in_short
+from gl_ris.files import read_table
 
 # first bytes of each kind of file
 MAGIC: dict[str, tuple[bytes, ...]] = {
@@ -31,19 +33,7 @@ MAGIC_OF_SUFFIX = {".parquet": "parquet", ".pth": "torch", ".json": "json"}
 _PAGES = (b"<!doctype html", b"<html", b"<?xml", b"<head")
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 _CHUNK = 1 << 20
-# Answers of a server that is busy rather than without the file.
-_PASSING = {408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524}
-_REASONS = {
-    "Read timed out": "it stalls: no byte came in time",
-    "timed out": "no connection in time",
-    "Failed to resolve": "no such host, or no network",
-    "Connection refused": "the connection was refused",
-    "Network is unreachable": "no network",
-    "Connection broken": "it broke off",
-    "Connection aborted": "it broke off",
-    "CERTIFICATE": "its certificate is not valid",
-    "redirects": "it redirects in a circle",
-}
+_ANSWERS: dict[str, Any] = read_table(Path(__file__).with_name("answers.yaml"))
 
 
 class SourceFailed(RuntimeError):
@@ -191,7 +181,7 @@ class _Transfer:
         if first.startswith("https:") and not response.url.startswith("https:"):
             raise SourceFailed("it redirects to an address without encryption")
         code, said = response.status_code, f"{response.status_code} {response.reason}".strip()
-        if code in _PASSING:
+        if code in _ANSWERS["passing"]:
             after = response.headers.get("Retry-After", "")
             raise _TryAgain(said, float(after) if after.isdigit() else None)
         if code == 416 or (code == 206 and not _is_rest(response, start, note)):
@@ -252,7 +242,7 @@ def _validator(response: requests.Response) -> str | None:
 
 def _reason(error: BaseException) -> str:
     """Say in a few words what is behind an error of the network libraries."""
-    found = next((words for sign, words in _REASONS.items() if sign in str(error)), None)
+    found = next((words for sign, words in _ANSWERS["reasons"].items() if sign in str(error)), None)
     return found or in_short(error, typed=True)
 
 

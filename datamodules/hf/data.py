@@ -19,22 +19,10 @@ from datamodules.refcoco import RefCOCO
 from datamodules.scene import ImageReader
 from gl_ris.errors import UserError, unknown_name
 
-# Repository and partition of each data set, and how the files of its splits are named.
-_ROWS_DATA = {
-    "refcoco": ("jxu124/refcoco", "unc"),
-    "refcoco+": ("jxu124/refcocoplus", "unc"),
-    "refcocog": ("jxu124/refcocog", "umd"),
-}
-_ROWS_SPLITS = {
-    "unc": {"train": "train", "val": "validation", "testA": "test", "testB": "testB"},
-    "umd": {"train": "train", "val": "validation", "test": "test"},
-}
 _BENCHMARK_SPLITS = {
-    ("refcoco", "unc"): ("val", "testA", "testB"),
-    ("refcoco", "google"): ("val", "test"),
-    ("refcoco+", "unc"): ("val", "testA", "testB"),
-    ("refcocog", "umd"): ("val", "test"),
-    ("refcocog", "google"): ("val",),
+    (dataset, partition): splits
+    for dataset, partitions in files.REPOSITORIES["benchmark"].items()
+    for partition, splits in partitions.items()
 }
 
 
@@ -139,10 +127,10 @@ class RefCOCORows(HubData):
         download: bool = False,
         **options: Any,
     ) -> None:
-        if dataset not in _ROWS_DATA:
-            raise unknown_name("data set of jxu124", dataset, _ROWS_DATA)
-        name, self.partition = _ROWS_DATA[dataset]
-        splits = _ROWS_SPLITS[self.partition]
+        if dataset not in (known := files.REPOSITORIES["rows"]):
+            raise unknown_name("data set of jxu124", dataset, known)
+        name, self.partition = known[dataset]
+        splits = files.REPOSITORIES["rows_splits"][self.partition]
         if split not in splits:
             raise unknown_name(f"split of {dataset} ({self.partition})", split, splits)
         super().__init__(root=root, download=download, split=split, rule=overlap, **options)

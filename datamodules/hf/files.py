@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 from torch import Tensor
 
 from datamodules.hf.pages import check_columns
 from datamodules.images import read_image
 from datamodules.records import ImageRecord, Key
 from gl_ris.errors import UserError, in_short
+from gl_ris.files import read_table
 from gl_ris.hub import reaching_hub
 
 _LAYOUTS = (
@@ -136,32 +138,8 @@ class Form:
     image: str | None = None  # the column of the images, read one by one; None if they lie elsewhere
 
 
-ROWS = Form(
-    "jxu124/refcoco",
-    ("ref_id", "ann_id", "image_id", "split", "sentences", "raw_anns", "raw_image_info"),
-    "datamodules.RefCOCORows reads it (data=refcoco-hf)",
-)
-BENCHMARK = Form(
-    "jxu124/refcoco-benchmark",
-    ("ref_list", "image_info"),
-    "datamodules.RefCOCOBenchmark reads it (data=refcoco-benchmark)",
-    "image",
-)
-REFCOCO_M = Form(
-    "moondream/refcoco-m",
-    ("image_id", "file_name", "samples"),
-    "datamodules.RefCOCOM reads it (data=refcoco-m)",
-    "image",
-)
-QUESTIONS = Form(
-    "lmms-lab/RefCOCO",
-    ("question_id", "answer", "segmentation"),
-    "it is refused: RefCOCO val (8811 rows) and RefCOCOg val (7573 rows) there mix the refs of two "
-    "partitions, unc or umd and google, without saying which is which, and in every split a target is one "
-    "flat list of coordinates, where objects in several parts need several polygons. Use "
-    "jxu124/refcoco-benchmark (data=refcoco-benchmark), which has the images too",
-)
-KNOWN = (ROWS, BENCHMARK, REFCOCO_M, QUESTIONS)
+REPOSITORIES: dict[str, Any] = read_table(Path(__file__).with_name("repositories.yaml"))
+KNOWN = ROWS, BENCHMARK, REFCOCO_M, QUESTIONS = msgspec.convert(REPOSITORIES["forms"], list[Form])
 
 
 def form_of(path: Path) -> Form | None:

@@ -15,11 +15,9 @@ from gl_ris.errors import UserError
 # be packed beyond that. Annotations are packed to a twentieth, images not at all.
 _PLAIN_BYTES, _PLAIN_VALUES = 32 << 20, 1 << 20
 _MOST_PACKED = 100
-# A header has tens of bytes, and hundreds if it has statistics with long values.
-_LARGEST_HEADER = 1 << 20
+_LARGEST_HEADER = 1 << 20  # A header has tens of bytes, and hundreds if it has statistics with long values.
 
-# numbers of the fields of a page's header
-_UNPACKED, _PACKED, _DATA, _DICTIONARY, _DATA_2 = 2, 3, 5, 7, 8
+_UNPACKED, _PACKED, _DATA, _DICTIONARY, _DATA_2 = 2, 3, 5, 7, 8  # numbers of the fields of a page's header
 
 
 class Page(NamedTuple):

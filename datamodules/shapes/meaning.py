@@ -42,14 +42,11 @@ class Relation:
 class Expression:
     """A referring expression's meaning: a kind, where it is in the picture, what it stands next to."""
 
-    # the kind
-    noun: Noun
-    # a key of `PLACES`, or None
-    place: str | None = None
+    noun: Noun  # the kind
+    place: str | None = None  # a key of `PLACES`, or None
     # ``(axis, number)``, e.g. ``("left", 2)``: the second of its kind from the left; or None.
     rank: tuple[str, int] | None = None
-    # all of them hold
-    relations: tuple[Relation, ...] = ()
+    relations: tuple[Relation, ...] = ()  # all of them hold
 
 
 def _beyond(ahead: float, aside: float, strict: bool) -> bool:

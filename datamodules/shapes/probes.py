@@ -18,8 +18,7 @@ from datamodules.shapes.meaning import RELATIONS, Expression, Noun, Relation
 from datamodules.shapes.speakers import Utterance, some_noun
 from datamodules.shapes.world import ShapeScene, Thing
 
-# whether a claim holds of an object of the scene, strictly or loosely
-Claim = Callable[[int, bool], bool]
+Claim = Callable[[int, bool], bool]  # whether a claim holds of an object of the scene, strictly or loosely
 Draft = Callable[[Random, ShapeScene, int], tuple[Noun, Claim, str] | None]
 
 _ORDINALS = {1: ("first", "1st"), 2: ("second", "2nd"), 3: ("third", "3rd"), 4: ("fourth", "4th")}

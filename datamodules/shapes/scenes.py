@@ -34,12 +34,9 @@ _SENTENCES = {"refshapes": (2, 3), "refshapes+": (2, 3), "refshapesg": (1, 2)}
 class Picture:
     """A scene, its objects' visible masks, and what was said of them."""
 
-    # the scene
-    scene: ShapeScene
-    # bool ``(objects, height, width)``
-    masks: np.ndarray
-    # register -> object -> what was said of it
-    utterances: dict[str, dict[int, list[Utterance]]]
+    scene: ShapeScene  # the scene
+    masks: np.ndarray  # bool ``(objects, height, width)``
+    utterances: dict[str, dict[int, list[Utterance]]]  # register -> object -> what was said of it
 
 
 def make_picture(seed: str, split: str, file: Path) -> Picture:

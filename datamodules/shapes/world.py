@@ -31,15 +31,13 @@ SEEN_CATEGORIES = (
     "circle", "oval", "semicircle", "square", "triangle", "diamond", "hexagon", "star",
     "cross", "heart", "moon", "drop", "arrow", "flower", "crown",
 )  # fmt: skip
-# occur in the PhraseCut-style set only
-UNSEEN_CATEGORIES = ("bolt", "gear", "house", "fish", "tree")
+UNSEEN_CATEGORIES = ("bolt", "gear", "house", "fish", "tree")  # occur in the PhraseCut-style set only
 CATEGORIES = SEEN_CATEGORIES + UNSEEN_CATEGORIES
 # targets of testA; the other seen categories, with straight edges, are the targets of testB
 CURVED_CATEGORIES = frozenset({"circle", "oval", "semicircle", "heart", "moon", "drop", "flower"})
 
 SEEN_FILLS = ("solid", "striped", "dotted")
-# occur in the PhraseCut-style set only
-UNSEEN_FILLS = ("checkered", "hollow")
+UNSEEN_FILLS = ("checkered", "hollow")  # occur in the PhraseCut-style set only
 FILLS = SEEN_FILLS + UNSEEN_FILLS
 
 # of an object in pixels, by size; the gaps keep the size words beyond dispute
@@ -49,44 +47,31 @@ RADIUS: dict[Size, tuple[float, float]] = {
     "large": (41.0, 47.0),
 }
 
-# widths and heights of the images, in pixels
-CANVASES = ((240, 192), (216, 216), (192, 240))
+CANVASES = ((240, 192), (216, 216), (192, 240))  # widths and heights of the images, in pixels
 
 
 @dataclass(frozen=True)
 class Thing:
     """One object of a scene."""
 
-    # one of `CATEGORIES`
-    category: str
-    # one of `COLORS`
-    color: str
-    # one of `FILLS`
-    fill: str
-    # the class that `radius` lies in
-    size: Size
-    # centre, in pixels from the left edge of the image
-    x: float
-    # centre, in pixels from the top edge of the image
-    y: float
-    # half the extent of the object, in pixels
-    radius: float
-    # rotation in degrees, small enough that no category turns into another
-    angle: float
+    category: str  # one of `CATEGORIES`
+    color: str  # one of `COLORS`
+    fill: str  # one of `FILLS`
+    size: Size  # the class that `radius` lies in
+    x: float  # centre, in pixels from the left edge of the image
+    y: float  # centre, in pixels from the top edge of the image
+    radius: float  # half the extent of the object, in pixels
+    angle: float  # rotation in degrees, small enough that no category turns into another
 
 
 @dataclass(frozen=True)
 class ShapeScene:
     """A scene: its objects in the order they are painted, later ones over earlier ones."""
 
-    # of the image, in pixels
-    width: int
-    # of the image, in pixels
-    height: int
-    # the objects
-    things: tuple[Thing, ...]
-    # seed of the background's look
-    background: int
+    width: int  # of the image, in pixels
+    height: int  # of the image, in pixels
+    things: tuple[Thing, ...]  # the objects
+    background: int  # seed of the background's look
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import os
 import sys
@@ -12,11 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.cli.help import ROOT, WIDTH, class_options, configured, option_lines
+from experiments.cli.help import CONFIGS as CONFIGS
+from experiments.cli.help import ROOT as ROOT
+from experiments.cli.help import WIDTH, class_options, configured, option_lines
 from gl_ris.command_line import leave, print_anything, show, version
 from gl_ris.errors import UserError
+from gl_ris.files import read_table
 
-CONFIGS = ROOT / "configs"
+_COMMANDS = CONFIGS / "commands.yaml"
 ENV_PREFIX = "GL_RIS"
 
 # Short spellings of options that several commands have.
@@ -39,23 +41,20 @@ def check_run_options(config: Any) -> None:
 class Command:
     """One experiment on the command line."""
 
-    # name of the module in `experiments`, of ``configs/<name>.yaml`` and of the folder in ``runs``
-    name: str
+    name: str  # name of the module in `experiments`, of ``configs/<name>.yaml`` and of the folder in ``runs``
     summary: str  # what it does, in a sentence or two
     examples: tuple[tuple[str, str], ...]  # pairs of arguments and what they do
     # Short spellings of options, e.g. ``{"limit": "data.limit"}``.
     shorthand: Mapping[str, str] = field(default_factory=dict)
-    # kinds of ready-made settings that it knows: folders of ``configs``
-    groups: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()  # kinds of ready-made settings that it knows: folders of ``configs``
     # options to explain in the help: prefixes, and the classes that take them, as ``module:Class``
     explained: tuple[tuple[str, str], ...] = ()
-    # what stands in place of ``name`` on the command line, if anything does
-    spelling: str | None = None
+    spelling: str | None = None  # what stands in place of ``name`` on the command line, if anything does
 
     @classmethod
     def documented(cls, name: str, spelling: str | None = None) -> Command:
         """Make the command of a name out of what ``configs/commands.yaml`` says of it."""
-        own, short = _table()[name], dict[str, str]()
+        own, short = read_table(_COMMANDS)[name], dict[str, str]()
         for option in own.get("shorthand", ()):
             # a short spelling is the last part of the name
             more = {option.rpartition(".")[2]: SHORTHAND.get(option, option)}
@@ -80,7 +79,7 @@ class Command:
 
     def help(self) -> str:
         """Return the help: spellings, examples, ready-made settings, the options that matter."""
-        every = _table()["every command"]
+        every = read_table(_COMMANDS)["every command"]
         return "\n".join(
             [
                 f"usage: {self.program} [NAME=VALUE | --NAME=VALUE | --NAME VALUE] ...",
@@ -125,17 +124,8 @@ class Command:
 
 def common_options() -> Mapping[str, tuple[Any, str]]:
     """Return the options that every command may have, by name: the default, and what it is for."""
-    options: Mapping[str, tuple[Any, str]] = _table()["every command"]["options"]
+    options: Mapping[str, tuple[Any, str]] = read_table(_COMMANDS)["every command"]["options"]
     return options
-
-
-@functools.cache
-def _table() -> Any:
-    import yaml
-
-    # every command waits for it: libyaml's reader takes a thirtieth of the time
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load((CONFIGS / "commands.yaml").read_text(encoding="utf-8"), loader)
 
 
 def _paragraph(text: str, first: str = "") -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
 WIDTH = 100
 _INDENT = 30
 

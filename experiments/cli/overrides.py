@@ -10,7 +10,9 @@ from typing import Any
 
 import yaml
 
+from experiments.cli.help import CONFIGS
 from gl_ris.errors import unknown_name
+from gl_ris.files import read_table
 
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.-]*\+?=")
 _NAME = re.compile(r"--(?P<name>[\w.-]+?)(?P<rest>\+?=.*|)", re.DOTALL)
@@ -30,23 +32,7 @@ HARMLESS = (
 )
 FLAGS = ("--help", "--help_all", "--print_config")
 # Classes that have moved, so that the settings of old runs still load: the full path as it was, and as it is.
-MOVED: dict[str, str] = {
-    "datamodules.hf.benchmark.RefCOCOBenchmark": "datamodules.RefCOCOBenchmark",
-    "datamodules.hf.ref_rows.RefCOCORows": "datamodules.RefCOCORows",
-    "datamodules.hf.refcoco_m.RefCOCOM": "datamodules.RefCOCOM",
-    "gl_ris.proposals.cutler.CutLER": "gl_ris.proposals.CutLER",
-    "gl_ris.proposals.felzenszwalb.Felzenszwalb": "gl_ris.proposals.Felzenszwalb",
-    "gl_ris.proposals.freesolo.generator.FreeSOLO": "gl_ris.proposals.FreeSOLO",
-    "gl_ris.proposals.slic.SLIC": "gl_ris.proposals.SLIC",
-    "gl_ris.scorers.cropping.Cropping": "gl_ris.scorers.global_local.Cropping",
-    "gl_ris.scorers.largest.LargestProposal": "gl_ris.scorers.floors.LargestProposal",
-    "gl_ris.scorers.random_proposal.RandomProposal": "gl_ris.scorers.floors.RandomProposal",
-    "gl_ris.supervised.baselines.CRISBaseline": "gl_ris.supervised.CRISBaseline",
-    "gl_ris.supervised.baselines.LAVTBaseline": "gl_ris.supervised.LAVTBaseline",
-    "gl_ris.supervised.baselines.TSEGBaseline": "gl_ris.supervised.TSEGBaseline",
-    "gl_ris.supervised.cris.CRISBaseline": "gl_ris.supervised.CRISBaseline",
-    "gl_ris.supervised.lavt.LAVTBaseline": "gl_ris.supervised.LAVTBaseline",
-}
+MOVED: dict[str, str] = read_table(CONFIGS / "moved.yaml")
 
 
 def normalise(

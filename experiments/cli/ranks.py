@@ -72,8 +72,7 @@ def end_ranks(trainer: Trainer, error: BaseException) -> Ended | None:
         processes = launcher.procs.copy()
     cause = _cause(error, processes)
     if isinstance(launcher, _SubprocessScriptLauncher):
-        # those that are ended here are not lost
-        launcher.procs.clear()
+        launcher.procs.clear()  # those that are ended here are not lost
     for process in processes:
         process.kill()
     return cause

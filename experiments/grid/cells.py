@@ -22,8 +22,7 @@ RESULTS, WEIGHTS, MANIFEST = "results.json", "weights.pt", "manifest.json"
 Results = Mapping[str, Any]
 
 
-# What comparisons call their zero-shot run, and the folder that it has.
-ZERO_SHOT_CELL = "zero-shot"
+ZERO_SHOT_CELL = "zero-shot"  # What comparisons call their zero-shot run, and the folder that it has.
 ZERO_SHOT, SUPERVISED = "experiments.zero_shot", "experiments.supervised"
 _NOWHERE = ("wandb", "trainer.enable_progress_bar")  # Settings that cannot change a figure.
 _IGNORED = {
@@ -41,8 +40,7 @@ class Cell:
     arguments: list[str]  # for its command
     name: str = ""  # of its folder; empty until `plan` names it by data set, partition and split
     program: str = ZERO_SHOT  # module of its command
-    # names its models: of cells with the same ones, the first is checked with them
-    models: str = ""
+    models: str = ""  # names its models: of cells with the same ones, the first is checked with them
     # name of an earlier cell whose ``weights.pt`` it evaluates; what cannot be checked beforehand
     after: str | None = None
     # all settings that the arguments lead to; by `plan`
@@ -89,8 +87,8 @@ def plan(cells: Sequence[Cell], folder: Path | None, overwrite: bool) -> list[Ce
     checked: set[str] = set()
     for wanted in cells:
         cli = parts_of(wanted)
-        data = f"{cli.datamodule.dataset_name}-{cli.datamodule.partition}-{cli.datamodule.split}"
-        name = wanted.name or data.replace(os.sep, "_")
+        data = cli.datamodule
+        name = wanted.name or f"{data.dataset_name}-{data.partition}-{data.split}".replace(os.sep, "_")
         cell = replace(wanted, name=name, settings=cli.settings())
         if cell.name in planned:
             raise UserError(f"{cell.label} is there twice ({cell.name}); name each data set and split once.")

@@ -17,9 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.cli.command import ROOT
 from experiments.grid.cells import RESULTS, read_results
-from experiments.grid.runner import children
+from experiments.grid.runner import children, start
 from gl_ris.cores import CORES, THREADS
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.signals import Ended
@@ -61,28 +60,19 @@ def run_job(*words: str, store: str | Path = "false", one_thread: bool = False, 
         line = [sys.executable, *(["-X", "importtime"] if imports else []), "-m", "experiments.zero_shot"]
         line += [f"run_dir={run}", f"store={store}", "wandb=disabled", "trainer.enable_progress_bar=false"]
         line += [*words, *(["data.num_workers=0"] if one_thread else [])]
-        start = time.perf_counter()
+        began = time.perf_counter()
         with log.open("wb") as output:
-            processes.append(_started(line, output, _ONE_THREAD if one_thread else {}))
-        first, at_first, memory = _watch(processes[0], run, log, start)
-        seconds = time.perf_counter() - start
+            threads, streams = (
+                _ONE_THREAD if one_thread else {},
+                {"stdout": output, "stderr": subprocess.STDOUT},
+            )
+            processes.append(start(line, threads, _THREADS, stdin=subprocess.DEVNULL, **streams))
+        first, at_first, memory = _watch(processes[0], run, log, began)
+        seconds = time.perf_counter() - began
         _check(processes[0], log)
         results = read_results(run / RESULTS)
         packages = _imports(log.read_bytes()[:at_first].decode(errors="replace")) if imports else {}
         return Job(seconds, first, results["seconds"]["total"], memory, packages)
-
-
-def _started(line: list[str], output: Any, threads: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    kept = {name: value for name, value in os.environ.items() if name not in _THREADS}
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        line,
-        env={**kept, "PYTHONPATH": path, **threads},
-        process_group=0,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-    )
 
 
 def _watch(process: subprocess.Popen[bytes], run: Path, log: Path, start: float) -> tuple[float, int, float]:
@@ -126,8 +116,7 @@ def _imports(log: str) -> dict[str, float]:
 def measure_start_up(step: Callable[[], Any], job: Callable[..., Job] = run_job) -> dict[str, Any]:
     """Measure how long a warm main job takes to its first prediction, and what that is made of."""
     with tempfile.TemporaryDirectory(prefix="gl-ris-benchmark-") as store:
-        # fills the store, and draws RefShapes where it is not yet
-        job("limit=4", store=store)
+        job("limit=4", store=store)  # fills the store, and draws RefShapes where it is not yet
         step()
         warm = job("limit=4", store=store)
         step()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -66,8 +66,7 @@ class Runner:
     cells: Sequence[Cell]  # as `plan` returns them
     folder: Path  # for their folders
     grid: Grid  # writes what they amount to
-    # how many side by side; the output of several goes to ``log.txt`` in the folder of each
-    jobs: int
+    jobs: int  # how many side by side; the output of several goes to ``log.txt`` in the folder of each
     environment: Mapping[str, str]  # variables for all of them
     overwrite: bool  # whether a training that was cut off begins anew rather than going on
 
@@ -199,12 +198,13 @@ def one_line(label: str, results: Results) -> str:
     return f"{label}: {figures}{learnt}"
 
 
-def start(command: Sequence[str], more: Mapping[str, str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own, with more variables than those of this process."""
+def start(
+    command: Sequence[str], more: Mapping[str, str], without: Collection[str] = (), **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own, with variables added or left out (``without``)."""
+    kept = {name: value for name, value in os.environ.items() if name not in without}
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": path, **more}, process_group=0, **options
-    )
+    return subprocess.Popen(command, env={**kept, "PYTHONPATH": path, **more}, process_group=0, **options)
 
 
 @contextmanager
@@ -237,8 +237,7 @@ def shares(jobs: int) -> list[dict[str, str]]:
     What is set already stays. With fewer GPUs than cells, some are shared.
     """
     if jobs == 1:
-        # all of the machine is its own
-        return [{}]
+        return [{}]  # all of the machine is its own
     threads = {} if told() else {CORES: str(max(1, available() // jobs))}
     devices = gpus()
     if len(devices) < 2:

@@ -11,16 +11,8 @@ from experiments.run.measuring import DRIFT
 Document = Mapping[str, Any]
 
 _MODEL = (
-    "model",
-    "type",
-    "ratio",
-    "work saved",
-    "same work",
-    "choices",
-    "GFLOP/s",
-    "limit",
-    "share",
-    "open_clip",
+    *("model", "type", "ratio", "work saved", "same work"),
+    *("choices", "GFLOP/s", "limit", "share", "open_clip"),
 )
 _NOTES = (
     "ratio: times as fast as the plain loop in fp32 (median of pairs, A B A B) = work saved x same work "

@@ -43,8 +43,7 @@ class FewShotCells:
     """What is finished of a comparison."""
 
     shots: Sequence[Shot]  # All supervised cells that there are to be.
-    # Of finished cells by name, the zero-shot one's among them; one or more.
-    results: Mapping[str, Results]
+    results: Mapping[str, Results]  # Of finished cells by name, the zero-shot one's among them; one or more.
     # For each class with refs, how many; empty until a supervised cell is finished.
     available: Sequence[int] = ()
 
@@ -61,8 +60,7 @@ def read_available(folder: Path) -> list[int]:
 
 
 class _Manifest(TypedDict):
-    # For each class, how many refs there are and how many were chosen.
-    per_class: dict[str, tuple[int, int]]
+    per_class: dict[str, tuple[int, int]]  # For each class, how many refs there are and how many were chosen.
 
 
 def write_all(folder: Path, cells: FewShotCells, settings: Mapping[str, Any]) -> dict[str, Any]:

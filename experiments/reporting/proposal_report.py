@@ -22,8 +22,7 @@ def write_report(folder: Path, module: ProposalReport, data: Any, settings: Mapp
     """Write what a module measured on ``data`` into the run folder, and return the Markdown."""
     most = max(module.rows, key=lambda row: len(row.quality.objects))
     bounds = size_bounds([found.area for found in most.quality.objects])
-    # by league, and within a league by upper bound, the best first
-    leagues = get_args(League)
+    leagues = get_args(League)  # by league, and within a league by upper bound, the best first
     best_first = sorted(module.rows, key=lambda row: -row.quality.upper_bound()["oIoU"])
     rows = sorted(best_first, key=lambda row: leagues.index(row.league))
     document = {

@@ -53,14 +53,11 @@ class Entry:
     # Name of its line, and the encoder as the line shows it; empty if it has none.
     label: str
     encoder: str
-    # Name of its column within those of a data set; empty in tables without such columns.
-    context: str
-    # What results call it; None where nothing of ours belongs (a line of the paper alone).
-    title: str | None
+    context: str  # Name of its column within those of a data set; empty in tables without such columns.
+    title: str | None  # What results call it; None where nothing of ours belongs (a line of the paper alone).
     # The method with its settings, for ``model.methods``; None if nothing is to be run for it.
     variant: dict[str, Any] | None
-    # Row of the paper's table that belongs beside it.
-    paper: str | None
+    paper: str | None  # Row of the paper's table that belongs beside it.
 
 
 def runs_of(document: Mapping[str, Any], folder: str) -> Iterator[Row]:
@@ -129,15 +126,11 @@ class Table:
     """Everything that the forms show."""
 
     title: str
-    # Of the column that names the lines.
-    heading: str
-    # What Markdown and LaTeX show, of oIoU and mIoU.
-    figures: Sequence[str]
+    heading: str  # Of the column that names the lines.
+    figures: Sequence[str]  # What Markdown and LaTeX show, of oIoU and mIoU.
     entries: Sequence[Entry]
-    # The data sets and splits; see `runs_of`.
-    runs: Sequence[Row]
-    # The paper's table, if there is one to compare with.
-    paper: PaperTable | None = None
+    runs: Sequence[Row]  # The data sets and splits; see `runs_of`.
+    paper: PaperTable | None = None  # The paper's table, if there is one to compare with.
 
     @cached_property
     def names(self) -> dict[tuple[str, ...], str]:

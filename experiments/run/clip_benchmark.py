@@ -56,8 +56,7 @@ def load_random(name: str, device: torch.device, seed: int) -> RegionCLIP:
 
 def _load(name: str, device: torch.device, dtype: torch.dtype) -> RegionCLIP:
     with warnings.catch_warnings():
-        # they are meant to be
-        warnings.filterwarnings("ignore", message=r".*has random weights.*")
+        warnings.filterwarnings("ignore", message=r".*has random weights.*")  # they are meant to be
         return load_clip(name, device=device, dtype=dtype)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
+from experiments.cli.help import class_options
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import load_scorer
@@ -14,28 +15,11 @@ from gl_ris.zero_shot import ZeroShotRIS
 
 BASE, ALL = "base recipe", "all of them"
 NAMED = ("clean", "published")
-_FIELDS = {
-    1: "normalization working_size",
-    2: "interpolation antialias grid_mask",
-    3: "crop_fill box_rounding",
-    4: "boxes",
-    5: "vit_unit_visual vit_unit_text",
-    6: "resnet_unit_map resnet_unit_global resnet_unit_local resnet_unit_text resnet_cosine",
-    7: "text",
-    8: "skip_images_without_proposals",
-    9: "target_overlap",
-    10: "unseen",
-    11: "region_token_patches region_token_members",
-    12: "score_map_mask",
-    13: "grad_cam_pooling",
-    14: "local_prompt local_frame",
-    15: "negatives negative_texts",
-    16: "heat heat_rule heat_size",
-    17: "hybrid_mode hybrid_guidance hybrid_position hybrid_relation hybrid_candidates hybrid_full_frame "
-    "hybrid_fill",
+# The point of the published code that each field of `Recipe` stands for, which its description begins with.
+POINTS = {
+    name: int(option.text[1:].partition(")")[0])
+    for name, option in class_options("gl_ris.recipe:Recipe").items()
 }
-# The point of the published code that each field of `Recipe` stands for.
-POINTS = {name: point for point, names in _FIELDS.items() for name in names.split()}
 # Methods that have fields of their own, by how the names of these begin.
 _WITH_FIELDS = {name: name for name in ("region_token", "score_map", "grad_cam")}
 _WITH_FIELDS |= {"heat": "heat_map", "hybrid": "hybrid_gl"}

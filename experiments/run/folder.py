@@ -22,15 +22,12 @@ _FILES = (
     *("learning_curve.csv", "manifest.json", "weights.pt"),
     *("proposals.json", "report.csv", "report.json", "report.md", "curve.csv", "curve.png"),
     *("unseen_domain.csv", "figure4_*.png"),
-    # of files that were being written when a run was killed
-    *(".*.tmp", f"{LOCKS}?"),
+    *(".*.tmp", f"{LOCKS}?"),  # of files that were being written when a run was killed
 )
 _DRAFTS = (LOCKS, ".*.tmp")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# pictures, and what a run that goes on has counted so far
-OVERLAYS, PROGRESS = "overlays", "progress"
-# a training that is under way, and the state to go on from
-UNFINISHED, STATE = "training", "last.ckpt"
+OVERLAYS, PROGRESS = "overlays", "progress"  # pictures, and what a run that goes on has counted so far
+UNFINISHED, STATE = "training", "last.ckpt"  # a training that is under way, and the state to go on from
 
 
 class RunFolder:
@@ -87,8 +84,7 @@ class RunFolder:
         wait_for_others(self.path)
         if self.program is None and not self.resume:
             self._clear()
-        # before, what lies in it may be of another
-        self._begun = True
+        self._begun = True  # before, what lies in it may be of another
         return self.path
 
     def close(self) -> None:

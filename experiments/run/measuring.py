@@ -196,8 +196,7 @@ def _formulas() -> dict[Any, Callable[..., int]]:
 
 
 def _product(inputs: Any, *rest: Any, out_shape: Any, **_: Any) -> int:
-    # the packed weight is not always (outputs, inputs) to look at
-    return 2 * _numel(inputs) * out_shape[-1]
+    return 2 * _numel(inputs) * out_shape[-1]  # the packed weight is not always (outputs, inputs) to look at
 
 
 def _convolution(inputs: Any, weight: Any, *rest: Any, out_shape: Any, **_: Any) -> int:
@@ -222,8 +221,7 @@ def _numel(shape: Sequence[int]) -> int:
 
 def not_matrix_work(work: Work, device: torch.device, count: int = 5) -> list[dict[str, Any]]:
     """Name the largest things that a work does beside matrix products, with milliseconds and share of it."""
-    # it would tell of its own start and end
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would tell of its own start and end
     from torch.profiler import ProfilerActivity, profile
 
     field = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"

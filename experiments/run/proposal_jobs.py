@@ -134,8 +134,7 @@ class StoreFiller(LightningModule):
 class Measured:
     """One line of the report."""
 
-    # Name of the generator, with the settings in which it differs from others of that name.
-    name: str
+    name: str  # Name of the generator, with the settings in which it differs from others of that name.
     league: str
     store: str | None  # Name of the store; None for the ground truth.
     quality: Quality

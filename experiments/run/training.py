@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.pt"
 _RECORD = "training.json"  # what a training has said of itself, kept until the evaluation is done
-# what a training's batches hang on
-_BATCHES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
+_BATCHES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")  # what a training's batches hang on
 
 # What the record of a training takes from the manifest of its refs.
 _CHOSEN = ("dataset", "split_by", "split", "k", "seed", "n_refs", "n_sentences", "n_images", "share")
@@ -187,8 +186,7 @@ class Progress(Callback):
             return
         own = None if self.unfinished is None else self.unfinished.checkpoint
         path: Path = trainer.strategy.broadcast(own)  # type: ignore[assignment]
-        # there is never a damaged file of the name
-        draft = path.with_name(f".{path.name}")
+        draft = path.with_name(f".{path.name}")  # there is never a damaged file of the name
         trainer.save_checkpoint(draft)
         if trainer.is_global_zero:
             draft.replace(path)

@@ -38,8 +38,7 @@ def log_run(folder: Path, mode: str, group: str | None = None) -> None:
     """
     if mode == "disabled" or (mode == "auto" and os.environ.get("WANDB_MODE") == "disabled"):
         return
-    # whoever reads the output need not wait for this
-    sys.stdout.flush()
+    sys.stdout.flush()  # whoever reads the output need not wait for this
     with kept_if_ended(lambda: f"the results in {folder} are complete, only wandb has not got them"):
         done, line = _in_process_of_its_own(folder, mode, group)
         if not done and mode != "offline":

@@ -25,8 +25,7 @@ from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
 _Make = TypeVar("_Make", bound=Callable[..., Any])
 
 _BOX_RULES: dict[str, Callable[[Bits], Tensor]] = {"tight": tight_boxes, "projection": projection_boxes}
-# What the pixels that a tower reads depend on.
-_RESIZING = ("working_size", "interpolation", "antialias")
+_RESIZING = ("working_size", "interpolation", "antialias")  # What the pixels that a tower reads depend on.
 _PIXELS = ("normalization", *_RESIZING)
 
 
@@ -175,8 +174,7 @@ class ImageContext:
     @_kept("local_prompt", "local_frame", "crop_fill", "box_rounding", "boxes", *_PIXELS)
     def local_features(self, recipe: Recipe) -> Tensor:
         """Local-context visual features (Eq. 4), float32 ``(N, D)``, as the tower gives them."""
-        # Made here, once, and not by several workers at the same time.
-        self._instead(recipe)
+        self._instead(recipe)  # Made here, once, and not by several workers at the same time.
         self._windows(recipe)
         return self._by_mask(
             lambda part: self.clip.tower.encode(self.crops(recipe, part)),
@@ -268,8 +266,7 @@ class ImageContext:
 
 def _equal(values: Tensor, others: Tensor) -> bool:
     if values.dtype in (torch.bool, torch.uint8) and values.device.type == others.device.type == "cpu":
-        # in a twentieth of the time
-        return np.array_equal(values.numpy(), others.numpy())
+        return np.array_equal(values.numpy(), others.numpy())  # in a twentieth of the time
     return torch.equal(values.to(others.device), others)
 
 
@@ -286,15 +283,10 @@ def _check(image: Tensor, masks: Tensor, boxes: Tensor | None) -> None:
 
 
 def to_unit_range(image: Tensor, working_size: int | None = None) -> Tensor:
-    """Turn an image into numbers, by way of a fixed short side if asked.
+    """Turn an image, uint8 ``(3, H, W)`` RGB, into float32 ``(3, h, w)`` in [0, 1] on its device.
 
-    Args:
-        image: uint8 ``(3, H, W)`` RGB.
-        working_size: Short side in pixels to resize to with Pillow (bilinear, rounded to whole grey levels;
-            the long side is truncated to an integer); None keeps the size.
-
-    Returns:
-        float32 ``(3, h, w)`` in [0, 1] on the image's device.
+    ``working_size`` is the short side in pixels to resize to with Pillow (bilinear, rounded to whole grey
+    levels; the long side is truncated to an integer); None keeps the size.
     """
     if working_size is not None:
         from torchvision.transforms.functional import pil_to_tensor, resize, to_pil_image
@@ -306,16 +298,10 @@ def to_unit_range(image: Tensor, working_size: int | None = None) -> Tensor:
 def resize_pixels(
     pixels: Tensor, size: tuple[int, int], *, mode: Literal["bilinear", "bicubic"], antialias: bool
 ) -> Tensor:
-    """Resize to exactly ``size`` (height, width), whatever the aspect ratio.
+    """Resize float ``(B, 3, h, w)`` in [0, 1] to exactly ``size`` (height, width), whatever the aspect ratio.
 
-    Args:
-        pixels: float ``(B, 3, h, w)`` in [0, 1].
-        size: Height and width of the result.
-        mode: Interpolation; what bicubic overshoots is cut to [0, 1], as it is in an image library.
-        antialias: Average over the source pixels that a target pixel covers when making smaller.
-
-    Returns:
-        ``(B, 3, *size)`` in [0, 1].
+    What bicubic overshoots is cut to [0, 1], as it is in an image library. ``antialias`` averages over the
+    source pixels that a target pixel covers when making smaller.
     """
     if pixels.shape[-2:] == size:
         return pixels
@@ -324,31 +310,19 @@ def resize_pixels(
 
 
 def standardize(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Subtract the mean and divide by the standard deviation, channel by channel.
-
-    Args:
-        pixels: float ``(B, 3, h, w)`` in [0, 1].
-        mean: RGB mean in [0, 1].
-        std: RGB standard deviation.
-    """
+    """Subtract the RGB mean of pixels, float ``(B, 3, h, w)`` in [0, 1], and divide by the deviation."""
     return (pixels - pixels.new_tensor(mean).view(3, 1, 1)) / pixels.new_tensor(std).view(3, 1, 1)
 
 
 def masks_on_grid(
     masks: Tensor | Bits, grid: tuple[int, int], rule: Literal["area", "sampled", "nearest"]
 ) -> Tensor:
-    """Bring masks to the resolution of a feature grid (the resize of Eq. 3).
+    """Bring masks, bool ``(N, H, W)``, to a feature grid (rows, columns) over the whole image (for Eq. 3).
 
-    Args:
-        masks: bool ``(N, H, W)`` at the image's own size, or the `Bits` of such.
-        grid: Rows and columns of the grid that covers the whole image.
-        rule: ``"area"`` averages each cell (cells share a row or column of pixels where the size is no
-            multiple of the grid), so a mask with a pixel keeps a positive cell; ``"sampled"`` interpolates
-            between the four pixels around each cell's centre, so a small mask can vanish; ``"nearest"`` takes
-            the pixel at each cell's upper left corner.
-
-    Returns:
-        float32 ``(N, *grid)`` in [0, 1].
+    The result is float32 ``(N, *grid)`` in [0, 1]. ``"area"`` averages each cell (cells share a row or column
+    of pixels where the size is no multiple of the grid), so a mask with a pixel keeps a positive cell;
+    ``"sampled"`` interpolates between the four pixels around each cell's centre, so a small mask can vanish;
+    ``"nearest"`` takes the pixel at each cell's upper left corner.
     """
     bits = Bits.of(masks)
     if rule == "area":
@@ -360,16 +334,11 @@ def masks_on_grid(
 
 
 def crop_windows(boxes: Tensor, size: tuple[int, int], rounding: Literal["cover", "truncate"]) -> Tensor:
-    """Round boxes to whole pixels inside the image.
+    """Round boxes, float ``(N, 4)`` XYXY, to whole pixels inside an image of ``size`` (height, width).
 
-    Args:
-        boxes: float ``(N, 4)`` XYXY in pixels.
-        size: Height and width of the image.
-        rounding: ``"cover"`` rounds outwards, ``"truncate"`` all four numbers towards zero.
-
-    Returns:
-        int64 ``(N, 4)`` XYXY, right and lower edge exclusive. A window that came out empty is widened to
-        one pixel (the published code fails there).
+    ``"cover"`` rounds outwards, ``"truncate"`` all four numbers towards zero. The windows are int64
+    ``(N, 4)`` XYXY, right and lower edge exclusive; an empty one is widened to one pixel (the published code
+    fails there).
     """
     height, width = size
     if rounding == "truncate":
@@ -383,16 +352,10 @@ def crop_windows(boxes: Tensor, size: tuple[int, int], rounding: Literal["cover"
 
 
 def masked_crop(pixels: Tensor, mask: Tensor, window: Sequence[int], fill: Tensor) -> Tensor:
-    """Cut the window out of the image and replace everything outside the mask (``crop(I * m)`` of Eq. 4).
+    """Cut a window out of float ``(3, H, W)`` and replace what is outside the mask (``crop(I * m)``, Eq. 4).
 
-    Args:
-        pixels: float ``(3, H, W)``.
-        mask: bool ``(H, W)``.
-        window: XYXY in whole pixels, exclusive.
-        fill: ``(3,)`` colour of the background, or ``(3, H, W)``, a picture of it.
-
-    Returns:
-        ``(3, window height, window width)``.
+    The mask is bool ``(H, W)``, the window XYXY in whole pixels, exclusive, and ``fill`` the background's
+    colour ``(3,)`` or a picture of it ``(3, H, W)``; the result is ``(3, window height, window width)``.
     """
     left, top, right, bottom = window
     inside = mask[top:bottom, left:right]

@@ -119,8 +119,7 @@ class Layers:
         self._made: dict[Hashable, tuple[Any, Any, Any]] = {}
 
     def __reduce__(self) -> tuple[type[Layers], tuple[()]]:
-        # copies and other processes make their own: packed weights cannot be written down
-        return Layers, ()
+        return Layers, ()  # copies and other processes make their own: packed weights cannot be written down
 
     def forget(self) -> None:
         """Drop what was made of weights."""

@@ -20,8 +20,7 @@ from torch import Tensor
 
 SHORT_SIDE, BLUR, LINE, GROWN = 384, 100.0, 2.0, 0.01
 RED = (1.0, 0.0, 0.0)
-# luma of Rec. 601, as in Pillow and OpenCV
-GREY = (0.299, 0.587, 0.114)
+GREY = (0.299, 0.587, 0.114)  # luma of Rec. 601, as in Pillow and OpenCV
 
 
 class Prompt(NamedTuple):
@@ -31,8 +30,7 @@ class Prompt(NamedTuple):
     instead: Callable[[Tensor, float], Tensor] | None
     # of a mask ``(H, W)``, its box XYXY and pixels per unit, where the image stays: bool ``(H, W)``
     stays: Callable[[Tensor, Sequence[int], float], Tensor]
-    # whether it draws around the box, so that a crop must show more than that
-    around: bool = False
+    around: bool = False  # whether it draws around the box, so that a crop must show more than that
 
 
 def blurred(pixels: Tensor, unit: float) -> Tensor:

@@ -33,8 +33,7 @@ class Tower(Protocol):
     image_size: tuple[int, int]  # height and width of its input
     grid_size: tuple[int, int]  # rows and columns of its patches or of its last map
     feature_dim: int  # length of its features
-    # number of blocks ``L``; 0 for a ResNet, which has none in which tokens could be masked
-    depth: int
+    depth: int  # number of blocks ``L``; 0 for a ResNet, which has none in which tokens could be masked
 
     def check_masked_blocks(self, masked_blocks: int) -> None:
         """Check the number ``k`` of blocks with masked tokens; a `UserError` if it does not fit."""

@@ -12,8 +12,7 @@ from gl_ris.clip.blocks import ALL, run_blocks
 from gl_ris.clip.kernels import Layers
 from gl_ris.errors import UserError
 
-# the token that is pooled
-_CLASS = slice(0, 1)
+_CLASS = slice(0, 1)  # the token that is pooled
 
 
 class ViTTower:

@@ -164,8 +164,7 @@ class ProposalGenerator(ABC):
     # Raised whenever the same settings, weights and image come to give other masks: what was stored before is
     # not read any more.
     version: int = 1
-    # Whether it is worth keeping what it makes; not so for what only looks masks up.
-    stored: bool = True
+    stored: bool = True  # Whether it is worth keeping what it makes; not so for what only looks masks up.
     # Whether workers that read images may make proposals side by side, each with a copy of it in a forked
     # process; what may be on a GPU, or keeps all cores busy by itself, stays in the main process.
     in_workers: bool = False

@@ -37,8 +37,7 @@ class Entry(msgspec.Struct, gc=False):
     image_id: int | str | float  # Some programs write whole ids with a decimal point.
     segmentation: msgspec.Raw
     score: _Score = _ABSENT  # NaN, which no JSON holds, where it is not there.
-    # SAM's name for it; `score` has its value once the file is read.
-    predicted_iou: _Score = _ABSENT
+    predicted_iou: _Score = _ABSENT  # SAM's name for it; `score` has its value once the file is read.
 
 
 class _Sized(msgspec.Struct, gc=False):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gl_ris.errors import UserError, check_ranges, in_short
-from gl_ris.files import plain
+from gl_ris.files import plain, read_table
 from gl_ris.proposals.base import League, Proposals
 from gl_ris.proposals.network import NetworkGenerator, check_names_and_shapes, state_dict_in
 
@@ -25,18 +25,7 @@ _IDLE = ("pixel_mean", "pixel_std", "anchor_generator.cell_anchors", "num_batche
 _THRESHOLD = "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
 
 _CUTLER_CONFIG = "Misc/cascade_mask_rcnn_R_50_FPN_1x.yaml"
-_CUTLER = {
-    "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
-    "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
-    "INPUT.FORMAT": "RGB",
-    "MODEL.BACKBONE.FREEZE_AT": 0,
-    "MODEL.RESNETS.STRIDE_IN_1X1": False,
-    # Trained with SyncBN, which is the same without training and the same on one processor.
-    "MODEL.RESNETS.NORM": "BN",
-    "MODEL.FPN.NORM": "BN",
-    "MODEL.ROI_HEADS.NUM_CLASSES": 1,
-    "MODEL.RPN.NMS_THRESH": 0.65,
-}
+_CUTLER = Path(__file__).parents[1] / "assets" / "cutler.yaml"
 
 
 class Detectron2(NetworkGenerator):
@@ -222,7 +211,8 @@ class CutLER(Detectron2):
             "INPUT.MIN_SIZE_TEST": short_side,
             "INPUT.MAX_SIZE_TEST": max_side,
         }
-        super().__init__(_CUTLER_CONFIG, weights, score_threshold, {**_CUTLER, **options}, self.league)
+        configured = {**read_table(_CUTLER), **options}
+        super().__init__(_CUTLER_CONFIG, weights, score_threshold, configured, self.league)
 
 
 def _bears(name: str) -> bool:

@@ -121,8 +121,7 @@ def keep_peaks(categories: Tensor) -> Tensor:
 
 
 def _by_cell(level: Tensor) -> Tensor:
-    # (1, C, S, S) to (S * S, C)
-    return level[0].flatten(1).T
+    return level[0].flatten(1).T  # (1, C, S, S) to (S * S, C)
 
 
 def _tower(channels: int) -> nn.Sequential:

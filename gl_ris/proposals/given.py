@@ -14,8 +14,7 @@ from gl_ris.errors import UserError, in_short
 from gl_ris.files import MAX_PIXELS, plain
 from gl_ris.masks import decode_rle, far_outside, polygons_to_mask
 
-# What an entry may call its score; the first that it has counts.
-SCORES = ("score", "predicted_iou")
+SCORES = ("score", "predicted_iou")  # What an entry may call its score; the first that it has counts.
 
 Size = tuple[int, int]
 

@@ -46,8 +46,7 @@ class Quality:
     counts: list[int] = field(default_factory=list)  # How many proposals each image has.
     failed: int = 0  # Images on which the generator failed; they count as images without proposals.
     missing: int = 0  # Images of which nothing is stored; they count for nothing.
-    # Every object of the images that count.
-    objects: list[ObjectMatch] = field(default_factory=list)
+    objects: list[ObjectMatch] = field(default_factory=list)  # Every object of the images that count.
 
     def add(self, proposals: Proposals, targets: Tensor, referents: Tensor) -> None:
         """Add an image: its objects, bool ``(R, H, W)``, and that of each expression, int64 ``(E,)``."""

@@ -21,12 +21,10 @@ _MAX_COLOR_DISTANCE = 255 * 3**0.5
 class RegionGraph:
     """The regions of a partition and how they touch, float64."""
 
-    # (n, n), symmetric: length of the common border in pixel edges, 0 on the diagonal.
-    borders: np.ndarray
+    borders: np.ndarray  # (n, n), symmetric: length of the common border in pixel edges, 0 on the diagonal.
     areas: np.ndarray  # (n,) in pixels.
     colors: np.ndarray  # (n, 3), mean RGB, 0 to 255.
-    # (n,), length of the region's border with the frame of the image, in pixel edges.
-    frame: np.ndarray
+    frame: np.ndarray  # (n,), length of the region's border with the frame of the image, in pixel edges.
 
 
 def region_graph(labels: np.ndarray, pixels: np.ndarray) -> RegionGraph:

@@ -27,8 +27,7 @@ CROP_EDGE = 20  # So many pixels near the edge of a crop, a mask counts as cut o
 # way they have the size of the network's input.
 _PIXELS_AT_ONCE, _NETWORK_PIXELS = 1 << 26, 1 << 20
 
-# A part of the image, XYXY in pixels, right and lower edge exclusive.
-Crop = tuple[int, int, int, int]
+Crop = tuple[int, int, int, int]  # A part of the image, XYXY in pixels, right and lower edge exclusive.
 Scored = tuple[Tensor, Tensor]  # Masks, bool (N, H, W), and their scores, float32 (N,).
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-# What only leaves pairs out may round otherwise than what decides.
-_SLACK = 1 + 1e-6
+_SLACK = 1 + 1e-6  # What only leaves pairs out may round otherwise than what decides.
 # About how many places of windows are looked at together, so that they stay in the processor's cache.
 _BATCH = 1 << 15
 

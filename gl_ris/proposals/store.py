@@ -251,8 +251,7 @@ class ProposalStore:
         try:
             self._take_up(self._shard.index, self._shard.append(entry, record))
         except OSError:
-            # Half a record may be at its end: what comes next goes into another one.
-            self.close()
+            self.close()  # Half a record may be at its end: what comes next goes into another one.
             raise
 
     def close(self) -> None:

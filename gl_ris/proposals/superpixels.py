@@ -171,10 +171,8 @@ class Felzenszwalb(RegionMerging):
         """Return one for photographs, where the defaults propose next to nothing.
 
         About a hundred masks of an image, parts within their wholes and on the frame among them. Chosen on
-        nine photographs (docs/proposals.md), and far behind a trained generator such as `SAM`.
-
-        Args:
-            **changes: Settings to have otherwise.
+        nine photographs (docs/proposals.md), and far behind a trained generator such as `SAM`. ``changes``
+        are settings to have otherwise.
         """
         wide = {"max_area": 0.9, "max_border": 1.0, "max_iou": 0.7, "max_overlap": 1.0, "max_count": 100}
         return cls(**{"scale": 200.0, "min_size": 20, **wide, **changes})

@@ -6,6 +6,5 @@ from gl_ris.supervised.cris.network import CRIS
 from gl_ris.supervised.cris.recipe import CRISBaseline
 from gl_ris.supervised.lavt.network import LAVT
 from gl_ris.supervised.lavt.recipe import LAVTBaseline
-from gl_ris.supervised.tseg import TSEG, TSEGBaseline
 
-__all__ = ["CRIS", "LAVT", "TSEG", "CRISBaseline", "LAVTBaseline", "TSEGBaseline"]
+__all__ = ["CRIS", "LAVT", "CRISBaseline", "LAVTBaseline"]

@@ -23,10 +23,8 @@ class Example:
     """One visit of a training set."""
 
     pixels: Tensor  # the image as `Segmenter.read_image` gives it
-    # one of a ref; or several of the image, for models that are trained by image
-    expressions: tuple[str, ...]
-    # the mask of the ref as `Segmenter.read_target` gives it; None for models that are trained without masks
-    target: Tensor | None = None
+    expression: str  # one of a ref
+    target: Tensor  # the mask of the ref as `Segmenter.read_target` gives it
 
 
 class Baseline(ABC):
@@ -38,7 +36,7 @@ class Baseline(ABC):
 
     def input_files(self) -> dict[str, Input]:
         """Return the files that it starts from, and those of its tokenizer, by name."""
-        named = (getattr(self, name, None) for name in ("swin", "vit", "bert", "tokenizer"))
+        named = (getattr(self, name, None) for name in ("swin", "bert", "tokenizer"))
         sources = dict.fromkeys(source for source in named if source is not None)
         found = (clip_files(one, None) if one in SHIPPED else source_files(one) for one in sources)
         return {name: path for files in found for name, path in files.items()}
@@ -51,8 +49,6 @@ class Baseline(ABC):
 class Segmenter(nn.Module, ABC):
     """A supervised model of referring image segmentation with the recipe that it is trained by."""
 
-    # whether an example is an image with its expressions and no mask, or a ref with one of them and its mask
-    by_image: ClassVar[bool] = False
     # whether it reads expressions as they were typed, before the data set cleaned them
     reads_raw: ClassVar[bool] = False
 
@@ -66,21 +62,30 @@ class Segmenter(nn.Module, ABC):
     def read_image(self, image: Tensor) -> Tensor:
         """Turn an image, uint8 ``(3, H, W)`` RGB, into what the network reads, ``(3, side, side)``."""
 
+    @abstractmethod
     def read_target(self, target: Tensor) -> Tensor:
         """Turn a mask, bool ``(H, W)``, into what the loss compares with."""
-        raise NotImplementedError(f"{self.title} learns without masks.")
 
     @abstractmethod
     def read_texts(self, expressions: Sequence[str]) -> dict[str, Tensor]:
         """Turn ``E`` expressions into tensors of ``E`` rows, arguments of `logits`."""
 
     @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compare logits with ``B`` targets of `read_target`; a scalar."""
+
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Put examples together to a batch; runs in the processes that load data."""
+        return {
+            "pixels": torch.stack([example.pixels for example in examples]),
+            "targets": torch.stack([example.target for example in examples]),
+            **self.read_texts([example.expression for example in examples]),
+        }
 
-    @abstractmethod
     def training_loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of a batch of `collate`, a scalar."""
+        texts = {name: tensor for name, tensor in batch.items() if name not in ("pixels", "targets")}
+        return self.loss(self.logits(batch["pixels"], **texts), batch["targets"])
 
     def logits(self, pixels: Tensor, **texts: Tensor) -> Tensor:
         """Run the network on ``B`` images of `read_image` with an expression each."""
@@ -135,30 +140,6 @@ class Segmenter(nn.Module, ABC):
             texts = {name: tensor.to(device) for name, tensor in self.read_texts(some).items()}
             masks.append(self.answer(self.ground(encoded, **texts), height, width).to(image.device))
         return torch.cat(masks)
-
-
-class MaskSegmenter(Segmenter):
-    """A model that learns from masks, one ref at a time."""
-
-    @abstractmethod
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Compare logits with ``B`` targets of `read_target`; a scalar."""
-
-    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Stack images and targets; the tensors of the texts keep their names."""
-        targets = [example.target for example in examples if example.target is not None]
-        if len(targets) != len(examples):
-            raise ValueError(f"{self.title} learns from masks, but an example has none.")
-        return {
-            "pixels": torch.stack([example.pixels for example in examples]),
-            "targets": torch.stack(targets),
-            **self.read_texts([example.expressions[0] for example in examples]),
-        }
-
-    def training_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Run the network and compare."""
-        texts = {name: tensor for name, tensor in batch.items() if name not in ("pixels", "targets")}
-        return self.loss(self.logits(batch["pixels"], **texts), batch["targets"])
 
 
 def pad_ids(rows: Sequence[Sequence[int]], length: int) -> Tensor:

@@ -16,7 +16,8 @@ from gl_ris.hub import reaching_hub
 from gl_ris.no_code import refuse_code
 from gl_ris.supervised.segmenter import Tokenize
 
-# What a Swin computes from its measures, whatever a file says.
+# What a classifier has on top; and what a Swin computes from its measures, whatever a file says.
+_TOP = ("head.", "norm.")
 _COMPUTED = ("attn_mask", "relative_position_index")
 
 
@@ -61,12 +62,12 @@ def clip_tokenizer(name: str) -> Tokenize:
     return tokenize
 
 
-def load_classifier(network: nn.Module, source: str, top: tuple[str, ...] = ("head.",)) -> None:
-    """Load timm's weights (a name, or a file) into a network of timm's names that lacks what is on ``top``.
+def load_classifier(network: nn.Module, source: str) -> None:
+    """Load timm's weights (a name, or a file) into a network of timm's names that lacks what is on top.
 
     `UserError` if they cannot be loaded, or are of other measures.
     """
-    own = {n: t for n, t in _state(source).items() if not n.startswith(top) and not n.endswith(_COMPUTED)}
+    own = {n: t for n, t in _state(source).items() if not n.startswith(_TOP) and not n.endswith(_COMPUTED)}
     _fit(network, own, source)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datamodules import RefCOCO
 from datamodules.fewshot import universe
-from datamodules.learning import FewShotTraining, LearningSet, Sample, Visits, samples
+from datamodules.learning import FewShotTraining, LearningSet, Sample, Visits
 from datamodules.refer import write_refer
 from gl_ris.errors import UserError
 from gl_ris.supervised.segmenter import Example
@@ -35,8 +35,8 @@ REFS = [
 class Reads:
     """Stands for a model: keeps images and masks as they are, and counts what it reads."""
 
-    def __init__(self, by_image: bool = False, reads_raw: bool = False) -> None:
-        self.by_image, self.reads_raw = by_image, reads_raw
+    def __init__(self, reads_raw: bool = False) -> None:
+        self.reads_raw = reads_raw
         self.read: Counter[str] = Counter()
 
     def read_image(self, image: Tensor) -> Tensor:
@@ -106,23 +106,22 @@ def test_a_visit_is_an_image_a_sentence_of_one_ref_and_its_mask(root: Path) -> N
     found = {}
     for index in range(5):
         example = data[index, 0]
-        assert example.target is not None
         column = int(example.target.any(dim=0).nonzero()[0])
         assert int(example.target.sum()) == 16
-        found[10 + column] = (int(example.pixels[0, 0, 0]) // 10, example.expressions[0])
+        found[10 + column] = (int(example.pixels[0, 0, 0]) // 10, example.expression)
     assert {ann: image for ann, (image, _) in found.items()} == {11: 1, 12: 1, 13: 2, 14: 2, 16: 3}
     texts = {ann: [t for _, a, _, _, own in REFS if a == ann for t in own] for ann in found}
     assert all(text in texts[ann] for ann, (_, text) in found.items())
 
 
 def test_sentences_are_drawn_anew_every_epoch_and_the_same_in_every_process(root: Path) -> None:
-    def drawn(seed: int) -> list[tuple[str, ...]]:
+    def drawn(seed: int) -> list[str]:
         data = learning(root, Reads(), seed).data
-        return [data[index, epoch].expressions for epoch in range(40) for index in range(5)]
+        return [data[index, epoch].expression for epoch in range(40) for index in range(5)]
 
     assert drawn(0) == drawn(0)
     assert drawn(0) != drawn(1)
-    counts = Counter(text for (text,) in drawn(0))
+    counts = Counter(text for text in drawn(0))
     assert counts["a dog"] == 40
     for pair in (("a cat", "cat left"), ("other cat", "same cat again")):
         assert sum(counts[text] for text in pair) == 40
@@ -131,18 +130,7 @@ def test_sentences_are_drawn_anew_every_epoch_and_the_same_in_every_process(root
 
 def test_a_model_may_read_sentences_as_they_were_typed(root: Path) -> None:
     data = learning(root, Reads(reads_raw=True)).data
-    assert all(data[index, 0].expressions[0].endswith("!") for index in range(5))
-
-
-def test_without_masks_a_visit_is_an_image_with_all_its_sentences_in_random_order(root: Path) -> None:
-    model = Reads(by_image=True)
-    data = learning(root, model).data
-    texts = [[t for _, _, i, _, own in REFS if i == image for t in own] for image in (1, 2, 3)]
-    found = sorted((data[index, 0] for index in range(3)), key=lambda e: int(e.pixels[0, 0, 0]))
-    assert [sorted(example.expressions) for example in found] == [sorted(own) for own in texts]
-    assert all(example.target is None for example in found)
-    assert len({data[0, epoch].expressions for epoch in range(20)}) > 1
-    assert model.read["targets"] == 0
+    assert all(data[index, 0].expression.endswith("!") for index in range(5))
 
 
 def test_images_and_masks_are_read_once(root: Path) -> None:
@@ -217,12 +205,6 @@ def test_processes_share_an_epoch_out(processes: int) -> None:
     assert [index for index, _ in shares[0]] == whole[0 : 11 // processes * processes : processes]
 
 
-def test_one_image_is_one_sample_by_image() -> None:
-    places = [[(0, 0)], [(1, 2), (1, 1)], [(0, 3)]]
-    assert samples(places, by_image=False) == [Sample(0, (0,)), Sample(1, (1, 2)), Sample(0, (3,))]
-    assert samples(places, by_image=True) == [Sample(0, (0, 3)), Sample(1, (1, 2))]
-
-
 @pytest.mark.parametrize(
     ("size", "processes", "accumulate", "steps"), [(2, 1, 1, 2), (4, 2, 1, 1), (4, 1, 2, 1), (99, 1, 1, 1)]
 )
@@ -250,5 +232,5 @@ def test_the_loader_gives_whole_batches(root: Path, workers: int) -> None:
     assert [len(batch) for batch in batches] == [2, 2]
     alone = [data.data[visit] for visit in list(Visits(data.data, 0))[:4]]
     got = [example for batch in batches for example in batch]
-    assert [example.expressions for example in got] == [example.expressions for example in alone]
+    assert [example.expression for example in got] == [example.expression for example in alone]
     assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(got, alone, strict=True))

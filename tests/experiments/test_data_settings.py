@@ -127,7 +127,7 @@ def test_what_a_user_gives_must_be_known(option: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-@pytest.mark.parametrize("baseline", ["lavt", "cris", "tseg"])
+@pytest.mark.parametrize("baseline", ["lavt", "cris"])
 def test_supervised_models_take_the_file(file: Path, baseline: str) -> None:
     cli = supervised_parts(SUPERVISED, [f"baseline={baseline}", f"data={file.stem}", "k=64"])
     assert isinstance(cli.datamodule, RISDataModule)

@@ -15,18 +15,18 @@ from experiments.tables import TableSettings
 
 def spec(**settings: Any) -> TableSettings:
     rows = [{"method": "random"}]
-    return TableSettings(rows=rows, **{"supervised": ["tseg-tiny"], "data": ["refshapes"], **settings})
+    return TableSettings(rows=rows, **{"supervised": ["lavt-tiny"], "data": ["refshapes"], **settings})
 
 
 def test_a_model_is_trained_on_the_first_split_and_evaluated_on_the_others() -> None:
     found = spec(splits=["val", "testA"], data=["refshapes", "refshapesg"]).supervised_cells()
     assert [(cell.name, cell.after) for cell in found] == [
-        ("refshapes-tseg-tiny-val", None),
-        ("refshapes-tseg-tiny-testA", "refshapes-tseg-tiny-val"),
-        ("refshapesg-tseg-tiny-val", None),
-        ("refshapesg-tseg-tiny-testA", "refshapesg-tseg-tiny-val"),
+        ("refshapes-lavt-tiny-val", None),
+        ("refshapes-lavt-tiny-testA", "refshapes-lavt-tiny-val"),
+        ("refshapesg-lavt-tiny-val", None),
+        ("refshapesg-lavt-tiny-testA", "refshapesg-lavt-tiny-val"),
     ]
-    assert found[1].arguments == ["data=refshapes", "baseline=tseg-tiny", "k=all", "data.split=testA"]
+    assert found[1].arguments == ["data=refshapes", "baseline=lavt-tiny", "k=all", "data.split=testA"]
     assert {cell.program for cell in found} == {"experiments.supervised"}
 
 
@@ -52,14 +52,14 @@ def result(method: str, value: float, split: str = "val", subsets: bool = True) 
 
 def test_figures_go_to_the_column_of_their_data_and_split() -> None:
     documents = [result("Random", 1, split) for split in ("val", "test")]
-    trained = [result("TSEG (reconstruction) k=all", 5), result("TSEG (reconstruction)", 7, "test")]
+    trained = [result("LAVT k=all", 5), result("LAVT", 7, "test")]
     for document, value in zip(documents, (5, 7), strict=True):
         found = joined(document, trained)
-        wanted = {"Random": {"oIoU": 1, "mIoU": 1}, "TSEG (reconstruction)": {"oIoU": value, "mIoU": value}}
+        wanted = {"Random": {"oIoU": 1, "mIoU": 1}, "LAVT": {"oIoU": value, "mIoU": value}}
         assert found["methods"] == wanted
         assert found["subsets"]["unseen"]["methods"] == wanted
     (entry,) = supervised_entries(trained)
-    assert (entry.label, entry.title, entry.variant) == ("TSEG (reconstruction)",) * 2 + (None,)
+    assert (entry.label, entry.title, entry.variant) == ("LAVT",) * 2 + (None,)
 
 
 def test_a_table_with_a_model_that_was_trained_for_it(
@@ -73,7 +73,7 @@ def test_a_table_with_a_model_that_was_trained_for_it(
     code, output, error = tables_here(
         "rows=[{method: random}]",
         f"data=[{json.dumps(data)}]",
-        "supervised=tseg-tiny",
+        "supervised=lavt-tiny",
         "training.split=val",
         "training.epochs=1",
         "training.min_steps=1",
@@ -82,11 +82,11 @@ def test_a_table_with_a_model_that_was_trained_for_it(
         f"run_dir={run}",
     )
     assert code == 0, error
-    trained = json.loads((run / "toy-tseg-tiny-val" / "results.json").read_text())
-    assert trained["training"]["model"] == "TSEG (reconstruction)"
+    trained = json.loads((run / "toy-lavt-tiny-val" / "results.json").read_text())
+    assert trained["training"]["model"] == "LAVT"
     assert trained["training"]["n_refs"] == 15
     table = json.loads((run / "table.json").read_text())
     scores = {score["method"]: score for score in table["ours"]}
-    figures = trained["methods"]["TSEG (reconstruction) k=all"]
-    assert scores["TSEG (reconstruction)"]["oIoU"] == pytest.approx(figures["oIoU"])
-    assert "TSEG (reconstruction)" in output
+    figures = trained["methods"]["LAVT k=all"]
+    assert scores["LAVT"]["oIoU"] == pytest.approx(figures["oIoU"])
+    assert "LAVT" in output

@@ -169,6 +169,7 @@ def test_relations(text: str, wanted: list[Relation]) -> None:
         ("the closest", {"head": "the closest", "superlatives": ["closest"]}),
         ("second one from the right", {"head": "one", "ordinal": ["right", 2]}),
         ("second smallest cup", {"head": "cup", "ordinal": ["smallest", 2]}),
+        ("last man from the middle", {"head": "man"}),
         ("", {}),
         ("  ", {"head": "  "}),
         ("!?", {"head": "!?"}),

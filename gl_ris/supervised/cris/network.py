@@ -72,8 +72,7 @@ class DenseAttentionPool(nn.Module):
         return F.relu(dense + self.connect(x))
 
     def _position(self, height: int, width: int) -> Tensor:
-        # the first row is that of the whole image
-        rows = self.positional_embedding[1:]
+        rows = self.positional_embedding[1:]  # the first row is that of the whole image
         side = round(len(rows) ** 0.5)
         grid = rows.T.unflatten(1, (side, side))[None]
         return F.interpolate(grid, (height, width), mode="bicubic", align_corners=False)
@@ -91,8 +90,7 @@ def text_states(clip: Any, token_ids: Tensor) -> tuple[Tensor, Tensor]:
 
     The sentence is the projected state of the end of text, which has the largest of the ``token_ids``.
     """
-    # the tower is causal: a shorter context gives the same states
-    length = token_ids.shape[1]
+    length = token_ids.shape[1]  # the tower is causal: a shorter context gives the same states
     states = clip.token_embedding(token_ids) + clip.positional_embedding[:length]
     states = clip.ln_final(clip.transformer(states, attn_mask=clip.attn_mask[:length, :length]))
     ends = states[torch.arange(len(states), device=states.device), token_ids.argmax(dim=1)]

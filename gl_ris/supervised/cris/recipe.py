@@ -14,7 +14,7 @@ from gl_ris.clip import load_clip
 from gl_ris.clip.image import standardize
 from gl_ris.inputs import Input, clip_files
 from gl_ris.supervised.cris.network import CRIS, CRISSize
-from gl_ris.supervised.segmenter import Baseline, MaskSegmenter, Tokenize, pad_ids
+from gl_ris.supervised.segmenter import Baseline, Segmenter, Tokenize, pad_ids
 from gl_ris.supervised.starting import clip_tokenizer
 
 THRESHOLD = 0.35  # A pixel is the object's if its probability is above this.
@@ -64,7 +64,7 @@ class CRISBaseline(Baseline):
         return CRISSegmenter(network, clip_tokenizer(self.clip), self, clip.mean, clip.std)
 
 
-class CRISSegmenter(MaskSegmenter):
+class CRISSegmenter(Segmenter):
     """CRIS with its recipe: letterboxed input, binary cross-entropy at a quarter of it, Adam.
 
     ``mean`` and ``std`` are those of the CLIP's input, RGB in [0, 1].

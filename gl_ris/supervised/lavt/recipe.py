@@ -16,7 +16,7 @@ from gl_ris.clip.image import standardize
 from gl_ris.errors import UserError
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD
 from gl_ris.supervised.lavt.network import LAVT, LAVTSize
-from gl_ris.supervised.segmenter import Baseline, MaskSegmenter, bert_inputs, polynomial_decay
+from gl_ris.supervised.segmenter import Baseline, Segmenter, bert_inputs, polynomial_decay
 from gl_ris.supervised.starting import load_bert, load_classifier, load_tokenizer
 
 CLASS_WEIGHTS = (0.9, 1.1)  # Of background and referred object in the loss.
@@ -55,13 +55,13 @@ class LAVTBaseline(Baseline):
         tokenize = load_tokenizer(self.tokenizer)
         network = LAVT(self.size, self.text_dropout)
         if self.swin is not None:
-            load_classifier(network.visual, self.swin, top=("head.", "norm."))
+            load_classifier(network.visual, self.swin)
         if self.bert is not None:
             load_bert(network.text, self.bert)
         return LAVTSegmenter(network, tokenize, self)
 
 
-class LAVTSegmenter(MaskSegmenter):
+class LAVTSegmenter(Segmenter):
     """LAVT with its recipe: squashed input, weighted cross-entropy, AdamW, polynomial decay."""
 
     network: LAVT

@@ -13,17 +13,15 @@ from torch import Tensor, nn
 
 import gl_ris
 from gl_ris.errors import UserError
-from gl_ris.supervised import CRISBaseline, LAVTBaseline, TSEGBaseline
+from gl_ris.supervised import CRISBaseline, LAVTBaseline
 from gl_ris.supervised.cris.network import CRISSize
 from gl_ris.supervised.lavt.network import LAVTSize, swin
 from gl_ris.supervised.segmenter import Baseline
 from gl_ris.supervised.starting import read_weights
-from gl_ris.supervised.tseg import TSEGSize
 
 WORDS = {"vocab_size": 641, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 TEXT = {**WORDS, "intermediate_size": 32, "max_position_embeddings": 20}
 LAVT = LAVTSize(32, 4, 8, (1, 1), (1, 2), 4, frozen_text_layers=1, text=TEXT)
-TSEG = TSEGSize(32, 8, 16, 1, 2, 1, text=TEXT)
 CRIS = CRISSize((64, 128, 256), 1, 4, 32, projector=64)
 
 
@@ -31,15 +29,11 @@ def lavt(**options: Any) -> LAVTBaseline:
     return LAVTBaseline(LAVT, **{"swin": None, "bert": None, "tokenizer": "refshapes-rn", **options})
 
 
-def tseg(**options: Any) -> TSEGBaseline:
-    return TSEGBaseline(TSEG, **{"vit": None, "bert": None, "tokenizer": "refshapes-rn", **options})
-
-
 def cris(**options: Any) -> CRISBaseline:
     return CRISBaseline("refshapes-rn", None, 20, CRIS, 32, **options)
 
 
-SMALL: dict[str, Baseline] = {"lavt": lavt(), "cris": cris(), "tseg": tseg()}
+SMALL: dict[str, Baseline] = {"lavt": lavt(), "cris": cris()}
 
 
 @pytest.mark.parametrize("baseline", SMALL.values(), ids=SMALL)
@@ -66,11 +60,10 @@ def test_an_image_is_encoded_once_for_all_its_expressions(name: str) -> None:
     masks = segmenter.segment(image, texts, batch_size=2)
     assert seen == [1]
     pixels = segmenter.read_image(image)[None]
-    level = network.background if name == "tseg" else 0
     for row, text in enumerate(texts):
         # the whole network for the one expression
         own = segmenter.read_texts([text])
-        expected = network(pixels, **own) - level
+        expected = network(pixels, **own)
         found = segmenter.ground(segmenter.encode_image(pixels), **segmenter.read_texts(texts))[row]
         torch.testing.assert_close(found.flatten(), expected.flatten(), atol=1e-5, rtol=1e-5)
         assert torch.equal(masks[row], segmenter.answer(found[None], 30, 40)[0])
@@ -93,7 +86,6 @@ def test_a_network_that_shares_nothing_sees_the_image_with_every_expression() ->
 def test_the_published_settings_are_the_defaults() -> None:
     assert (LAVTBaseline().epochs, LAVTBaseline().batch_size) == (40, 32)
     assert (CRISBaseline().epochs, CRISBaseline().batch_size) == (50, 64)
-    assert (TSEGBaseline().epochs, TSEGBaseline().batch_size) == (20, 16)
     assert (LAVTBaseline().learning_rate, LAVTBaseline().weight_decay) == (5e-5, 1e-2)
 
 
@@ -123,15 +115,6 @@ def test_lavt_starts_from_a_classifier_and_a_bert(tmp_path: Path) -> None:
         assert torch.equal(network.visual.state_dict()[name], tensor), name  # type: ignore[union-attr]
     for name, tensor in bert.state_dict().items():
         assert torch.equal(network.text.state_dict()[name], tensor), name  # type: ignore[union-attr]
-
-
-def test_tseg_starts_from_a_classifier(tmp_path: Path) -> None:
-    network = tseg().make().network.visual  # type: ignore[union-attr]
-    assert isinstance(network, nn.Module)
-    file = saved(network, tmp_path / "vit.pth", **{"head.weight": torch.zeros(5, 16)})
-    made = tseg(vit=file).make().network.visual  # type: ignore[union-attr]
-    assert isinstance(made, nn.Module)
-    assert all(torch.equal(made.state_dict()[n], t) for n, t in network.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -190,8 +173,7 @@ def test_published_checkpoints_are_known_by_their_form(tmp_path: Path) -> None:
         ("lavt", {"some": torch.zeros(1)}, "neither 'network.*' nor 'model'"),
         ("lavt", {"model": {"x": torch.zeros(1)}}, "do not fit this LAVT"),
         ("cris", {"x": torch.zeros(1)}, "do not fit this CRIS"),
-        ("tseg", {"x": torch.zeros(1)}, "for which none are published"),
-        ("tseg", {"network.x": torch.zeros(1)}, "do not fit this TSEG"),
+        ("lavt", {"network.x": torch.zeros(1)}, "do not fit this LAVT"),
         ("cris", [1, 2], "holds names and tensors, not list"),
     ],
 )

@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.masks import decode_rle
 from gl_ris.supervised.module import SupervisedRIS
-from gl_ris.supervised.segmenter import Baseline, Example, MaskSegmenter
+from gl_ris.supervised.segmenter import Baseline, Example, Segmenter
 from toy_scenes import HEIGHT, WIDTH, Data, make_scene, run
 
 
-class Threshold(MaskSegmenter):
+class Threshold(Segmenter):
     """Marks the pixels brighter than a learnt level; fails on an image of value 13."""
 
     def read_image(self, image: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ def test_training_lowers_the_loss_and_finds_the_object() -> None:
     scenes = [bright(index, ["a"], 200 + index) for index in range(4)]
     read = model.segmenter
     examples = [
-        Example(read.read_image(s.image), ("a",), read.read_target(s.targets[0]))  # type: ignore[attr-defined]
+        Example(read.read_image(s.image), "a", read.read_target(s.targets[0]))  # type: ignore[attr-defined]
         for s in scenes
     ]
     loader = DataLoader(examples, batch_size=2, collate_fn=read.collate)  # type: ignore[arg-type]
@@ -181,16 +181,16 @@ def test_training_lowers_the_loss_and_finds_the_object() -> None:
 
 def test_a_loss_that_is_no_number_stops_the_training() -> None:
     model = SupervisedRIS(ThresholdBaseline(float("nan")))
-    example = Example(torch.zeros(3, HEIGHT, WIDTH), ("a",), torch.zeros(HEIGHT, WIDTH))
+    example = Example(torch.zeros(3, HEIGHT, WIDTH), "a", torch.zeros(HEIGHT, WIDTH))
     model.configure_model()
     loader = DataLoader([example], batch_size=1, collate_fn=model.segmenter.collate)  # type: ignore[arg-type, type-var]
     with pytest.raises(FloatingPointError, match="The loss is nan in step 0"):
         train(model, loader)
 
 
-def test_an_example_without_a_mask_is_an_error() -> None:
-    with pytest.raises(ValueError, match="Threshold learns from masks"):
-        ThresholdBaseline().make().collate([Example(torch.zeros(3, 4, 4), ("a",))])
+def test_without_a_published_form_only_our_own_weights_are_taken() -> None:
+    with pytest.raises(UserError, match="no weights of Threshold, for which none are published"):
+        ThresholdBaseline().make().load_weights({"x": torch.zeros(1)})
 
 
 def test_without_a_baseline_there_is_nothing_to_run() -> None:

@@ -19,7 +19,6 @@ CONFIGS = Path(__file__).parents[3] / "configs" / "baseline"
     [
         ("cris-tiny", 314, "ebbd826df2a268f2"),
         ("lavt-tiny", 225, "6423fc2de9b7187f"),
-        ("tseg-tiny", 125, "85bffecd906ee946"),
     ],
 )
 def test_names_and_shapes_are_those_of_weights_of_before(name: str, count: int, digest: str) -> None:
