@@ -1,14 +1,11 @@
 """What a training visits: refs of a split, each time with one of their sentences drawn at random."""
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import random
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -31,8 +28,7 @@ KEPT = 512 << 20
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """What is visited once an epoch: an image by its place among the records, and some of its refs by row."""
 
     record: int

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gl_ris.files import read_table
+
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
 
@@ -30,23 +32,17 @@ class Unit(NamedTuple):
     negated: bool = False
 
 
-def _read(file: Path) -> Any:
-    import yaml
-
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
-
-
 @functools.cache
 def words() -> dict[str, dict[str, list[str]]]:
     """Read the table of words: by group and kind; one without kinds has them in a kind of its name."""
-    kinds = {name: of if isinstance(of, dict) else {name: of} for name, of in _read(TABLES[0]).items()}
+    kinds = {name: of if isinstance(of, dict) else {name: of} for name, of in read_table(TABLES[0]).items()}
     return {name: {str(kind): list(map(str, own)) for kind, own in of.items()} for name, of in kinds.items()}
 
 
 @functools.cache
 def grammar() -> dict[str, Any]:
     """Read letters, tags, and rules, whose patterns are complete."""
-    found: dict[str, Any] = _read(TABLES[1])
+    found: dict[str, Any] = read_table(TABLES[1])
     rules = [(pattern.replace("{noun}", found["noun"]), *made) for pattern, *made in found["rules"]]
     return {**found, "rules": rules}
 
@@ -68,7 +64,7 @@ def units_of(doc: Doc) -> list[Unit]:
     while at < len(doc):
         unit = _phrase_at(doc, at) or Unit(_letter(doc[at]), doc[at].lower_, (at,))
         at = unit.tokens[-1] + 1
-        if not doc[unit.tokens[0]].is_space and doc[unit.tokens[0]].text != "-":
+        if not doc[unit.tokens[0]].is_space and doc[unit.tokens[0]].text not in '-"“”':
             found.append(unit)
     return found
 
@@ -88,6 +84,13 @@ def _phrase_at(doc: Doc, at: int) -> Unit | None:
 
 
 def _letter(token: Token) -> str:
+    before = token.nbor(-1) if token.i else token
+    # "that is not dotted"
+    if token.tag_ == "VBN" and before.lower_ in words()["negations"]["negations"]:
+        return "a"
+    # "the two arrows", which look like a verb
+    if token.tag_ == "VBZ" and before.tag_ == "CD" and before.lower_ not in ("one", "1"):
+        return "n"
     if token.tag_ in ("VBN", "VBD", "VBG"):
         # "striped shirt", also where the tree has it elsewhere; but "lady holding umbrella"
         after = token.nbor().tag_[:2] if token.i + 1 < len(token.doc) else ""
@@ -158,7 +161,21 @@ def _counted(matched: list[Unit]) -> list[Unit]:
 
 
 def _denied(matched: list[Unit]) -> list[Unit]:
-    return [*matched[1:-1], matched[-1]._replace(negated=True)]
+    return [*only(matched, "bad"), matched[-1]._replace(negated=True)]
+
+
+def _not(matched: list[Unit]) -> list[Unit]:
+    """Deny a size, a side or a superlative; of a corner, which is two sides, nothing is left."""
+    own = list(only(matched, "ZSU"))
+    return [unit._replace(value=f"not {unit.value}") for unit in own] if len(own) == 1 else []
+
+
+def _lacking(matched: list[Unit]) -> list[Unit]:
+    """Deny a noun, "without dots", or an adjective: "star that is not green" is with no "green star"."""
+    at = next(i for i, unit in enumerate(matched) if unit.letter == "M")
+    said = [i for unit in only(matched[at:], "ac") for i in unit.tokens]
+    noun = Unit("n", "", (*said, *(matched[0].tokens[-1:] if at else ())))
+    return [*matched[:at], Unit("R", "with", matched[at].tokens, True), *([noun] if said else [])]
 
 
 def _filler(matched: list[Unit]) -> list[Unit]:
@@ -181,5 +198,5 @@ def _parted(matched: list[Unit]) -> list[Unit]:
 
 _FUNCTIONS: dict[str, Callable[[list[Unit]], list[Unit]]] = {
     made.__name__[1:]: made
-    for made in (_extreme, _part, _side_of, _counted, _denied, _filler, _alone, _parted)
+    for made in (_extreme, _part, _side_of, _counted, _denied, _not, _lacking, _filler, _alone, _parted)
 }

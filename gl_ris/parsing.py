@@ -36,14 +36,13 @@ _SAID = ("places", "relations", "superlatives", "ordinal", "size", "count")
 class Relation:
     """Something that an expression says of its head, or of an anchor, and another anchor."""
 
-    # left right above below near between inside on bigger smaller front behind
+    # left right above below near between inside on bigger smaller front behind; with, of what is denied alone
     kind: str
-    # number of the anchor it is related to
-    anchor: int
-    # whether it is denied: "not next to the dog"; "far from the dog" is denied nearness, too
+    anchor: int  # number of the anchor it is related to
+    # whether it is denied: "not next to the dog"; "far from the dog" is denied nearness, too;
+    # "without dots" is with dots, denied, and "star that is not green" with a "green star"
     negated: bool = False
-    # number of the anchor that stands in the relation; None for the head
-    of: int | None = None
+    of: int | None = None  # number of the anchor that stands in the relation; None for the head
 
 
 @dataclass(frozen=True)
@@ -51,23 +50,19 @@ class Parsed:
     """A referring expression, taken apart."""
 
     text: str
-    # the noun phrase of what is meant, without what other fields say; the whole text if it names nothing
-    head: str
-    # the other noun phrases, in order
-    anchors: tuple[str, ...] = ()
+    head: str  # the noun phrase of what is meant, without what other fields say; all if it names nothing
+    anchors: tuple[str, ...] = ()  # the other noun phrases, in order
     # "between" has an entry for each of its two anchors; one for "between two stars"
     relations: tuple[Relation, ...] = ()
-    # in the picture: left right top bottom middle front back; a corner is two of them
+    # in the picture: left right top bottom middle front back; a corner is two of them; denied: "not left"
     places: tuple[str, ...] = ()
-    # leftmost rightmost topmost bottommost biggest smallest closest farthest
+    # leftmost rightmost topmost bottommost biggest smallest closest farthest, or e.g. "not biggest"
     superlatives: tuple[str, ...] = ()
     # the side that is counted from (left right top bottom) or, as in "second largest", from the biggest,
     # smallest, closest or farthest; and the number from 1
     ordinal: tuple[str, int] | None = None
-    # big, small or medium
-    size: str | None = None
-    # how many are meant, where a number says so
-    count: int | None = None
+    size: str | None = None  # big, small or medium, or e.g. "not small"
+    count: int | None = None  # how many are meant, where a number says so
 
     def said(self) -> dict[str, Any]:
         """Return what is not empty, but the text, as JSON has it; of a relation also that of its fields."""
@@ -88,7 +83,8 @@ class _Chunk(NamedTuple):
 
     def text(self, doc: Doc, without: str = "") -> str:
         tokens = [i for unit in self.units if unit.letter not in without for i in unit.tokens]
-        return "".join(doc[i].text_with_ws for i in tokens).strip()
+        # what does not stand together is joined by blanks
+        return "".join(doc[i].text_with_ws if i + 1 in tokens else f"{doc[i]} " for i in tokens).strip()
 
 
 class _Reading:
@@ -139,10 +135,12 @@ class _Reading:
         begins = {chunk.start: number for number, chunk in enumerate(self.anchors)}
         for match in re.finditer("Rd*", self.letters):
             unit, to = self.units[match.start()], begins.get(match.end())
-            if to is None or (unit.value in ("inside", "on") and self._is_worn(unit, self.anchors[to])):
+            worn = to is not None and unit.value in ("inside", "on") and self._is_worn(unit, self.anchors[to])
+            lacks = worn and unit.negated and self._is_clothes(self.anchors[to or 0])
+            if to is None or (worn and not lacks):
                 continue
             far, of = unit.value == "far", self._subject(self.letters[: match.start()], of)
-            made = Relation("near" if far else unit.value, to, unit.negated != far, of)
+            made = Relation("with" if lacks else "near" if far else unit.value, to, unit.negated != far, of)
             yield made
             # "between the man in blue and the tree"
             both = re.compile(f"(?:[pR]d*{self.noun})?cd*").match(self.letters, self.anchors[to].end)
@@ -159,12 +157,11 @@ class _Reading:
             return None
         # in "a heart with stripes that is above" it is not the stripes
         said = self.chunks[ends[whose.start()] :: -1]
-        owner = next((chunk for chunk in said if not self._is_attribute(chunk)), None)
-        return self.anchors.index(owner) if owner in self.anchors else None
-
-    def _is_attribute(self, chunk: _Chunk) -> bool:
-        last = self.doc[chunk.units[-1].tokens[-1]]
-        return last.tag_ == "NNS" or last.lower_ in _listed("worn", "colors")
+        for chunk in said:
+            noun = self.doc[chunk.units[-1].tokens[-1]]
+            if noun.tag_ != "NNS" and noun.lower_ not in _listed("worn", "colors"):
+                return self.anchors.index(chunk) if chunk in self.anchors else None
+        return None
 
     def _is_worn(self, unit: Unit, anchor: _Chunk) -> bool:
         """Tell "in black shirt", "in his hand", and "in camisole" said of people, from "in the room"."""
@@ -172,8 +169,10 @@ class _Reading:
         if any(token.tag_ == "PRP$" for token in between):
             return True
         someone = self.head and self.doc[self.head.units[-1].tokens[-1]].lower_ in _listed("people")
-        worn = not _listed("worn", "colors").isdisjoint(anchor.text(self.doc).lower().split())
-        return unit.value == "inside" and (worn or (not len(between) and bool(someone)))
+        return unit.value == "inside" and (self._is_clothes(anchor) or (not len(between) and bool(someone)))
+
+    def _is_clothes(self, anchor: _Chunk) -> bool:
+        return not _listed("worn", "colors").isdisjoint(anchor.text(self.doc).lower().split())
 
 
 @functools.cache
@@ -302,6 +301,7 @@ def counts(parses: Iterable[Parsed]) -> dict[str, int]:
     for one in parses:
         said = [name for name in _SAID if getattr(one, name)]
         said += [f"relation {kind}" for kind in dict.fromkeys(of.kind for of in one.relations)]
-        said += ["negation"] if any(of.negated for of in one.relations) else []
+        denied = [word for word in (*one.places, *one.superlatives, one.size or "") if "not " in word]
+        said += ["negation"] if denied or any(of.negated for of in one.relations) else []
         total.update(["expressions", *(said or ["none"])])
     return dict(total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
 import torch
@@ -31,6 +31,16 @@ class Full(Reranker):
     rules: ClassVar[Mapping[str, Rule]] = RULES
     places: ClassVar[Mapping[str, Rule]] = PLACES
 
+    def phrases(self, parsed: Parsed) -> list[str]:
+        """Name head and anchors, of what is lacked with its owner: "star with dots" can be seen."""
+        head, *anchors = super().phrases(parsed)
+        for lacked in (one for one in parsed.relations if one.kind == "with"):
+            owner = head if lacked.of is None else parsed.anchors[lacked.of]
+            # "green star" says it by itself
+            if owner.split()[-1:] != anchors[lacked.anchor].split()[-1:]:
+                anchors[lacked.anchor] = f"{owner} with {anchors[lacked.anchor]}"
+        return [head, *anchors]
+
     def rerank(self, sentence: Tensor, phrases: Tensor, parsed: Parsed, regions: Regions) -> Tensor:
         """Return the logarithms of the weights."""
         # how likely each is of the kind that a phrase names, whatever the others are
@@ -42,15 +52,20 @@ class Full(Reranker):
 
     def alone(self, parsed: Parsed, kind: Tensor, regions: Regions) -> Iterator[Tensor]:
         """Yield how far each mask is at each place, superlative and ordinal, and of the size."""
-        yield from (self.places[place](regions) for place in parsed.places)
-        ranks = [(name, 1) for name in parsed.superlatives]
-        for order, k in [*ranks, parsed.ordinal] if parsed.ordinal else ranks:
-            yield ordinal(ORDERS[SUPERLATIVES.get(order, order)](regions), kind, k)
-        if parsed.size:
+
+        def rank(order: str, k: int = 1) -> Tensor:
+            return ordinal(ORDERS[SUPERLATIVES.get(order, order)](regions), kind, k)
+
+        def size(name: str) -> Tensor:
             # the share of the others of its kind that are smaller; alone of its kind it is neither
             others = (kind * (1 - torch.eye(len(kind)).to(kind))).clamp(min=1e-9)
             share = (ORDERS["big"](regions) * others).sum(dim=1) / others.sum(dim=1)
-            yield {"big": share, "small": 1 - share, "medium": 1 - (2 * share - 1).abs()}[parsed.size]
+            return {"big": share, "small": 1 - share, "medium": 1 - (2 * share - 1).abs()}[name]
+
+        yield from (_told(place, lambda name: self.places[name](regions)) for place in parsed.places)
+        yield from (_told(name, rank) for name in parsed.superlatives)
+        yield from [rank(*parsed.ordinal)] if parsed.ordinal else []
+        yield from [_told(parsed.size, size)] if parsed.size else []
 
     def related(
         self, parsed: Parsed, kinds: Tensor, regions: Regions, path: tuple[int | None, ...] = (None,)
@@ -69,6 +84,12 @@ class Full(Reranker):
                     kind = kind * _surely(own)
                 truth = (truth * (kind / kind.max()).view(-1, *[1] * (truth.ndim - 2))).amax(dim=1)
             yield 1 - truth if first.negated else truth
+
+
+def _told(name: str, truth: Callable[[str], Tensor]) -> Tensor:
+    """How far what is said is true, denied or not: "big", "not big"."""
+    bare = name.removeprefix("not ")
+    return truth(bare) if bare == name else 1 - truth(bare)
 
 
 def _surely(truth: Tensor) -> Tensor:

@@ -31,7 +31,9 @@ class Regions:
     @classmethod
     def of(cls, boxes: Tensor | Regions) -> Regions:
         """Return the regions of boxes ``(N, 4)`` XYXY; regions as they are."""
-        return boxes if isinstance(boxes, Regions) else cls(boxes)
+        if isinstance(boxes, Regions):
+            return boxes
+        return cls(boxes if boxes.is_floating_point() else boxes.float())
 
     @cached_property
     def centres(self) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gl_ris.rerank.base import Reranker
 from gl_ris.rerank.geometry import Regions
+from gl_ris.rerank.reclip import KEYWORDS, NOWHERE, RELATIONS
 from gl_ris.rerank.rules import Boxes, preset
 
 if TYPE_CHECKING:
@@ -21,19 +22,12 @@ if TYPE_CHECKING:
 # how many of the best masks take part, and of those for the anchors
 CANDIDATES, ANCHORS = 3, 6
 # the predicate of `preset` for each flag, and the words that raise it
-FLAGS: dict[str, tuple[str, set[str]]] = {
-    "left": ("left", {"left", "west"}),
-    "right": ("right", {"right", "east"}),
-    "up": ("above", {"above", "north", "top", "back", "behind"}),
-    "down": ("below", {"below", "south", "under", "front"}),
-    "big": ("bigger", {"bigger", "larger", "closer"}),
-    "small": ("smaller", {"smaller", "tinier", "further", "smallest"}),
-    "within": ("inside", {"inside", "within", "contained"}),
-}
+FLAGS: dict[str, str] = KEYWORDS["flags"]
+_RAISING = {flag: {*RELATIONS[kind], *KEYWORDS["more"].get(flag, ())} for flag, kind in FLAGS.items()}
 # noun chunks of these are no anchors ...
-_NO_ANCHORS = {"who", "what", "which", "middle"}.union(*(own for _, own in FLAGS.values())) - {"smallest"}
+_NO_ANCHORS = set(KEYWORDS["no_anchors"]).union(*RELATIONS.values())
 # ... and beside an anchor of these no word is a relation: "the left part of the picture"
-_NOWHERE = {"part", "image", "side", "picture", "half", "region", "section", "photo"}
+_NOWHERE = {*NOWHERE, *KEYWORDS["no_place"]}
 
 
 def relation(
@@ -66,7 +60,7 @@ def relation(
     others = found if anchors_p is None else q.argsort(descending=True, stable=True)[:k_anchors]
     if flag == "none":
         return found, (len(others) * p[found]).softmax(dim=0)
-    holds = preset("hybridgl")[FLAGS[flag][0]](boxes).to(p.dtype)[found][:, others]
+    holds = preset("hybridgl")[FLAGS[flag]](boxes).to(p.dtype)[found][:, others]
     return found, (p[found] * (holds @ q[others])).softmax(dim=0)
 
 
@@ -89,7 +83,7 @@ def read_flag(doc: Doc, fixed: bool = False) -> Flagged:
     raised = [
         (token.head.i, token.i, flag)
         for token in doc
-        for flag, (_, words) in FLAGS.items()
+        for flag, words in _RAISING.items()
         if token.text in words and (fixed or flag != "right")
     ]
     nowhere = not raised or any(chunk.root.text in _NOWHERE for chunk in others)

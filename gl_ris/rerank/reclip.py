@@ -6,41 +6,25 @@ Published: Subramanian et al., "ReCLIP: A Strong Zero-Shot Baseline for Referrin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from gl_ris.files import read_table
 from gl_ris.rerank.base import Reranker
 from gl_ris.rerank.geometry import Regions
-from gl_ris.rerank.rules import Rule, preset
+from gl_ris.rerank.rules import preset
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Span, Token
 
-    _Chains = tuple[list[tuple[list[Token], Token]], list[list[Token]]]
+    _Chain = tuple[list[Token], Token | None]
 
-# predicates by their words, in the order in which they are looked for
-RELATIONS = {
-    "left": {"left", "west"},
-    "right": {"right", "east"},
-    "above": {"above", "north", "top", "back", "behind"},
-    "below": {"below", "south", "under", "front"},
-    "bigger": {"bigger", "larger", "closer"},
-    "smaller": {"smaller", "tinier", "further"},
-    "inside": {"inside", "within", "contained"},
-}
-SUPERLATIVES = {
-    "left": {"left", "west", "leftmost", "western"},
-    "right": {"right", "rightmost", "east", "eastern"},
-    "above": {"above", "north", "top"},
-    "below": {"below", "south", "underneath", "front"},
-    "bigger": {"bigger", "biggest", "larger", "largest", "closer", "closest"},
-    "smaller": {"smaller", "smallest", "tinier", "tiniest", "further", "furthest"},
-}
-# what no relation leads to: "the man in the left part of the picture"
-_NOWHERE = {"part", "image", "side", "picture", "half", "region", "section"}
+KEYWORDS = read_table(Path(__file__).parents[1] / "assets" / "published_words.yaml")
+RELATIONS, SUPERLATIVES, NOWHERE = (KEYWORDS[name] for name in ("relations", "superlatives", "nowhere"))
 _RELATING, _EXTREME = set().union(*RELATIONS.values()), set().union(*SUPERLATIVES.values())
 
 
@@ -81,23 +65,16 @@ class ReCLIP(Reranker):
         if parsed is None or len(sentence) == 1:
             return sentence
         shares = dict(zip(parsed.phrases(), phrases, strict=True))
-        return sentence * _evaluated(parsed, shares, preset("reclip"), regions)
+        return sentence * _evaluated(parsed, shares, regions)
 
 
-def _evaluated(
-    entity: Entity, shares: Mapping[str, Tensor], rules: Mapping[str, Rule], regions: Regions
-) -> Tensor:
-    p = shares[entity.text]
-    for kind, anchor in entity.relations:
-        p = _times(p, rules[kind](regions).to(p.dtype) @ _evaluated(anchor, shares, rules, regions))
-    for kind in entity.superlatives:
-        p = _times(p, rules[kind](regions).to(p.dtype) @ p)
+def _evaluated(entity: Entity, shares: Mapping[str, Tensor], regions: Regions) -> Tensor:
+    p, rules = shares[entity.text], preset("reclip")
+    for kind, anchor in (*entity.relations, *((kind, None) for kind in entity.superlatives)):
+        q = p if anchor is None else _evaluated(anchor, shares, regions)
+        product = p * (rules[kind](regions).to(p.dtype) @ q)
+        p = product / product.sum() if product.sum() > 0 else p
     return p
-
-
-def _times(p: Tensor, truth: Tensor) -> Tensor:
-    product = p * truth
-    return product / product.sum() if product.sum() > 0 else p
 
 
 def read_tree(doc: Doc) -> Entity | None:
@@ -115,50 +92,39 @@ def _entity(head: Token, chunks: Mapping[int, Span]) -> Entity | None:
         head = next(iter(head.children), head)
     if head.i not in chunks:
         return None
-    span, relations, joined = chunks[head.i], [], None
-    related, extremes = _chains(head, head, [], chunks)
-    for words, token in related:
-        entity, kind = _entity(token, chunks), _first(words, RELATIONS)
-        if kind is None:
-            joined = chunks[token.i]
-        elif entity is not None:
+    text, relations, superlatives = chunks[head.i].text, [], []
+    for words, token in _chains(head, head, [], chunks):
+        kind = _first(words, SUPERLATIVES if token is None else RELATIONS)
+        if token is None:
+            superlatives += [kind] if kind else []
+        elif kind is None:
+            text = _joined(chunks[head.i], chunks[token.i])
+        elif entity := _entity(token, chunks):
             relations.append((kind, entity))
-    superlatives = [_first(words, SUPERLATIVES) for words in extremes]
-    text = span.text if joined is None else _joined(span, joined)
-    return Entity(text, tuple(relations), tuple(kind for kind in superlatives if kind))
+    return Entity(text, tuple(relations), tuple(superlatives))
 
 
-def _first(words: Iterable[Token], keywords: Mapping[str, set[str]]) -> str | None:
+def _first(words: Iterable[Token], keywords: Mapping[str, list[str]]) -> str | None:
     said = {word.text for word in words}
-    return next((kind for kind, own in keywords.items() if said & own), None)
+    return next((kind for kind, own in keywords.items() if not said.isdisjoint(own)), None)
 
 
-def _chains(token: Token, head: Token, words: list[Token], chunks: Mapping[int, Span]) -> _Chains:
-    """Follow the words that depend on a head to other entities, and to the ends where superlatives are.
-
-    Returns the words on the way to each other entity with it, and the words of each superlative.
-    """
-    inside, keyword = token.i in chunks, token.text in _RELATING | _NOWHERE
+def _chains(token: Token, head: Token, words: list[Token], chunks: Mapping[int, Span]) -> Iterator[_Chain]:
+    """Yield the words that depend on a head, on the way to each other entity, with it, and to ends: None."""
+    inside, keyword = token.i in chunks, token.text in _RELATING.union(NOWHERE)
     if inside and chunks[token.i] is not chunks[head.i] and not keyword:
-        return [(words, token)], []
-    children = list(token.children)
+        yield words, token
+        return
+    way, children = [*words, token], list(token.children)
     if not children:
-        return [], _extreme([*words, token])
-    relations, extremes = [], []
-    ahead = [*words, token] if not inside or keyword or token.text in _EXTREME else words
+        yield way, None
+    ahead = way if not inside or keyword or token.text in _EXTREME else words
     for child in children:
-        if inside and chunks.get(child.i) is chunks[token.i] and child.text not in _EXTREME:
+        if not inside or chunks.get(child.i) is not chunks[token.i] or child.text in _EXTREME:
+            yield from _chains(child, head, ahead, chunks)
+        elif len(children) == 1:
             # "the goat on the left"
-            extremes += _extreme([*words, token]) if len(children) == 1 else []
-            continue
-        more, most = _chains(child, head, ahead, chunks)
-        relations += more
-        extremes += most
-    return relations, extremes
-
-
-def _extreme(words: list[Token]) -> list[list[Token]]:
-    return [words] if _first(words, SUPERLATIVES) else []
+            yield way, None
 
 
 def _joined(span: Span, other: Span) -> str:

@@ -2,7 +2,8 @@
 
 A rule takes boxes, float ``(N, 4)`` XYXY, or `Regions`, which know the masks and the image's size, too. That
 of a relation gives ``(N, N)``, entry [i, j]: i stands in the relation to j (between: ``(N, N, N)``, i between
-j and k); no mask is related to itself. That of a superlative gives ``(N,)``, for masks all of one kind.
+j and k); no mask is related to itself, but "with" of what is on it. That of a superlative gives ``(N,)``, for
+masks all of one kind.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gl_ris.errors import unknown_name
+from gl_ris.grammar import MOST
 from gl_ris.rerank.geometry import Regions, boxes_within
 
 Boxes = Tensor | Regions
@@ -51,11 +53,7 @@ def _ahead(axis: int, sign: int) -> Rule:
 
 
 def _before(key: _Of) -> Rule:
-    def rule(regions: Regions) -> Tensor:
-        keys = key(regions)
-        return ((keys[None] - keys[:, None]) / (_SURE * regions.lengths)).sigmoid()
-
-    return _rule(rule)
+    return _rule(lambda of: ((key(of)[None] - key(of)[:, None]) / (_SURE * of.lengths)).sigmoid())
 
 
 def _between(regions: Regions) -> Tensor:
@@ -96,11 +94,7 @@ def ordinal(before: Tensor, kind: Tensor, k: int) -> Tensor:
 
 
 def _first(order: str) -> Rule:
-    def rule(boxes: Boxes) -> Tensor:
-        before = ORDERS[order](boxes)
-        return ordinal(before, torch.ones_like(before[0]), 1)
-
-    return rule
+    return lambda boxes: ordinal(before := ORDERS[order](boxes), before.new_ones(len(before)), 1)
 
 
 # entry [i, j]: i comes before j
@@ -110,9 +104,11 @@ ORDERS: dict[str, Rule] = {
     "small": _rule(lambda regions: _bigger(regions).T),
 }
 # the order of which a superlative is the first
-SUPERLATIVES = {
-    **{"leftmost": "left", "rightmost": "right", "topmost": "top", "bottommost": "bottom"},
-    **{"biggest": "big", "smallest": "small", "closest": "front", "farthest": "back"},
+SUPERLATIVES = {most: side for side, most in MOST.items()} | {"biggest": "big", "smallest": "small"}
+# the relation to another that an order is
+_RELATIONS = {
+    **{"left": "left", "right": "right", "top": "above", "bottom": "below"},
+    **{"big": "bigger", "small": "smaller", "front": "front", "back": "behind"},
 }
 RULES: dict[str, Rule] = {
     "left": _ahead(0, 1),
@@ -123,10 +119,8 @@ RULES: dict[str, Rule] = {
     "between": _rule(_between),
     "inside": _rule(_inside),
     "on": _rule(_on),
-    "bigger": ORDERS["big"],
-    "smaller": ORDERS["small"],
-    "front": ORDERS["front"],
-    "behind": ORDERS["back"],
+    "with": lambda boxes: torch.ones_like(Regions.of(boxes).areas).diag(),
+    **{_RELATIONS[order]: ORDERS[order] for order in ("big", "small", "front", "back")},
     **{name: _first(order) for name, order in SUPERLATIVES.items()},
 }
 
@@ -158,10 +152,7 @@ def _box_areas(regions: Regions) -> Tensor:
 
 # The seven predicates of ReCLIP, all of boxes and not of masks, which HybridGL took over.
 _HARD: dict[str, Rule] = {
-    "left": _smaller(_KEYS["left"]),
-    "right": _smaller(_KEYS["right"]),
-    "above": _smaller(_KEYS["top"]),
-    "below": _smaller(_KEYS["bottom"]),
+    **{_RELATIONS[side]: _smaller(_KEYS[side]) for side in ("left", "right", "top", "bottom")},
     "bigger": _smaller(lambda regions: -_box_areas(regions)),
     "smaller": _smaller(_box_areas),
     # a box is inside itself
@@ -173,9 +164,8 @@ def _mean(relation: str) -> Rule:
     return lambda boxes: _HARD[relation](boxes).mean(dim=1)
 
 
-_MOST = {"leftmost": "left", "rightmost": "right", "topmost": "above", "bottommost": "below"}
-_RECLIP = {name: _mean(like) for name, like in {**_MOST, "biggest": "bigger", "smallest": "smaller"}.items()}
-_PRESETS = {"full": RULES, "reclip": {**_HARD, **_RECLIP}, "hybridgl": _HARD, "hybridgl_fixed": _HARD}
+_MEANS = {name: _mean(_RELATIONS[of]) for name, of in SUPERLATIVES.items() if _RELATIONS[of] in _HARD}
+_PRESETS = {"full": RULES, "reclip": {**_HARD, **_MEANS}, "hybridgl": _HARD, "hybridgl_fixed": _HARD}
 
 
 def preset(name: str) -> dict[str, Rule]:

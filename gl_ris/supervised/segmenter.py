@@ -154,19 +154,6 @@ def pad_ids(rows: Sequence[Sequence[int]], length: int) -> Tensor:
     return torch.tensor(padded, dtype=torch.int64).view(len(rows), length)
 
 
-def bert_inputs(rows: Sequence[Sequence[int]], length: int) -> dict[str, Tensor]:
-    """Pad rows of token ids, and mark with 1 what is no padding; a cut row loses its end token too."""
-    lengths = torch.tensor([len(row) for row in rows])
-    mask = (torch.arange(length) < lengths[:, None]).long()
-    return {"input_ids": pad_ids(rows, length), "attention_mask": mask}
-
-
-def polynomial_decay(optimizer: torch.optim.Optimizer, steps: int) -> dict[str, Any]:
-    """Let rates fall at every step as ``(1 - step / steps) ** 0.9``."""
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps) ** 0.9)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
 def convolution(incoming: int, outgoing: int, kernel: int = 3) -> nn.Sequential:
     """Return convolution (same size), batch normalisation and ReLU."""
     conv = nn.Conv2d(incoming, outgoing, kernel, padding=kernel // 2, bias=False)

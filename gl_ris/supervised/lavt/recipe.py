@@ -16,7 +16,7 @@ from gl_ris.clip.image import standardize
 from gl_ris.errors import UserError
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD
 from gl_ris.supervised.lavt.network import LAVT, LAVTSize
-from gl_ris.supervised.segmenter import Baseline, Segmenter, bert_inputs, polynomial_decay
+from gl_ris.supervised.segmenter import Baseline, Segmenter, pad_ids
 from gl_ris.supervised.starting import load_bert, load_classifier, load_tokenizer
 
 CLASS_WEIGHTS = (0.9, 1.1)  # Of background and referred object in the loss.
@@ -83,7 +83,12 @@ class LAVTSegmenter(Segmenter):
 
     def read_texts(self, expressions: Sequence[str]) -> dict[str, Tensor]:
         """Tokenise; the ids behind the last are cut off without regard, the end token among them."""
-        return bert_inputs(self.tokenize(expressions), self.network.size.max_words)
+        rows, length = self.tokenize(expressions), self.network.size.max_words
+        lengths = torch.tensor([len(row) for row in rows])
+        return {
+            "input_ids": pad_ids(rows, length),
+            "attention_mask": (torch.arange(length) < lengths[:, None]).long(),
+        }
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Weighted cross-entropy, the mean over pixels by their weights."""
@@ -97,9 +102,13 @@ class LAVTSegmenter(Segmenter):
         return object_ > background
 
     def optimization(self, steps: int, epochs: int) -> dict[str, Any]:
-        """AdamW with `polynomial_decay`."""
+        """AdamW, whose rates fall at every step as ``(1 - step / steps) ** 0.9``."""
         rate, decay = self.settings.learning_rate, self.settings.weight_decay
-        return polynomial_decay(torch.optim.AdamW(self.groups(), lr=rate, weight_decay=decay), steps)
+        optimizer = torch.optim.AdamW(self.groups(), lr=rate, weight_decay=decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: max(0.0, 1 - step / steps) ** 0.9
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def load_published(self, content: Mapping[str, Any]) -> None:
         """Load a published checkpoint: ``model``, and ``bert_model`` unless ``model`` holds the BERT."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gl_ris.parsing import Parsed, Relation
+from gl_ris.parsing import Parsed, Relation, parse
 from gl_ris.rerank import Regions
 from gl_ris.rerank.full import Full
 
@@ -43,6 +43,10 @@ CASES = [
     # below the left star; not near a square: the circles are near one, each
     ("star", ("star",), {"relations": (Relation("below", 0),), "places": ("left",)}, 4),
     ("star", ("circle",), {"relations": (Relation("near", 0, negated=True),), "places": ("bottom",)}, 4),
+    # denied: a thing that is no star, a size, a place
+    ("thing", ("star",), {"relations": (Relation("with", 0, negated=True),), "places": ("not left",)}, 2),
+    ("star", (), {"size": "not small", "places": ("not top",)}, 7),
+    ("star", (), {"superlatives": ("not biggest",), "places": ("bottom",)}, 4),
     # the square that is right of the circle that is above a square
     ("square", ("circle", "square"), {"relations": (Relation("right", 0), Relation("above", 1, of=0))}, 2),
     ("circle", ("star", "square"), {"relations": (Relation("between", 0), Relation("between", 1))}, 1),
@@ -57,6 +61,20 @@ def test_what_is_meant_is_chosen(
     head: str, anchors: tuple[str, ...], said: dict[str, object], expected: int
 ) -> None:
     assert chosen(head, *anchors, **said) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "phrases"),
+    [
+        ("the red star without dots", ["red star", "red star with dots"]),
+        ("star that isn't green", ["star", "green star"]),
+        ("star next to a heart that has no stripes", ["star", "heart", "heart with stripes"]),
+        ("without a hat", ["without a hat", "hat"]),
+        ("", [""]),
+    ],
+)
+def test_what_is_lacked_is_scored_with_its_owner(text: str, phrases: list[str]) -> None:
+    assert Full().phrases(parse([text])[0]) == phrases
 
 
 def test_without_rules_the_sentence_alone_counts() -> None:

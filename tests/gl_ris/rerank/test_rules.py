@@ -34,7 +34,7 @@ MOST = {
     "biggest": [0, 2 / 3, 1 / 3],
     "smallest": [2 / 3, 0, 1 / 3],
 }
-RELATIONS = sorted(name for name, rule in RULES.items() if rule(BOXES).ndim == 2)
+RELATIONS = sorted(name for name, rule in RULES.items() if rule(BOXES).ndim == 2 and name != "with")
 SUPERLATIVES = sorted(name for name, rule in RULES.items() if rule(BOXES).ndim == 1)
 
 
@@ -52,6 +52,19 @@ def test_published_predicates_are_those_written_by_hand(name: str, expected: dic
 def test_hard_predicates_of_equal_boxes_hold_for_none() -> None:
     twice = BOXES[[0, 0]]
     assert all(not preset("reclip")[kind](twice).any() for kind in HARD if kind != "inside")
+
+
+@pytest.mark.parametrize("name", ["full", "reclip", "hybridgl", "hybridgl_fixed"])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_rules_take_any_number_of_boxes_and_whole_numbers(name: str, count: int) -> None:
+    for kind, rule in preset(name).items():
+        found, whole = rule(BOXES[:count]), rule(BOXES[:count].long())
+        assert set(found.shape) == {count}, kind
+        torch.testing.assert_close(whole, found, msg=kind)
+
+
+def test_what_is_on_a_mask_is_with_it() -> None:
+    torch.testing.assert_close(RULES["with"](BOXES), torch.eye(3))
 
 
 def test_an_unknown_preset_is_named() -> None:
