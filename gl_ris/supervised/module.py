@@ -1,7 +1,5 @@
 """Supervised referring segmentation as a LightningModule: trains any of the baselines, and measures it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, cast
 
