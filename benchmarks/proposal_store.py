@@ -4,8 +4,6 @@ Fills a store with synthetic proposals (wavy blobs of many sizes, as generators 
 prints bytes per image, the time to pack, write, open and read at random, and the memory of an open store.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import resource

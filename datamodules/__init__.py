@@ -1,7 +1,5 @@
 """Data sets of referring image segmentation, each a LightningDataModule that yields one `Scene` per image."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

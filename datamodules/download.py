@@ -1,7 +1,5 @@
 """Fetch data sets and weights: ``python -m datamodules.download refcoco coco-train2014``."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from argparse import Namespace

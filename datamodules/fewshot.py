@@ -4,8 +4,6 @@ An instance is a ref with all its sentences. Within a class refs stand in the or
 that a subset depends on nothing but seed, data set and ids, and for one seed k refs are among any more.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence

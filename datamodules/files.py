@@ -1,7 +1,5 @@
 """Reading annotation files that are not to be trusted, writing their like, and folders of made data."""
 
-from __future__ import annotations
-
 import gc
 import glob
 import json

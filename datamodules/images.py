@@ -1,7 +1,5 @@
 """Finding and reading image files that annotations name."""
 
-from __future__ import annotations
-
 import os
 import unicodedata
 import warnings

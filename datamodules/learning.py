@@ -1,7 +1,5 @@
 """What a training visits: refs of a split, each time with one of their sentences drawn at random."""
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import random

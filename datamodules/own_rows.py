@@ -1,7 +1,5 @@
 """The rows of a CSV or JSONL file of one's own: what is asked about which image."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """A pickle's memo: what it numbers to use it again, and how much memory a few bytes may ask for by that."""
 
-from __future__ import annotations
-
 import re
 
 # The unpickler makes room for as many values as the highest number says that is given to one (opcodes ``r``,

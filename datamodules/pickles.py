@@ -1,7 +1,5 @@
 """Pickles as data: plain values and numpy's numbers, by an unpickler that can make nothing else."""
 
-from __future__ import annotations
-
 import io
 import math
 import pickle

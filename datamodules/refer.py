@@ -5,8 +5,6 @@ as far as they are used here; segmentations stay JSON until their mask is asked 
 costs its image and not the run.
 """
 
-from __future__ import annotations
-
 import logging
 import pickle
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Which process works on which image: shares of equal work, each image in exactly one of them."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterator, Sequence
 from typing import Any

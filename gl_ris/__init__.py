@@ -4,8 +4,6 @@
 The names below are imported on first use, so that ``import gl_ris`` costs nothing.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """How a command reads its words, what it prints when something goes wrong, and its exit code."""
 
-from __future__ import annotations
-
 import argparse
 import io
 import os

@@ -1,7 +1,5 @@
 """Which cores a process may keep busy, and how: one thread for each operation, several things at a time."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

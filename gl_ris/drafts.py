@@ -1,7 +1,5 @@
 """Drafts: what is written under a name of its own beside the real one, and goes if its writer dies."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Errors that a user can cause, told in one sentence with the fix."""
 
-from __future__ import annotations
-
 import difflib
 import operator
 import re

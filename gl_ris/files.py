@@ -1,7 +1,5 @@
 """Writing files that appear complete or not at all, JSON that any parser reads, and the cache folder."""
 
-from __future__ import annotations
-
 import functools
 import glob
 import hashlib

@@ -1,7 +1,5 @@
 """Hashes of files: large ones are read once, and shipped ones are compared with their list."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

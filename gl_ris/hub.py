@@ -1,7 +1,5 @@
 """The Hugging Face hub, as its own libraries reach it, and what is said where they cannot."""
 
-from __future__ import annotations
-
 import functools
 import sys
 import time

@@ -1,7 +1,5 @@
 """What a run was made of: the files that bear on its figures, by their SHA-256."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path

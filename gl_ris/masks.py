@@ -3,8 +3,6 @@
 Masks are bool tensors ``(..., H, W)`` in pixels of the original image; boxes are float32 XYXY in that frame.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 

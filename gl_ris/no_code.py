@@ -1,7 +1,5 @@
 """A model's folder is data: what its configuration may not ask of the libraries that read it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path

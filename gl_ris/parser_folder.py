@@ -5,8 +5,6 @@ callback, no other pipeline. What spaCy then reads of the folder is JSON, msgpac
 without pickles, of which nothing is run. An installed pipeline is a Python package, and trusted as such.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

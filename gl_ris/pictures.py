@@ -1,7 +1,5 @@
 """Any picture that a user may hold, as the pixels that the method works on."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from pathlib import Path

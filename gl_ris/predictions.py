@@ -1,7 +1,5 @@
 """One record per expression and method, written as a run goes and merged over its processes."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,7 +1,5 @@
 """Methods as a run names them: plain names, or mappings with settings of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any

@@ -1,7 +1,5 @@
 """Pictures of predictions, drawn with PIL alone."""
 
-from __future__ import annotations
-
 import math
 import random
 import re

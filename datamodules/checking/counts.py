@@ -1,7 +1,5 @@
 """Published counts per split, read from ``counts.yaml``, and found ones beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What there is to check of a folder of one's own: its rows, by the column ``split`` where it has one."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from pathlib import Path
 from typing import Any

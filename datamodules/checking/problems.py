@@ -1,7 +1,5 @@
 """What a check finds, by kind: which kinds there are, and which of them make it fail."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

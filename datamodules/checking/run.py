@@ -1,7 +1,5 @@
 """The check of one partition, from its files to a report."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

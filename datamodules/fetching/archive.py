@@ -4,8 +4,6 @@ Nothing is written before every member has been looked at: plain files and folde
 out, no more bytes than the archive may hold. An archive inside the archive is a file like any other.
 """
 
-from __future__ import annotations
-
 import shutil
 import stat
 import zipfile

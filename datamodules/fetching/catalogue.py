@@ -1,7 +1,5 @@
 """What can be fetched, read from ``catalogue.yaml``, whose head says what the fields are for."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath

@@ -1,7 +1,5 @@
 """One item of the catalogue, from its sources to its place, with a receipt that knows it again."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 from collections.abc import Callable, Iterator

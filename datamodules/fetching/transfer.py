@@ -1,7 +1,5 @@
 """One file over HTTP: resumed where it broke off, tried again with patience, checked before it counts."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import random

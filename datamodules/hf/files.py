@@ -1,7 +1,5 @@
 """The parquet files of Hugging Face repositories: found, told from each other, read a few rows at a time."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import re

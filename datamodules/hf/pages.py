@@ -4,8 +4,6 @@ What the footer says of it may be wrong; what counts while it is read are the he
 records in Thrift's compact protocol. They are read here, and nothing of the pages themselves.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 

@@ -5,8 +5,6 @@ the words of the refs (``testA``, not ``test``). What is wrong with an annotatio
 mask, which costs one image; a field that is missing or of another type is a `UserError`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import logging

@@ -1,7 +1,5 @@
 """Writing RefShapes to disk, as true REFER and PhraseCut files."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path

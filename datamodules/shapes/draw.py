@@ -1,7 +1,5 @@
 """Painting a RefShapes scene, and the exact mask of each of its objects, whose outlines stand at the end."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import cache

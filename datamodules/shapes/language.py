@@ -1,7 +1,5 @@
 """Wording: from a meaning to an English phrase, in the styles of the three registers and of captions."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from random import Random
 from typing import Any

@@ -5,8 +5,6 @@ object only if it is strictly true of it and not even loosely of any other. Here
 least two objects are of the kind that is named.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import pairwise, permutations
 from math import hypot

@@ -1,7 +1,5 @@
 """One picture of RefShapes with everything that is written about it, made from a seed of its own."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ A scene is data alone; `draw.py` paints it and `language.py` speaks of it. Every
 `random.Random`, whose stream Python keeps the same on every platform and version.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from random import Random

@@ -1,7 +1,5 @@
 """Reading a file of settings that anybody may have written."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a help text says of options: read from the source of classes, so that nothing heavy is imported."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import re

@@ -1,7 +1,5 @@
 """What jsonargparse has to say about a wrong option, said in a sentence with the fix."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """The command line as users write it, turned into the command line that jsonargparse reads."""
 
-from __future__ import annotations
-
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """One command line for all experiments, on LightningCLI: options in, model, data module and trainer out."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import logging
@@ -188,12 +186,9 @@ def _concrete(base: type) -> list[type]:
     """Return ``base`` and its subclasses, without those that leave a method open."""
     children: list[type] = base.__subclasses__()
     found = dict.fromkeys([base, *(cls for child in children for cls in _concrete(child))])
-    return [cls for cls in found if not any(_is_open(getattr(cls, name, None)) for name in dir(cls))]
-
-
-def _is_open(member: object) -> bool:
     # `inspect.isabstract` knows classes of `abc.ABC` only
-    return bool(getattr(member, "__isabstractmethod__", False))
+    members = {cls: [getattr(cls, name, None) for name in dir(cls)] for cls in found}
+    return [cls for cls in found if not any(getattr(m, "__isabstractmethod__", False) for m in members[cls])]
 
 
 def _parser_options(command: Command) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """The processes of one run: whatever ends one of them ends all, in good order."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import threading
@@ -23,7 +21,7 @@ def take_over(trainer: Trainer) -> None:
     Its handler of SIGTERM waits, inside, for other processes that may wait for this one; what watches its
     processes kills the first one without a word.
     """
-    trainer._signal_connector.register_signal_handlers = _as_they_are  # type: ignore[method-assign]
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     subprocess_script._launch_process_observer = watch
 
 
@@ -36,10 +34,6 @@ def as_launched() -> dict[str, int]:
         nodes = int(os.environ.get("SLURM_NNODES", "1"))
         return {"devices": int(os.environ["SLURM_NTASKS"]) // nodes, "num_nodes": nodes}
     return {}
-
-
-def _as_they_are() -> None:
-    """Leave the handlers of signals alone."""
 
 
 def watch(child_processes: list[subprocess.Popen[bytes]]) -> None:

@@ -4,8 +4,6 @@ Each is carried out in a process of its own (`experiments.grid.runner`): so it c
 (``--trainer.devices=2``), and a finished one stays whole when a later one fails.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Small jobs of the benchmark, each a process of its own: threads, start-up, memory and several processes."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import re

@@ -1,7 +1,5 @@
 """Carries out the cells of a grid, so many side by side; whatever ends this process ends them too."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """What a benchmark has measured, as a page of text for the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

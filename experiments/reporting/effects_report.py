@@ -1,7 +1,5 @@
 """The table of what each field of a recipe changes, from the records of a run to Markdown, CSV and JSON."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import json

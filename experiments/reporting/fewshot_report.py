@@ -1,7 +1,5 @@
 """A few-shot comparison: figures over seeds for each model and k, and where curves cross zero-shot lines."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import statistics

@@ -1,7 +1,5 @@
 """The figures that the paper publishes, and whether they may stand beside a run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

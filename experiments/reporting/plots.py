@@ -1,7 +1,5 @@
 """The figures of experiments: quiet axes, colours that also differ in grey, no display needed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

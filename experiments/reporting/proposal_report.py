@@ -1,7 +1,5 @@
 """The report on proposals as Markdown, CSV, JSON and a picture of the curves."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A comparison on an unseen domain: figures on the seen set, on the unseen one and on its subsets."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The CLIP stage of this program against the plain loop, model by model, on synthetic scenes."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The folder of a run: everything that the run writes is in it."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 import time

@@ -1,7 +1,5 @@
 """Who owns a run folder: locks that say which process, and that the system takes back when it ends."""
 
-from __future__ import annotations
-
 import os
 import socket
 from pathlib import Path

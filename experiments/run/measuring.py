@@ -1,7 +1,5 @@
 """How the benchmark measures: in turns, against the best matrix rate, with a verdict or none."""
 
-from __future__ import annotations
-
 import os
 import re
 import statistics

@@ -5,8 +5,6 @@ again for each ref, and for each sentence two texts at the full length of the co
 and nothing of `gl_ris`, so that it is also an independent statement of what the recipe ``clean`` computes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Going on with a run that was cut off: what its folder keeps while it goes, and what is taken over of it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import socket

@@ -1,7 +1,5 @@
 """Synthetic scenes of the size of photographs, with as many refs and sentences as RefCOCO has."""
 
-from __future__ import annotations
-
 import itertools
 import random
 from dataclasses import dataclass

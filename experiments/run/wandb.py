@@ -5,8 +5,6 @@ break), the evaluation is neither delayed nor undone. If the server cannot be re
 offline.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -1,7 +1,5 @@
 """Transformer blocks of open_clip, computed for the tokens that are needed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Loading any fitting open_clip model, with one clear sentence where that fails."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

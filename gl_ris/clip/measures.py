@@ -1,7 +1,5 @@
 """Whether a folder has the weights that its configuration speaks of, before memory is asked for them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

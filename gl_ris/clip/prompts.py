@@ -8,8 +8,6 @@ points, in which this follows its options and the usual formula: it never applie
 swaps red and blue.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """A ModifiedResNet of open_clip opened for regions: masked attention pooling (paper, Sec. 4.1)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Text through a CLIP model at its true length, in batches that do not depend on who encodes them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 

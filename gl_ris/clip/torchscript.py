@@ -6,8 +6,6 @@ may name nothing but tensors and modules, which become bare containers, and no m
 file has.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import pickle

@@ -1,7 +1,5 @@
 """What image towers opened for regions offer, which of open_clip's can be opened, and how they are run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager

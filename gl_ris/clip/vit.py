@@ -1,7 +1,5 @@
 """A VisionTransformer of open_clip opened for regions: token masking in the last blocks (paper, Sec. 4.1)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -7,8 +7,6 @@ spaCy's own English labels.  The trees are not part of the project; gl_ris/asset
 which ones the shipped pipeline saw.
 """
 
-from __future__ import annotations
-
 import argparse
 import gzip
 import json

@@ -7,8 +7,6 @@ construction.  Expressions that stand in an `--exclude` file (JSON lines with an
 never written, so that a hand-labelled list stays unseen.
 """
 
-from __future__ import annotations
-
 import argparse
 import gzip
 import json

@@ -3,8 +3,6 @@
 python -m tools.parser.ship RUN/model-best
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
