@@ -1,7 +1,5 @@
 """A scorer whose best masks are ranked anew."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
