@@ -1,7 +1,5 @@
 """What lies in the cache folder, and removing some of it: ``python -m experiments.cache``."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """What each detail of a recipe is worth: ``python -m experiments.recipe_effects``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """Log a finished run folder to wandb: ``python -m experiments.wandb_log RUN_FOLDER``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Mask proposals: what a method chooses from."""
 
-from __future__ import annotations
-
 import inspect
 
 from gl_ris.errors import UserError, unknown_name

@@ -4,8 +4,6 @@ Features are float32 ``(1, C, h, w)``. One image at a time: the group norms, the
 square grids see the whole canvas, so that the padding of a batch would change the result.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Masks as users hold them: arrays of any kind, and lists of segmentations of any form with scores."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

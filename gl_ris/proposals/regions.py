@@ -4,8 +4,6 @@ A candidate is a set of regions, a row of a bool matrix ``members`` ``(K, n)``, 
 and measuring overlap are matrix products over the ``n`` regions and never touch a pixel.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from math import inf, sqrt

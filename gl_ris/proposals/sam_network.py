@@ -1,7 +1,5 @@
 """A network of the SAM family out of transformers: its files, and the masks that it answers points with."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """SLIC superpixels with scikit-image's labels, several times as fast where few clusters still move."""
 
-from __future__ import annotations
-
 import functools
 import warnings
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Where a run takes its proposals from: the store if they are there, else the generator, and then kept."""
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import time

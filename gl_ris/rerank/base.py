@@ -1,7 +1,5 @@
 """What a re-ranker is, and how one is found by name."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar

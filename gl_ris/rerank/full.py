@@ -1,7 +1,5 @@
 """Everything that a parsed expression says, weighed softly."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 

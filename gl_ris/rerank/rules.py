@@ -6,8 +6,6 @@ j and k); no mask is related to itself, but "with" of what is on it. That of a s
 masks all of one kind.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

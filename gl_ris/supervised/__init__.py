@@ -1,7 +1,5 @@
 """The supervised baselines, which the zero-shot method is compared with."""
 
-from __future__ import annotations
-
 from gl_ris.supervised.cris.network import CRIS
 from gl_ris.supervised.cris.recipe import CRISBaseline
 from gl_ris.supervised.lavt.network import LAVT

@@ -1,7 +1,5 @@
 """Supervised referring segmentation as a LightningModule: trains any of the baselines, and measures it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -10,15 +8,7 @@ from torch import Tensor
 
 from gl_ris.clip.tower import one_thread_per_operation
 from gl_ris.errors import UserError
-from gl_ris.evaluator import (
-    Choices,
-    Evaluator,
-    Records,
-    SceneLike,
-    faults_of,
-    make_records,
-    target_reasons,
-)
+from gl_ris.evaluator import Choices, Evaluator, Records, SceneLike, faults_of, make_records, target_reasons
 from gl_ris.inputs import Input, source_files
 from gl_ris.masks import encode_rle
 from gl_ris.metrics import mask_areas

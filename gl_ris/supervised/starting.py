@@ -1,7 +1,5 @@
 """What supervised models start from: tokenizers, and weights of timm and Hugging Face or from a file."""
 
-from __future__ import annotations
-
 import argparse
 import pickle
 from collections.abc import Callable, Mapping, Sequence

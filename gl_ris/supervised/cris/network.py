@@ -4,8 +4,6 @@ Written from a description of its architecture, not from its code. The names of 
 published layout, so that a checkpoint of it loads as it is.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

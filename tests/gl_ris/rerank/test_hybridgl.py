@@ -76,6 +76,8 @@ def test_weights_are_those_of_a_loop(flag: str, anchors: Tensor | None, k: int) 
         ("the left star under the circle", ["the circle"], "left", "left"),
         ("the star on the left side of the picture", ["the left side", "the picture"], "none", "none"),
         ("a red star", [], "none", "none"),
+        ("the smallest star", [], "small", "small"),
+        ("the star left of the photo", ["the photo"], "none", "none"),
         ("the star inside the circle", ["the circle"], "within", "within"),
         ("", [], "none", "none"),
     ],

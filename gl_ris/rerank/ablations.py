@@ -1,4 +1,4 @@
-"""`full` with something taken away, to measure what the rest is worth: ``rerank=gl_ris.rerank.parts.Places``."""
+"""`full` with something taken away, to measure what is left: ``rerank=gl_ris.rerank.ablations.Places``."""
 
 from __future__ import annotations
 
