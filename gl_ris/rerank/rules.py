@@ -60,7 +60,8 @@ def _between(regions: Regions) -> Tensor:
 
 
 def _bigger(regions: Regions) -> Tensor:
-    return 1 / (1 + (regions.areas / regions.areas[:, None]).square())
+    # the fourth power: half as large again is bigger by 5 to 1 (chosen on train, as the other constants are)
+    return 1 / (1 + (regions.areas / regions.areas[:, None]).pow(4))
 
 
 def _near(regions: Regions) -> Tensor:
