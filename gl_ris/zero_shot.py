@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from gl_ris.bits import Bits
@@ -40,6 +42,8 @@ from gl_ris.scorers import Scorer
 from gl_ris.split_texts import SplitTexts
 from gl_ris.tally import gather_objects, subsets_of, targeted_in
 from gl_ris.variants import resolve_variants
+
+log = logging.getLogger(__name__)
 
 NO_PROPOSALS = "no proposals"
 SKIPPED = "skipped, no proposals"
@@ -217,6 +221,8 @@ class ZeroShotRIS(Evaluator):
         """Start the clock; parse and encode every expression of the split, each in one process."""
         super().on_predict_start()
         self._outcomes = Counter(image["proposals"] for image in self.taken_over)
+        if self.finished or self.trainer.world_size > 1:
+            self._warn_of_order()
         data = self.data()
         if data is not None:
             with self._watch("text"):
@@ -255,6 +261,15 @@ class ZeroShotRIS(Evaluator):
         if self.source is not None and self.source.generator is self.proposals:
             _give(self.data(), None)  # who looks at a scene later has no use for them
         super().on_predict_epoch_end()
+
+    def _warn_of_order(self) -> None:
+        for scorer in cast("list[Scorer]", self.scorers):
+            if scorer.in_order:
+                rank_zero_only(log.warning)(
+                    "%s scores an image by what came before it, which is not the same for several processes "
+                    "and a run that goes on as for one run; hybrid_candidates=image in its recipe does not.",
+                    scorer.title,
+                )
 
     def _propose(self, scene: SceneLike) -> tuple[Bits, str | None]:
         proposals, failure = Proposals.from_masks(torch.zeros_like(scene.targets[:0])), scene.error

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,19 +21,16 @@ class PaperTable:
     note: str  # What must be known to compare with it.
     proposals: str  # What results call its proposals.
     columns: Sequence[tuple[str, ...]]  # Data set, partition and split of each.
-    # Figures by row in percent, one per column, None where the paper has none; ``encoder``; and ``proposals``
-    # where they are others than the table's.
+    # Figures by row in percent, one per column, None where the paper has none; ``encoder``; ``league``
+    # where rows differ in it; and ``proposals`` where they are others than the table's.
     rows: Mapping[str, Mapping[str, Any]]
 
     def unlike(self, run: Mapping[str, Any], row: str | None = None) -> str:
         """Say why its figures, or those of a row, do not stand beside a run on a place of its; else empty."""
         proposals = self.rows[row].get("proposals", self.proposals) if row else self.proposals
-        if run["unlike_the_papers"]:
-            return run["unlike_the_papers"]
-        if run["proposals"] == proposals and not run["random_weights"]:
-            return ""
-        made = f"{run['proposals']} of random weights" if run["random_weights"] else run["proposals"]
-        return f"proposals are {made}, the paper's {proposals}"
+        if run["unlike_the_papers"] or run["made_by"] == proposals:
+            return str(run["unlike_the_papers"])
+        return f"proposals are {run['made_by']}, the paper's {proposals}"
 
     def figures(self, row: str, place: tuple[str, ...]) -> dict[str, float]:
         """Return the figures of a row at ``(data set, partition, split)``, in percent; empty if none."""
@@ -73,9 +71,17 @@ def unlike_known(document: Mapping[str, Any]) -> str:
     return ", ".join(wrong)
 
 
-def has_random_weights(document: Mapping[str, Any]) -> bool:
-    """Say whether the proposals are of a network that was given no weights."""
+def made_by(document: Mapping[str, Any]) -> str:
+    """Name the proposals of a run as ``configs/paper.yaml`` does: with the network, or that it knows nothing.
+
+    Example:
+        >>> config = {"model": {"proposals": {"init_args": {"model": "facebook/big"}}}}
+        >>> made_by({"proposals": "sam", "config": config})
+        'sam of big'
+    """
     parts = (document["config"].get(part) or {} for part in ("model", "data"))
     settings = [(part.get("init_args") or part).get("proposals") for part in parts]
     own = [one.get("init_args") or {} for one in settings if isinstance(one, Mapping)]
-    return any("weights" in one and one["weights"] is None for one in own)
+    networks = [Path(one["model"]).name for one in own if one.get("model")]
+    networks += ["random weights" for one in own if "weights" in one and one["weights"] is None]
+    return " of ".join([document["proposals"], *networks])

@@ -22,7 +22,7 @@ from experiments.reporting.frame import (
     write_csv,
     write_text,
 )
-from experiments.reporting.paper import PaperTable, has_random_weights, unlike_known
+from experiments.reporting.paper import PaperTable, made_by, unlike_known
 from gl_ris.files import write_json
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ OURS, EVERY_MISS, PAPER, ALL = "ours", "ours, every miss counted", "paper", "All
 PLACE = ("dataset", "partition", "split", "subset")
 _NUMBERS = ("n_images", "n_expressions_expected", "n_expressions_evaluated")
 _COUNTED = ("proposals", *_NUMBERS, "n_failed", "n_skipped", "seconds")
-_INSIDE = ("methods", "every_miss", "unlike_the_papers", "random_weights")
+_INSIDE = ("methods", "every_miss", "unlike_the_papers", "made_by")
 _SHOWN = {
     "Proposals": "{proposals}",
     "Images": "{n_images:,}",
@@ -82,7 +82,7 @@ def runs_of(document: Mapping[str, Any], folder: str) -> Iterator[Row]:
             "folder": folder,
             "whole_split": limit_of(document) is None,
             "unlike_the_papers": unlike_known(document),
-            "random_weights": has_random_weights(document),
+            "made_by": made_by(document),
             "failures": failures,
             **{key: document[key] for key in ("git_commit", "created")},
             "methods": {**part["methods"], UPPER_BOUND: part["upper_bound"]},
@@ -216,6 +216,10 @@ class Table:
             published = f"{self.paper.source}, {self.paper.note}"
             lines = [f"Lines marked (paper) are published numbers: {published}."]
             lines[0] += " All others were measured here."
+            found = {
+                one.label: self.paper.rows[str(one.paper)] for one in self.entries if any(self._papers(one))
+            }
+            lines += [f"{name} (paper): {own['league']}." for name, own in found.items() if "league" in own]
         if any(row["source"] == EVERY_MISS for row in self.rows):
             lines.append(
                 "Lines marked (every miss counted) count what was skipped as missed; the others leave it "

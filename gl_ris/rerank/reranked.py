@@ -31,7 +31,7 @@ class Reranked(Scorer):
         # in a tuple, not as a module: both hold the same model, which is registered once
         self._inner, self.reranker = (inner,), reranker
         self.name, self.title, self.settings_at_once = inner.name, inner.title, inner.settings_at_once
-        self.missing = inner.missing
+        self.missing, self.in_order = inner.missing, inner.in_order
         self._known: dict[str, tuple[Any, list[str]]] = {}
 
     def prepare(self, context: ImageContext) -> None:

@@ -49,11 +49,13 @@ class Scorer(nn.Module, ABC):
     name: str
     title: str
     # whether scores are cosines whatever the recipe says; None: where it compares by the cosine
-    cosines: ClassVar[bool | None] = None
+    cosines: bool | None = None
     # of a method that compares with the whole sentence alone, whatever beta is
     whole_sentence: ClassVar[bool] = False
     # of a method whose scores come from ``file`` of a `gl_ris.variants.Variant`
     reads_file: ClassVar[bool] = False
+    # whether scores depend on the images scored before
+    in_order: bool = False
     # why a row is not a number, where that is how a method says that it has no scores
     missing: str | None = None
     # how many rows `score` gives for each expression; more than one where several settings are scored at once

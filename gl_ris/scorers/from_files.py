@@ -30,17 +30,19 @@ class FromFile(Scorer):
 
     An expression is named by its sentence id, "REF_SENT" ids where that repeats in an image, or its text. One
     that is not there counts as failed, and so does an image with damage. ``file`` is the path; a `UserError`
-    if it is missing or damaged, or no run has said which image it is about.
+    if it is missing, damaged or of the other kind, or no run has said which image it is about.
     """
 
     reads_file = True
     cosines = False
+    # what is read: a file or a folder
+    kind: str
 
     def __init__(self, clip: RegionCLIP, *settings: Any, file: str | Path, **named: Any) -> None:
         super().__init__(clip, *settings, **named)
         self.file = Path(file).expanduser()
-        if not self.file.exists():
-            raise UserError(f"Method '{self.name}': there is no '{file}'.")
+        if not (self.file.is_dir() if self.kind == "folder" else self.file.is_file()):
+            raise UserError(f"Method '{self.name}' reads a {self.kind}, and there is none at '{file}'.")
 
     def texts(self, expressions: Texts, noun_phrases: Texts | None = None) -> list[str]:
         """Nothing is encoded."""
@@ -53,10 +55,10 @@ class FromFile(Scorer):
                 f"Method '{self.name}' finds scores by the ids of images: run it over a data set."
             )
         ids = zip(scene.ref_ids, scene.sent_ids, scene.expressions, strict=True)
-        known = [[f"{ref}_{sent}", str(sent), text] for ref, sent, text in ids]
+        known = [[f"{ref}_{sent}", f"{ref}_{text}", str(sent), text] for ref, sent, text in ids]
         # behind the scene's own expressions may stand phrases to re-rank by, which have no ids
         own = len(known) if list(expressions[: len(known)]) == scene.expressions else 0
-        by_text = {names[2]: names for names in known}
+        by_text = {names[-1]: names for names in known}
         for row, text in enumerate(expressions):
             yield str(scene.image_id), known[row] if row < own else by_text.get(text, [text])
 
@@ -91,6 +93,7 @@ class ScoreFile(FromFile):
 
     name = "score_file"
     title = "Score file"
+    kind = "file"
     missing = "no scores in the file"
 
     def __init__(self, clip: RegionCLIP, *settings: Any, file: str | Path, **named: Any) -> None:
@@ -126,16 +129,17 @@ class HeatFiles(FromFile):
 
     name = "heat_files"
     title = "Heat files"
+    kind = "folder"
     missing = "no heat map in the folder"
 
     def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Score the masks by one map after the other."""
-        (height, width), rows = context.image.shape[1:], []
+        masks, rows, (height, width) = context.masks, [], context.image.shape[1:]
         for asked in self.asked(context, expressions):
-            row = torch.full((1, len(context.masks)), torch.nan).to(context.masks.device)
+            row = torch.full((1, len(masks)), torch.nan, device=masks.device)
             if (found := self._read(*asked)) is not None:
                 picture = as_pictures(torch.from_numpy(found)[None].to(row), (height, width))
-                row = mask_scores(picture, context.masks, self.recipe.heat_rule)
+                row = mask_scores(picture, masks, self.recipe.heat_rule)
             rows.append(row)
         return torch.cat(rows)
 
@@ -162,9 +166,15 @@ class HeatFiles(FromFile):
 def _array(size: int, read: Any) -> np.ndarray:
     if size > LARGEST:
         raise ValueError(f"a heat map is larger than {LARGEST >> 20} MB")
-    found = np.lib.format.read_array(io.BytesIO(read()), allow_pickle=False)
+    try:
+        found = np.lib.format.read_array(io.BytesIO(read()), allow_pickle=False)
+    except Exception as error:  # whatever zipfile, zlib, ast or numpy raise, some with an address in memory
+        raise ValueError("a heat map cannot be read: it must be an array of numbers") from error
     if found.ndim != 2 or not found.size or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
         raise ValueError(
             f"a heat map is no (rows, columns) of finite numbers, but {found.dtype} {found.shape}"
         )
-    return found.astype(np.float32)
+    # whatever their scale and offset, which float32 may not have room for
+    exact = found.astype(np.longdouble)
+    span = np.ptp(exact)
+    return ((exact - exact.min()) / (span or 1)).astype(np.float32)

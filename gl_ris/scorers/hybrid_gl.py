@@ -52,6 +52,14 @@ class _Mode(NamedTuple):
     out: tuple[int, ...]
 
 
+class _Said(NamedTuple):
+    """What an expression says: texts of its anchors, the flag of the relation, the place."""
+
+    anchors: list[str]
+    flag: str
+    place: str | None
+
+
 _MODES = {
     "g2l": _Mode((0, 1), lambda of, mask: [of[0] + 2 * of[1] * mask, of[1]], (0,)),
     "l2g": _Mode((0, 1), lambda of, _: [of[0], of[0] + 2 * of[1]], (1,)),
@@ -88,8 +96,11 @@ class HybridGL(HeatMap):
         super().__init__(clip, *settings, **named)
         if mode is not None:
             self.recipe = self.recipe.replace(hybrid_mode=mode)
+        # they still are where nothing is ranked anew
+        self.cosines = self.recipe.hybrid_guidance == "none"
+        self.in_order = self.recipe.hybrid_candidates == "run" and not self.cosines
         self._counts = [CANDIDATES, ANCHORS]
-        self._said: dict[str, tuple[list[str], str, str | None]] = {}
+        self._said: dict[str, _Said] = {}
 
     def check(self, clip: RegionCLIP) -> None:
         """Accept a ViT only."""
@@ -110,8 +121,15 @@ class HybridGL(HeatMap):
         """Pass both pictures of each mask, standardised ``(N, 3, *image_size)``, through the tower.
 
         Masks are bool ``(N, H, W)`` of any size, features float32 ``(N, D)``, before normalisation; by mode
-        ``"both"`` they are a sum of two.
+        ``"both"`` they are a sum of two. A ValueError for other shapes or dtypes.
         """
+        shape = (len(masks), 3, *self.clip.image_size)
+        if (
+            masks.dtype != torch.bool
+            or masks.ndim != 3
+            or not global_pixels.shape == local_pixels.shape == shape
+        ):
+            raise ValueError(f"masks must be bool (N, H, W), and both pixels (N, 3, {shape[2]}, {shape[3]}).")
         shares = masks_on_grid(masks, self.clip.tower.grid_size, self.recipe.grid_mask)
         given = (each.split(self.clip.image_batch) for each in (global_pixels, local_pixels, shares))
         with one_thread_per_operation(self.clip.device):
@@ -165,7 +183,7 @@ class HybridGL(HeatMap):
         found = super().texts(expressions, noun_phrases)
         if self.recipe.hybrid_guidance == "none":
             return found
-        anchors = [text for said in self._read(expressions) for text in said[0]]
+        anchors = [text for said in self._read(expressions) for text in said.anchors]
         return found + anchors + self._prompts(expressions, noun_phrases)
 
     def _prompts(self, expressions: Texts, noun_phrases: Texts | None) -> list[str]:
@@ -180,19 +198,15 @@ class HybridGL(HeatMap):
         if self.recipe.hybrid_candidates == "run":
             self._counts = counts
         prompts = self.clip.encode_texts(self._prompts(expressions, noun_phrases))
-        pictures, boxes = (
-            chain.from_iterable(self.pictures(context, prompts)),
-            tight_boxes(context.bits).double(),
-        )
+        pictures, boxes = chain.from_iterable(self.pictures(context, prompts)), tight_boxes(context.bits)
         rows, shares = [], _SHARES[self.recipe.hybrid_guidance]
-        for own, (anchors, flag, place) in zip(scores, self._read(expressions), strict=True):
+        for own, picture, said in zip(scores, pictures, self._read(expressions), strict=True):
             p, q = (100 * own).softmax(dim=0), None
-            if anchors:
-                mean = self.clip.encode_texts(anchors).mean(dim=0, keepdim=True)
+            if said.anchors:
+                mean = self.clip.encode_texts(said.anchors).mean(dim=0, keepdim=True)
                 q = (100 * self._cosines(context, mean)[0]).softmax(dim=0)
-            found, weights = relation(p, q, boxes, flag, *counts)
-            coherence = self._coherence(context, next(pictures), place, _BALANCE.get(flag, _USUAL))[found]
-            anew = shares[0] * weights + shares[1] * coherence
+            found, weights = relation(p, q, boxes.double(), said.flag, *counts)
+            anew = shares[0] * weights + shares[1] * self._coherence(picture, context.masks[found], said)
             rows.append((p - 2 + anew.min()).index_copy(0, found, anew))
         return torch.stack(rows)
 
@@ -200,26 +214,26 @@ class HybridGL(HeatMap):
         found = cosine(text, self._features(context)).double()
         return found.masked_fill(~context.occupied, -torch.inf)
 
-    def _coherence(self, context: ImageContext, picture: Tensor, place: str | None, b: float) -> Tensor:
-        """Score every mask by a heat map ``(H, W)`` in [0, 1] that is weighed by a place, ``(N,)``."""
-        picture = picture * position_mask(place, *picture.shape).to(picture)
+    def _coherence(self, picture: Tensor, masks: Tensor, said: _Said) -> Tensor:
+        """Score masks by a heat map ``(H, W)`` in [0, 1] that is weighed by a place, ``(N,)``."""
+        picture = picture * position_mask(said.place, *picture.shape).to(picture)
         picture = picture / torch.where(picture.mean() > 0, picture.mean(), 1)
-        found = mask_scores(picture[None], context.masks, "balanced", b)[0].double()
+        b = _BALANCE.get(said.flag, _USUAL)
+        found = mask_scores(picture[None], masks, "balanced", b)[0].double()
         if self.recipe.hybrid_full_frame == "wins":
             # 0 / 0 counts as the largest of all numbers in the published code
-            found[context.bits.areas == picture.numel()] = 1e4
+            found[masks.flatten(1).all(dim=1)] = 1e4
         return found
 
-    def _read(self, expressions: Texts) -> list[tuple[list[str], str, str | None]]:
-        """Read what expressions say: texts of their anchors, the flag of the relation, the place."""
+    def _read(self, expressions: Texts) -> list[_Said]:
         from gl_ris.text import load_parser, published_texts
 
         new = [text for text in dict.fromkeys(expressions) if text not in self._said]
         docs = load_parser(self.parser).pipe(published_texts(new, self.parser)) if new else ()
         for text, doc in zip(new, docs, strict=True):
-            flagged = read_flag(doc, fixed=self.recipe.hybrid_relation == "fixed")
-            anchors = [f"a photo of {anchor}" for anchor in flagged.anchors]
-            self._said[text] = anchors, flagged.flag, place_of(doc, self.recipe.hybrid_position)
+            others, flag = read_flag(doc, fixed=self.recipe.hybrid_relation == "fixed")
+            anchors = [f"a photo of {anchor}" for anchor in others]
+            self._said[text] = _Said(anchors, flag, place_of(doc, self.recipe.hybrid_position))
         return [self._said[text] for text in expressions]
 
 
@@ -228,12 +242,12 @@ def place_of(doc: Doc, which: str) -> str | None:
 
     ``which`` is the recipe's ``hybrid_position``: if it leaves the first place out, there is none.
     """
-    first = min(
+    place = min(
         ((word.head.i, word.i, place) for word in doc for place in _PLACES if word.text in _PLACES[place]),
-        default=None,
-    )
+        default=(0, 0, None),
+    )[2]
     left_out = {"all": (), "horizontal": ("top", "bottom"), "none": tuple(_PLACES)}[which]
-    return None if first is None or first[2] in left_out else first[2]
+    return None if place in left_out else place
 
 
 def _blurred(image: Tensor) -> Tensor:

@@ -146,8 +146,8 @@ def test_a_printed_configuration_means_the_same(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "There is no method to compare; choose a table, 1, 2, 3, frontier: table=1."),
-        (["table=4"], "Unknown table '4'. Available: 1, 2, 3."),
+        ([], "There is no method to compare; choose a table, 1, 2, 3, frontier, rerank: table=1."),
+        (["table=4"], "Unknown table '4'. Available: 1, 2, 3, frontier, rerank."),
         (["table=nowhere.yaml"], "The configuration file 'nowhere.yaml' cannot be read"),
         (["OWN", "data=[refshape]"], "Unknown data 'refshape'. Did you mean 'refshapes'?"),
         (["OWN", "data=[]"], "data=[] must name one data set or more."),
@@ -202,7 +202,7 @@ def test_mistakes_get_one_line_before_any_work(
 def test_tables_ask_for_methods_by_names_that_exist() -> None:
     """A method that is not in the package yet must be refused by name, not run as another."""
     known = available_scorers()
-    for number in ("1", "2", "3", "frontier"):
+    for number in ("1", "2", "3", "frontier", "rerank"):
         settings = settings_of(f"table={number}")
         assert settings.rows
         missing = {row["method"] for row in settings.rows if "method" in row} - {*known, "upper_bound"}

@@ -46,6 +46,7 @@ def chosen(predict: Predict, method: str, file: Path) -> tuple[list[int | None],
         ({"sent_id": "1", "scores": {"2": -1, "0": 0.0, "1": -2.5}}, 0),
         ({"sent_id": 1, "ref_id": 1, "scores": [1, 2, 3]}, 2),
         ({"expression": "a circle", "scores": [1, 2, 1e-9]}, 1),
+        ({"expression": "a circle", "ref_id": 1, "scores": [1, 2, 1e-9]}, 1),
         ({"image_id": "1000", "sent_id": 1, "scores": [3, 2, 1], "more": {"is": "ignored"}}, 0),
         ({"sent_id": 1, "scores": [1, 1 + 1e-12, 1]}, 0),  # scores are float32, as of every method
     ],
@@ -106,7 +107,12 @@ def test_a_damaged_file_is_refused(
     [
         ({"method": "score_file"}, "'score_file' reads a file: give {method: score_file, file: PATH}"),
         ({"method": "cropping", "file": "s.jsonl"}, "'cropping' reads no file: leave file out"),
-        ({"method": "heat_files", "file": "nowhere"}, "'heat_files': there is no 'nowhere'"),
+        (
+            {"method": "heat_files", "file": "nowhere"},
+            "'heat_files' reads a folder, and there is none at 'now",
+        ),
+        ({"method": "heat_files", "file": __file__}, "'heat_files' reads a folder, and there is none at"),
+        ({"method": "score_file", "file": "/"}, "'score_file' reads a file, and there is none at '/'"),
         ({"method": "score_file", "file": 3}, "'file' of method 'score_file' must be a file or folder"),
     ],
 )
@@ -162,6 +168,20 @@ def test_maps_are_found_in_archives_and_as_single_files(tmp_path: Path, predict:
     assert failures == [None, None, "no heat map in the folder", None]
 
 
+@pytest.mark.parametrize(
+    "change", [lambda heat: heat * 1e300, lambda heat: heat * 1e-300, lambda heat: heat + 1e9]
+)
+def test_the_scale_of_a_map_does_not_matter(
+    change: Callable[[np.ndarray], np.ndarray], tmp_path: Path, predict: Predict
+) -> None:
+    found = {str(row): change(hot(row).astype(np.float64)) for row in (0, 1)}
+    np.savez(tmp_path / "1000.npz", **found)
+    assert chosen(predict, "heat_files", tmp_path) == (
+        [0, 1, None, None],
+        [None] * 2 + [HeatFiles.missing] * 2,
+    )
+
+
 def test_the_rule_of_the_recipe_makes_the_scores(tmp_path: Path, predict: Predict) -> None:
     np.savez(tmp_path / "1000.npz", **{"0": hot(0), "1": hot(0) + hot(1) / 3})
     rules = [
@@ -189,16 +209,31 @@ def sized(folder: Path, size: int) -> None:
         assert archive.infolist()[0].file_size > size
 
 
+def header(folder: Path, shape: str) -> None:
+    """A file with a shape that its bytes do not have, or that is no shape."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".encode()
+    (folder / "1000").mkdir()
+    (folder / "1000" / "0.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda to: save(to, np.array([{}], object)), "Object arrays cannot be loaded"),
+        (lambda to: save(to, np.array([{}], object)), "must be an array of numbers"),
         (lambda to: save(to, np.zeros(5)), "no (rows, columns) of finite numbers"),
         (lambda to: save(to, np.full((2, 2), np.inf)), "of finite numbers, but float64"),
         (lambda to: save(to, np.zeros((2, 2), complex)), "of finite numbers, but complex"),
         (lambda to: sized(to, LARGEST), "larger than 64 MB"),
         (lambda to: (to / "1000.npz").write_bytes(b"PK nothing"), "BadZipFile"),
-        (lambda to: (to / "1000").mkdir() or (to / "1000" / "0.npy").write_bytes(b"\x93NUMPY"), "ValueError"),
+        (
+            lambda to: (to / "1000").mkdir() or (to / "1000" / "0.npy").write_bytes(b"\x93NUMPY"),
+            "an array of numbers",
+        ),
+        (lambda to: header(to, "__import__('os')"), "must be an array of numbers"),
+        (
+            lambda to: header(to, "(10**9, 10**9)".replace("10**9", "1000000000")),
+            "must be an array of numbers",
+        ),
     ],
 )
 def test_a_damaged_map_fails_its_image(

@@ -19,6 +19,7 @@ from gl_ris.recipe import Recipe
 from gl_ris.rerank.hybridgl import relation
 from gl_ris.scorers.hybrid_gl import HybridGL, place_of
 from gl_ris.text import load_parser
+from toy_scenes import Data, make_scene, run
 
 EXPRESSIONS = ["the red star on the left of a dog", "a blue square", "the star above the green circle"]
 PHRASES = ["the red star", "a blue square", "the star"]
@@ -154,6 +155,9 @@ def test_without_guidance_the_cosine_counts(
     text, visual = scorer.text_features(EXPRESSIONS, PHRASES), scorer.visual_features(image, masks)
     expected = F.cosine_similarity(text[:, None], visual[None], dim=-1)
     torch.testing.assert_close(scorer(image, masks, EXPRESSIONS, PHRASES), expected)
+    # what goes on from them takes them for cosines, as those of Global-Local
+    scale = float(clips["vit"].model.logit_scale.exp())
+    torch.testing.assert_close(scorer.probabilities(expected), (scale * expected.double()).softmax(dim=1))
     assert scorer.texts(EXPRESSIONS, PHRASES) == [*EXPRESSIONS, *PHRASES]
 
 
@@ -190,6 +194,31 @@ def test_fewer_candidates_after_a_small_image_by_the_published_code_alone(
         before = scorer(image, masks, EXPRESSIONS, PHRASES)
         scorer(image, masks[:1], EXPRESSIONS, PHRASES)
         assert torch.equal(scorer(image, masks, EXPRESSIONS, PHRASES), before) == same
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rerank", "told"), [("published", "none", 1), ("published", "full", 1), ("clean", "none", 0)]
+)
+def test_what_depends_on_the_order_of_images_is_told_where_a_run_goes_on(
+    recipe: str, rerank: str, told: int, predict: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, records = predict(
+        Data([make_scene(0, EXPRESSIONS[:2])]), "hybrid_gl", recipe=recipe, rerank=rerank
+    )
+    assert len(records) == 2
+    assert "by what came before" not in caplog.text
+    model.finished = frozenset([99])
+    run(model, Data([make_scene(0, EXPRESSIONS[:2])]))
+    assert caplog.text.count("HybridGL scores an image by what came before it") == told
+
+
+@pytest.mark.parametrize(("counts", "side"), [((2, 3, 2), 32), ((2, 2, 1), 32), ((2, 2, 2), 40)])
+def test_pictures_that_do_not_fit_are_refused(
+    counts: tuple[int, int, int], side: int, clips: dict[str, RegionCLIP]
+) -> None:
+    wide, near = (torch.zeros(count, 3, side, side) for count in counts[:2])
+    with pytest.raises(ValueError, match=r"masks must be bool \(N, H, W\), and both pixels \(N, 3, 32, 32\)"):
+        HybridGL(clips["vit"]).fuse(wide, near, torch.ones(counts[2], 9, 9, dtype=torch.bool))
 
 
 def test_masks_without_a_pixel_are_no_candidates(

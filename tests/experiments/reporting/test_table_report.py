@@ -302,6 +302,8 @@ def test_contexts_become_columns() -> None:
         ("3", "local x global", "refshapesg shapes val", {}),
         ("frontier", "HybridGL", "refcocog umd val", {"oIoU": 42.47, "mIoU": 51.25}),
         ("frontier", "TAS", "refcoco unc testB", {"oIoU": 28.24}),
+        ("frontier", "Localization Heads 1.3B", "refcocog umd test", {"oIoU": 55.8}),
+        ("frontier", "Tarot-SAM3", "refcoco unc val", {"mIoU": 75.5}),
     ],
 )
 def test_published_numbers(number: str, row: str, place: str, figures: dict[str, float]) -> None:
@@ -318,16 +320,31 @@ def test_every_published_row_has_a_value_per_column(number: str) -> None:
 @pytest.mark.parametrize(
     ("row", "made", "why"),
     [
-        ("HybridGL", "sam", ""),
-        ("HybridGL", "freesolo", "proposals are freesolo, the paper's sam"),
-        ("Global-Local", "freesolo", ""),
-        ("Global-Local", "sam", "proposals are sam, the paper's freesolo"),
-        (None, "slic", "proposals are slic, the paper's sam"),
+        ("HybridGL", "facebook/sam-vit-huge", ""),
+        ("SAM 3 Agent", "/models/sam-vit-huge", ""),
+        (
+            "HybridGL",
+            "facebook/sam-vit-base",
+            "proposals are sam of sam-vit-base, the paper's sam of sam-vit-huge",
+        ),
+        ("Global-Local", "sam-vit-huge", "proposals are sam of sam-vit-huge, the paper's freesolo"),
+        (None, "sam-vit-base", "proposals are sam of sam-vit-base, the paper's sam of sam-vit-huge"),
     ],
 )
 def test_a_row_stands_beside_its_own_proposals(row: str | None, made: str, why: str) -> None:
-    run = {"proposals": made, "unlike_the_papers": "", "random_weights": False}
+    config = {"data": {}, "model": {"proposals": {"init_args": {"model": made}}}}
+    run = results("refcoco", "unc", "testA", proposals="sam", config=config)
     assert paper_table("frontier").unlike(run, row) == why
+    run = results("refcoco", "unc", "testA", proposals="freesolo")
+    assert (paper_table("frontier").unlike(run, row) == "") == (row == "Global-Local")
+
+
+def test_published_rows_say_their_league() -> None:
+    rows = {"crop": {"encoder": "RN50", "league": "boxes, trained", "oIoU": [22.36, 20.49]}}
+    paper = PaperTable("9", "A paper", "none", "felzenszwalb", PAPER.columns, {**PAPER.rows, **rows})
+    assert "\n* Cropping (paper): boxes, trained.\n" in markdown(make(BOTH, paper=paper))
+    assert not any("league" in row for number in "123" for row in paper_table(number).rows.values())
+    assert all(row["league"] for row in paper_table("frontier").rows.values())
 
 
 def test_unknown_tables_and_rows_of_the_paper_are_refused() -> None:
