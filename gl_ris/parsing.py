@@ -40,7 +40,7 @@ class Relation:
     kind: str
     anchor: int  # number of the anchor it is related to
     # whether it is denied: "not next to the dog"; "far from the dog" is denied nearness, too;
-    # "without dots" is with dots, denied, and "star that is not green" with a "green star"
+    # "without dots" is with dots, denied; "star that is not green" with a "green star"
     negated: bool = False
     of: int | None = None  # number of the anchor that stands in the relation; None for the head
 

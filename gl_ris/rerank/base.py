@@ -35,10 +35,7 @@ class Reranker(ABC):
     best: ClassVar[int | None] = None
 
     def __init__(self, parser: Any = None, top: int | None = None) -> None:
-        if top is not None and top < 1:
-            raise UserError(
-                f"top={top} must be 1 or more, the number of masks that are ranked anew, or null."
-            )
+        check_top(top)
         self.parser, self.top = parser, top or self.best
 
     @abstractmethod
@@ -67,6 +64,12 @@ class Reranker(ABC):
         return [parsed.head or parsed.text, *parsed.anchors]
 
 
+def check_top(top: int | None) -> None:
+    """Raise a `UserError` for a number of masks that is less than 1."""
+    if top is not None and top < 1:
+        raise UserError(f"top={top} must be 1 or more, the number of masks that are ranked anew, or null.")
+
+
 def load_reranker(name: str) -> type[Reranker]:
     """Find a re-ranker: ``full``, ``hybridgl``, ``hybridgl_fixed``, ``reclip``, or the path of a class.
 
@@ -81,5 +84,6 @@ def load_reranker(name: str) -> type[Reranker]:
 
 def check_reranking(rerank: str, top: int | None) -> None:
     """Raise what is wrong with the settings before anything is loaded: a `UserError`."""
+    check_top(top)
     if rerank != NONE:
         load_reranker(rerank)(None, top)

@@ -1,6 +1,6 @@
 """Everything that a parsed expression says, weighed softly."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import torch
@@ -60,10 +60,13 @@ class Full(Reranker):
             share = (ORDERS["big"](regions) * others).sum(dim=1) / others.sum(dim=1)
             return {"big": share, "small": 1 - share, "medium": 1 - (2 * share - 1).abs()}[name]
 
-        yield from (_told(place, lambda name: self.places[name](regions)) for place in parsed.places)
-        yield from (_told(name, rank) for name in parsed.superlatives)
-        yield from [rank(*parsed.ordinal)] if parsed.ordinal else []
-        yield from [_told(parsed.size, size)] if parsed.size else []
+        truths = dict.fromkeys(parsed.places, lambda name: self.places[name](regions))
+        truths |= dict.fromkeys(parsed.superlatives, rank) | ({parsed.size: size} if parsed.size else {})
+        for name, truth in truths.items():
+            bare = name.removeprefix("not ")
+            yield truth(bare) if bare == name else 1 - truth(bare)
+        if parsed.ordinal:
+            yield rank(*parsed.ordinal)
 
     def related(
         self, parsed: Parsed, kinds: Tensor, regions: Regions, path: tuple[int | None, ...] = (None,)
@@ -82,12 +85,6 @@ class Full(Reranker):
                     kind = kind * _surely(own)
                 truth = (truth * (kind / kind.max()).view(-1, *[1] * (truth.ndim - 2))).amax(dim=1)
             yield 1 - truth if first.negated else truth
-
-
-def _told(name: str, truth: Callable[[str], Tensor]) -> Tensor:
-    """How far what is said is true, denied or not: "big", "not big"."""
-    bare = name.removeprefix("not ")
-    return truth(bare) if bare == name else 1 - truth(bare)
 
 
 def _surely(truth: Tensor) -> Tensor:

@@ -317,12 +317,12 @@ def class_by_path(path: str, what: str, base: type) -> Any:
     module_name, _, class_name = path.rpartition(".")
     try:
         found = vars(importlib.import_module(module_name))
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise UserError(f"{what} '{path}': module '{module_name}' cannot be imported ({error}).") from error
     classes = {key: item for key, item in found.items() if isinstance(item, type)}
     if class_name not in classes:
         raise unknown_name(f"class in module '{module_name}',", class_name, classes)
-    if not issubclass(classes[class_name], base):
+    if not issubclass(classes[class_name], base) or classes[class_name] is base:
         where = base.__module__.removesuffix(".base")
         raise UserError(f"{what} '{path}' is not a subclass of {where}.{base.__name__}.")
     return classes[class_name]

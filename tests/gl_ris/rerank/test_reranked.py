@@ -143,6 +143,9 @@ def test_none_is_the_scorer_itself(clips: dict[str, RegionCLIP]) -> None:
         ({"rerank": "ful"}, "Unknown rerank 'ful'. Did you mean 'full'"),
         ({"rerank": "full", "top": 0}, "top=0 must be 1 or more"),
         ({"rerank": "no_such.Thing"}, "Re-ranker 'no_such.Thing': module 'no_such' cannot be imported"),
+        ({"rerank": "gl_ris.rerank.Reranker"}, "is not a subclass of gl_ris.rerank.Reranker"),
+        ({"rerank": "."}, "module '' cannot be imported"),
+        ({"top": 0}, "top=0 must be 1 or more"),
         ({"rerank": "gl_ris.recipe.Recipe"}, "is not a subclass of gl_ris.rerank.Reranker"),
         (
             {"methods": [{"method": "cropping", "rerank": 1}]},
