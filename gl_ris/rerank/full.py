@@ -15,6 +15,8 @@ from gl_ris.rerank.rules import ORDERS, PLACES, RULES, SUPERLATIVES, Rule, ordin
 _TRUST = 0.5
 # the chance that what an expression says was taken wrongly, so that nothing excludes a mask
 _SLIP = 0.01
+# heads that are true of anything: what CLIP makes of such a word says nothing of a mask
+_ANYTHING = frozenset(("one", "thing", "object", "shape", "item", "something"))
 
 
 class Full(Reranker):
@@ -41,6 +43,8 @@ class Full(Reranker):
 
     def rerank(self, sentence: Tensor, phrases: Tensor, parsed: Parsed, regions: Regions) -> Tensor:
         """Return the logarithms of the weights."""
+        if parsed.head in _ANYTHING:
+            phrases = torch.cat([torch.full_like(phrases[:1], 1 / len(sentence)), phrases[1:]])
         # how likely each is of the kind that a phrase names, whatever the others are
         kinds = (phrases / phrases.amax(dim=1, keepdim=True)) ** _TRUST
         truths = [*self.alone(parsed, kinds[0], regions), *self.related(parsed, kinds[1:], regions)]

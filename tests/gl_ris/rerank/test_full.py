@@ -14,7 +14,7 @@ BOXES = torch.tensor(
     [[x, y, x + side, y + side] for y in (0.0, 60) for x, side in ((0.0, 10), (30, 10), (60, 10), (90, 20))]
 ).double()
 REGIONS = Regions(BOXES, (100, 120))
-KINDS = {"star": [0, 3, 4, 7], "circle": [1, 6], "square": [2, 5], "thing": range(8)}
+KINDS = {"one": [4], "star": [0, 3, 4, 7], "circle": [1, 6], "square": [2, 5], "thing": range(8)}
 
 
 def chosen(head: str, *anchors: str, sure: float = 8.0, **said: object) -> int:
@@ -51,6 +51,8 @@ CASES = [
     ("square", ("circle", "square"), {"relations": (Relation("right", 0), Relation("above", 1, of=0))}, 2),
     ("circle", ("star", "square"), {"relations": (Relation("between", 0), Relation("between", 1))}, 1),
     ("thing", ("star",), {"relations": (Relation("between", 0),), "places": ("right", "bottom")}, 6),
+    # "one" is any, whatever CLIP takes the word for
+    ("one", (), {"superlatives": ("rightmost",), "places": ("bottom",)}, 7),
     # relations that turn in a circle end
     ("circle", ("square", "star"), {"relations": (Relation("left", 0), *TURNING)}, 1),
 ]
