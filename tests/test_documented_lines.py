@@ -266,7 +266,7 @@ def drive_data(module: Any, arguments: list[str]) -> None:
     if not arguments:
         module.main([])
     cache = Path("cache")
-    (drawn,) = (path.name for path in cache.iterdir() if "testA" in path.name)
+    (drawn,) = (path.name for path in cache.glob("refshapes-v*testA*"))
     own = [word.replace(f"~/.cache/gl-ris/{drawn}", str(cache / drawn)) for word in arguments]
     own = [word.replace("--workers=8", "--workers=0") for word in own]
     # the counts are not those of the whole data set, which is code 1

@@ -98,8 +98,8 @@ def test_no_mask_is_related_to_itself(name: str) -> None:
 
 def test_bigger_compares_areas() -> None:
     bigger = RULES["bigger"](BOXES)
-    # 1600 and 400 pixels: 4 squared against 1
-    assert float(bigger[1, 2]) == pytest.approx(16 / 17)
+    # 1600 and 400 pixels: the fourth power of 4 against 1
+    assert float(bigger[1, 2]) == pytest.approx(256 / 257)
     torch.testing.assert_close(RULES["smaller"](BOXES), bigger.T)
 
 
@@ -148,7 +148,7 @@ def test_masks_count_where_they_are_known() -> None:
     assert RULES["inside"](boxes)[1, 0] > 0.8
     assert RULES["inside"](Regions(boxes, (40, 40), Bits(masks)))[1, 0] == 0
     assert RULES["bigger"](Regions(boxes, (40, 40), Bits(masks)))[0, 1] == pytest.approx(
-        275**2 / (275**2 + 100**2)
+        275**4 / (275**4 + 100**4)
     )
 
 
