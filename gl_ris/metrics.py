@@ -1,4 +1,4 @@
-"""How well masks cover their targets: IoU, overall, mean and at thresholds, and GRES; functions and torchmetrics.
+"""How well masks cover their targets: IoU, overall, mean, at thresholds, GRES; functions and torchmetrics.
 
 One sample is one expression: the intersection I and the union U, in pixels, of its prediction and its target.
 Prediction and target both empty (I = U = 0) is a sample of IoU 0, a miss, as in the published evaluation;
@@ -331,7 +331,9 @@ class GRES(Metric):
 
     Example:
         >>> metric, mask = GRES(), torch.tensor([[[True, True]], [[True, False]]])
-        >>> metric.update(mask, torch.tensor([[[True, False]], [[False, False]]]), torch.tensor([False, True]))
+        >>> target, predicted_empty = mask.clone(), torch.tensor([False, True])
+        >>> target[:, :, 1], target[1] = False, False
+        >>> metric.update(mask, target, predicted_empty)
         >>> {name: value for name, value in metric.compute().items() if "@" not in name}
         {'gIoU': 0.75, 'cIoU': 0.5, 'N_acc': 1.0, 'T_acc': 1.0}
     """
