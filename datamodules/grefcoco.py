@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import msgspec
 
@@ -94,7 +94,7 @@ class GRefCOCO(RefCOCO):
         options: Those of `RefCOCO`, of which ``overlap`` is ``union`` as published.
     """
 
-    form: ClassVar[Form] = GREFER
+    form = GREFER
     subset_names = ("single", "multi")
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from datamodules.base import GROUND_TRUTH, RISDataModule
 from datamodules.records import ImageRecord
@@ -30,7 +30,7 @@ class RefCOCO(RISDataModule):
         options: Those of `RISDataModule`.
     """
 
-    form: ClassVar[Form] = REFER
+    form: Form = REFER
 
     def __init__(
         self,
