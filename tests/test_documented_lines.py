@@ -212,6 +212,9 @@ def drive(words: Sequence[str]) -> None:
         assert module.COMMAND.help()
     elif name == "cache":
         module.main(arguments)  # a look at the cache of this test's world
+    elif name == "compare":
+        with pytest.raises(UserError, match="no finished run in 'RUN'"):
+            module.main(arguments)
     elif name == "tune_proposals":
         drive_tuning(module, arguments)
     elif name in GRIDS:
