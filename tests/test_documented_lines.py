@@ -36,7 +36,6 @@ NOT_DRIVEN = {
     "python -m spacy": "a command of spaCy, on what tests/tools/parser makes",
     "spacy ": "a command of spaCy",
     "python -m tools.parser": "on files that are not in the repository; tests/tools/parser drives each",
-    "python -m benchmarks": "measures for minutes",
     "python -m tests.fuzz": "takes a minute; test_fuzz.py runs cases of every target",
     "python -m experiments.benchmark": "measures for minutes; its test reads each line",
     "python -m experiments.NAME": "stands for any command; test_house.py asks each for its help",
@@ -212,8 +211,6 @@ def drive(words: Sequence[str]) -> None:
         assert module.COMMAND.help()
     elif name == "cache":
         module.main(arguments)  # a look at the cache of this test's world
-    elif name == "tune_proposals":
-        drive_tuning(module, arguments)
     elif name in GRIDS:
         from experiments.grid.cells import plan
 
@@ -276,20 +273,6 @@ def drive_data(module: Any, arguments: list[str]) -> None:
     except SystemExit as done:
         code = done.code
     assert code == (0 if own[0].startswith(("cache", "folder", "data/")) else 1)
-
-
-def drive_tuning(module: Any, arguments: list[str]) -> None:
-    given: dict[str, Any] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "tune", lambda **options: given.update(options))
-        names = ("generator", "photos", "grid")
-        patch.setattr(
-            module, "tune_on_photos", lambda *options: given.update(zip(names, options, strict=True))
-        )
-        patch.setattr(sys, "argv", ["tune_proposals", *arguments])
-        module.main()
-    assert given["generator"] in module.GRIDS
-    assert given["grid"] is None or isinstance(given["grid"], dict)
 
 
 def test_each_line_is_driven_or_has_its_reason() -> None:
