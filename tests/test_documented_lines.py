@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from importlib import import_module
@@ -162,13 +161,13 @@ def here(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(lavt, "load_bert", lambda *_: None)
     tokenizer = lavt.load_tokenizer
     monkeypatch.setattr(lavt, "load_tokenizer", lambda _: tokenizer("refshapes-rn"))
-    monkeypatch.setattr(module, "read_weights", looked_for)
+    monkeypatch.setattr(module, "read_weights", lambda path, *_: looked_for(path))
     monkeypatch.setattr(segmenter.Segmenter, "load_weights", lambda *_: None)
     for kind in (lavt.LAVTSegmenter, cris.CRISSegmenter):
         monkeypatch.setattr(kind, "load_weights", lambda *_: None)
     freesolo = import_module("gl_ris.proposals.freesolo")
     for place in (network, freesolo):
-        monkeypatch.setattr(place, "read_weights", lambda path, what: looked_for(path), raising=False)
+        monkeypatch.setattr(place, "read_weights", lambda path, *_: looked_for(path), raising=False)
     monkeypatch.setattr(freesolo.FreeSOLO, "load_detectron2_state_dict", lambda *_: None)
     monkeypatch.setattr(network.NetworkGenerator, "weights_hash", lambda _: "0" * 64)
     return world
