@@ -118,7 +118,9 @@ class Contest:
 
     def text(self) -> dict[str, Timed]:
         """Time texts by the loop, one by one at full length, and by the program; each is new."""
-        works = {REFERENCE: [partial(_texts_of_loop, self.loop, scene) for scene in self.texts]}
+        works: dict[str, list[Any]] = {
+            REFERENCE: [partial(_texts_of_loop, self.loop, scene) for scene in self.texts]
+        }
         for kind, scorer in self.scorers.items():
             texts = [partial(scorer.text_features, scene.sentences, scene.phrases) for scene in self.texts]
             works[kind] = texts
