@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datamodules.captioned_shapes import CaptionedShapes as CaptionedShapes
+    from datamodules.grefcoco import GRefCOCO as GRefCOCO
     from datamodules.hf import RefCOCOBenchmark as RefCOCOBenchmark
     from datamodules.hf import RefCOCOM as RefCOCOM
     from datamodules.hf import RefCOCORows as RefCOCORows
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "CaptionedShapes": "datamodules.captioned_shapes",
     "Folder": "datamodules.own_folder",
+    "GRefCOCO": "datamodules.grefcoco",
     "PhraseCut": "datamodules.phrasecut",
     "RefCOCO": "datamodules.refcoco",
     "RefCOCOBenchmark": "datamodules.hf",

@@ -143,6 +143,7 @@ class Referent:
     raw: tuple[str, ...] = ()
     # whether the data say what is meant; where they do not, there is nothing to measure by or to learn from
     targeted: bool = True
+    absent: bool = False  # whether they say that nothing is: then it is not targeted, but can be measured
 
     def mask(self, height: int, width: int, rule: MaskRule) -> Tensor:
         """Return the target mask, bool ``(height, width)``; see `Segmentation.mask`."""

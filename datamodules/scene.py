@@ -46,7 +46,8 @@ class Scene:
         fatal: Whether ``error`` would meet other images, too, and has to be mended before a run can go on.
         seconds: By stage, what reading the scene and coming by its proposals took in the process that did it.
         targeted: bool ``(E,)``, which expressions have a target; None where all have. The others are asked
-            about, and their choices written down, but nothing is measured by them.
+            about, and their choices written down, but nothing is measured by them, unless they are absent.
+        absent: bool ``(E,)``, which of those are known to have no target; None where there are none such.
         raw: The expressions as they were typed, before the data set cleaned them; where that is not known, as
             they are.
     """
@@ -65,6 +66,7 @@ class Scene:
     raw: list[str] = field(default_factory=list)
     faults: list[str | None] = field(default_factory=list)
     targeted: Tensor | None = None
+    absent: Tensor | None = None
     outcome: str | None = None
     fatal: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -91,6 +93,7 @@ class Scene:
             proposals=None if self.proposals is None else change(self.proposals),
             subsets={name: change(members) for name, members in self.subsets.items()},
             targeted=None if self.targeted is None else change(self.targeted),
+            absent=None if self.absent is None else change(self.absent),
         )
 
 
@@ -163,6 +166,7 @@ class SceneDataset(Dataset[Scene]):
             outcome=None if self.source is None else self.source.outcome,
             raw=[text for referent in record.referents for text in referent.raw or referent.sentences],
             targeted=None if all(ref.targeted for ref in refs) else torch.tensor([r.targeted for r in refs]),
+            absent=torch.tensor([r.absent for r in refs]) if any(ref.absent for ref in refs) else None,
             fatal=fatal,
             seconds={"data": read - began, "proposals": time.perf_counter() - read},
         )

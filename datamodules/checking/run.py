@@ -16,9 +16,11 @@ from datamodules.checking.counts import Counts, Published, compared, differences
 from datamodules.checking.own import own_overview, own_records
 from datamodules.checking.problems import Problems
 from datamodules.files import read_annotations
+from datamodules.grefcoco import GREFER
 from datamodules.images import find_image_folder, image_path, read_image
 from datamodules.own_folder import PARTITION, annotation_files
 from datamodules.records import ImageRecord, MaskRule, Referent
+from datamodules.refer import REFER, Form
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.processes import pool
 
@@ -57,7 +59,8 @@ def find_targets(name: str, root: Path, split_by: Sequence[str] = ()) -> list[Ta
         for below in sorted(path for path in folder.iterdir() if path.is_dir()) if not found else ():
             found += _in_folder(below, below.name)
         absent = (
-            f"'{folder}' holds neither refs(<split_by>).p nor refer_<split>.json nor a CSV or JSONL file."
+            f"'{folder}' holds neither refs(<split_by>).p nor grefs(<split_by>).json nor "
+            "refer_<split>.json nor a CSV or JSONL file."
         )
     else:
         raise unknown_name("data set, and no folder", name, [*read_counts(), OWN])
@@ -71,8 +74,9 @@ def find_targets(name: str, root: Path, split_by: Sequence[str] = ()) -> list[Ta
 
 
 def _in_folder(folder: Path, name: str) -> list[Target]:
-    if found := [Target(name, folder, "refer", partition) for partition in refer.partitions(folder)]:
-        return found
+    for format_, form in (("refer", REFER), ("grefer", GREFER)):
+        if found := [Target(name, folder, format_, partition) for partition in form.partitions(folder)]:
+            return found
     places = (folder, folder / "VGPhraseCut_v0", folder / "data" / "VGPhraseCut_v0")
     if found := [Target(name, place, "phrasecut", "official") for place in places if _phrase_splits(place)]:
         return found[:1]
@@ -270,8 +274,8 @@ class Format:
     upright: bool = False  # whether images are turned as EXIF says
 
 
-def _refer_overview(target: Target, problems: Problems) -> Overview:
-    refs = refer.load_refs(refer.require_partition(target.folder, target.partition))
+def _refer_overview(form: Form, target: Target, problems: Problems) -> Overview:
+    refs = form.load(form.require(target.folder, target.partition))
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     images: dict[str, set[Any]] = defaultdict(set)
     for ref in refs:
@@ -312,6 +316,13 @@ def _duplicates(problems: Problems, what: str, ids: Iterable[Any]) -> None:
             problems.add("duplicate id", f"{what} {value!r}: {count} times")
 
 
+def _refer_format(form: Form) -> Format:
+    def records(target: Target, split: str) -> list[ImageRecord]:
+        return refer.read_split(target.folder, target.partition, split, form=form)
+
+    return Format(partial(_refer_overview, form), records, _refer_folders, "union")
+
+
 def _refer_folders(target: Target) -> list[Path]:
     from datamodules.refcoco import RefCOCO
 
@@ -320,12 +331,8 @@ def _refer_folders(target: Target) -> list[Path]:
 
 
 FORMATS: dict[str, Format] = {
-    "refer": Format(
-        _refer_overview,
-        lambda target, split: list(refer.read_split(target.folder, target.partition, split)),
-        _refer_folders,
-        "union",
-    ),
+    "refer": _refer_format(REFER),
+    "grefer": _refer_format(GREFER),
     "phrasecut": Format(
         _phrase_overview,
         lambda target, split: phrasecut.read_split(target.folder, split),

@@ -12,6 +12,7 @@ TARGETS = {
         Target("rle", outlines.run_lengths, 0.3),
         Target("polygons", outlines.polygons, 0.3),
         Target("refer", annotations.refer, 3),
+        Target("grefcoco", annotations.grefcoco, 2),
         Target("phrasecut", annotations.phrasecut, 2),
         Target("coco", tables.coco_results, 1),
         Target("parquet", tables.parquet, 8),

@@ -242,6 +242,8 @@ def test_the_published_counts_add_up() -> None:
         ("refcoco", "unc", "images"): 19_994,
         ("refcoco+", "unc", "images"): 19_992,
         ("refcoco", "unc", "sentences"): 142_210,
+        ("grefcoco", "unc", "images"): 19_994,
+        ("grefcoco", "unc", "sentences"): 259_859,
     }
     for (name, partition, kind), total in totals.items():
         assert sum(counts[kind] for counts in read_counts()[name][partition].splits.values()) == total
@@ -257,6 +259,7 @@ def test_the_published_counts_add_up() -> None:
         ("refcoco+", "unc", "train", "sentences"),
         ("refcocog", "umd", "train", "sentences"),
         ("refcocog", "umd", "test", "sentences"),
+        *(("grefcoco", "unc", split, "sentences") for split in ("train", "val", "testA", "testB")),
     ]
 
 
@@ -335,7 +338,10 @@ def test_notes_fail_a_check_only_if_it_is_strict(tmp_path: Path, capsys: pytest.
             ["refcoco"],
             "No annotations of refcoco in 'data/refcoco'. Fetch it: python -m datamodules.download",
         ),
-        (["."], "'.' holds neither refs(<split_by>).p nor refer_<split>.json nor a CSV or JSONL file."),
+        (
+            ["."],
+            "'.' holds neither refs(<split_by>).p nor grefs(<split_by>).json nor refer_<split>.json nor a",
+        ),
         (["{mine}", "--split-by=umd"], "Unknown partition (--split-by) of"),
         (["{mine}", "--split=vall"], "Unknown split of mine (unc) 'vall'. Did you mean 'val'?"),
         (["{mine}", "--images=see"], "Argument --images: invalid choice: 'see'"),
