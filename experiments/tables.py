@@ -24,7 +24,7 @@ COMMAND = Command.documented("tables")
 _VARIANT_FIELDS = ("alpha", "beta", "masked_blocks", "recipe", "rerank", "top")
 _ROW_FIELDS = ("method", "encoder", "label", "context", "title", "paper", *_VARIANT_FIELDS)
 # Options that a supervised model takes of those for all runs.
-_SUPERVISED = ("limit", "recipe", "trainer", "data", "wandb", "training")
+_SUPERVISED = ("intervals", "limit", "recipe", "trainer", "data", "wandb", "training")
 
 
 @dataclass
