@@ -4,9 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.reporting.comparison import compare, read_run, report, write_all
 from experiments.run.folder import RunFolder
-from gl_ris.analysis import DRAWS, SEED
 from gl_ris.command_line import Arguments, leave, show
 from gl_ris.errors import UserError
 from gl_ris.files import read_table
@@ -20,13 +18,11 @@ def main(tokens: Sequence[str] | None = None) -> None:
     made = Arguments("python -m experiments.compare", _DESCRIPTION, _EXAMPLES)
     made.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs")
     made.add_argument("--common", default="false", choices=_SAID, help="expressions that all have [false]")
-    made.add_argument("--draws", type=int, default=DRAWS, help=f"resamples of the images [{DRAWS}]")
-    made.add_argument("--seed", type=int, default=SEED, help=f"of the resamples [{SEED}]")
     made.add_argument("--run_dir", metavar="DIR", help="where to write [runs/compare/<time>]")
     made.add_argument("--overwrite", default="false", choices=_SAID, help="replace what is there [false]")
     given = made.read(sys.argv[1:] if tokens is None else tokens)
-    if given.draws < 1 or given.seed < 0:
-        raise UserError(f"draws={given.draws} must be 1 or more, and seed={given.seed} 0 or more.")
+    from experiments.reporting.comparison import compare, read_run, report, write_all
+
     paths = [Path(run).expanduser() for run in given.runs]
     places = [path.resolve() for path in paths]
     if len(set(places)) < len(places):
@@ -34,7 +30,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
     if given.run_dir and Path(given.run_dir).expanduser().resolve() in places:
         raise UserError(f"run_dir={given.run_dir} is one of the runs to compare; name another folder.")
     folder = RunFolder("compare", given.run_dir, given.overwrite == "true")
-    found = compare([read_run(path) for path in paths], given.common == "true", given.draws, given.seed)
+    found = compare([read_run(path) for path in paths], given.common == "true")
     write_all(folder.create(), found)
     folder.close()
     show(f"{report(found.document)}\n\nRun folder   {folder.path}")

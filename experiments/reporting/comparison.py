@@ -17,7 +17,7 @@ from experiments.reporting.frame import (
     write_text,
 )
 from experiments.run.folder import PROGRESS
-from gl_ris.analysis import Interval, differences, image_sums, intervals, percent
+from gl_ris.analysis import DRAWS, SEED, Interval, differences, image_sums, intervals, percent
 from gl_ris.errors import UserError
 from gl_ris.files import write_json
 from gl_ris.predictions import Prediction, read_predictions
@@ -57,7 +57,7 @@ def read_run(path: Path) -> Run:
     return Run(path, Results.read(path / "results.json"), methods)
 
 
-def compare(runs: Sequence[Run], common: bool, draws: int, seed: int) -> Comparison:
+def compare(runs: Sequence[Run], common: bool) -> Comparison:
     """Compare the methods of one run, or those of several.
 
     A `UserError`, unless they are of the same expressions of a split, or of a part of it that they have in
@@ -70,7 +70,7 @@ def compare(runs: Sequence[Run], common: bool, draws: int, seed: int) -> Compari
         names = [f"{labels[run]}: {method}" if len(runs) > 1 else method for run, method in (first, second)]
         records = [[runs[run].methods[method][key] for key in keys] for run, method in (first, second)]
         others = [*_changed(*records)]
-        rows.append(_row(names, records, others, draws, seed))
+        rows.append(_row(names, records, others))
         changed += [dict(zip(("first", "second"), names, strict=True)) | other for other in others]
     left = {str(run.path): len(next(iter(run.methods.values()))) - len(keys) for run in runs}
     results = runs[0].results
@@ -81,7 +81,7 @@ def compare(runs: Sequence[Run], common: bool, draws: int, seed: int) -> Compari
         "runs": [str(run.path) for run in runs],
         "n_expressions": len(keys),
         "n_left_out": left,
-        "resampling": {"draws": draws, "seed": seed},
+        "resampling": {"draws": DRAWS, "seed": SEED},
         "rows": rows,
     }
     return Comparison(document, changed)
@@ -96,20 +96,20 @@ def _common_keys(runs: Sequence[Run], common: bool) -> list[Key]:
         if was != now:
             raise UserError(f"'{first.path}' and '{other.path}' do not compare: {name} is {was} and {now}.")
     own = next(iter(first.methods.values()), {})
-    for run, records in [(run, records) for run in runs for records in run.methods.values()]:
+    for path, records in [(run.path, records) for run in runs for records in run.methods.values()]:
         wanted = set(keys)
         lacking = [key for key in keys if key not in records]
         lacking += [key for key in records if key not in wanted]
         if lacking and not common:
             raise UserError(
-                f"'{first.path}' and '{run.path}' differ in {len(lacking):,} expressions, the first of them "
+                f"'{first.path}' and '{path}' differ in {len(lacking):,} expressions, the first of them "
                 f"{_named(lacking[0])}; common=true compares those that both have."
             )
         keys = [key for key in keys if key in records]
         for key in keys:
             if (was := own[key].expression) != (now := records[key].expression):
                 texts = f"'{was:.60}' and '{now:.60}'"
-                raise UserError(f"'{first.path}' and '{run.path}' have {texts} as expression {_named(key)}.")
+                raise UserError(f"'{first.path}' and '{path}' have {texts} as expression {_named(key)}.")
     if not keys:
         raise UserError(f"'{runs[-1].path}' has no expression in common with '{first.path}'.")
     return keys
@@ -179,8 +179,6 @@ def _row(
     names: Sequence[str],
     records: Sequence[Sequence[Prediction]],
     changed: Sequence[Mapping[str, Any]],
-    draws: int,
-    seed: int,
 ) -> dict[str, Any]:
     """Lay out what a comparison of two says."""
     image_ids = [record.image_id for record in records[0]]
@@ -188,8 +186,8 @@ def _row(
         ([record.intersection for record in one], [record.union for record in one]) for one in records
     )
     ids, sums = image_sums(image_ids, [first, second])
-    sure: dict[str, Interval] = differences(image_ids, first, second, draws, seed)
-    own = intervals(sums, draws, seed)
+    sure: dict[str, Interval] = differences(image_ids, first, second)
+    own = intervals(sums)
     figures = percent(sums.sum(axis=0))
     moves = [row["difference"] for row in changed if row["difference"]]
     row: dict[str, Any] = {"first": names[0], "second": names[1]}
