@@ -9,6 +9,7 @@ from torch import Tensor
 from gl_ris.clip.tower import one_thread_per_operation
 from gl_ris.errors import UserError
 from gl_ris.evaluator import Choices, Evaluator, Records, SceneLike, faults_of, make_records, target_reasons
+from gl_ris.evidence import with_facts, with_overlaps
 from gl_ris.inputs import Input, source_files
 from gl_ris.masks import encode_rle
 from gl_ris.metrics import mask_areas
@@ -114,4 +115,5 @@ class SupervisedRIS(Evaluator):
         lost = [failure or fault for fault in faults_of(scene)]
         encoded = [None if why else encode_rle(mask) for mask, why in zip(masks, lost, strict=True)]
         phrases = [None] * len(masks)
-        return Records(make_records(self.title, scene, none, (intersection, union), phrases, encoded))
+        records = make_records(self.title, scene, none, (intersection, union), phrases, encoded)
+        return Records(with_facts(with_overlaps(records, scene, masks), scene))
