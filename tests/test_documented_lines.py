@@ -241,6 +241,9 @@ def drive(words: Sequence[str]) -> None:
         module.main(arguments)  # a look at the cache of this test's world
     elif name == "export":
         drive_export(module, arguments)
+    elif name == "compare":
+        with pytest.raises(UserError, match="no finished run in 'RUN'|Name each run once: RUN"):
+            module.main(arguments)
     elif name in GRIDS:
         from experiments.grid.cells import plan
 
