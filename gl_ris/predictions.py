@@ -45,7 +45,7 @@ class UnitedObjects(msgspec.Struct, frozen=True):
     overlaps: tuple[_Pixels, ...]  # with each proposal
 
 
-class ImageFacts(msgspec.Struct, frozen=True):
+class ImageFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What proposals and annotated objects of an image have in common, in pixels."""
 
     size: tuple[_Pixels, _Pixels]  # height and width
