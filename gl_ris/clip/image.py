@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,19 +17,35 @@ from torch import Tensor
 
 from gl_ris.bits import Bits
 from gl_ris.clip.prompts import PROMPTS, SHORT_SIDE, grown_box
-from gl_ris.clip.tower import map_batches, one_thread_per_operation
+from gl_ris.clip.tower import Tower, map_batches, one_thread_per_operation
 from gl_ris.clip.vit import centred_on_corners, region_tokens, tokens_of
 from gl_ris.masks import projection_boxes, tight_boxes
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
-
-if TYPE_CHECKING:
-    from gl_ris.clip.region_clip import RegionCLIP
 
 _Make = TypeVar("_Make", bound=Callable[..., Any])
 
 _BOX_RULES: dict[str, Callable[[Bits], Tensor]] = {"tight": tight_boxes, "projection": projection_boxes}
 _RESIZING = ("working_size", "interpolation", "antialias")  # What the pixels that a tower reads depend on.
 _PIXELS = ("normalization", *_RESIZING)
+
+
+class Model(Protocol):
+    """What an `ImageContext` needs of a `gl_ris.clip.RegionCLIP`."""
+
+    tower: Tower
+    image_size: tuple[int, int]
+    feature_dim: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    @property
+    def image_batch(self) -> int:
+        """Masks or crops that go through the tower together."""
 
 
 def _kept(*fields: str) -> Callable[[_Make], _Make]:
@@ -67,9 +83,7 @@ class ImageContext:
         ValueError: A shape or dtype is wrong.
     """
 
-    def __init__(
-        self, clip: RegionCLIP, image: Tensor, masks: Tensor | Bits, boxes: Tensor | None = None
-    ) -> None:
+    def __init__(self, clip: Model, image: Tensor, masks: Tensor | Bits, boxes: Tensor | None = None) -> None:
         _check(image, Bits.of(masks).masks, boxes)
         self.clip = clip
         # Copies: the caller may write into its tensors before it asks again.
