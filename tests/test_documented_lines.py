@@ -36,7 +36,7 @@ NOT_DRIVEN = {
     "python -m spacy": "a command of spaCy, on what tests/tools/parser makes",
     "spacy ": "a command of spaCy",
     "python -m tools.parser": "on files that are not in the repository; tests/tools/parser drives each",
-    "python -m benchmarks": "measures for minutes",
+    "python -m tests.proposal_store_speed": "measures for minutes",
     "python -m tests.fuzz": "takes a minute; test_fuzz.py runs cases of every target",
     "python -m experiments.benchmark": "measures for minutes; its test reads each line",
     "python -m experiments.NAME": "stands for any command; test_house.py asks each for its help",

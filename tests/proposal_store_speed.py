@@ -1,4 +1,4 @@
-"""Size and speed of the store of proposals: ``python -m benchmarks.proposal_store FOLDER``.
+"""Size and speed of the store of proposals: ``python -m tests.proposal_store_speed FOLDER``.
 
 Fills a store with synthetic proposals (wavy blobs of many sizes, as generators give on photographs) and
 prints bytes per image, the time to pack, write, open and read at random, and the memory of an open store.
@@ -19,7 +19,7 @@ from gl_ris.command_line import add_version
 from gl_ris.proposals import Proposals
 from gl_ris.proposals.store import Entry, ImageKey, ProposalStore, ShardWriter, StoreKey, pack, unpack
 
-KEY = StoreKey("synthetic", None, "train", "blobs", "benchmarks.Blobs", 1, {}, None)
+KEY = StoreKey("synthetic", None, "train", "blobs", "tests.Blobs", 1, {}, None)
 # Only so many images are packed anew; the rest repeat their bytes, which changes none of the figures.
 DISTINCT = 20
 
