@@ -132,6 +132,8 @@ class RefCOCOBenchmark(HubData):
 class RefCOCOM(HubData):
     """``moondream/refcoco-m``: about half of the refs of RefCOCO's val (unc), with accurate masks and images.
 
+    Its card asks for the mean IoU over pairs of image and sentence, each counted alike, which results name.
+
     Args:
         root: As for `HubData`.
         split: ``val``, the only one.
@@ -140,6 +142,7 @@ class RefCOCOM(HubData):
 
     dataset_name = "refcoco-m"
     partition = "unc"
+    own_metric = "RefCOCO-M's mIoU over (image, sentence) pairs"
     columns = ("image_id", "file_name", "samples")
     read_row = staticmethod(refcoco_m_row)
     repository = "moondream/refcoco-m"

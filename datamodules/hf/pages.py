@@ -1,8 +1,8 @@
 """How much a column of a parquet file will be when it is unpacked, read off before anything is.
 
 What the footer says of it may be wrong; what counts while it is read are the headers of its pages. Both are
-records in Thrift's compact protocol, read here, and nothing of the pages themselves is. pyarrow is not asked for
-chunks, since a damaged footer may end the process then.
+records in Thrift's compact protocol, read here, and nothing of the pages themselves is. pyarrow is not asked
+for chunks, since a damaged footer may end the process then.
 """
 
 from collections.abc import Iterator, Sequence
