@@ -34,6 +34,7 @@ from gl_ris.evaluator import (
 from gl_ris.evidence import with_facts
 from gl_ris.inputs import Input, clip_files, parser_files
 from gl_ris.masks import encode_rle, pairwise_areas
+from gl_ris.predictions import NO_PROPOSALS, SKIPPED
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.source import COUNTS, ProposalSource, open_source
@@ -45,9 +46,6 @@ from gl_ris.tally import gather_objects, subsets_of, targeted_in
 from gl_ris.variants import resolve_variants
 
 log = logging.getLogger(__name__)
-
-NO_PROPOSALS = "no proposals"
-SKIPPED = "skipped, no proposals"
 
 
 class ZeroShotRIS(Evaluator):

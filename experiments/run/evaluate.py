@@ -12,7 +12,7 @@ from typing import Any, cast
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, to_builtins
 
 from experiments.cli.parts import ExperimentCLI
 from experiments.cli.ranks import end_ranks
@@ -32,8 +32,9 @@ from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.evaluator import Evaluator
 from gl_ris.files import atomic_file
+from gl_ris.headroom import explain
 from gl_ris.inputs import inputs_of
-from gl_ris.predictions import Key, PredictionWriter, merge_predictions
+from gl_ris.predictions import Key, PredictionWriter, each_prediction, merge_predictions
 from gl_ris.results import Results, format_table, write_table_csv
 from gl_ris.signals import Ended, kept_if_ended
 from gl_ris.tally import ALL, Evaluation, Figures, in_order, subset_label
@@ -266,9 +267,11 @@ class Recorder(Keeper):
             written = sum(1 for _ in file)
         if written != expected:
             raise EvaluationError(f"{predictions} has {written:,} records, expected are {expected:,}.")
-        more = {} if isinstance(self.training, UnsetType) else {"training": self.training}
+        more: dict[str, Any] = {} if isinstance(self.training, UnsetType) else {"training": self.training}
         counted = Counted(self.path, module, data.image_ids()) if self.cli.config.intervals else None
         settings = self.cli.settings()
+        errors, headroom = explain(each_prediction(predictions))
+        more |= to_builtins({"errors": errors, "headroom": headroom})
         self.results = describe(module, data, self.cli.command.name, settings, counted, **more)
         write_table_csv(self.path / "table.csv", self.results)
         (self.path / "table.txt").write_text(format_table(self.results) + "\n", encoding="utf-8")
