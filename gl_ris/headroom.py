@@ -40,7 +40,7 @@ KINDS = {
     BACKGROUND: ("backgr.", "took the background"),
     PART: ("part", "took a part of the target"),
     TOO_LARGE: ("too large", "took the target with too much around it"),
-    NO_PROPOSAL: ("no mask", "had no mask to choose that fits"),
+    NO_PROPOSAL: ("no mask", "had no mask to choose that fits the target"),
     ABSTAINED: ("abstained", "were given no mask on purpose"),
     FAILED: ("failed", "failed"),
     NOTHING_MEANT: ("no target", "were given a mask where nothing is meant"),
@@ -189,10 +189,10 @@ def told(errors: Mapping[str, Mapping[str, Miss]], headroom: Mapping[str, Headro
     if len(headroom) > 1:
         return _table(errors, headroom)
     ((method, room),) = headroom.items()
-    misses = ", ".join(f"{one.count:,} {KINDS[kind][1]}" for kind, one in errors[method].items())
+    misses = "; ".join(f"{one.count:,} {KINDS[kind][1]}" for kind, one in errors[method].items())
+    missed = f"{room.expressions - room.hits:,} were missed: {misses}." if misses else "None was missed."
     lines = [
-        f"Misses       Of {room.expressions:,} expressions {room.hits:,} were hits (IoU >= 0.5). "
-        f"Of the others {misses or 'none is left'}."
+        f"Misses       Of {room.expressions:,} expressions {room.hits:,} were hits (IoU >= 0.5). {missed}"
     ]
     if room.now:
         right = "the best mask taken each time" if room.proposals else "every target that was missed drawn"
