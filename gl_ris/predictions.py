@@ -22,6 +22,11 @@ _RANK = re.compile(r"predictions_rank(\d+)\.jsonl")
 _BLOCK = 1 << 20  # bytes of predictions that are there twice while files are merged, at most about
 _LARGEST = sys.float_info.max
 _Count = Annotated[int, Meta(ge=0)]
+# keys that a line has only where they say something, and what they hold otherwise
+_OPTIONAL = (
+    *((name, None) for name in ("subsets", "parsed", "target", "chosen")),
+    *((name, False) for name in ("tied", "abstained")),
+)
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +59,12 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     tied: bool = False
     # what the expression says (`gl_ris.Parsed.said`); None, and no key in the line, where nothing parsed it
     parsed: dict[str, Any] | None = None
+    # empty where the data say that nothing is meant; no key in the line where they do not
+    target: tuple[_Count, ...] | None = None
+    # all proposals that were chosen, where they are several, ``choice`` the best of them; else no key
+    chosen: tuple[_Count, ...] | None = None
+    # whether nothing was chosen because the best score was too low; no key in the line where it is not so
+    abstained: bool = False
 
     def __post_init__(self) -> None:
         """Check that a record has been measured as a whole or not at all."""
@@ -63,7 +74,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     def line(self) -> bytes:
         """Return the record as a line of strict JSON."""
         content = msgspec.structs.asdict(self)
-        for name, usual in (("subsets", None), ("tied", False), ("parsed", None)):
+        for name, usual in _OPTIONAL:
             if content[name] is usual:
                 del content[name]
         return to_json(content) + b"\n"
@@ -271,7 +282,7 @@ def key_of(record: Prediction) -> Key:
 def read_predictions(path: Path | str) -> list[Prediction]:
     """Read a ``predictions.jsonl`` in the order of its lines; a `UserError` names file and damaged line.
 
-    Lines may lack ``failure``, ``index``, ``subsets``, ``tied`` and ``parsed``; other keys are ignored.
+    Lines may lack ``failure``, ``index`` and what comes behind it; other keys are ignored.
     """
     path = Path(path)
     if not path.is_file():

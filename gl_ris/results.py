@@ -35,6 +35,7 @@ METHODS_VERSION = 3
 SKIPPING = "images without proposals left out as published"
 EVERY_MISS = "every miss counted"
 
+_WHERE_ANY = ("n_expressions_without_target", "n_expressions_no_target", "rules")
 Count = Annotated[int, Meta(ge=0)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Figures = dict[str, Percent | None]
@@ -109,6 +110,10 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     n_expressions_evaluated: Count  # expressions behind the figures, misses for want of a proposal included
     # expressions that data of one's own have no target for: they are in the predictions, and behind no figure
     n_expressions_without_target: Count = 0
+    # expressions that are known to have no target: in gIoU, cIoU and N_acc, and in no other figure
+    n_expressions_no_target: Count = 0
+    # by method with a rule of its own what it goes by (`gl_ris.choices.Rule`): ``abstain`` and ``union``
+    rules: dict[str, dict[str, float | str]] = {}
     # expressions that ``methods`` leave out because the recipe says so, for want of proposals: with those
     # evaluated, all that ``every_miss`` counts
     n_expressions_skipped: Count = 0
@@ -177,7 +182,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, Any]:
         """Return what JSON is made of; what only some data or models have is left out elsewhere."""
         content: dict[str, Any] = msgspec.to_builtins(self)
-        for name in ("subsets", "n_expressions_without_target", "kernels", "parsed"):
+        for name in ("subsets", *_WHERE_ANY, "kernels", "parsed"):
             if not content[name]:
                 del content[name]
         return content
@@ -292,6 +297,8 @@ def _counts(results: Results) -> str:
     notes = [f" ({skipped:,} skipped)" if skipped else "", f" ({missing:,} MISSING)" if missing else ""]
     without = results.n_expressions_without_target
     more = f"; {without:,} more without a target: predictions alone, no figure" if without else ""
+    none = results.n_expressions_no_target
+    more += f"; {none:,} more known to have no target: in gIoU, cIoU and N_acc" if none else ""
     reasons = "; ".join(f"{reason}: {count:,}" for reason, count in results.failures.items()) or "none"
     counted = f" (counted as misses{', those skipped where every miss counts' if skipped else ''})"
     tied = "; ".join(f"{method}: {count:,}" for method, count in results.ties.items() if count)
@@ -299,8 +306,20 @@ def _counts(results: Results) -> str:
     return (
         f"Images       {results.n_images:,}\n"
         f"Expressions  {evaluated:,} evaluated of {expected:,} expected{''.join(notes)}{more}\n"
-        f"Failures     {reasons}{counted if results.failures and not missing else ''}{ties}{_parsed(results)}"
+        f"Failures     {reasons}{counted if results.failures and not missing else ''}{ties}"
+        f"{_rules(results)}{_parsed(results)}"
     )
+
+
+def _rules(results: Results) -> str:
+    """Say what is chosen beside the best: "abstain 0.21 (thresholds.json)", each kind of rule on one line."""
+    said = {
+        name: ", ".join(
+            f"{what} {value if isinstance(value, str) else f'{value:.6g}'}" for what, value in rule.items()
+        )
+        for name, rule in results.rules.items()
+    }
+    return f"\nRules        {'; '.join(f'{name}: {rule}' for name, rule in said.items())}" if said else ""
 
 
 def _parsed(results: Results) -> str:

@@ -288,8 +288,10 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any], 
         kernels=module.kernels(),
         parsed=module.parsed,
         counting=module.counting,
-        **_counted(evaluation, data.n_expressions - evaluation.n_untargeted),
+        **_counted(evaluation, data.n_expressions - evaluation.n_untargeted - evaluation.n_absent),
         n_expressions_without_target=evaluation.n_untargeted,
+        n_expressions_no_target=evaluation.n_absent,
+        rules=module.rules(),
         subsets={
             name: {
                 "label": subset_label(name, module.recipe),

@@ -1,21 +1,23 @@
 """Supervised referring segmentation as a LightningModule: trains any of the baselines, and measures it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from gl_ris.choices import Choices
 from gl_ris.clip.tower import one_thread_per_operation
 from gl_ris.errors import UserError
-from gl_ris.evaluator import Choices, Evaluator, Records, SceneLike, faults_of, make_records, target_reasons
+from gl_ris.evaluator import Evaluator, Records, SceneLike, faults_of, make_records, target_reasons
 from gl_ris.inputs import Input, source_files
 from gl_ris.masks import encode_rle
 from gl_ris.metrics import mask_areas
 from gl_ris.recipe import Recipe
 from gl_ris.supervised.segmenter import Baseline, Segmenter
 from gl_ris.supervised.starting import read_weights
-from gl_ris.tally import subsets_of, targeted_in
+from gl_ris.tally import absent_in, subsets_of, targeted_in
 
 
 class SupervisedRIS(Evaluator):
@@ -109,9 +111,15 @@ class SupervisedRIS(Evaluator):
         targets = scene.targets[scene.referents]
         intersection, union = mask_areas(masks, targets)
         none = Choices.none(len(masks), failure).on_targets(target_reasons(scene))
-        areas, own = (intersection[None], union[None]), targeted_in(scene)
-        self.tally.add_scene(*areas, [none.failures], subsets_of(scene), targeted=own)
-        lost = [failure or fault for fault in faults_of(scene)]
+        absent = absent_in(scene)
+        if absent is not None and failure is None:  # a mask without a pixel says that there is nothing
+            empty = frozenset(place for place, mask in enumerate(masks) if not mask.any())
+            none = replace(none, abstained=empty)
+        more: dict[str, Any] = {"targeted": targeted_in(scene), "absent": absent}
+        more["abstained"] = [none.abstained]
+        areas = intersection[None], union[None]
+        self.tally.add_scene(*areas, [none.failures], subsets_of(scene), **more)
+        lost = [failure or fault or i in none.abstained for i, fault in enumerate(faults_of(scene))]
         encoded = [None if why else encode_rle(mask) for mask, why in zip(masks, lost, strict=True)]
         phrases = [None] * len(masks)
         return Records(make_records(self.title, scene, none, (intersection, union), phrases, encoded))
