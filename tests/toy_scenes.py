@@ -79,6 +79,8 @@ class Scene:
     proposals: Proposals | None
     error: str | None = None
     faults: list[str | None] = field(default_factory=list)
+    targeted: Tensor | None = None
+    absent: Tensor | None = None
 
     def to(self, device: Any, **_: Any) -> Scene:
         return self
