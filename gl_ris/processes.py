@@ -118,9 +118,10 @@ def pool(workers: int, method: str | None = None) -> Iterator[ProcessPoolExecuto
                 made.submit(os.getpid)
             yield made
         except BaseException as error:
-            made.shutdown(wait=False, cancel_futures=True)
             for child in set(multiprocessing.active_children()) - before:
                 child.kill()
+            # waits for its thread, which at the end of this process would meet closed files
+            made.shutdown(cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
                 raise EvaluationError(
                     "A worker process was killed from outside, perhaps for lack of memory; run it again."

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
+from gl_ris.analysis import explained, half
 from gl_ris.files import atomic_file, decode, plain, write_json
 
 STAGES = ("data", "proposals", "image", "text", "score", "metrics", "total")
@@ -31,6 +32,7 @@ _LIBRARIES = (
 # 3: CLIP in bf16, by other kernels and with batch norms folded.
 METHODS_VERSION = 3
 
+UPPER_BOUND = "Upper bound"  # what tables call the best choices
 # names of two ways of counting, where they differ
 SKIPPING = "images without proposals left out as published"
 EVERY_MISS = "every miss counted"
@@ -40,6 +42,9 @@ Count = Annotated[int, Meta(ge=0)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Figures = dict[str, Percent | None]
 """oIoU, mIoU and maybe more, in percent; None where there was no expression."""
+Ends = Annotated[list[Percent], Meta(min_length=2, max_length=2)]
+Intervals = dict[str, dict[str, Ends]]
+"""By method, and `UPPER_BOUND`, the ends of the 95% interval of each figure, in percent."""
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +67,8 @@ class Subset(msgspec.Struct, frozen=True, kw_only=True):
     upper_bound: Bound
     every_miss: dict[str, Figures] | UnsetType = UNSET
     every_miss_upper_bound: Bound | UnsetType = UNSET
+    intervals: Intervals | UnsetType = UNSET
+    every_miss_intervals: Intervals | UnsetType = UNSET
     ties: dict[str, Count] = {}
 
     def __post_init__(self) -> None:
@@ -127,6 +134,10 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     # none was; not in documents of schema 1
     every_miss: dict[str, Figures] | UnsetType = UNSET
     every_miss_upper_bound: Bound | UnsetType = UNSET
+    # of ``methods``, and of ``every_miss`` where that differs; not where nobody asked for them
+    intervals: Intervals | UnsetType = UNSET
+    every_miss_intervals: Intervals | UnsetType = UNSET
+    resampling: dict[str, Count] | UnsetType = UNSET  # how intervals were made: ``draws`` and ``seed``
     # for each method, how many choices have a score that another proposal of the image has, too
     ties: dict[str, Count] = {}
     # SHA-256 of every file that bears on the figures, by what it is and its name (see `gl_ris.inputs`)
@@ -216,14 +227,15 @@ def _views(results: Results) -> Iterator[tuple[str, str, Results | Subset]]:
         yield label, SKIPPING, part
         counted = part.n_expressions_evaluated + part.n_expressions_skipped
         counts = {"n_expressions_evaluated": counted, "n_expressions_skipped": 0}
-        yield label, EVERY_MISS, replace(part, methods=every_miss, upper_bound=bound, **counts)
+        more = {"upper_bound": bound, "intervals": part.every_miss_intervals}
+        yield label, EVERY_MISS, replace(part, methods=every_miss, **more, **counts)
 
 
 def format_table(results: Results) -> str:
     """Lay out a result document as a plain text table, with counts and times under it.
 
-    Figures in percent with two decimals; "-" where there is none. Each subset has a block of its own, and
-    so has each of two ways of counting where they differ.
+    Figures in percent with two decimals and half of their intervals; "-" where there is none. Each subset has
+    a block of its own, and so has each of two ways of counting where they differ.
     """
     views, lines = list(_views(results)), []
     for label, counting, part in views:
@@ -238,8 +250,18 @@ def format_table(results: Results) -> str:
 
 def _block(part: Results | Subset, whole: Results) -> list[str]:
     columns, rows = _table(part, whole)
+    sure = part.intervals or {}
     cells = [["Method", *columns]]
-    cells += [[name, *("-" if value is None else f"{value:.2f}" for value in row)] for name, row in rows]
+    cells += [
+        [
+            name,
+            *(
+                "-" if value is None else f"{value:.2f}{half(sure.get(name, {}).get(column))}"
+                for column, value in zip(columns, row, strict=True)
+            ),
+        ]
+        for name, row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
     rule = "-" * len(lines[0])
@@ -253,14 +275,15 @@ def _table(part: Results | Subset, whole: Results) -> tuple[list[str], list[tupl
     figures = dict(part.methods)
     # methods that draw their masks have no upper bound, and the table no such row
     if whole.upper_bound != Bound(oIoU=None, mIoU=None):
-        figures["Upper bound"] = msgspec.structs.asdict(part.upper_bound)
+        figures[UPPER_BOUND] = msgspec.structs.asdict(part.upper_bound)
     return columns, [(method, [row.get(name) for name in columns]) for method, row in figures.items()]
 
 
 def write_table_csv(path: Path | str, results: Results) -> None:
     """Write the table as CSV, one row per method and one for the upper bound, atomically.
 
-    Figures in percent at full precision, empty where there is none. Where there are subsets, a column
+    Figures in percent at full precision, empty where there is none; behind them both ends of their intervals,
+    if there are any, as ``oIoU_low`` and ``oIoU_high``. Where there are subsets, a column
     ``subset`` has "All" or the label of one, and the rows of each follow those of all. Where counting every
     miss differs, a column ``counting`` says which rows do.
     """
@@ -272,12 +295,15 @@ def write_table_csv(path: Path | str, results: Results) -> None:
     writer = csv.writer(text, lineterminator="\n")
     columns, _ = _table(results, results)
     shown = [name for name, there in extra.items() if there]
-    writer.writerow([*setting, *shown, "n_expressions_evaluated", "method", *columns])
+    ends = [f"{name}_{end}" for name in columns if results.intervals for end in ("low", "high")]
+    writer.writerow([*setting, *shown, "n_expressions_evaluated", "method", *columns, *ends])
     for label, counting, part in views:
         names = {"subset": label, "counting": counting}
         where = [*(getattr(results, key) for key in setting), *(names[name] for name in shown)]
-        counted = part.n_expressions_evaluated
-        writer.writerows([*where, counted, name, *row] for name, row in _table(part, results)[1])
+        counted, sure = part.n_expressions_evaluated, part.intervals or {}
+        for name, row in _table(part, results)[1]:
+            pairs = [sure.get(name, {}).get(column, (None, None)) for column in columns if results.intervals]
+            writer.writerow([*where, counted, name, *row, *(end for pair in pairs for end in pair)])
     with atomic_file(path) as file:
         file.write(text.getvalue().encode("utf-8", "backslashreplace"))
 
@@ -302,12 +328,13 @@ def _counts(results: Results) -> str:
     reasons = "; ".join(f"{reason}: {count:,}" for reason, count in results.failures.items()) or "none"
     counted = f" (counted as misses{', those skipped where every miss counts' if skipped else ''})"
     tied = "; ".join(f"{method}: {count:,}" for method, count in results.ties.items() if count)
+    sure = f"\n±            {explained(results.resampling['draws'])}" if results.resampling else ""
     ties = f"\nTies         {tied} (the first of proposals with one score was chosen)" if tied else ""
+    more_lines = f"{ties}{sure}{_rules(results)}{_parsed(results)}"
     return (
         f"Images       {results.n_images:,}\n"
         f"Expressions  {evaluated:,} evaluated of {expected:,} expected{''.join(notes)}{more}\n"
-        f"Failures     {reasons}{counted if results.failures and not missing else ''}{ties}"
-        f"{_rules(results)}{_parsed(results)}"
+        f"Failures     {reasons}{counted if results.failures and not missing else ''}{more_lines}"
     )
 
 

@@ -31,7 +31,7 @@ from gl_ris.results import STAGES
 _T = TypeVar("_T")
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)?")
 # all expressions that have a target, those of which none is known, and those that are known to have none
-_ALL, _WITHOUT, _ABSENT = "", "-", "0"
+ALL, _WITHOUT, ABSENT = "", "-", "0"
 
 
 def gather_objects(value: _T) -> list[_T]:
@@ -186,7 +186,7 @@ class Tally:
 
     def __init__(self, methods: Sequence[str], bounded: bool = True) -> None:
         self.methods, self.bounded = list(methods), bounded
-        self._counts = defaultdict(self._none, {_ALL: self._none()})
+        self._counts = defaultdict(self._none, {ALL: self._none()})
         self._last: dict[str, _Count] = {}
 
     def _none(self) -> _Count:
@@ -228,7 +228,7 @@ class Tally:
             everything = targeted.cpu()
         none = torch.zeros_like(everything) if absent is None else absent.cpu()
         own = {name: members.cpu() & everything for name, members in (subsets or {}).items()}
-        kinds = {_ALL: everything, _WITHOUT: ~(everything | none), _ABSENT: none}
+        kinds = {ALL: everything, _WITHOUT: ~(everything | none), ABSENT: none}
         for name, members in {**kinds, **own}.items():
             if name not in kinds and not _NAME.fullmatch(name):
                 raise ValueError(f"The name of a subset must look like unseen or unseen_names, not {name!r}.")
@@ -237,7 +237,7 @@ class Tally:
             tied = [[row[index] for index in which] for row in ties]
             dropped = [sum(index in row for index in which) for row in abstained]
             scene[name] = self._none()
-            if which or name == _ALL:
+            if which or name == ALL:
                 areas = intersection[:, members], union[:, members]
                 scene[name] = self._count(*areas, reasons, tied, dropped, skipped)
         self._add(scene)
@@ -262,14 +262,14 @@ class Tally:
         total: defaultdict[str, _Count] = defaultdict(self._none)
         for name, count in itertools.chain.from_iterable(counts.items() for _, counts in parts):
             total[name] = total[name].plus(count)
-        absent, without = total.pop(_ABSENT, self._none()), total.pop(_WITHOUT, self._none())
+        absent, without = total.pop(ABSENT, self._none()), total.pop(_WITHOUT, self._none())
         figures = {name: self._figures(count) for name, count in total.items()}
-        everything = self._figures(total[_ALL], absent)
-        figures.pop(_ALL)
+        everything = self._figures(total[ALL], absent)
+        figures.pop(ALL)
         failures = dict(everything.failures)
         for count, what in ((without, "without a target"), (absent, "known to have no target")):
             failures |= {f"{reason}, {what}": number for reason, number in sorted(count.failures.items())}
-        if failures and not total[_ALL].choices + without.choices + absent.choices:
+        if failures and not total[ALL].choices + without.choices + absent.choices:
             most = Counter(failures).most_common(3)
             reasons = "; ".join(f"{reason} ({count:,})" for reason, count in most)
             raise EvaluationError(f"Not one expression could be evaluated: {reasons}.")

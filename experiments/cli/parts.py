@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn, cast, get_args
 
 import torch
 import yaml
@@ -26,6 +26,7 @@ from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, n
 from experiments.cli.ranks import as_launched, take_over
 from gl_ris.cores import share_cores
 from gl_ris.errors import UserError
+from gl_ris.evaluator import Evaluator
 from gl_ris.recipe import Recipe
 
 _DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+(,\d+)+,?|\d+,")
@@ -38,6 +39,7 @@ _KINDS: dict[str, Any] = {
     "overwrite": bool,
     "resume": bool,
     "wandb": Literal["auto", "online", "offline", "disabled"],
+    "intervals": bool,
 }
 # What Lightning says about itself; warnings about the run stay.
 _NOISE = (
@@ -255,7 +257,8 @@ class ExperimentCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that every command has."""
-        _add_common(parser, _KINDS)
+        evaluates = issubclass(cast("type", self.model_class), Evaluator)
+        _add_common(parser, [name for name in _KINDS if name != "intervals" or evaluates])
 
     def before_instantiate_classes(self) -> None:
         """Check what Lightning would answer with a traceback; let ``auto`` choose between CUDA and CPU only.

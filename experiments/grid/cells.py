@@ -22,7 +22,7 @@ Results = Mapping[str, Any]
 
 ZERO_SHOT_CELL = "zero-shot"  # What comparisons call their zero-shot run, and the folder that it has.
 ZERO_SHOT, SUPERVISED = "experiments.zero_shot", "experiments.supervised"
-_NOWHERE = ("wandb", "trainer.enable_progress_bar")  # Settings that cannot change a figure.
+_NOWHERE = ("wandb", "intervals", "trainer.enable_progress_bar")  # Settings that cannot change a figure.
 _IGNORED = {
     ZERO_SHOT: (*_NOWHERE, "trainer.devices", "trainer.num_nodes", "trainer.strategy", "model.store"),
     # A training on several devices sees other batches. The others are options of old runs that were not used.

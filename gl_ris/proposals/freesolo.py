@@ -17,9 +17,10 @@ from gl_ris.clip.image import standardize, to_unit_range
 from gl_ris.errors import check_ranges, unknown_name
 from gl_ris.masks import projection_boxes
 from gl_ris.proposals.base import Proposals
-from gl_ris.proposals.network import NetworkGenerator, check_names_and_shapes, state_dict_in
+from gl_ris.proposals.network import NetworkGenerator
 from gl_ris.proposals.post import shares_left
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD
+from gl_ris.weights import check_names_and_shapes, state_dict_in
 
 if TYPE_CHECKING:
     from gl_ris.proposals.freesolo_network import Predictions

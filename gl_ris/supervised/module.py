@@ -16,8 +16,8 @@ from gl_ris.masks import encode_rle
 from gl_ris.metrics import mask_areas
 from gl_ris.recipe import Recipe
 from gl_ris.supervised.segmenter import Baseline, Segmenter
-from gl_ris.supervised.starting import read_weights
 from gl_ris.tally import absent_in, subsets_of, targeted_in
+from gl_ris.weights import read_weights
 
 
 class SupervisedRIS(Evaluator):
@@ -60,7 +60,7 @@ class SupervisedRIS(Evaluator):
             return
         segmenter = self.baseline.make()
         if self.weights is not None:
-            segmenter.load_weights(read_weights(self.weights))
+            segmenter.load_weights(read_weights(self.weights, self.title))
         # last, so that weights that do not fit leave nothing configured
         self.segmenter = segmenter
 

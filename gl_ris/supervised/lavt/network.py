@@ -20,7 +20,8 @@ from timm.models.swin_transformer import (
 )
 from torch import Tensor, nn
 
-from gl_ris.supervised.segmenter import convolution, load_strictly
+from gl_ris.supervised.segmenter import convolution
+from gl_ris.weights import load_strictly
 
 
 @dataclass(frozen=True)
