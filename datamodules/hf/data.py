@@ -205,7 +205,8 @@ class RefCOCOBenchmark(HubData):
 class RefCOCOM(HubData):
     """``moondream/refcoco-m``: about half of the refs of RefCOCO's val (unc), with accurate masks and images.
 
-    Scenes come in the order of the rows, one per image, so that each process passes over the files once.
+    Scenes come in the order of the rows, one per image, so that each process passes over the files once. Its
+    card asks for the mean IoU over pairs of image and sentence, each counted alike, which results name.
 
     Args:
         root: As for `HubData`.
@@ -216,6 +217,7 @@ class RefCOCOM(HubData):
 
     dataset_name = "refcoco-m"
     partition = "unc"
+    own_metric = "RefCOCO-M's mIoU over (image, sentence) pairs"
     form = files.REFCOCO_M
     read_row = staticmethod(refcoco_m_row)
     repository = files.Repository("moondream/refcoco-m")

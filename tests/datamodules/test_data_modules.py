@@ -228,6 +228,7 @@ def test_a_scene_moves_whole(refcoco_root: Path) -> None:
 
 
 SHARED = {"proposals": None, "limit": None, "limit_seed": None, "num_workers": None, "pin_memory": False}
+SHARED |= {"sentences": None, "without": None}
 FOLDERS = {"image_root": None, "allow_missing_images": False}
 OPTIONS = {
     "PhraseCut": SHARED | FOLDERS | {"root": "data/phrasecut", "split": "test"},

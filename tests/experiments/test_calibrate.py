@@ -26,7 +26,12 @@ def gref_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def gref(gref_root: Path, clip_dirs: dict[str, str]) -> list[str]:
-    words = ["data=grefcoco", f"data.root={gref_root}", f"model.clip={clip_dirs['vit']}", "model.pretrained=null"]
+    words = [
+        "data=grefcoco",
+        f"data.root={gref_root}",
+        f"model.clip={clip_dirs['vit']}",
+        "model.pretrained=null",
+    ]
     return [*words, "proposals=ground_truth", "methods=[global_local,random]", "wandb=disabled"]
 
 

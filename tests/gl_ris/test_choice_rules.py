@@ -17,9 +17,11 @@ from torch import Tensor
 from gl_ris.calibration import Calibration, Sample, best_rules
 from gl_ris.choices import Choices, Rule, choose
 from gl_ris.clip.image import ImageContext
+from gl_ris.drawing import NONE, DrawingEvaluator, Drawn
 from gl_ris.errors import UserError
 from gl_ris.masks import decode_rle
 from gl_ris.metrics import GRES, OverallIoU
+from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
 from gl_ris.tally import Tally
 from gl_ris.thresholds import read_thresholds, rule_of
@@ -141,6 +143,46 @@ def test_figures_and_records_are_those_of_the_metrics(rule: Rule, predict: Predi
     unions = sum(record.union for record in known)
     assert figures["cIoU"] == pytest.approx(100 * sum(record.intersection for record in known) / unions)
     assert (model.evaluation.n_evaluated, model.evaluation.n_absent) == (18, 6)
+
+
+class Drawing(DrawingEvaluator):
+    """Draws nothing, the whole image or the target, and says why there is no mask, by turns."""
+
+    recipe = Recipe()
+    methods = ("Drawn",)  # type: ignore[assignment]
+
+    def draw(self, scene: Any) -> dict[str, Drawn]:
+        drawn = Drawn.nothing(scene, None)
+        for place, referent in enumerate(scene.referents.tolist()):
+            masks = (
+                drawn.masks[place],
+                drawn.masks[place] | True,
+                scene.targets[referent],
+                drawn.masks[place],
+            )
+            drawn.masks[place] = masks[(place + scene.index) % 4]
+            drawn.failures[place] = (None, None, None, NONE if place < 4 else "cut off")[
+                (place + scene.index) % 4
+            ]
+        return {"Drawn": drawn}
+
+
+def test_an_empty_drawing_says_that_there_is_nothing() -> None:
+    model, data, gres = Drawing(), Data(scenes(), None), GRES()
+    records = [record for batch in run(model, data) for record in batch]
+    lines = iter(records)
+    for scene in data.scenes:
+        drawn = model.draw(scene)["Drawn"]
+        for place, (mask, why) in enumerate(zip(*drawn, strict=True)):
+            target, record = scene.targets[scene.referents[place]], next(lines)
+            empty = not mask.any() and why != "cut off"
+            gres.update(mask[None], target[None], torch.tensor([empty]))
+            assert record.abstained == (empty and not target.any())
+            assert record.failure == (None if record.abstained else why)
+    expected = {name: 100 * value for name, value in gres.compute().items()}
+    figures = model.evaluation.methods["Drawn"]  # type: ignore[union-attr]
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, abs=1e-7)
+    assert 0 < expected["N_acc"] < 100 > expected["T_acc"] > 0
 
 
 def test_where_every_expression_has_a_target_there_are_no_such_figures(predict: Predict) -> None:
