@@ -237,12 +237,8 @@ OPTIONS = {
     | {"root": "data", "dataset": "refcoco", "split_by": "unc", "split": "val"}
     | {"instances": None, "crowds": False, "overlap": "union"},
     "RefCOCOBenchmark": SHARED
-    | {"root": "data", "dataset": "refcoco", "split_by": "unc", "split": "val", "overlap": "union"}
-    | {"download": False},
-    "RefCOCOM": SHARED | {"root": "data", "split": "val", "download": False},
-    "RefCOCORows": SHARED
-    | FOLDERS
-    | {"root": "data", "dataset": "refcoco", "split": "val", "overlap": "union", "download": False},
+    | {"root": "data", "dataset": "refcoco", "split_by": "unc", "split": "val", "overlap": "union"},
+    "RefCOCOM": SHARED | {"root": "data", "split": "val"},
     "RefShapes": SHARED | {"dataset": "refshapesg", "split": "val", "seed": 0},
     "RefShapesPhrases": SHARED | {"split": "test", "seed": 0},
 }

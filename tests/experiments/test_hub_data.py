@@ -45,9 +45,6 @@ def run(
 @pytest.mark.parametrize(
     ("name", "files"),
     [
-        ("refcoco-hf", "'validation' of jxu124/refcoco:"),
-        ("refcoco+-hf", "'validation' of jxu124/refcocoplus:"),
-        ("refcocog-hf", "'validation' of jxu124/refcocog:"),
         ("refcoco-benchmark", "'refcoco_unc_val' of jxu124/refcoco-benchmark:"),
         ("refcoco+-benchmark", "'refcoco_plus_unc_val' of jxu124/refcoco-benchmark:"),
         ("refcocog-benchmark", "'refcocog_umd_val' of jxu124/refcoco-benchmark:"),
