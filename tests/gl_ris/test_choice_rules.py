@@ -154,16 +154,9 @@ class Drawing(DrawingEvaluator):
     def draw(self, scene: Any) -> dict[str, Drawn]:
         drawn = Drawn.nothing(scene, None)
         for place, referent in enumerate(scene.referents.tolist()):
-            masks = (
-                drawn.masks[place],
-                drawn.masks[place] | True,
-                scene.targets[referent],
-                drawn.masks[place],
-            )
-            drawn.masks[place] = masks[(place + scene.index) % 4]
-            drawn.failures[place] = (None, None, None, NONE if place < 4 else "cut off")[
-                (place + scene.index) % 4
-            ]
+            mask, turn = drawn.masks[place], (place + scene.index) % 4
+            drawn.masks[place] = (mask, mask | True, scene.targets[referent], mask)[turn]
+            drawn.failures[place] = (None, None, None, NONE if place < 4 else "cut off")[turn]
         return {"Drawn": drawn}
 
 
