@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gl_ris.choices import Choices
 from gl_ris.evaluator import Evaluator, Records, SceneLike, faults_of, make_records, target_reasons
+from gl_ris.evidence import with_facts, with_overlaps
 from gl_ris.masks import encode_rle
 from gl_ris.metrics import mask_areas
 from gl_ris.tally import absent_in, subsets_of, targeted_in
@@ -77,8 +78,9 @@ class DrawingEvaluator(Evaluator):
             said.append([place for place, empty in enumerate(blank) if empty and faults[place] is None])
             lost = [why or faults[place] or place in right for place, why in enumerate(failures)]
             encoded = [None if why else encode_rle(mask) for mask, why in zip(masks, lost, strict=True)]
-            columns.append(make_records(title, scene, choices, areas, [None] * len(masks), encoded))
+            records = make_records(title, scene, choices, areas, [None] * len(masks), encoded)
+            columns.append(with_overlaps(records, scene, masks))
         intersection, union = map(torch.stack, zip(*found, strict=True))
         more: dict[str, Any] = {"targeted": targeted_in(scene), "absent": absent, "abstained": said}
         self.tally.add_scene(intersection, union, missed, subsets_of(scene), **more)
-        return Records(record for row in zip(*columns, strict=True) for record in row)
+        return Records(with_facts([one for row in zip(*columns, strict=True) for one in row], scene))

@@ -16,6 +16,7 @@ from torch import Tensor
 from gl_ris.bits import Bits
 from gl_ris.choices import EMPTY_TARGET, Choices
 from gl_ris.errors import EvaluationError, UserError
+from gl_ris.evidence import targets_of
 from gl_ris.metrics import mask_areas
 from gl_ris.predictions import Prediction
 from gl_ris.recipe import Recipe
@@ -34,7 +35,8 @@ log = logging.getLogger(__name__)
 class SceneLike(Protocol):
     """What is asked of one image with ``E`` expressions; `datamodules.Scene` is one and says what is in it.
 
-    A scene may also have ``subsets`` and ``targeted``, see `gl_ris.tally`, and ``faults``, see `faults_of`.
+    A scene may also have ``subsets`` and ``targeted``, see `gl_ris.tally`, ``faults``, see `faults_of`, and
+    ``objects``, see `gl_ris.evidence`.
     """
 
     @property
@@ -145,6 +147,7 @@ def make_records(
         for area in areas
     )
     subsets = {name: members.tolist() for name, members in subsets_of(scene).items()}
+    meant = targets_of(scene)
     return [
         Prediction(
             image_id=scene.image_id,
@@ -164,7 +167,7 @@ def make_records(
             index=scene.index,
             subsets=tuple(name for name in subsets if subsets[name][i]) if subsets else None,
             parsed=parsed[i] if parsed else None,
-            target=() if nothing[i] else None,
+            target=() if nothing[i] else meant[i],
             chosen=None if i in choices.abstained else choices.unions.get(i),
             abstained=i in choices.abstained,
         )

@@ -30,11 +30,12 @@ from gl_ris.evaluator import (
     make_records,
     target_reasons,
 )
+from gl_ris.evidence import with_facts, with_unions
 from gl_ris.inputs import Input, clip_files, parser_files
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
-from gl_ris.proposals.source import COUNTS, ProposalSource, open_source
+from gl_ris.proposals.source import COUNTS, ProposalSource, give_to, open_source
 from gl_ris.proposals.store import StoreKey
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
@@ -185,7 +186,7 @@ class ZeroShotRIS(Evaluator):
         if not isinstance(generator, ProposalGenerator):
             return None
         source = open_source(generator, self.store, data)
-        _give(data, source)
+        give_to(data, source)
         return source
 
     def proposals_name(self, data: Any) -> str:
@@ -269,7 +270,7 @@ class ZeroShotRIS(Evaluator):
         if self.source is not None and self.source.store is not None:
             self.source.store.close()
         if self.source is not None and self.source.generator is self.proposals:
-            _give(self.data(), None)  # who looks at a scene later has no use for them
+            give_to(self.data(), None)  # who looks at a scene later has no use for them
         super().on_predict_epoch_end()
 
     def _warn_of_order(self) -> None:
@@ -346,9 +347,10 @@ class ZeroShotRIS(Evaluator):
         for variant, choices, *areas in zip(self.variants, chosen, *found, strict=False):
             phrases = self._texts.phrases(scene.expressions, variant.recipe.text)
             codes = [encode(rows) for rows in choices.chosen]
-            measured = (areas[0], areas[1])
-            columns.append(make_records(variant.title, scene, choices, measured, phrases, codes, said))
-        return Records(record for row in zip(*columns, strict=True) for record in row)
+            own = make_records(variant.title, scene, choices, (areas[0], areas[1]), phrases, codes, said)
+            columns.append(with_unions(own, choices.chosen, masks, scene) if choices.unions else own)
+        records = [record for row in zip(*columns, strict=True) for record in row]
+        return Records(with_facts(records, scene, masks))
 
     def _count(
         self,
@@ -392,9 +394,3 @@ class ZeroShotRIS(Evaluator):
                 for text in scorer.texts(distinct, self._texts.phrases(distinct, scorer.recipe.text))
             ]
             cast("Any", clip).prepare_texts(texts, rank, world_size, gather_objects)
-
-
-def _give(data: Any, source: ProposalSource | None) -> None:
-    """Let data that can take proposals from a source, beside reading images, do so."""
-    if hasattr(data, "take_proposals_from"):
-        data.take_proposals_from(source)

@@ -94,6 +94,7 @@ def scenes() -> list[Any]:
         absent = referents == 3
         ids = {"ref_ids": referents.tolist(), "sent_ids": list(range(8))}
         more = {"targets": targets, "referents": referents, "absent": absent, "targeted": ~absent}
+        more |= {"objects": scene.targets, "categories": [None, None], "meant": [(0,), (1,), (0, 1), ()]}
         made.append(replace(scene, **more, **ids))
     return made
 
@@ -123,7 +124,7 @@ def test_figures_and_records_are_those_of_the_metrics(rule: Rule, predict: Predi
             if target.any():
                 shared = mask & target & (not empty)
                 overall.update_areas(shared.sum(), (mask | target).sum())
-                assert record.target is None
+                assert record.target == scene.meant[scene.referents[place]]
             else:
                 assert record.target == ()
                 assert record.iou == float(empty)
@@ -132,6 +133,11 @@ def test_figures_and_records_are_those_of_the_metrics(rule: Rule, predict: Predi
             assert (record.segmentation is None) == (record.choice is None) == empty
             if not empty:
                 assert torch.equal(decode_rle(record.segmentation, size=(HEIGHT, WIDTH)), mask)
+                shares = [int((mask & one).sum()) for one in scene.objects]
+                united = record.chosen is not None
+                assert (record.overlaps, record.area) == (
+                    (tuple(shares), int(mask.sum())) if united else (None, None)
+                )
                 assert record.chosen is None or record.choice in record.chosen
     figures = model.evaluation.methods["Given"]
     expected = {name: 100 * value for name, value in gres.compute().items()}
