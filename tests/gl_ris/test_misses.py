@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,9 +33,8 @@ def scene_of(objects: list[Tensor], categories: list[str | None], meant: Any, in
     """A scene with one expression that means some of the objects."""
     empty = torch.zeros(1, LENGTH, dtype=torch.bool)
     target = torch.stack([empty, *(objects[n] for n in meant or ())]).any(dim=0)
-    scene = make_scene(index, ["it"], targets=target[None], referents=torch.tensor([0]))
     more = {"objects": torch.stack(objects), "categories": categories, "meant": [meant]}
-    return SimpleNamespace(**vars(scene), **more)
+    return make_scene(index, ["it"], targets=target[None], referents=torch.tensor([0]), **more)
 
 
 def record_of(scene: Any, mask: Tensor | None, **changes: Any) -> Prediction:
