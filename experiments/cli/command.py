@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, NoReturn
 
 from experiments.cli.help import CONFIGS as CONFIGS
 from experiments.cli.help import ROOT as ROOT
-from experiments.cli.help import WIDTH, class_options, configured, option_lines
+from experiments.cli.help import class_options, configured, option_lines, paragraph
 from gl_ris.command_line import leave, print_anything, show, version
 from gl_ris.errors import UserError
 from gl_ris.files import read_table
@@ -84,9 +83,9 @@ class Command:
             [
                 f"usage: {self.program} [NAME=VALUE | --NAME=VALUE | --NAME VALUE] ...",
                 "",
-                _paragraph(self.summary),
+                paragraph(self.summary),
                 "",
-                _paragraph(every["spellings"].format(config=self.config.name, prefix=ENV_PREFIX)),
+                paragraph(every["spellings"].format(config=self.config.name, prefix=ENV_PREFIX)),
                 "",
                 "examples:",
                 *(f"  {self.program} {words}".rstrip() + f"\n      {what}" for words, what in self.examples),
@@ -106,10 +105,10 @@ class Command:
         if self.groups:
             yield "ready-made settings (files in configs/, which every other option can change):"
         for kind, names in self.settings().items():
-            yield _paragraph(", ".join(names), f"  {kind}=NAME".ljust(22))
+            yield paragraph(", ".join(names), f"  {kind}=NAME".ljust(22))
         if self.shorthand:
             yield "\nshort spellings:"
-            yield _paragraph(
+            yield paragraph(
                 ", ".join(f"{name}={full}" for name, full in sorted(self.shorthand.items())), "  "
             )
 
@@ -126,11 +125,6 @@ def common_options() -> Mapping[str, tuple[Any, str]]:
     """Return the options that every command may have, by name: the default, and what it is for."""
     options: Mapping[str, tuple[Any, str]] = read_table(_COMMANDS)["every command"]["options"]
     return options
-
-
-def _paragraph(text: str, first: str = "") -> str:
-    rest = " " * len(first)
-    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def run(command: Command, main: Callable[[], None]) -> NoReturn:

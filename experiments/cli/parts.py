@@ -24,6 +24,7 @@ from experiments.cli.config_file import read_config
 from experiments.cli.messages import explain
 from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, normalise
 from experiments.cli.ranks import as_launched, take_over
+from gl_ris.command_line import as_typed
 from gl_ris.cores import share_cores
 from gl_ris.errors import UserError
 from gl_ris.recipe import Recipe
@@ -200,7 +201,7 @@ def _parser_options(command: Command) -> dict[str, Any]:
     read_config(command.config)
     return {
         "command": command,
-        "prog": command.program,
+        "prog": as_typed(command.program),
         "description": command.summary,
         "default_config_files": [str(command.config)],
         "default_env": True,
