@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments.cli.command import Command, run
+from experiments.cli.command import Command, closing_words, run
 
 if TYPE_CHECKING:
     import torch
@@ -248,7 +248,8 @@ def main() -> None:
         place.discard_if_empty()
         raise
     place.close()
-    print(f"\n{page_of(document)}\n\nRun folder   {folder}")
+    print(f"\n{page_of(document)}\n")
+    closing_words(COMMAND.name, folder)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.cli.command import Command, run
+from experiments.cli.command import Command, closing_words, run
 
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
@@ -24,7 +24,8 @@ def show_filled(cli: ExperimentCLI, folder: Path) -> None:
 
     document = describe(cli.model, cli.datamodule, cli.settings())
     write_json(folder / "proposals.json", document)
-    print(f"\n{summary(document)}\nRun folder   {folder}")
+    print(f"\n{summary(document)}")
+    closing_words(COMMAND.name, folder)
 
 
 def describe(module: StoreFiller, data: Any, settings: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +81,8 @@ def show_measured(cli: ExperimentCLI, folder: Path) -> None:
     from experiments.reporting.proposal_report import write_report
 
     text = write_report(folder, cli.model, cli.datamodule, cli.settings())
-    print(f"\n{text}\nCurve        {folder / 'curve.png'}\nRun folder   {folder}")
+    print(f"\n{text}\n")
+    closing_words(REPORT.name, folder)
 
 
 def main() -> None:

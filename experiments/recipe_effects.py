@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
-from experiments.cli.command import Command, run
+from experiments.cli.command import Command, closing_words, run
 
 COMMAND = Command.documented("recipe_effects")
 
@@ -24,7 +24,8 @@ def main() -> None:
         document = recorder.results.document()
         records = read_predictions(folder / "predictions.jsonl")
         rows = EffectsTable(cast("Any", cli.model), cli.datamodule, records).rows()
-        print(f"\n{write_effects(folder, rows, document)}\n\nRun folder   {folder}")
+        print(f"\n{write_effects(folder, rows, document)}\n")
+        closing_words(COMMAND.name, folder)
 
     carry_out(cli, recorder, report)
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from experiments.cli.command import Command, run
+from experiments.cli.command import Command, closing_words, run
 
 if TYPE_CHECKING:
     from gl_ris.sweep import Cell, Sweep
@@ -99,8 +99,8 @@ def main() -> None:
         evaluated = describe(model, cli.datamodule, cli.command.name, cli.settings()).document()
         document = write_sweep(folder, model, evaluated)
         print(f"\n{format_table(msgspec.convert(document, Results))}\n{remarks(document)}\n")
-        pictures = (str(folder / f"sweep_k{k}.png") for k in model.blocks)
-        print(f"Heat maps    {', '.join(pictures)}\nRun folder   {folder}")
+        best = document["best"]["oIoU"]
+        closing_words(COMMAND.name, folder, alpha=best["alpha"], beta=best["beta"])
 
     carry_out(cli, Keeper(), report)
 

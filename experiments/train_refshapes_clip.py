@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from experiments.cli.command import Command, run
+from experiments.cli.command import Command, closing_words, run
 
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
@@ -64,6 +64,7 @@ def train(cli: ExperimentCLI) -> Path:
     _join_curves(sorted(folder.glob("curve-*.csv")), folder / "model" / "training.csv")
     run.close()
     print(f"\nModel        {folder / 'model'}")
+    closing_words(COMMAND.name, folder)
     return folder / "model"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from experiments.cli.command import CONFIGS
-from gl_ris.command_line import add_version, leave
+from gl_ris.command_line import add_version, as_typed, leave
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -157,7 +157,8 @@ def tune(generator: str, split: str, images: int, seed: int, grid: Grid | None) 
 def main() -> None:
     """Tune what the command line names."""
     parser = argparse.ArgumentParser(
-        description="The upper bound of every combination of settings on RefShapes."
+        as_typed("python -m experiments.tune_proposals"),
+        description="The upper bound of every combination of settings on RefShapes.",
     )
     add_version(parser)
     parser.add_argument("--generator", default="slic", help="slic or felzenszwalb")

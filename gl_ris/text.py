@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from gl_ris.errors import UserError, in_short, unknown_name
 from gl_ris.hashes import check_shipped
 from gl_ris.parser_folder import UNUSED, unused_components
+from gl_ris.progress import bar
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -225,7 +226,8 @@ def documents(
     written = published_texts(texts, pipeline) if published else [join_apostrophes(text) for text in texts]
     # Sorted, so that the batches depend on the set of texts alone.
     distinct = sorted({text for text in written if text.strip()})
-    return written, zip(distinct, pipeline.pipe(distinct, batch_size=batch_size), strict=True)
+    shown = bar("parsing expressions", "text", distinct)
+    return written, zip(distinct, pipeline.pipe(shown, batch_size=batch_size), strict=True)
 
 
 def published_texts(texts: Sequence[str], parser: str | Path | Language | None = None) -> list[str]:

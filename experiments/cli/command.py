@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +17,11 @@ from experiments.cli.help import class_options, configured, option_lines, paragr
 from gl_ris.command_line import leave, print_anything, show, version
 from gl_ris.errors import UserError
 from gl_ris.files import read_table
+from gl_ris.signals import left_to_another
 
 _COMMANDS = CONFIGS / "commands.yaml"
 ENV_PREFIX = "GL_RIS"
+_FEW = 4  # folders that are named
 
 # Short spellings of options that several commands have.
 SHORTHAND = {
@@ -48,6 +51,8 @@ class Command:
     groups: tuple[str, ...] = ()  # kinds of ready-made settings that it knows: folders of ``configs``
     # options to explain in the help: prefixes, and the classes that take them, as ``module:Class``
     explained: tuple[tuple[str, str], ...] = ()
+    words: str = ""  # what stands in front of options, if anything does
+    common: tuple[str, ...] = ()  # of the options of every command those that it has; all if empty
     spelling: str | None = None  # what stands in place of ``name`` on the command line, if anything does
 
     @classmethod
@@ -60,7 +65,8 @@ class Command:
             short |= SHORTHAND if option == "all" else more
         words = own["summary"], tuple(own["examples"].items())
         explained = tuple(own["explained"].items())
-        return cls(name, *words, short, tuple(own.get("groups", ())), explained, spelling)
+        more = {"words": own.get("words", ""), "common": tuple(own.get("common", ())), "spelling": spelling}
+        return cls(name, *words, short, tuple(own.get("groups", ())), explained, **more)
 
     @property
     def program(self) -> str:
@@ -81,7 +87,7 @@ class Command:
         every = read_table(_COMMANDS)["every command"]
         return "\n".join(
             [
-                f"usage: {self.program} [NAME=VALUE | --NAME=VALUE | --NAME VALUE] ...",
+                f"usage: {self.program} {self.words}[NAME=VALUE | --NAME=VALUE | --NAME VALUE] ...",
                 "",
                 paragraph(self.summary),
                 "",
@@ -94,7 +100,12 @@ class Command:
                 *self._explained(),
                 "",
                 "every command:",
-                *(line for name, of in every["options"].items() for line in option_lines(name, *of)),
+                *(
+                    line
+                    for name, of in every["options"].items()
+                    if not self.common or name in self.common
+                    for line in option_lines(name, *of)
+                ),
                 "",
                 "more:",
                 *(f"  {name}".ljust(22) + what for name, what in every["more"].items()),
@@ -125,6 +136,21 @@ def common_options() -> Mapping[str, tuple[Any, str]]:
     """Return the options that every command may have, by name: the default, and what it is for."""
     options: Mapping[str, tuple[Any, str]] = read_table(_COMMANDS)["every command"]["options"]
     return options
+
+
+def closing_words(name: str, folder: Path, **facts: object) -> None:
+    """Say what the command of a name has written, and which one is useful next, by ``next`` of the table."""
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    folders, files = (
+        [f"{path.name}/" for path in paths if path.is_dir()],
+        [p.name for p in paths if p.is_file()],
+    )
+    folders = folders if len(folders) <= _FEW else [f"{len(folders):,} folders"]
+    lines = [f"Run folder   {folder}", paragraph(", ".join([*files, *folders]), "Written      ")]
+    following = read_table(_COMMANDS)["next"].get(name)
+    if following is not None and not left_to_another():
+        lines.append("Next         " + following.format(folder=shlex.quote(str(folder)), **facts))
+    show("\n".join(lines))
 
 
 def run(command: Command, main: Callable[[], None]) -> NoReturn:

@@ -5,10 +5,9 @@ import re
 import runpy
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
-from experiments.cli.help import ROOT, WIDTH, paragraph
+from experiments.cli.help import ROOT, paragraph
 from gl_ris.command_line import SCRIPT, exit_code, print_anything, show, version
 from gl_ris.errors import unknown_name
 from gl_ris.files import read_table

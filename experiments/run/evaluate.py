@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from msgspec import UNSET, UnsetType
 
+from experiments.cli.command import closing_words
 from experiments.cli.parts import ExperimentCLI
 from experiments.cli.ranks import end_ranks
 from experiments.run.folder import RunFolder, room_needed
@@ -55,9 +56,10 @@ def evaluate(
     def report(folder: Path) -> None:
         assert writes.results is not None
         # now, also where the output is a file or a pipe
-        print(f"\n{format_table(writes.results)}\n\nRun folder   {folder}", flush=True)
+        print(f"\n{format_table(writes.results)}\n", flush=True)
         with kept_if_ended(lambda: f"the results in {folder} are complete, but for the pictures"):
             draw_overlays(folder, cast("Any", cli.datamodule).scenes)
+        closing_words(cli.command.name, folder)
 
     return carry_out(cli, writes, report, before)
 

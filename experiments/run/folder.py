@@ -15,6 +15,7 @@ RUNS = Path("runs")
 _FILES = (
     *("results.json", "config.yaml", "table.csv", "table.txt", "benchmark.json"),
     *("predictions.jsonl", "predictions_rank*.jsonl"),
+    *("mask.png", "cutout.png", "overlay.png", "segmentation.json", "segmentations.jsonl"),
     *("sweep.csv", "sweep.json", "sweep_k*.png"),
     *("recipe_effects.csv", "recipe_effects.json", "recipe_effects.md"),
     *("learning_curve.csv", "manifest.json", "weights.pt"),
@@ -24,6 +25,7 @@ _FILES = (
 )
 _DRAFTS = (LOCKS, ".*.tmp")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ANSWERS = "segmentations"  # of several images or expressions, a folder of each
 OVERLAYS, PROGRESS = "overlays", "progress"  # pictures, and what a run that goes on has counted so far
 UNFINISHED, STATE = "training", "last.ckpt"  # a training that is under way, and the state to go on from
 
@@ -46,8 +48,9 @@ class RunFolder:
         overwrite: bool = False,
         program: str | None = None,
         resume: bool = False,
+        resumable: bool = True,
     ) -> None:
-        self.experiment = experiment
+        self.experiment, self.resumable = experiment, resumable
         self.given = None if path is None else Path(path).expanduser()
         self.overwrite, self.program, self.resume = overwrite, program, resume
         self._made: list[Path] = []
@@ -123,7 +126,8 @@ class RunFolder:
         if self.resume and mark.is_file():
             return
         if self.program is None:
-            fix = "name another one, or go on with its run by resume=true, or replace it by overwrite=true."
+            again = ", or go on with its run by resume=true" if self.resumable else ""
+            fix = f"name another one{again}, or replace it by overwrite=true."
             raise UserError(f"The run folder '{path}' is not empty; {fix}")
         if not mark.is_file() or not mark.read_bytes().startswith(f"# {self.program} ".encode()):
             what = f"holds something else than what {self.program} writes"
@@ -152,7 +156,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         # the files of a run and nothing else: the folder may be any folder
-        for folder in (OVERLAYS, PROGRESS, f".{PROGRESS}.tmp"):
+        for folder in (OVERLAYS, ANSWERS, PROGRESS, f".{PROGRESS}.tmp"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
         for pattern in _FILES:
             for path in self.path.glob(pattern):
