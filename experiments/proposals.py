@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.cli.command import Command, closing_words, run
+from experiments.cli.command import Command, run
 
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
@@ -25,7 +25,6 @@ def show_filled(cli: ExperimentCLI, folder: Path) -> None:
     document = describe(cli.model, cli.datamodule, cli.settings())
     write_json(folder / "proposals.json", document)
     print(f"\n{summary(document)}")
-    closing_words(COMMAND.name, folder)
 
 
 def describe(module: StoreFiller, data: Any, settings: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +81,6 @@ def show_measured(cli: ExperimentCLI, folder: Path) -> None:
 
     text = write_report(folder, cli.model, cli.datamodule, cli.settings())
     print(f"\n{text}\n")
-    closing_words(REPORT.name, folder)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
-from experiments.cli.command import Command, closing_words, run
+from experiments.cli.command import Command, run
 
 COMMAND = Command.documented("recipe_effects")
 
@@ -25,7 +25,6 @@ def main() -> None:
         records = read_predictions(folder / "predictions.jsonl")
         rows = EffectsTable(cast("Any", cli.model), cli.datamodule, records).rows()
         print(f"\n{write_effects(folder, rows, document)}\n")
-        closing_words(COMMAND.name, folder)
 
     carry_out(cli, recorder, report)
 

@@ -9,16 +9,15 @@ COMMAND = Command.documented("segment")
 
 def main() -> None:
     """Answer what the command line asks."""
-    from experiments.cli.photo_words import apart, check_words, images_in, line_of, read_settings
+    from experiments.cli.photo_words import apart, images_in, line_of, read_settings
     from experiments.run.folder import RunFolder
     from experiments.run.photos import Photos
 
     words, options = apart(sys.argv[1:])
-    check_words(words)
-    images = images_in(words[0])
+    images = images_in(words)
     segmenter, settings, config = read_settings(COMMAND, options)
     place = RunFolder(COMMAND.name, config.run_dir, config.overwrite, resumable=False)
-    Photos(COMMAND, segmenter, images, words[1:], settings).answer(place, line_of(words, options))
+    Photos(segmenter, images, words[1:], settings).answer(COMMAND, place, line_of(words, options))
 
 
 if __name__ == "__main__":

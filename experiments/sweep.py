@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from experiments.cli.command import Command, closing_words, run
+from experiments.cli.command import Command, run
 
 if TYPE_CHECKING:
     from gl_ris.sweep import Cell, Sweep
@@ -94,13 +94,13 @@ def main() -> None:
 
     cli = parts_of(COMMAND, Sweep)
 
-    def report(folder: Path) -> None:
+    def report(folder: Path) -> dict[str, float]:
         model = cast("Any", cli.model)
         evaluated = describe(model, cli.datamodule, cli.command.name, cli.settings()).document()
         document = write_sweep(folder, model, evaluated)
         print(f"\n{format_table(msgspec.convert(document, Results))}\n{remarks(document)}\n")
         best = document["best"]["oIoU"]
-        closing_words(COMMAND.name, folder, alpha=best["alpha"], beta=best["beta"])
+        return {"alpha": best["alpha"], "beta": best["beta"]}
 
     carry_out(cli, Keeper(), report)
 

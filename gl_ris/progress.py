@@ -4,21 +4,12 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-_DELAY = 1.0  # seconds; what is over before needs no bar
-_state = {"shown": True}
-
-
-def show_bars(shown: bool) -> None:
-    """Let later bars of this process be shown on a terminal, or not at all."""
-    _state["shown"] = shown
+QUIET = "GL_RIS_QUIET"
+"""Variable that is set in a command that shows no bars."""
 
 
 def bar(
-    title: str,
-    unit: str,
-    things: Iterable[Any] | None = None,
-    total: int | None = None,
-    delay: float = _DELAY,
+    title: str, unit: str, things: Iterable[Any] | None = None, total: int | None = None, delay: float = 1
 ) -> Any:
     """Return tqdm's bar over things, or over a total that ``update`` counts to; it goes once it is full.
 
@@ -26,6 +17,6 @@ def bar(
     """
     from tqdm import tqdm
 
-    quiet = not _state["shown"] or int(os.environ.get("LOCAL_RANK", "0")) > 0
+    quiet = QUIET in os.environ or os.environ.get("LOCAL_RANK", "0") != "0"
     more: dict[str, Any] = {"delay": delay, "leave": False, "disable": True if quiet else None}
     return tqdm(things, title, total, unit=unit, **more)

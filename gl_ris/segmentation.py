@@ -77,7 +77,11 @@ class Segmenter:
         device: Where a model given by name is put.
         rerank: What ranks the masks anew, ``"none"``, ``"full"`` ...: see `gl_ris.rerank.load_reranker`.
         top: How many of the best masks; None for the re-ranker's own number.
-        **options: ``alpha``, ``beta``, ``masked_blocks``, ``parser`` of the method.
+        alpha: Share of the global visual feature, from 0 to 1 (Eq. 5).
+        beta: Share of the global text feature, from 0 to 1 (Eq. 8).
+        masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).
+        parser: What parses expressions: None for the shipped pipeline of spaCy, or another one.
+        **options: What else the method takes.
 
     Raises:
         UserError: A name is unknown, or a setting cannot be; from the first image on, a model cannot be had.
@@ -95,6 +99,10 @@ class Segmenter:
         device: str = "cpu",
         rerank: str = "none",
         top: int | None = None,
+        alpha: float = 0.85,
+        beta: float = 0.5,
+        masked_blocks: int = 3,
+        parser: Any = None,
         **options: Any,
     ) -> None:
         kind = load_scorer(method)
@@ -103,7 +111,8 @@ class Segmenter:
         self.clip_name = clip if isinstance(clip, str) else clip.name
         self.weights = (pretrained or usual_weights(clip)) if isinstance(clip, str) else None
         self._clip, self._device, self._given, self._post = clip, device, proposals, post
-        self._make = lambda model: reranked(kind(model, recipe=recipe, **options), rerank, top)
+        shares = alpha, beta, masked_blocks
+        self._make = lambda model: reranked(kind(model, *shares, recipe, parser, **options), rerank, top)
         self._rerank, self._scorer = rerank, cast("Scorer | None", None)
         self._opened: OpenImage | None = None
         self._warned = False

@@ -27,7 +27,7 @@ from experiments.cli.ranks import as_launched, take_over
 from gl_ris.command_line import as_typed
 from gl_ris.cores import share_cores
 from gl_ris.errors import UserError
-from gl_ris.progress import show_bars
+from gl_ris.progress import QUIET
 from gl_ris.recipe import Recipe
 
 _DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+(,\d+)+,?|\d+,")
@@ -265,7 +265,8 @@ class ExperimentCLI(LightningCLI):
         `UserError` if ``trainer.devices`` is not a number of devices, or a group of options holds a value.
         """
         check_run_options(self.config)
-        show_bars(self.config.trainer.enable_progress_bar is not False)
+        if self.config.trainer.enable_progress_bar is False:
+            os.environ[QUIET] = "1"
         for name in ("model", "trainer"):
             value = self.config[name]
             if not isinstance(value, Namespace):
@@ -363,7 +364,8 @@ def parse_settings(
     an option is wrong. ``resume`` says nothing more: grids go on by themselves.
     """
     parsed = settings_parser(command, settings).parse_args(list(arguments))
-    check_run_options(parsed)
+    if "resume" in parsed:
+        check_run_options(parsed)
     config = parsed.as_dict()
     given = {name: config[name] for name in inspect.signature(settings).parameters}
     return given, config["run_dir"], config["overwrite"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from experiments.cli.command import Command
@@ -28,10 +29,6 @@ class PhotoSegmenter(Segmenter):
         proposals: What makes the masks: null takes SLIC for a shipped CLIP, and for any other SAM 2
             (facebook/sam2.1-hiera-tiny).
         recipe: clean, published, or the fields of a recipe.
-        alpha: Share of the global visual feature, from 0 to 1 (Eq. 5).
-        beta: Share of the global text feature, from 0 to 1 (Eq. 8).
-        masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).
-        parser: What parses expressions: null for the shipped pipeline of spaCy, or another one.
         device: Where models compute: cpu, cuda, or auto for a GPU where there is one.
         **named: The other settings of a `Segmenter`.
     """
@@ -41,24 +38,14 @@ class PhotoSegmenter(Segmenter):
         clip: str = CLIP[0],
         proposals: ProposalGenerator | None = None,
         recipe: Recipe | str = "clean",
-        alpha: float = 0.85,
-        beta: float = 0.5,
-        masked_blocks: int = 3,
-        parser: str | None = None,
         device: str = "auto",
+        parser: str | None = None,
         **named: Any,
     ) -> None:
+        given: dict[str, Any] = {"clip": clip, "proposals": proposals, "recipe": recipe, "parser": parser}
         if device == "auto":
-            import torch
-
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        more: dict[str, Any] = {
-            "alpha": alpha,
-            "beta": beta,
-            "masked_blocks": masked_blocks,
-            "parser": parser,
-        }
-        super().__init__(clip=clip, proposals=proposals, recipe=recipe, device=device, **more, **named)
+        super().__init__(device=device, **given, **named)
 
 
 def apart(tokens: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -83,30 +70,23 @@ def line_of(words: Sequence[str], options: Sequence[str]) -> str:
     return shlex.join([words[0], *(option.removeprefix("--") for option in kept), *last])
 
 
-def check_words(words: Sequence[str]) -> None:
-    """Raise a `UserError` unless the words are an image and expressions."""
-    if len(words) < 2:
+def images_in(words: Sequence[str]) -> list[Path]:
+    """Return the image that the first word names, or those of a folder by their names; check the others."""
+    if len(words) < 2 or not all(map(str.strip, words)):
         raise UserError("Give an image and what to look for in it: photo.jpg 'the cat on the left'.")
     for word in words[1:]:
         if Path(word).suffix.lower() in _suffixes() and Path(word).is_file():
             raise UserError(
-                f"'{word}' stands where an expression does, and is a file; to look into several images, give "
-                "the folder that they are in."
+                f"'{word}' stands where an expression does; to look into several images, give their folder."
             )
-        if not word.strip():
-            raise UserError("An expression is empty; say what to look for, e.g. 'the dog on the left'.")
-
-
-def images_in(place: str) -> list[Path]:
-    """Return the image of a name, or those of a folder in the order of their names."""
-    path = Path(place).expanduser()
+    path = Path(words[0]).expanduser()
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UserError(f"The image '{place}' cannot be read: there is no such file or folder.")
+        raise UserError(f"The image '{words[0]}' cannot be read: there is no such file or folder.")
     files = [file for file in path.iterdir() if file.suffix.lower() in _suffixes() and file.is_file()]
     if not files:
-        raise UserError(f"There is no image in the folder '{place}', no file of {', '.join(FORMATS)}.")
+        raise UserError(f"There is no image in the folder '{words[0]}', no file of {', '.join(FORMATS)}.")
     return sorted(files)
 
 
@@ -116,6 +96,8 @@ def _suffixes() -> set[str]:
 
 def read_settings(command: Command, options: Sequence[str]) -> tuple[Segmenter, dict[str, Any], Any]:
     """Make the segmenter that options describe; return also its settings, and all that was read."""
+    if {"--proposals=ground_truth", "--model.proposals=ground_truth"} & set(options):
+        raise UserError("proposals=ground_truth: a photo of one's own has no true masks; name others.")
     parser = settings_parser(command, PhotoSegmenter, "model")
     config = parser.parse_args(list(options))
     try:

@@ -36,12 +36,15 @@ def overview() -> str:
 
 
 def start(words: Sequence[str]) -> None:
-    """Become the command that the first word names, in this process, as ``python -m MODULE`` would be."""
+    """Become the command that the first word names, as ``python -m MODULE`` would; or name all commands."""
+    if not words or words[0] in ("-h", "--help", "--version"):
+        show(version() if "--version" in words[:1] else overview())
+        return
     known = commands()
     module = known.get(words[0].replace("-", "_"))
     if module is None:
         raise unknown_name("command", words[0], known)
-    sys.argv = [words[0], *words[1:]]
+    sys.argv = list(words)
     # classes of one's own are found in the working folder, as by python -m, but in front of nothing
     sys.path.append(os.getcwd())
     # processes that Lightning starts are told by __main__ what to run: python -m MODULE
@@ -52,11 +55,4 @@ def main() -> NoReturn:
     """Answer ``gl-ris``; this process leaves with the exit code of the command."""
     os.environ[SCRIPT] = "gl-ris"
     print_anything()
-    words = sys.argv[1:]
-    if not words or words[0] in ("-h", "--help"):
-        show(overview())
-    elif words[0] == "--version":
-        show(version())
-    else:
-        sys.exit(exit_code(lambda: start(words)))
-    sys.exit(0)
+    sys.exit(exit_code(lambda: start(sys.argv[1:])))

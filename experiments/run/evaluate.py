@@ -59,7 +59,6 @@ def evaluate(
         print(f"\n{format_table(writes.results)}\n", flush=True)
         with kept_if_ended(lambda: f"the results in {folder} are complete, but for the pictures"):
             draw_overlays(folder, cast("Any", cli.datamodule).scenes)
-        closing_words(cli.command.name, folder)
 
     return carry_out(cli, writes, report, before)
 
@@ -67,14 +66,15 @@ def evaluate(
 def carry_out(
     cli: ExperimentCLI,
     recorder: Beginning | None,
-    report: Callable[[Path], None],
+    report: Callable[[Path], Mapping[str, Any] | None],
     before: Before | None = None,
 ) -> Path | None:
     """Run an `Evaluator` over its data, report, and hand the run over to wandb; the run folder in rank 0.
 
     All checks come before any work, and the run folder comes after the checks; then ``before``, in every
     process. ``recorder`` is a callback that writes into the folder; None where ``report`` writes, and a run
-    that was cut off begins anew. One that is finished is not run again.
+    that was cut off begins anew. ``report`` may return what the closing words tell. A run that is finished is
+    not run again.
     """
     main = getattr(rank_zero_only, "rank", 0) == 0
     if _nothing_left(cli, main):
@@ -85,8 +85,9 @@ def carry_out(
         path = _predict(cli, recorder, before, folder)
         if path is not None:
             with room_needed(path):
-                report(path)
+                facts = report(path) or {}
             end(path)
+            closing_words(cli.command.name, path, **facts)
     if folder is not None and path is not None:
         folder.close()
         log_run(path, cli.config.wandb)

@@ -102,7 +102,8 @@ class RunFolder:
         if self._path is None or not self._path.is_dir():
             return True
         made = [*self.path.glob("predictions*.jsonl"), *self.path.glob(f"{PROGRESS}/rank*.jsonl")]
-        made += [*self.path.glob("weights.pt"), *self.path.glob(f"{UNFINISHED}/{STATE}")]
+        made += [*self.path.glob("segmentations.jsonl"), *self.path.glob("weights.pt")]
+        made += [*self.path.glob(f"{UNFINISHED}/{STATE}")]
         if self._begun and (self.resume or any(path.stat().st_size for path in made)):
             self.close()
             return False
