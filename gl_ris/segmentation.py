@@ -28,6 +28,7 @@ from gl_ris.proposals import PostProcessing, ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE
 from gl_ris.rerank import check_reranking, reranked
 from gl_ris.scorers import Scorer, load_scorer
+from gl_ris.split_texts import SplitTexts
 
 if TYPE_CHECKING:
     from gl_ris.clip import RegionCLIP
@@ -114,6 +115,7 @@ class Segmenter:
         shares = alpha, beta, masked_blocks
         self._make = lambda model: reranked(kind(model, *shares, recipe, parser, **options), rerank, top)
         self._rerank, self._scorer = rerank, cast("Scorer | None", None)
+        self._texts = SplitTexts(parser)
         self._opened: OpenImage | None = None
         self._warned = False
 
@@ -132,6 +134,13 @@ class Segmenter:
                     else self._clip
                 )
         return self._scorer
+
+    def prepare(self, expressions: Sequence[str]) -> None:
+        """Parse and encode expressions that will be asked, all at once, which costs less than one by one."""
+        scorer = self.load()
+        phrases = self._texts.phrases(expressions, scorer.recipe.text)
+        self._texts.parsed(expressions)
+        scorer.clip.prepare_texts(scorer.texts(expressions, phrases))
 
     def models(self) -> dict[str, Any]:
         """Name what answers: the CLIP model and its weights, the method, and what makes the masks."""
@@ -156,7 +165,7 @@ class Segmenter:
             self._warned = True
             warn_of_photograph(self.clip_name)
         found = self._post(_masks(self._given, pixels.to(scorer.clip.device)))
-        return OpenImage(scorer, pixels, found)
+        return OpenImage(scorer, self._texts, pixels, found)
 
     def __call__(self, image: Picture, expression: str) -> Segmentation:
         """Find what an expression refers to; the image of the last call is not opened again.
@@ -178,12 +187,12 @@ class OpenImage:
         proposals: What is chosen from, after post-processing.
     """
 
-    def __init__(self, scorer: Scorer, image: Tensor, proposals: Proposals) -> None:
+    def __init__(self, scorer: Scorer, texts: SplitTexts, image: Tensor, proposals: Proposals) -> None:
         count = len(proposals)
         if not proposals.masks.any():
             lack = f"None of the {count} masks has a pixel" if count else "The generator proposed no masks"
             raise UserError(f"{lack} for this image; give others by proposals=.")
-        self.image, self.proposals, self._scorer = image, proposals, scorer
+        self.image, self.proposals, self._scorer, self._texts = image, proposals, scorer, texts
         device = scorer.clip.device
         self._context = scorer.clip.context(image.to(device), Bits(proposals.masks.to(device)))
         scorer.prepare(self._context)
@@ -204,18 +213,16 @@ class OpenImage:
             UserError: One is no text or empty, or a score is not a number.
         """
         from gl_ris.evaluator import choose
-        from gl_ris.parsing import read
-        from gl_ris.text import noun_phrases
 
         for expression in expressions:
             _check_expression(expression)
-        scorer, published = self._scorer, self._scorer.recipe.text == "tokens"
-        phrases, parses = zip(*read(expressions, scorer.parser), strict=True) if expressions else ((), ())
-        if published:
-            phrases = tuple(noun_phrases(expressions, scorer.parser, published=True))
+        if not expressions:
+            return []
+        scorer, texts = self._scorer, self._texts
+        phrases, parses = texts.phrases(expressions, scorer.recipe.text), texts.parsed(expressions)
         self._context = context = scorer.clip.again(self._context)
         scores = scorer(context.image, context.bits, expressions, phrases).cpu()
-        choices = choose(scores) if expressions else None
+        choices = choose(scores)
         return [
             self._chosen(choices, row, scores[row], phrase, parsed)
             for row, (phrase, parsed) in enumerate(zip(phrases, parses, strict=True))

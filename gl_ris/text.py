@@ -54,8 +54,6 @@ def load_parser(name_or_path: str | Path | None = None) -> Language:
             parts from elsewhere, the name is unknown, or the pipeline gives no noun chunks.
     """
     if name_or_path is None:
-        if SHIPPED.is_dir():
-            check_shipped(SHIPPED)
         return _load(str(SHIPPED), "reinstall gl-ris to get it back")
     name = str(name_or_path)
     if isinstance(name_or_path, str) and _is_installed(name):
@@ -106,6 +104,8 @@ def _load(source: str, fix: str, installed: bool = False) -> Language:
 
     if not installed and not Path(source).is_dir():
         raise UserError(f"The parser is missing at '{source}'; {fix}.")
+    if source == str(SHIPPED):
+        check_shipped(SHIPPED)
     try:
         with warnings.catch_warnings():
             # W095: written by another patch version of spaCy.  Loading still fails if it does not fit.

@@ -70,7 +70,7 @@ class Photos:
     def _answers(self) -> Iterator[_Answer]:
         if len(self.images) == 1:
             read_picture(self.images[0])  # what is wrong with it is said before anything is fetched
-        self.segmenter.load()
+        self.segmenter.prepare(self.expressions)
         for image in bar("segmenting", "image", self.images, delay=0):
             try:
                 found = list(self._ask(image))
