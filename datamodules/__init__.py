@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datamodules.captioned_shapes import CaptionedShapes as CaptionedShapes
+    from datamodules.grefcoco import GRefCOCO as GRefCOCO
     from datamodules.hf import RefCOCOBenchmark as RefCOCOBenchmark
     from datamodules.hf import RefCOCOM as RefCOCOM
-    from datamodules.hf import RefCOCORows as RefCOCORows
     from datamodules.own_folder import Folder as Folder
     from datamodules.phrasecut import PhraseCut as PhraseCut
     from datamodules.refcoco import RefCOCO as RefCOCO
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "CaptionedShapes": "datamodules.captioned_shapes",
     "Folder": "datamodules.own_folder",
+    "GRefCOCO": "datamodules.grefcoco",
     "PhraseCut": "datamodules.phrasecut",
     "RefCOCO": "datamodules.refcoco",
     "RefCOCOBenchmark": "datamodules.hf",
     "RefCOCOM": "datamodules.hf",
-    "RefCOCORows": "datamodules.hf",
     "RefShapes": "datamodules.refshapes",
     "RefShapesPhrases": "datamodules.refshapes",
     "Scene": "datamodules.scene",

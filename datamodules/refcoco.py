@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from datamodules.base import GROUND_TRUTH, RISDataModule
 from datamodules.records import ImageRecord
-from datamodules.refer import partitions, read_split, refs_path, require_partition
+from datamodules.refer import REFER, Form, read_split
 from gl_ris.errors import UserError, unknown_name
 
-PUBLISHED = ("refcoco", "refcoco+", "refcocog")  # what `datamodules.download` fetches
+PUBLISHED = ("refcoco", "refcoco+", "refcocog", "grefcoco")  # what `datamodules.download` fetches
 
 
 class RefCOCO(RISDataModule):
@@ -29,6 +29,8 @@ class RefCOCO(RISDataModule):
             published evaluation, where pixels inside two polygons are background.
         options: Those of `RISDataModule`.
     """
+
+    form: Form = REFER
 
     def __init__(
         self,
@@ -50,32 +52,32 @@ class RefCOCO(RISDataModule):
 
     def require_files(self) -> None:
         """Check that the refs of the partition are there; `UserError` if they are not."""
-        require_partition(self._folder(), self.partition)
+        self.form.require(self._folder(), self.partition)
 
     def _folder(self) -> Path:
         folder = self.root / self.dataset_name
         if not self.root.is_dir() or (not folder.is_dir() and self.dataset_name in PUBLISHED):
             fetch = f"; 'python -m datamodules.download {self.dataset_name} --root={self.root}' fetches them"
             raise UserError(
-                f"No folder '{folder}': data.root={self.root} should hold '{self.dataset_name}/refs(...).p'"
+                f"No folder '{folder}': data.root={self.root} should hold "
+                f"'{self.dataset_name}/{self.form.name.format('...')}'"
                 f"{fetch if self.dataset_name in PUBLISHED else ''}."
             )
         if not folder.is_dir():
-            present = [p.name for p in self.root.iterdir() if p.is_dir() and partitions(p)]
+            present = [p.name for p in self.root.iterdir() if p.is_dir() and self.form.partitions(p)]
             raise unknown_name(f"data set in '{self.root}'", self.dataset_name, present)
         return folder
 
     def read_records(self, all_instances: bool) -> list[ImageRecord]:
         """Read the split; see `datamodules.refer.read_split`."""
         where, split, instances = self._folder(), self.split, self.instances
-        return read_split(
-            where, self.partition, split, all_instances, instances=instances, crowds=self.crowds
-        )
+        options: dict[str, Any] = {"instances": instances, "crowds": self.crowds, "form": self.form}
+        return read_split(where, self.partition, split, all_instances, **options)
 
     def input_files(self) -> dict[str, Path]:
         """Return the refs, the instances, and the other file of instances if proposals come from one."""
         folder = self._folder()
-        files = [refs_path(folder, self.partition), folder / "instances.json"]
+        files = [self.form.path(folder, self.partition), folder / "instances.json"]
         if self.instances is not None and self.proposals == GROUND_TRUTH:
             files.append(self.instances)
         return {path.name: path for path in files}

@@ -8,9 +8,9 @@ costs its image and not the run.
 import logging
 import pickle
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, NamedTuple, TypeVar, cast
 
 import msgspec
 from lightning.pytorch.utilities import rank_zero_only
@@ -26,9 +26,8 @@ from datamodules.files import (
     write_bytes,
 )
 from datamodules.pickles import read_plain_pickle
-from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
+from datamodules.records import ImageRecord, Instance, Key, Referent, Segmentation, sort_key
 from gl_ris.errors import UserError, unknown_name
-from gl_ris.files import atomic_file
 
 NULL = msgspec.Raw(b"null")  # stands for an outline that the file lacks: a fault of that annotation
 MAX_SENTENCE = 10_000  # characters; more are taken for damage: RefCOCOg's longest has a few hundred
@@ -59,6 +58,20 @@ class Ref(BareRef):
     image_id: Id
     category_id: Id
 
+    @property
+    def ann_ids(self) -> tuple[Key, ...]:
+        """The annotations that are meant; in other formats there may be several, or none."""
+        return (self.ann_id,)
+
+    def target(self, instances: Mapping[Key, Instance]) -> dict[str, Any]:
+        """Return what a `Referent` knows of the target, given the image's instances by id of annotation."""
+        return {"segmentations": (instances[self.ann_id].outline,), "ann_id": self.ann_id}
+
+    @property
+    def category(self) -> Key | None:
+        """Id of the category of what is meant."""
+        return self.category_id
+
 
 class Image(Sized, gc=False):
     """An image of COCO."""
@@ -73,6 +86,7 @@ class Annotation(msgspec.Struct, gc=False):
     id: Id
     image_id: Id
     segmentation: msgspec.Raw = NULL
+    category_id: Any = None
     iscrowd: Any = 0
 
 
@@ -94,24 +108,32 @@ class Instances(msgspec.Struct):
 _Record = TypeVar("_Record", Image, Annotation)
 
 
-def refs_path(folder: Path, split_by: str) -> Path:
-    """Return where the refs of partition ``split_by`` lie."""
-    return folder / f"refs({split_by}).p"
+class Form(NamedTuple):
+    """A format of refs that stand beside ``instances.json``."""
 
+    name: str  # of the file with the refs of partition {}
+    kind: type  # of its refs: `Ref` or the like
+    load: Callable[[Path], list[Any]]  # reads it; `UserError` if it cannot
+    dump: Callable[[Sequence[Mapping[str, Any]]], bytes]  # writes it
 
-def partitions(folder: Path) -> list[str]:
-    """Return the partitions that ``folder`` has refs of, e.g. ``["google", "umd"]``."""
-    return sorted(path.name[len("refs(") : -len(").p")] for path in folder.glob("refs(*).p"))
+    def path(self, folder: Path, split_by: str) -> Path:
+        """Return where the refs of partition ``split_by`` lie."""
+        return folder / self.name.format(split_by)
 
+    def partitions(self, folder: Path) -> list[str]:
+        """Return the partitions that ``folder`` has refs of, e.g. ``["google", "umd"]``."""
+        begin, _, end = self.name.partition("{}")
+        return sorted(path.name[len(begin) : -len(end)] for path in folder.glob(self.name.format("*")))
 
-def require_partition(folder: Path, split_by: str) -> Path:
-    """Return the file with the refs of one partition; `UserError` if it or its folder is not there."""
-    if not folder.is_dir():
-        raise UserError(f"No folder '{folder}': it should hold refs(<split_by>).p and instances.json.")
-    path = refs_path(folder, split_by)
-    if not path.is_file():
-        raise unknown_name(f"partition (data.split_by) of '{folder}'", split_by, partitions(folder))
-    return path
+    def require(self, folder: Path, split_by: str) -> Path:
+        """Return the file with the refs of one partition; `UserError` if it or its folder is not there."""
+        if not folder.is_dir():
+            name = self.name.format("<split_by>")
+            raise UserError(f"No folder '{folder}': it should hold {name} and instances.json.")
+        path = self.path(folder, split_by)
+        if not path.is_file():
+            raise unknown_name(f"partition (data.split_by) of '{folder}'", split_by, self.partitions(folder))
+        return path
 
 
 def load_refs(path: Path) -> list[Ref]:
@@ -130,10 +152,18 @@ def load_refs(path: Path) -> list[Ref]:
     return convert(plain, list[Ref], f"'{path}'")
 
 
-def read_refs(folder: Path, split_by: str) -> list[Ref]:
+def _pickled(refs: Sequence[Mapping[str, Any]]) -> bytes:
+    return pickle.dumps(list(refs), protocol=2)
+
+
+REFER = Form("refs({}).p", Ref, load_refs, _pickled)
+"""The format of RefCOCO: each ref means one annotation."""
+
+
+def read_refs(folder: Path, split_by: str, form: Form = REFER) -> list[Any]:
     """Read the refs of one partition; `UserError` as `load_refs`, and if two of them have one id."""
-    path = require_partition(folder, split_by)
-    refs = load_refs(path)
+    path = form.require(folder, split_by)
+    refs = form.load(path)
     _require_own_ids(refs, path)
     return refs
 
@@ -154,50 +184,59 @@ def read_split(
     *,
     instances: Path | None = None,
     crowds: bool = False,
+    form: Form = REFER,
 ) -> list[ImageRecord]:
     """Read one split, grouped by image.
 
     An image of a partition by object (RefCOCOg ``google``) may stand in several splits; here it comes with
     the refs of ``split`` alone. Refs without any sentence are left out, since nothing is asked of them; a
-    line says how many. ``all_instances`` gives each record every instance of its image in ``instances`` (None
-    for the data set's own), crowds only if they are wanted, to serve as ground-truth proposals. Records are
-    ordered by image id, the refs of each by ref id. `UserError` if a file is missing or damaged, the split is
-    unknown, the two files do not belong together, or ``instances`` lacks an image.
+    line says how many. Each record has all objects of its image that the data set outlines, crowds, too.
+    ``all_instances`` gives it every instance in ``instances`` (None for the data set's own), crowds only if
+    they are wanted, to serve as ground-truth proposals. Records are ordered by image id, the refs of each by
+    ref id. `UserError` if a file is missing or damaged, the split is unknown, the two files do not belong
+    together, or ``instances`` lacks an image.
     """
     by_image: dict[Key, list[Ref]] = defaultdict(list)
-    for ref in _asked(folder, split_by, split):
+    for ref in _asked(folder, split_by, split, form):
         by_image[ref.image_id].append(ref)
     path = folder / "instances.json"
     found = read_annotations(path, Instances)
     images = _by_id((image for image in found.images if image.id in by_image), f"'{path}': image")
-    targets = _targets(found, by_image, images.keys(), f"'{refs_path(folder, split_by)}' and '{path}'", path)
+    _require_targets(found, by_image, images.keys(), f"'{form.path(folder, split_by)}' and '{path}'", path)
     categories = {category.id: clean_text(category.name) for category in found.categories}
+    objects = _objects(found, images.keys(), categories)
     proposals: Mapping[Key, tuple[Segmentation, ...]] = {}
     if all_instances:
         other = found if instances is None else read_annotations(instances, Instances)
-        proposals = _proposals(other, images, instances or path, crowds)
+        others = objects if instances is None else _objects(other, images.keys(), {})
+        _require_proposals(other, images, instances or path)
+        proposals = {
+            key: tuple(one.outline for one in own.values() if crowds or not one.crowd)
+            for key, own in others.items()
+        }
     return [
         ImageRecord(
             key,
             clean_text(images[key].file_name),
             images[key].height,
             images[key].width,
-            tuple(_referent(ref, targets[ref.ann_id], categories) for ref in by_image[key]),
+            tuple(_referent(ref, objects[key], categories) for ref in by_image[key]),
+            tuple(objects[key].values()),
             proposals.get(key, ()),
         )
         for key in sorted(by_image, key=sort_key)
     ]
 
 
-def _asked(folder: Path, split_by: str, split: str) -> list[Ref]:
-    refs = read_refs(folder, split_by)
+def _asked(folder: Path, split_by: str, split: str, form: Form) -> list[Ref]:
+    refs = read_refs(folder, split_by, form)
     own = [ref for ref in refs if clean_text(ref.split) == split]
     if not own:
         present = {" ".join(clean_text(ref.split).split())[:60] for ref in refs}
         raise unknown_name(f"split of {folder.name} ({split_by})", split, sorted(present)[:20])
     asked = sorted((ref for ref in own if ref.sentences), key=lambda ref: sort_key(ref.ref_id))
     if silent := len(own) - len(asked):
-        place = f"'{refs_path(folder, split_by)}' {split}"
+        place = f"'{form.path(folder, split_by)}' {split}"
         rank_zero_only(log.warning)("%d refs of %s have no sentence and are left out.", silent, place)
     if 2 * len(own) > len(refs):
         return asked
@@ -216,27 +255,26 @@ def _by_id(records: Iterable[_Record], what: str) -> dict[Key, _Record]:
     return known
 
 
-def _targets(
+def _require_targets(
     found: Instances, by_image: Mapping[Key, Sequence[Ref]], images: Set[Key], files: str, path: Path
-) -> dict[Key, Annotation]:
-    """Return the annotations that refs name: all of them there, each of the image that its ref names."""
+) -> None:
+    """Check that the annotations that refs name are there, each of the image that its ref names."""
     refs = [ref for own in by_image.values() for ref in own]
-    wanted = {ref.ann_id for ref in refs}
+    wanted = {number for ref in refs for number in ref.ann_ids}
     targets = _by_id((item for item in found.annotations if item.id in wanted), f"'{path}': annotation")
     if lost := by_image.keys() - images:
         fault = f"{len(lost)} images that the refs name are not in the instances (ids {_some(lost)})"
     elif lost := wanted - targets.keys():
         fault = f"{len(lost)} annotations that the refs name are not in the instances (ids {_some(lost)})"
-    elif lost := {ref.ref_id for ref in refs if targets[ref.ann_id].image_id != ref.image_id}:
+    elif lost := {ref.ref_id for ref in refs if {targets[n].image_id for n in ref.ann_ids} - {ref.image_id}}:
         fault = f"{len(lost)} refs name an annotation of another image than their own (ids {_some(lost)})"
     else:
-        return targets
+        return
     raise UserError(f"{files} do not belong together: {fault}. Use both files of one download.")
 
 
-def _proposals(
-    found: Instances, images: Mapping[Key, Image], path: Path, crowds: bool
-) -> dict[Key, tuple[Segmentation, ...]]:
+def _require_proposals(found: Instances, images: Mapping[Key, Image], path: Path) -> None:
+    """Check that the instances are of all images in their sizes, and that none stands there in two forms."""
     listed = _by_id((image for image in found.images if image.id in images), f"'{path}': image")
     if missing := [key for key in images if key not in listed]:
         raise UserError(
@@ -246,18 +284,21 @@ def _proposals(
     sizes = {key: (image.height, image.width) for key, image in listed.items()}
     if other := [key for key, image in images.items() if sizes[key] != (image.height, image.width)]:
         raise UserError(f"'{path}' has {len(other)} of the images in another size (ids {_some(other)}).")
-    groups: dict[Key, list[Annotation]] = {key: [] for key in images}
-    for annotation in found.annotations:
-        if annotation.image_id in groups:
-            groups[annotation.image_id].append(annotation)
-    return {
-        key: tuple(
-            Segmentation(json=item.segmentation)
-            for item in _by_id(group, f"'{path}': annotation").values()
-            if crowds or not item.iscrowd
-        )
-        for key, group in groups.items()
-    }
+    _by_id((one for one in found.annotations if one.image_id in images), f"'{path}': annotation")
+
+
+def _objects(
+    found: Instances, images: Set[Key], categories: Mapping[Key, str]
+) -> dict[Key, dict[Key, Instance]]:
+    """Return the instances of each image by id of their annotation; of two with one id, the first."""
+    groups: dict[Key, dict[Key, Instance]] = {key: {} for key in images}
+    for one in found.annotations:
+        own = groups.get(one.image_id)
+        if own is not None and one.id not in own:
+            known = isinstance(one.category_id, int | str)
+            name = categories.get(one.category_id) if known else None
+            own[one.id] = Instance(Segmentation(json=one.segmentation), name, bool(one.iscrowd))
+    return groups
 
 
 def _some(keys: Collection[Key]) -> str:
@@ -265,15 +306,14 @@ def _some(keys: Collection[Key]) -> str:
     return ", ".join(f"{key!r:.60}" for key in first) + (", ..." if len(keys) > 3 else "")
 
 
-def _referent(ref: Ref, target: Annotation, categories: Mapping[Key, str]) -> Referent:
+def _referent(ref: Ref, instances: Mapping[Key, Instance], categories: Mapping[Key, str]) -> Referent:
     return Referent(
-        ref.ref_id,
-        (Segmentation(json=target.segmentation),),
-        tuple(clean_text(sentence.sent) for sentence in ref.sentences),
-        tuple(sentence.sent_id for sentence in ref.sentences),
-        categories.get(ref.category_id),
-        ann_id=ref.ann_id,
+        ref_id=ref.ref_id,
+        sentences=tuple(clean_text(sentence.sent) for sentence in ref.sentences),
+        sent_ids=tuple(sentence.sent_id for sentence in ref.sentences),
+        category=None if ref.category is None else categories.get(ref.category),
         raw=raw_sentences(ref.sentences),
+        **ref.target(instances),
     )
 
 
@@ -292,21 +332,24 @@ def raw_sentences(sentences: Sequence[Sentence]) -> tuple[str, ...]:
 
 
 def write_refer(
-    folder: Path | str, split_by: str, refs: Sequence[Mapping[str, Any]], instances: Mapping[str, Any]
+    folder: Path | str,
+    split_by: str,
+    refs: Sequence[Mapping[str, Any]],
+    instances: Mapping[str, Any],
+    form: Form = REFER,
 ) -> None:
-    """Write a data set in the format of RefCOCO; `read_split` is the inverse.
+    """Write a data set in the format of RefCOCO, or a like one; `read_split` is the inverse.
 
-    Each file appears complete or not at all: first ``instances.json``, then the refs (a pickle of protocol
-    2), so that refs never stand without the instances they name; `UserError` if they lack a field.
+    Each file appears complete or not at all: first ``instances.json``, then the refs, so that refs never
+    stand without the instances they name; `UserError` if they lack a field.
 
     Refs are dicts with ``ref_id, ann_id, image_id, category_id, split, file_name, sent_ids`` and
     ``sentences``, a list of dicts with ``sent_id, sent, raw, tokens``. Instances have ``images`` (``id,
     file_name, height, width``), ``annotations`` (``id, image_id, category_id, segmentation, area, bbox,
     iscrowd``) and ``categories`` (``id, name``).
     """
-    refs_file, instances_file = refs_path(Path(folder), split_by), Path(folder) / "instances.json"
+    refs_file, instances_file = form.path(Path(folder), split_by), Path(folder) / "instances.json"
     plain = [dict(ref) for ref in refs]
-    _require_own_ids(convert(plain, list[Ref], f"'{refs_file}'"), refs_file)
+    _require_own_ids(convert(plain, cast("Any", list)[form.kind], f"'{refs_file}'"), refs_file)
     write_bytes(instances_file, compact_json(dict(instances), Instances, f"'{instances_file}'"))
-    with atomic_file(refs_file) as file:
-        pickle.dump(plain, file, protocol=2)
+    write_bytes(refs_file, form.dump(plain))

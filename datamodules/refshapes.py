@@ -6,8 +6,9 @@ read by their readers. Three registers speak of the same images, as RefCOCO, Ref
 them ("dotted star"), ``refshapesg`` is long and relational ("the small star that is below a blue square").
 Four more probe one thing each: ``refshapes-ordinal`` ("second star from the left"), ``refshapes-between``
 ("the star between the circle and the moon"), ``refshapes-size`` ("the star bigger than the moon"),
-``refshapes-negation`` ("the star that is not next to a circle"). A PhraseCut-style set names things alone
-or in groups, with categories and fills that the registers never show.
+``refshapes-negation`` ("the star that is not next to a circle"). ``refshapes-gres`` is written in gRefCOCO's
+format: it speaks of one object, of two ("the two red stars"), or of what is not there. A PhraseCut-style set
+names things alone or in groups, with categories and fills that the registers never show.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, ClassVar
 
 from datamodules.base import RISDataModule
 from datamodules.files import written_whole
+from datamodules.grefcoco import GREFER, GRefCOCO
 from datamodules.phrasecut import PhraseCut, Subsets
 from datamodules.records import ImageRecord
 from datamodules.refcoco import RefCOCO
@@ -37,6 +39,13 @@ REGISTERS = ("refshapes", "refshapes+", "refshapesg")
 # in files of their own, with a version of their own: the same images, of which other things are said
 PROBES = ("refshapes-ordinal", "refshapes-between", "refshapes-size", "refshapes-negation")
 PROBES_VERSION = 1
+GRES = "refshapes-gres"  # in gRefCOCO's format, with files and a version of its own
+GRES_VERSION = 1
+_MADE = {
+    **dict.fromkeys(REGISTERS, (f"v{VERSION}", "make_picture")),
+    **dict.fromkeys(PROBES, (f"probes-v{VERSION}.{PROBES_VERSION}", "make_probes")),
+    GRES: (f"gres-v{VERSION}.{GRES_VERSION}", "make_groups"),
+}
 
 
 # whoever meets a damaged cache is told that it can be made again
@@ -87,7 +96,8 @@ class RefShapes(_Drawn, RefCOCO):
 
     Args:
         dataset: ``refshapes``, ``refshapes+`` or ``refshapesg``; or ``refshapes-ordinal``, ``-between``,
-            ``-size`` or ``-negation``, of the images of which something of the kind can be said.
+            ``-size`` or ``-negation``, of the images of which something of the kind can be said; or
+            ``refshapes-gres``.
         split: ``train``, ``val``, ``testA`` or ``testB``.
         seed: Of the whole data set; results are comparable at the default only.
         options: Those of `RISDataModule`.
@@ -96,14 +106,15 @@ class RefShapes(_Drawn, RefCOCO):
     def __init__(
         self, dataset: str = "refshapesg", split: str = "val", seed: int = 0, **options: Any
     ) -> None:
-        if dataset not in REGISTERS + PROBES:
-            raise unknown_name("register of RefShapes", dataset, REGISTERS + PROBES)
+        if dataset not in _MADE:
+            raise unknown_name("register of RefShapes", dataset, _MADE)
         if split not in SIZES:
             raise unknown_name("split of RefShapes", split, SIZES)
         # the training images are many times more: whoever evaluates need not wait for them
         self.part = [name for name in SIZES if (name == "train") == (split == "train")]
-        made = f"probes-v{VERSION}.{PROBES_VERSION}" if dataset in PROBES else f"v{VERSION}"
-        root = cache_folder() / f"refshapes-{made}-seed{seed}-{'-'.join(self.part)}"
+        root = cache_folder() / f"refshapes-{_MADE[dataset][0]}-seed{seed}-{'-'.join(self.part)}"
+        if dataset == GRES:
+            self.form, self.subset_names = GREFER, GRefCOCO.subset_names
         super().__init__(
             root=root,
             dataset=dataset,
@@ -120,12 +131,12 @@ class RefShapes(_Drawn, RefCOCO):
 
     def draw(self, folder: Path) -> None:
         """Draw the three evaluation splits together, or the training split by itself."""
+        from datamodules.shapes import scenes
         from datamodules.shapes.build import build_refer
-        from datamodules.shapes.scenes import make_picture, make_probes
 
         first = 1 if "train" in self.part else 1 + SIZES["train"]
-        make = make_probes if self.dataset_name in PROBES else make_picture
-        build_refer(folder, {name: SIZES[name] for name in self.part}, self.seed, first, make)
+        make = getattr(scenes, _MADE[self.dataset_name][1])
+        build_refer(folder, {name: SIZES[name] for name in self.part}, self.seed, first, make, self.form)
 
 
 class RefShapesPhrases(_Drawn, PhraseCut):

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.cli.command import Command, closing_words, run
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from experiments.run.synthetic_scenes import Sizes
 
 COMMAND = Command.documented("benchmark")
-_JOB_CONTROL = "jobs"
 
 
 @dataclass
@@ -104,18 +103,21 @@ class Benchmark:
 
 def measure(settings: Benchmark) -> dict[str, Any]:
     """Measure everything that is wanted, and return the document; see docs/performance.md."""
+    from experiments.run.clip_benchmark import measure_model
     from gl_ris.results import git_commit, versions
 
     start, before = time.perf_counter(), _load()
-    clip, controls = _clip(settings)
+    models = settings.names() if settings.wanted("clip") else ()
+    options = settings.kinds(), settings.sizes(), settings.place(), settings.seed
+    found = {name: measure_model(name, *options) for name in models}
     jobs, job_controls = _jobs(settings)
     load = None if before is None else {"before": before, "after": _load()}
     return {
         "schema": 1,
         "experiment": COMMAND.name,
         "machine": {**_machine(settings), "load": load},
-        "controls": {**controls, **job_controls},
-        "clip": clip,
+        "controls": {name: controls for name, (_, controls) in found.items()} | job_controls,
+        "clip": {name: figures for name, (figures, _) in found.items()},
         **jobs,
         "seconds": time.perf_counter() - start,
         "config": asdict(settings),
@@ -124,59 +126,35 @@ def measure(settings: Benchmark) -> dict[str, Any]:
     }
 
 
-def _clip(settings: Benchmark) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Measure the models, if that is wanted: figures and controls by model."""
-    figures: dict[str, Any] = {}
-    controls: dict[str, Any] = {}
-    if settings.wanted("clip"):
-        from tqdm import tqdm
-
-        from experiments.run.clip_benchmark import measure_model, steps_of
-
-        sizes, kinds, place = settings.sizes(), settings.kinds(), settings.place()
-        for name in settings.names():
-            with tqdm(total=steps_of(sizes, kinds), desc=name, unit="step", disable=None) as bar:
-                found = measure_model(name, kinds, sizes, place, settings.seed, bar.update)
-            figures[name], controls[name] = found
-    return figures, controls
-
-
 def _jobs(settings: Benchmark) -> tuple[dict[str, Any], dict[str, Any]]:
     """Measure the small jobs that are wanted, between two looks at the matrix rate, and its control."""
     from experiments.grid import job_benchmark as jobs
-
-    nothing = dict.fromkeys(map(str, jobs.FLAT))
-    found: dict[str, Any] = {
-        "threads": {"default_to_one_thread": None, "images": None, "seconds": None},
-        "startup": None,
-        "flat": {"ms_per_image": nothing, "rss_mb": nothing},
-        "processes": {"two_to_one": None, "images": None, "seconds": None},
-    }
-    size = settings.job_images, settings.repeats
-    works: dict[str, tuple[int, Callable[[Any], dict[str, Any]]]] = {
-        "startup": (3, jobs.measure_start_up),
-        "threads": (2 * settings.repeats, lambda step: jobs.measure_threads(*size, step)),
-        "flat": (len(jobs.FLAT), jobs.measure_flat),
-        "processes": (2 * settings.repeats, lambda step: jobs.measure_processes(*size, step)),
-    }
-    wanted = [
-        name for name in works if (settings.full if name in ("flat", "processes") else settings.wanted(name))
-    ]
-    if not wanted:
-        return found, {}
-    from tqdm import tqdm
-
     from experiments.run.measuring import Control
 
+    nothing = dict.fromkeys(map(str, jobs.FLAT))
+    pairs = {part: {ratio: None, "images": None, "seconds": None} for part, (ratio, _) in jobs.PAIRS.items()}
+    found: dict[str, Any] = {
+        "threads": pairs["threads"],
+        "startup": None,
+        "flat": {"ms_per_image": nothing, "rss_mb": nothing},
+        "processes": pairs["processes"],
+    }
+    pair = partial(jobs.measure_pair, images=settings.job_images, repeats=settings.repeats)
+    works: dict[str, tuple[bool, Callable[[], dict[str, Any]]]] = {
+        "startup": (settings.wanted("startup"), jobs.measure_start_up),
+        "threads": (settings.wanted("threads"), partial(pair, "threads")),
+        "flat": (settings.full, jobs.measure_flat),
+        "processes": (settings.full, partial(pair, "processes")),
+    }
+    if not any(wanted for wanted, _ in works.values()):
+        return found, {}
     before = _rates()
-    with tqdm(total=sum(works[name][0] for name in wanted), desc="jobs", unit="step", disable=None) as bar:
-        for name in wanted:
-            found[name] = works[name][1](bar.update)
+    found |= {part: work() for part, (wanted, work) in works.items() if wanted}
     control = Control(before, _rates())
-    for part, ratio in (("threads", "default_to_one_thread"), ("processes", "two_to_one")):
-        if part in wanted:
+    for part, (ratio, _) in jobs.PAIRS.items():
+        if works[part][0]:
             found[part][ratio] = control.verdict(found[part][ratio])
-    return found, {_JOB_CONTROL: {"fp32": control.document()}}
+    return found, {"jobs": {"fp32": control.document()}}
 
 
 def _rates() -> dict[str, float]:
@@ -198,13 +176,12 @@ def _machine(settings: Benchmark) -> dict[str, Any]:
 
     import torch
 
+    from gl_ris.clip.kernels import from_cpuinfo
     from gl_ris.cores import available
 
     place = settings.place()
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": next(iter(names), platform.processor() or platform.machine()),
+        "processor": from_cpuinfo("model name") or platform.processor() or platform.machine(),
         "cores": available(),
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
         "system": platform.platform(),
@@ -228,18 +205,14 @@ def main() -> None:
     settings.check()
     folder = place.create()
 
-    def kept() -> str:
-        place.discard_if_empty()
-        return "a benchmark is measured in one go, and nothing of it is kept"
-
     try:
-        with kept_if_ended(kept, 2 * PATIENCE):
-            write_config(folder / "config.yaml", asdict(settings), COMMAND.program)
+        with kept_if_ended(lambda: "a benchmark is measured in one go, nothing of it is kept", 2 * PATIENCE):
             document = measure(settings)
-            write_json(folder / "benchmark.json", document)
     except BaseException:
         place.discard_if_empty()
         raise
+    write_config(folder / "config.yaml", asdict(settings), COMMAND.program)
+    write_json(folder / "benchmark.json", document)
     place.close()
     print(f"\n{page_of(document)}\n")
     closing_words(COMMAND.name, folder)

@@ -23,7 +23,8 @@ def main() -> None:
         assert recorder.results is not None
         document = recorder.results.document()
         records = read_predictions(folder / "predictions.jsonl")
-        rows = EffectsTable(cast("Any", cli.model), cli.datamodule, records).rows()
+        sure = cli.config.intervals
+        rows = EffectsTable(cast("Any", cli.model), cli.datamodule, records, sure).rows()
         print(f"\n{write_effects(folder, rows, document)}\n")
 
     carry_out(cli, recorder, report)

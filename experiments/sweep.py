@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,15 +20,25 @@ CSV = "sweep.csv"
 _MEASURED_ON = ("dataset", "split", "partition", "proposals", "n_images", "n_expressions_evaluated")
 
 
-def write_sweep(folder: Path, sweep: Sweep, evaluated: Mapping[str, Any]) -> dict[str, Any]:
-    """Write ``sweep.csv``, ``sweep.json`` and a heat map for each k, and return the document."""
+def write_sweep(
+    folder: Path, sweep: Sweep, evaluated: Mapping[str, Any], image_ids: Sequence[int | str] | None = None
+) -> dict[str, Any]:
+    """Write ``sweep.csv``, ``sweep.json`` and a heat map for each k, and return the document.
+
+    With intervals of its methods where the ids of the images are given, and the run is not ended.
+    """
     from experiments.reporting.frame import write_csv
     from experiments.reporting.plots import draw_heat_maps
+    from experiments.run.intervals import Counted, how_resampled
     from gl_ris.files import write_json
 
     assert sweep.evaluation is not None
     figures = dict(zip(sweep.cells, sweep.evaluation.methods.values(), strict=True))
     document = sweep_document(sweep, figures, evaluated)
+    if image_ids is not None:
+        cells = {name: name.partition(": ")[2] for name in document["methods"]}
+        counted = Counted(folder, sweep, image_ids, cells)
+        document |= how_resampled() | counted.part(skipped=document["n_expressions_skipped"] > 0)
     measured_on = {name: document[name] for name in _MEASURED_ON}
     # beside the figures only where it differs
     every_miss = sweep.evaluation.every_miss if sweep.evaluation.n_skipped else {}
@@ -97,7 +107,8 @@ def main() -> None:
     def report(folder: Path) -> dict[str, float]:
         model = cast("Any", cli.model)
         evaluated = describe(model, cli.datamodule, cli.command.name, cli.settings()).document()
-        document = write_sweep(folder, model, evaluated)
+        ids = cast("Any", cli.datamodule).image_ids() if cli.config.intervals else None
+        document = write_sweep(folder, model, evaluated, ids)
         print(f"\n{format_table(msgspec.convert(document, Results))}\n{remarks(document)}\n")
         best = document["best"]["oIoU"]
         return {"alpha": best["alpha"], "beta": best["beta"]}

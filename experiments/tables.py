@@ -19,39 +19,12 @@ if TYPE_CHECKING:
     from experiments.reporting.paper import PaperTable
     from experiments.reporting.table_report import Entry
 
-COMMAND = Command(
-    name="tables",
-    summary=(
-        "The tables of the paper on any list of data sets: table=1 has every method, table=2 ground-truth "
-        "proposals, table=3 visual by textual context, and table=FILE rows of one's own. One pass over the "
-        "images of a data set serves all methods of a table. "
-        "Writes table.md, table.csv, table.json and table.tex, and the folder of each run beside them. "
-        "Options that are not named here are those of experiments.zero_shot, for all runs: limit, proposals, "
-        "recipe, model.*, data.*, trainer.*, wandb."
-    ),
-    examples=(
-        ("table=1", "all methods on the three registers of RefShapes, with both small CLIPs"),
-        (
-            "table=3 data=[refshapesg] splits=[val,testA] limit=20",
-            "one data set, two splits, twenty images each",
-        ),
-        (
-            "table=1 run_dir=DIR jobs=1",
-            "one run after the other, in a folder of one's own; once more goes on with what is unfinished",
-        ),
-        ("table=2 encoders.vit=ViT-B-32-quickgelu/openai", "another encoder"),
-        (
-            "table=my_table.yaml --trainer.devices=2",
-            "rows of one's own, as in configs/tables/1.yaml; two processes",
-        ),
-    ),
-    explained=(("", "experiments.tables:TableSettings"),),
-)
+COMMAND = Command.documented("tables")
 
 _VARIANT_FIELDS = ("alpha", "beta", "masked_blocks", "recipe", "rerank", "top")
 _ROW_FIELDS = ("method", "encoder", "label", "context", "title", "paper", *_VARIANT_FIELDS)
 # Options that a supervised model takes of those for all runs.
-_SUPERVISED = ("limit", "recipe", "trainer", "data", "wandb", "training")
+_SUPERVISED = ("intervals", "limit", "recipe", "trainer", "data", "wandb", "training")
 
 
 @dataclass

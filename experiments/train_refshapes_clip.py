@@ -10,27 +10,7 @@ from experiments.cli.command import Command, closing_words, run
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
 
-COMMAND = Command(
-    name="train_refshapes_clip",
-    summary=(
-        "Train a small CLIP on captioned pictures of shapes: open_clip's own model classes and loss, images "
-        "and captions alone, no masks. The run folder gets checkpoints, the curve and the model "
-        "as an open_clip local-dir: folder. Naming the folder of a run that was stopped goes on with it."
-    ),
-    examples=(
-        ("tower=vit", "the VisionTransformer that ships as refshapes-vit"),
-        (
-            "tower=rn run_dir=runs/rn",
-            "the ModifiedResNet; the same command again goes on from the last checkpoint",
-        ),
-        ("tower=vit trainer.max_steps=20000 trainer.precision=bf16-mixed", "longer, on a GPU"),
-    ),
-    groups=("tower",),
-    explained=(
-        ("model", "experiments.run.contrastive:ContrastiveCLIP"),
-        ("data", "datamodules.captioned_shapes:CaptionedShapes"),
-    ),
-)
+COMMAND = Command.documented("train_refshapes_clip")
 EVERY_STEPS = 100
 
 
@@ -55,13 +35,11 @@ def train(cli: ExperimentCLI) -> Path:
         train_tokenizer(data.training_captions(), tokenizer, model.model_cfg["text_cfg"]["vocab_size"])
     model.use_tokenizer(tokenizer)
     _set_up_logs(trainer, folder)
-    _keep_curve(folder)
     again = f"the same command with run_dir={folder} goes on from the last checkpoint in it"
     with kept_if_ended(lambda: again), all_cores():
         trainer.fit(model, data, ckpt_path=last if resumed else None, weights_only=True if resumed else None)
     model.export(folder / "model", tokenizer)
-    _keep_curve(folder)
-    _join_curves(sorted(folder.glob("curve-*.csv")), folder / "model" / "training.csv")
+    join_curves(folder / "curve", folder / "model" / "training.csv")
     run.close()
     print(f"\nModel        {folder / 'model'}")
     closing_words(COMMAND.name, folder)
@@ -72,21 +50,18 @@ def _set_up_logs(trainer: Any, folder: Path) -> None:
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger
 
-    trainer.loggers = [CSVLogger(folder, name="", version="")]
+    # a version for each time that the training goes on
+    trainer.loggers = [CSVLogger(folder, name="curve")]
     trainer.callbacks.append(
         ModelCheckpoint(folder / "checkpoints", save_last=True, every_n_train_steps=EVERY_STEPS)
     )
 
 
-def _keep_curve(folder: Path) -> None:
-    # the logger of a resumed run would write over it
-    if (folder / "metrics.csv").is_file():
-        (folder / "metrics.csv").rename(folder / f"curve-{len(list(folder.glob('curve-*.csv'))):03d}.csv")
-
-
-def _join_curves(parts: list[Path], path: Path) -> None:
+def join_curves(folder: Path, path: Path) -> None:
+    """Write what was logged each time that a training went on, step by step, into one CSV file."""
     import pandas as pd
 
+    parts = sorted(folder.glob("version_*/metrics.csv"), key=lambda part: int(part.parent.name[8:]))
     # a training that is shorter than the interval of the log has no curve, and may have no losses in it
     none = pd.DataFrame(columns=["step", "train/loss"], dtype=str)
     curves = [pd.read_csv(part, dtype=str, keep_default_na=False, na_values=[""]) for part in parts]

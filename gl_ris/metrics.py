@@ -1,4 +1,4 @@
-"""How well masks cover their targets: overall IoU, mean IoU, precision at IoU; as functions and torchmetrics.
+"""How well masks cover their targets: IoU, overall, mean, at thresholds, GRES; functions and torchmetrics.
 
 One sample is one expression: the intersection I and the union U, in pixels, of its prediction and its target.
 Prediction and target both empty (I = U = 0) is a sample of IoU 0, a miss, as in the published evaluation;
@@ -271,3 +271,121 @@ class RISMetrics(_AreaMetric):
     def count(self) -> int:
         """Samples that this process has added."""
         return int(self.sums.samples)
+
+
+GRES_THRESHOLDS = (0.7, 0.8, 0.9)
+
+
+class GRESSums(NamedTuple):
+    """What the figures of generalised expressions, which may have no target, are made of.
+
+    Example:
+        >>> one, empty = torch.tensor([3]), torch.tensor([True])
+        >>> gres_sums(one - one, one, ~empty, empty).figures()["gIoU"]
+        tensor(1., dtype=torch.float64)
+    """
+
+    targeted: AreaSums  # of samples with a target
+    absent: AreaSums  # of samples without one: their union is what is wrongly predicted
+    dropped: Tensor  # (...), samples with a target that are predicted to have none
+    flagged: Tensor  # (...), samples without one that are
+
+    def figures(self) -> dict[str, Tensor]:
+        """gIoU, cIoU, N_acc and T_acc, float64 ``(...)`` in [0, 1]; nan where no sample could count.
+
+        N_acc and T_acc are 0 where no sample lacks a target, and so is cIoU where nothing is united.
+        """
+        targeted, absent, every = *self[:2], self.targeted.plus(self.absent)
+        correct, some = every.iou + (self.flagged << _IOU_BITS), bool(absent.samples)
+        kept, none = targeted.samples - self.dropped, torch.zeros_like(every.overall())
+        return {
+            "gIoU": _float64(correct) / float(int(every.samples) << _IOU_BITS),
+            "cIoU": every.overall(),
+            "N_acc": _float64(self.flagged) / float(absent.samples) if some else none,
+            "T_acc": _float64(kept) / float(targeted.samples) if some else none,
+        }
+
+
+def gres_sums(intersection: Tensor, union: Tensor, targeted: Tensor, empty: Tensor) -> GRESSums:
+    """Sum samples as the published evaluation of GRES does.
+
+    Areas as in `area_sums`, of the masks as they are, whatever is said of them; bool of their shape which
+    samples have a target and which are predicted empty. A sample with a target that is predicted empty has
+    intersection 0 and keeps its union. One without a target that is predicted empty has IoU 1 and no area;
+    otherwise IoU 0, also where its mask has no pixel, and what is predicted counts as union.
+    """
+    intersection = intersection.where(targeted & ~empty, 0)
+    union = union.where(targeted | ~empty, 0)
+    return GRESSums(
+        area_sums(intersection[targeted], union[targeted], GRES_THRESHOLDS),
+        area_sums(intersection[~targeted], union[~targeted], GRES_THRESHOLDS),
+        (targeted & empty).sum(),
+        (~targeted & empty).sum(),
+    )
+
+
+class GRES(Metric):
+    """The figures of generalised referring expression segmentation (Liu et al., CVPR 2023), as fractions.
+
+    A target without a pixel is none: then it is right to predict nothing, and to say so.
+
+    Example:
+        >>> metric, mask = GRES(), torch.tensor([[[True, True]], [[True, False]]])
+        >>> target, predicted_empty = mask.clone(), torch.tensor([False, True])
+        >>> target[:, :, 1], target[1] = False, False
+        >>> metric.update(mask, target, predicted_empty)
+        >>> {name: value for name, value in metric.compute().items() if "@" not in name}
+        {'gIoU': 0.75, 'cIoU': 0.5, 'N_acc': 1.0, 'T_acc': 1.0}
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        none = torch.zeros(0, dtype=torch.int64)
+        for name, value in _flat(gres_sums(none, none, none.bool(), none.bool())).items():
+            self.add_state(name, value, dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, target: Tensor, predicted_empty: Tensor) -> None:
+        """Add samples.
+
+        Args:
+            prediction: bool ``(..., H, W)``, the masks, also of samples that are predicted to have none.
+            target: bool of the same shape.
+            predicted_empty: bool ``(...)``, whether a sample is predicted to have no target.
+
+        Raises:
+            TypeError, ValueError: As `mask_areas` does, or for a flag that is not bool or of another shape.
+        """
+        areas = mask_areas(prediction, target)
+        if predicted_empty.dtype != torch.bool or predicted_empty.shape != areas[0].shape:
+            got = f"{predicted_empty.dtype} {tuple(predicted_empty.shape)}"
+            raise ValueError(f"predicted_empty must be bool {tuple(areas[0].shape)}, got {got}.")
+        targeted = target.flatten(-2).any(dim=-1)
+        parts = [part.reshape(-1).to(targeted.device) for part in (*areas, targeted, predicted_empty)]
+        for name, value in _flat(gres_sums(*parts)).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def compute(self) -> dict[str, float]:
+        """Return gIoU, cIoU, N_acc, T_acc and, of samples with a target, Pr@0.7, Pr@0.8 and Pr@0.9.
+
+        Over all processes; see `GRESSums.figures`, and nan for precision where no sample has a target.
+        """
+        parts = {name: getattr(self, name) for name in self._defaults}
+        targeted, absent = (
+            AreaSums(*(parts[f"{part}_{field}"] for field in AreaSums._fields))
+            for part in ("targeted", "absent")
+        )
+        names = (f"Pr@{threshold}" for threshold in GRES_THRESHOLDS)
+        sums = GRESSums(targeted, absent, parts["dropped"], parts["flagged"])
+        found = sums.figures() | dict(zip(names, targeted.precision(), strict=True))
+        return {name: float(value) for name, value in found.items()}
+
+
+def _flat(sums: GRESSums) -> dict[str, Tensor]:
+    found = {"dropped": sums.dropped, "flagged": sums.flagged}
+    for part, areas in (("targeted", sums.targeted), ("absent", sums.absent)):
+        found |= {f"{part}_{field}": value for field, value in areas._asdict().items()}
+    return found

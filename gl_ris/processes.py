@@ -102,22 +102,26 @@ class Worker:
 
 
 @contextmanager
-def pool(workers: int | None, method: str | None = None) -> Iterator[ProcessPoolExecutor]:
+def pool(workers: int, method: str | None = None) -> Iterator[ProcessPoolExecutor]:
     """Give a pool of processes that end with this one, and at once where the block is left by an error.
 
-    As many as ``workers``, or one per core, started by a ``method``, or the usual one. `EvaluationError` if
-    one of them was killed.
+    As many as ``workers``, started by a ``method``, or the usual one. `EvaluationError` if one of them was
+    killed.
     """
     context: Any = multiprocessing.get_context(method)
     before = set(multiprocessing.active_children())
     initialise = Worker.of_this_process(context.get_start_method())
     with ProcessPoolExecutor(workers, context, initialise) as made:
         try:
+            # a pool watches only for the end of processes that were there when its last result came
+            for _ in range(workers):
+                made.submit(os.getpid)
             yield made
         except BaseException as error:
-            made.shutdown(wait=False, cancel_futures=True)
             for child in set(multiprocessing.active_children()) - before:
                 child.kill()
+            # waits for its thread, which at the end of this process would meet closed files
+            made.shutdown(cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
                 raise EvaluationError(
                     "A worker process was killed from outside, perhaps for lack of memory; run it again."

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
+from gl_ris.analysis import explained, half
 from gl_ris.files import atomic_file, decode, plain, write_json
 
 STAGES = ("data", "proposals", "image", "text", "score", "metrics", "total")
@@ -31,14 +32,20 @@ _LIBRARIES = (
 # 3: CLIP in bf16, by other kernels and with batch norms folded.
 METHODS_VERSION = 3
 
+UPPER_BOUND = "Upper bound"  # what tables call the best choices
 # names of two ways of counting, where they differ
 SKIPPING = "images without proposals left out as published"
 EVERY_MISS = "every miss counted"
+
+ALSO_CALLED = "oIoU is also called cIoU, and mIoU gIoU, in other papers."
 
 Count = Annotated[int, Meta(ge=0)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Figures = dict[str, Percent | None]
 """oIoU, mIoU and maybe more, in percent; None where there was no expression."""
+Ends = Annotated[list[Percent], Meta(min_length=2, max_length=2)]
+Intervals = dict[str, dict[str, Ends]]
+"""By method, and `UPPER_BOUND`, the ends of the 95% interval of each figure, in percent."""
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +68,8 @@ class Subset(msgspec.Struct, frozen=True, kw_only=True):
     upper_bound: Bound
     every_miss: dict[str, Figures] | UnsetType = UNSET
     every_miss_upper_bound: Bound | UnsetType = UNSET
+    intervals: Intervals | UnsetType = UNSET
+    every_miss_intervals: Intervals | UnsetType = UNSET
     ties: dict[str, Count] = {}
 
     def __post_init__(self) -> None:
@@ -90,6 +99,22 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     trained_parameters: int
     seconds: float
     unusable_visits: int  # how often a ref was to be learnt from that could not be read
+
+
+class OwnMetric(msgspec.Struct, frozen=True, kw_only=True):
+    """The metric that the card of a data set defines, in percent by method."""
+
+    name: str
+    methods: dict[str, Percent | None]
+
+
+class Filtered(msgspec.Struct, frozen=True, kw_only=True):
+    """A list of expressions that a run went by."""
+
+    option: str
+    file: str
+    sha256: str
+    n_expressions_left_out: Count
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +147,10 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     # none was; not in documents of schema 1
     every_miss: dict[str, Figures] | UnsetType = UNSET
     every_miss_upper_bound: Bound | UnsetType = UNSET
+    # of ``methods``, and of ``every_miss`` where that differs; not where nobody asked for them
+    intervals: Intervals | UnsetType = UNSET
+    every_miss_intervals: Intervals | UnsetType = UNSET
+    resampling: dict[str, Count] | UnsetType = UNSET  # how intervals were made: ``draws`` and ``seed``
     # for each method, how many choices have a score that another proposal of the image has, too
     ties: dict[str, Count] = {}
     # SHA-256 of every file that bears on the figures, by what it is and its name (see `gl_ris.inputs`)
@@ -129,6 +158,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     # by which kernels each CLIP model was computed, by its name and precision (see `gl_ris.clip.kernels`)
     kernels: dict[str, dict[str, str]] = {}
     parsed: dict[str, Count] = {}  # how many expressions of the split say what (see `gl_ris.parsing.counts`)
+    own_metric: OwnMetric | None = None  # what the card of the data set asks for, where that has a name
+    filters: list[Filtered] = []  # lists of expressions to keep (data.sentences) or not (data.without)
     subsets: dict[str, Subset] = {}  # the figures of parts of the expressions, by name (see `gl_ris.tally`)
     seconds: dict[str, float]  # wall time of exactly the `STAGES`
     config: dict[str, Any]  # the resolved configuration
@@ -177,7 +208,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, Any]:
         """Return what JSON is made of; what only some data or models have is left out elsewhere."""
         content: dict[str, Any] = msgspec.to_builtins(self)
-        for name in ("subsets", "n_expressions_without_target", "kernels", "parsed"):
+        for name in ("subsets", "n_expressions_without_target", "kernels", "parsed", "filters", "own_metric"):
             if not content[name]:
                 del content[name]
         return content
@@ -211,14 +242,15 @@ def _views(results: Results) -> Iterator[tuple[str, str, Results | Subset]]:
         yield label, SKIPPING, part
         counted = part.n_expressions_evaluated + part.n_expressions_skipped
         counts = {"n_expressions_evaluated": counted, "n_expressions_skipped": 0}
-        yield label, EVERY_MISS, replace(part, methods=every_miss, upper_bound=bound, **counts)
+        more = {"upper_bound": bound, "intervals": part.every_miss_intervals}
+        yield label, EVERY_MISS, replace(part, methods=every_miss, **more, **counts)
 
 
 def format_table(results: Results) -> str:
     """Lay out a result document as a plain text table, with counts and times under it.
 
-    Figures in percent with two decimals; "-" where there is none. Each subset has a block of its own, and
-    so has each of two ways of counting where they differ.
+    Figures in percent with two decimals and half of their intervals; "-" where there is none. Each subset has
+    a block of its own, and so has each of two ways of counting where they differ.
     """
     views, lines = list(_views(results)), []
     for label, counting, part in views:
@@ -228,13 +260,25 @@ def format_table(results: Results) -> str:
     partition = f" ({results.partition})" if results.partition else ""
     heading = f"{results.dataset} {results.split}{partition}, proposals: {results.proposals}"
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in results.seconds.items())
-    return "\n".join([heading, *lines, "", _counts(results), f"Seconds      {seconds}"])
+    # GRES has figures of its own by these names
+    also = [] if any("gIoU" in row for row in results.methods.values()) else [ALSO_CALLED, ""]
+    return "\n".join([heading, *lines, "", *also, _counts(results), f"Seconds      {seconds}"])
 
 
 def _block(part: Results | Subset, whole: Results) -> list[str]:
     columns, rows = _table(part, whole)
+    sure = part.intervals or {}
     cells = [["Method", *columns]]
-    cells += [[name, *("-" if value is None else f"{value:.2f}" for value in row)] for name, row in rows]
+    cells += [
+        [
+            name,
+            *(
+                "-" if value is None else f"{value:.2f}{half(sure.get(name, {}).get(column))}"
+                for column, value in zip(columns, row, strict=True)
+            ),
+        ]
+        for name, row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
     rule = "-" * len(lines[0])
@@ -248,14 +292,15 @@ def _table(part: Results | Subset, whole: Results) -> tuple[list[str], list[tupl
     figures = dict(part.methods)
     # methods that draw their masks have no upper bound, and the table no such row
     if whole.upper_bound != Bound(oIoU=None, mIoU=None):
-        figures["Upper bound"] = msgspec.structs.asdict(part.upper_bound)
+        figures[UPPER_BOUND] = msgspec.structs.asdict(part.upper_bound)
     return columns, [(method, [row.get(name) for name in columns]) for method, row in figures.items()]
 
 
 def write_table_csv(path: Path | str, results: Results) -> None:
     """Write the table as CSV, one row per method and one for the upper bound, atomically.
 
-    Figures in percent at full precision, empty where there is none. Where there are subsets, a column
+    Figures in percent at full precision, empty where there is none; behind them both ends of their intervals,
+    if there are any, as ``oIoU_low`` and ``oIoU_high``. Where there are subsets, a column
     ``subset`` has "All" or the label of one, and the rows of each follow those of all. Where counting every
     miss differs, a column ``counting`` says which rows do.
     """
@@ -267,12 +312,15 @@ def write_table_csv(path: Path | str, results: Results) -> None:
     writer = csv.writer(text, lineterminator="\n")
     columns, _ = _table(results, results)
     shown = [name for name, there in extra.items() if there]
-    writer.writerow([*setting, *shown, "n_expressions_evaluated", "method", *columns])
+    ends = [f"{name}_{end}" for name in columns if results.intervals for end in ("low", "high")]
+    writer.writerow([*setting, *shown, "n_expressions_evaluated", "method", *columns, *ends])
     for label, counting, part in views:
         names = {"subset": label, "counting": counting}
         where = [*(getattr(results, key) for key in setting), *(names[name] for name in shown)]
-        counted = part.n_expressions_evaluated
-        writer.writerows([*where, counted, name, *row] for name, row in _table(part, results)[1])
+        counted, sure = part.n_expressions_evaluated, part.intervals or {}
+        for name, row in _table(part, results)[1]:
+            pairs = [sure.get(name, {}).get(column, (None, None)) for column in columns if results.intervals]
+            writer.writerow([*where, counted, name, *row, *(end for pair in pairs for end in pair)])
     with atomic_file(path) as file:
         file.write(text.getvalue().encode("utf-8", "backslashreplace"))
 
@@ -295,12 +343,27 @@ def _counts(results: Results) -> str:
     reasons = "; ".join(f"{reason}: {count:,}" for reason, count in results.failures.items()) or "none"
     counted = f" (counted as misses{', those skipped where every miss counts' if skipped else ''})"
     tied = "; ".join(f"{method}: {count:,}" for method, count in results.ties.items() if count)
+    sure = f"\n±            {explained(results.resampling['draws'])}" if results.resampling else ""
     ties = f"\nTies         {tied} (the first of proposals with one score was chosen)" if tied else ""
+    more_lines = f"{ties}{sure}{_parsed(results)}"
     return (
         f"Images       {results.n_images:,}\n"
         f"Expressions  {evaluated:,} evaluated of {expected:,} expected{''.join(notes)}{more}\n"
-        f"Failures     {reasons}{counted if results.failures and not missing else ''}{ties}{_parsed(results)}"
+        f"{''.join(map(_filtered, results.filters))}{_own_metric(results.own_metric)}"
+        f"Failures     {reasons}{counted if results.failures and not missing else ''}{more_lines}"
     )
+
+
+def _own_metric(own: OwnMetric | None) -> str:
+    if own is None:
+        return ""
+    figures = (f"{name} {value:.2f}" for name, value in own.methods.items() if value is not None)
+    return f"Own metric   {own.name}: {', '.join(figures)}\n"
+
+
+def _filtered(one: Filtered) -> str:
+    left_out = f"{one.n_expressions_left_out:,} expressions left out"
+    return f"List         {one.option}={one.file} (SHA-256 {one.sha256[:12]}): {left_out}\n"
 
 
 def _parsed(results: Results) -> str:

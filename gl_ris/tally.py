@@ -30,7 +30,7 @@ from gl_ris.results import STAGES
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)?")
-_ALL, _WITHOUT = "", "-"  # all expressions that have a target, and those that have none
+ALL, _WITHOUT = "", "-"  # all expressions that have a target, and those that have none
 
 
 def gather_objects(value: _T) -> list[_T]:
@@ -176,7 +176,7 @@ class Tally:
 
     def __init__(self, methods: Sequence[str], bounded: bool = True) -> None:
         self.methods, self.bounded = list(methods), bounded
-        self._counts = defaultdict(self._none, {_ALL: self._none()})
+        self._counts = defaultdict(self._none, {ALL: self._none()})
         self._last: dict[str, _Count] = {}
 
     def _none(self) -> _Count:
@@ -213,14 +213,14 @@ class Tally:
         if targeted is not None:
             everything = targeted.cpu()
         own = {name: members.cpu() & everything for name, members in (subsets or {}).items()}
-        for name, members in {_ALL: everything, _WITHOUT: ~everything, **own}.items():
-            if name not in (_ALL, _WITHOUT) and not _NAME.fullmatch(name):
+        for name, members in {ALL: everything, _WITHOUT: ~everything, **own}.items():
+            if name not in (ALL, _WITHOUT) and not _NAME.fullmatch(name):
                 raise ValueError(f"The name of a subset must look like unseen or unseen_names, not {name!r}.")
             which = [index for index, is_in in enumerate(members.tolist()) if is_in]
             reasons = [[row[index] for index in which] for row in failures]
             tied = [[row[index] for index in which] for row in ties]
             scene[name] = self._none()
-            if which or name == _ALL:
+            if which or name == ALL:
                 areas = intersection[:, members], union[:, members]
                 scene[name] = self._count(*areas, reasons, tied, skipped)
         self._add(scene)
@@ -246,10 +246,10 @@ class Tally:
         for name, count in itertools.chain.from_iterable(counts.items() for _, counts in parts):
             total[name] = total[name].plus(count)
         figures = {name: self._figures(count) for name, count in total.items()}
-        everything, without = figures.pop(_ALL), figures.pop(_WITHOUT, self._figures(self._none()))
+        everything, without = figures.pop(ALL), figures.pop(_WITHOUT, self._figures(self._none()))
         unmeasured = {f"{reason}, without a target": count for reason, count in without.failures.items()}
         failures = everything.failures | unmeasured
-        if failures and not total[_ALL].choices + total[_WITHOUT].choices:
+        if failures and not total[ALL].choices + total[_WITHOUT].choices:
             most = Counter(failures).most_common(3)
             reasons = "; ".join(f"{reason} ({count:,})" for reason, count in most)
             raise EvaluationError(f"Not one expression could be evaluated: {reasons}.")

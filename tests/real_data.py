@@ -30,6 +30,7 @@ def write_real_data(root: Path) -> Path:
     """Write all data sets of ready-made settings below ``root``, and an own one in ``mine``; give it."""
     for (dataset, partition), splits in SPLITS.items():
         write_refer_set(root, dataset, partition, splits)
+    write_grefcoco(root)
     write_phrases(root / "phrasecut")
     write_parquet(root)
     (root / "mine").mkdir()
@@ -77,6 +78,20 @@ def write_refer_set(root: Path, dataset: str, partition: str, splits: Sequence[s
     (root / "train2014").mkdir(exist_ok=True)
     for image in distinct:
         (root / "train2014" / image["file_name"]).write_bytes(picture(image["id"]))
+
+
+def write_grefcoco(root: Path) -> None:
+    """Write gRefCOCO on the images of RefCOCO: on each one ref with both annotations, one with none."""
+    from datamodules.grefcoco import GREFER
+    from datamodules.refer import write_refer
+
+    refs, annotations, images = zip(*refs_of(SPLITS["refcoco", "unc"]), strict=True)
+    for own, other in zip(refs[::2], refs[1::2], strict=True):
+        own |= {"ann_id": [own["ref_id"], other["ref_id"]], "category_id": [1, 18], "no_target": False}
+        other |= {"ann_id": [-1], "category_id": [-1], "no_target": True}
+    distinct = list({image["id"]: image for image in images}.values())
+    instances = {"images": distinct, "annotations": list(annotations), "categories": CATEGORIES}
+    write_refer(root / "grefcoco", "unc", refs, instances, GREFER)
 
 
 def write_phrases(root: Path) -> None:

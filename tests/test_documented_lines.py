@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from importlib import import_module
@@ -19,12 +18,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from documented import Line, documented_lines
 from experiments.cli import script
 from experiments.cli.command import CONFIGS
 from gl_ris.errors import UserError
-from real_data import write_real_data
+from gl_ris.expression_ids import expression_keys
+from real_data import HEIGHT, WIDTH, write_real_data
 
 # Lines that are not driven, by how they begin, and why.
 NOT_DRIVEN = {
@@ -37,7 +38,6 @@ NOT_DRIVEN = {
     "python -m spacy": "a command of spaCy, on what tests/tools/parser makes",
     "spacy ": "a command of spaCy",
     "python -m tools.parser": "on files that are not in the repository; tests/tools/parser drives each",
-    "python -m benchmarks": "measures for minutes",
     "python -m tests.fuzz": "takes a minute; test_fuzz.py runs cases of every target",
     "python -m experiments.benchmark": "measures for minutes; its test reads each line",
     "python -m experiments.segment 'rerank={rerank}'": "is made of a command; its test takes it apart",
@@ -67,6 +67,7 @@ PLACEHOLDERS = {
 REFUSED = {
     r"experiments.*proposals=cutler": "CutLER needs detectron2, which is not installed",
     r"experiments\.tables$": "There is no method to compare; choose a table",
+    r"experiments\.segment$": "Give an image and what to look for",
     r"datamodules\.check$": "Say what to check",
     r"datamodules\.download$": "Say what to fetch",
 }
@@ -124,7 +125,34 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         small(patch)
         for data in (refshapes.RefShapes(), refshapes.RefShapes(split="train"), refshapes.RefShapesPhrases()):
             data.prepare_data()
+        write_predictions(root)
     return root
+
+
+def write_predictions(root: Path) -> None:
+    """Write masks of other programs, and lists of expressions, for the data that lines name them with."""
+    from datamodules import RefCOCO, RefCOCOM, RefShapes
+
+    line = {"method": "Global-Local", "segmentation": None}
+    data: dict[str, Any] = {split: RefCOCO(root / "data", split=split) for split in ("val", "testA")}
+    data["own"] = RefShapes()
+    if (root / "data" / "moondream").is_dir():
+        data["m"] = RefCOCOM(root / "data")
+    rows = {
+        name: [
+            {**line, "image_id": image, "ref_id": ref, "sent_id": sent}
+            for image, ref, sent in expression_keys(one.records)
+        ]
+        for name, one in data.items()
+    }
+    for name, own in {"testA": "results", "val": "refcoco_val", "m": "refcoco_m"}.items():
+        (root / f"{own}.json").write_text(json.dumps(rows.get(name, [])))
+    lines = "".join(json.dumps(row) + "\n" for row in rows["own"])
+    (root / "runs" / "zero_shot" / "<time>" / "predictions.jsonl").write_text(lines)
+    (root / "faulty.txt").write_text(str(rows["val"][0]["sent_id"]))
+    (root / "kept.json").write_text(json.dumps([row["sent_id"] for row in rows["own"][:2]]))
+    (root / "masks").mkdir()
+    Image.new("L", (WIDTH, HEIGHT), 255).save(root / "masks" / f"{rows['testA'][0]['sent_id']}.png")
 
 
 def small(patch: pytest.MonkeyPatch) -> None:
@@ -172,13 +200,13 @@ def here(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(lavt, "load_bert", lambda *_: None)
     tokenizer = lavt.load_tokenizer
     monkeypatch.setattr(lavt, "load_tokenizer", lambda _: tokenizer("refshapes-rn"))
-    monkeypatch.setattr(module, "read_weights", looked_for)
+    monkeypatch.setattr(module, "read_weights", lambda path, *_: looked_for(path))
     monkeypatch.setattr(segmenter.Segmenter, "load_weights", lambda *_: None)
     for kind in (lavt.LAVTSegmenter, cris.CRISSegmenter):
         monkeypatch.setattr(kind, "load_weights", lambda *_: None)
     freesolo = import_module("gl_ris.proposals.freesolo")
     for place in (network, freesolo):
-        monkeypatch.setattr(place, "read_weights", lambda path, what: looked_for(path), raising=False)
+        monkeypatch.setattr(place, "read_weights", lambda path, *_: looked_for(path), raising=False)
     monkeypatch.setattr(freesolo.FreeSOLO, "load_detectron2_state_dict", lambda *_: None)
     monkeypatch.setattr(network.NetworkGenerator, "weights_hash", lambda _: "0" * 64)
     return world
@@ -229,8 +257,11 @@ def drive(words: Sequence[str]) -> None:
         asked, options = apart(arguments)
         assert images_in(asked)
         assert read_settings(module.COMMAND, options)[0].models
-    elif name == "tune_proposals":
-        drive_tuning(module, arguments)
+    elif name == "export":
+        drive_export(module, arguments)
+    elif name == "compare":
+        with pytest.raises(UserError, match=r"no finished run in 'RUN'|Name each run once: RUN"):
+            module.main(arguments)
     elif name in GRIDS:
         from experiments.grid.cells import plan
 
@@ -295,18 +326,17 @@ def drive_data(module: Any, arguments: list[str]) -> None:
     assert code == (0 if own[0].startswith(("cache", "folder", "data/")) else 1)
 
 
-def drive_tuning(module: Any, arguments: list[str]) -> None:
-    given: dict[str, Any] = {}
+def drive_export(module: Any, arguments: list[str]) -> None:
+    from experiments.reporting import export
+
+    given: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "tune", lambda **options: given.update(options))
-        names = ("generator", "photos", "grid")
-        patch.setattr(
-            module, "tune_on_photos", lambda *options: given.update(zip(names, options, strict=True))
-        )
-        patch.setattr(sys, "argv", ["tune_proposals", *arguments])
-        module.main()
-    assert given["generator"] in module.GRIDS
-    assert given["grid"] is None or isinstance(given["grid"], dict)
+        patch.setattr(export, "export", lambda *options: given.extend(options) or [])
+        module.main(arguments)
+    run, form, method, _ = given
+    assert run.is_dir()
+    assert form in export.FORMS
+    assert method in (None, "Global-Local")
 
 
 def test_each_line_is_driven_or_has_its_reason() -> None:

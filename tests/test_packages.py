@@ -23,7 +23,7 @@ def test_every_module_that_documents_name_is_installed() -> None:
     ]
     texts = [page.read_text(encoding="utf-8") for page in pages]
     named = {name for text in texts for name in re.findall(r"python -m ([a-z]\w+(?:\.[a-z_]+)+)\b", text)}
-    assert {"benchmarks.proposal_store", "experiments.zero_shot", "datamodules.download"} <= named
+    assert {"experiments.zero_shot", "datamodules.download"} <= named
     # CONTRIBUTING is for those who have a checkout, and with it the tests
     for name in named - {"spacy.download", "tests.fuzz"}:
         package, _, module = name.rpartition(".")

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from datamodules.grefcoco import NO_TARGET
 from datamodules.phrasecut import write_phrasecut
-from datamodules.refer import write_refer
+from datamodules.refer import REFER, Form, write_refer
 from datamodules.shapes.scenes import Phrase, Picture, annotation, make_phrases, make_picture, sentences
 from datamodules.shapes.world import CATEGORIES, SEEN_CATEGORIES, ShapeScene
 from gl_ris.cores import available
@@ -22,12 +23,18 @@ PARTITION = "shapes"  # the `split_by` of the REFER files
 
 
 def build_refer(
-    root: Path, sizes: dict[str, int], seed: int, first: int = 1, make: MakePicture = make_picture
+    root: Path,
+    sizes: dict[str, int],
+    seed: int,
+    first: int = 1,
+    make: MakePicture = make_picture,
+    form: Form = REFER,
 ) -> None:
     """Draw so many images of each split into an empty folder and write the registers' files.
 
     Images go to ``images/``, annotations to one folder per register. An image depends on the seed, its split
-    and its place in the split alone; ``first`` is the id of the first one, ``make`` what says things of it.
+    and its place in the split alone; ``first`` is the id of the first one, ``make`` what says things of it,
+    which ``form`` can hold.
     """
     (root / "images").mkdir()
     places = [(split, index) for split, size in sizes.items() for index in range(size)]
@@ -47,7 +54,7 @@ def build_refer(
         "categories": [{"id": number, "name": name} for number, name in enumerate(SEEN_CATEGORIES, start=1)],
     }
     for register in pictures[0].utterances:
-        write_refer(root / register, PARTITION, _refs(register, rows), instances)
+        write_refer(root / register, PARTITION, _refs(register, rows), instances, form)
 
 
 def build_phrasecut(root: Path, sizes: dict[str, int], seed: int) -> None:
@@ -132,6 +139,7 @@ def _refs(register: str, rows: list[_Row]) -> list[dict[str, Any]]:
     refs: list[dict[str, Any]] = []
     spoken = 1
     for row in rows:
+        kinds = [CATEGORIES.index(thing.category) + 1 for thing in row.picture.scene.things]
         for index, utterances in row.picture.utterances[register].items():
             if not utterances:
                 continue  # no true expression of this register singles the object out: it is not a ref
@@ -140,16 +148,22 @@ def _refs(register: str, rows: list[_Row]) -> list[dict[str, Any]]:
             refs.append(
                 {
                     "ref_id": len(refs) + 1,
-                    "ann_id": row.ids[index],
+                    "ann_id": _meant(index, row.ids),
                     "image_id": row.number,
-                    "category_id": CATEGORIES.index(row.picture.scene.things[index].category) + 1,
+                    "category_id": _meant(index, kinds),
                     "split": row.split,
                     "file_name": row.file,
                     "sent_ids": [sentence["sent_id"] for sentence in said],
                     "sentences": said,
+                    **({} if isinstance(index, int) else {"no_target": not index}),
                 }
             )
     return refs
+
+
+def _meant(which: int | tuple[int, ...], ids: list[int]) -> int | list[int]:
+    """Return the id of an object, or those of several as gRefCOCO has them."""
+    return ids[which] if isinstance(which, int) else [ids[index] for index in which] or [NO_TARGET]
 
 
 def _task(

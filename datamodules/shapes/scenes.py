@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.shapes.draw import draw_scene
+from datamodules.shapes.groups import Said, generalised
 from datamodules.shapes.language import kind
 from datamodules.shapes.meaning import Noun
 from datamodules.shapes.probes import PROBES, probe
@@ -34,7 +35,8 @@ class Picture:
 
     scene: ShapeScene  # the scene
     masks: np.ndarray  # bool ``(objects, height, width)``
-    utterances: dict[str, dict[int, list[Utterance]]]  # register -> object -> what was said of it
+    # register -> object, or objects -> what was said of it
+    utterances: dict[str, dict[int, list[Utterance]]] | dict[str, Said]
 
 
 def make_picture(seed: str, split: str, file: Path) -> Picture:
@@ -71,6 +73,14 @@ def make_probes(seed: str, split: str, file: Path) -> Picture:
         for name in PROBES
     }
     return replace(picture, utterances=utterances)
+
+
+def make_groups(seed: str, split: str, file: Path) -> Picture:
+    """Make the picture of `make_picture`, and speak of one object, of two and of none, see `groups.py`."""
+    picture = make_picture(seed, split, file)
+    targets = _targets(picture.scene, split)
+    said = generalised(Random(f"{seed} groups"), picture.scene, targets)
+    return replace(picture, utterances={"refshapes-gres": said})
 
 
 def _targets(scene: ShapeScene, split: str) -> list[int]:

@@ -24,7 +24,7 @@ _CLIP, _WEIGHTS = "model.clip", "model.pretrained"
 _DOTTED = re.compile(r"(?<![\w./-])[A-Za-z_]\w*(?:\.\w+)+(?![\w./-])")
 # Settings that can change neither a figure nor a record.
 HARMLESS = (
-    "wandb",
+    *("wandb", "intervals"),
     *(f"trainer.{name}" for name in ("devices", "num_nodes", "strategy", "enable_progress_bar", "profiler")),
     *(f"data.init_args.{name}" for name in ("num_workers", "pin_memory")),
 )

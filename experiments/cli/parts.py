@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn, cast, get_args
 
 import torch
 import yaml
@@ -27,6 +27,7 @@ from experiments.cli.ranks import as_launched, take_over
 from gl_ris.command_line import as_typed
 from gl_ris.cores import share_cores
 from gl_ris.errors import UserError
+from gl_ris.evaluator import Evaluator
 from gl_ris.progress import QUIET
 from gl_ris.recipe import Recipe
 
@@ -40,6 +41,7 @@ _KINDS: dict[str, Any] = {
     "overwrite": bool,
     "resume": bool,
     "wandb": Literal["auto", "online", "offline", "disabled"],
+    "intervals": bool,
 }
 # What Lightning says about itself; warnings about the run stay.
 _NOISE = (
@@ -257,7 +259,8 @@ class ExperimentCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that every command has."""
-        _add_common(parser, _KINDS)
+        evaluates = issubclass(cast("type", self.model_class), Evaluator)
+        _add_common(parser, [name for name in _KINDS if name != "intervals" or evaluates])
 
     def before_instantiate_classes(self) -> None:
         """Check what Lightning would answer with a traceback; let ``auto`` choose between CUDA and CPU only.

@@ -1,22 +1,22 @@
 """Small jobs of the benchmark, each a process of its own: threads, start-up, memory and several processes."""
 
-import itertools
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from experiments.grid.cells import RESULTS, read_results
 from experiments.grid.runner import children, start
+from experiments.run.measuring import in_turns, times_as_fast
 from gl_ris.cores import CORES, THREADS
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.signals import Ended
@@ -24,17 +24,29 @@ from gl_ris.signals import Ended
 FLAT = (50, 200, 1000)
 """Numbers of images at which time and memory of a job are measured."""
 
-# whatever the shell says of threads, default settings are those of a shell that says nothing
-_THREADS = (*THREADS, CORES)
-_ONE_THREAD = dict.fromkeys(THREADS, "1")
+PAIRS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
+    "threads": ("default_to_one_thread", {"default": (), "one_thread": ("data.num_workers=0",)}),
+    "processes": (
+        "two_to_one",
+        {
+            name: ("data.num_workers=0", "trainer.accelerator=cpu", f"trainer.devices={count}")
+            for name, count in (("two", 2), ("one", 1))
+        },
+    ),
+}
+"""What is compared by its stages: the name of the ratio, and the words of either job; without workers a
+process has one thread."""
+
 _LOOK = 0.01
 _IMPORT = re.compile(r"^import time: +(\d+) \| +\d+ \| +([\w.]+)", re.MULTILINE)
 _OWN = ("gl_ris", "datamodules", "experiments")
 _PACKAGES = 8
+_CPU = torch.device("cpu")
+
+scratch = partial(tempfile.TemporaryDirectory, prefix="gl-ris-benchmark-")
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """What one run of the main job took."""
 
     # from its start to its end, and to its first prediction
@@ -43,34 +55,33 @@ class Job:
     stages: float  # of its stages, as its results say
     rss_mb: float  # the largest memory of its main process
     # seconds of imports up to the first prediction by package; empty unless asked for
-    imports: Mapping[str, float] = field(default_factory=dict)
+    imports: Mapping[str, float] = {}
 
 
-def run_job(*words: str, store: str | Path = "false", one_thread: bool = False, imports: bool = False) -> Job:
+def run_job(*words: str, store: str | Path = "false", imports: bool = False) -> Job:
     """Run the main job, with more ``words`` on its command line, in a folder that is removed again.
 
     A new folder for the ``store`` of proposals makes a cold job, one that a job has filled a warm one.
-    ``one_thread`` computes by one thread, without workers; ``imports`` says what is imported. `UserError` if
-    the job says that something has to be mended, `EvaluationError` if it failed.
+    Without workers it computes by one thread; ``imports`` says what is imported. `UserError` if the job says
+    that something has to be mended, `EvaluationError` if it failed.
     """
-    with tempfile.TemporaryDirectory(prefix="gl-ris-benchmark-") as name, children() as processes:
+    with scratch() as name, children() as processes:
         run, log = Path(name) / "run", Path(name) / "log.txt"
         line = [sys.executable, *(["-X", "importtime"] if imports else []), "-m", "experiments.zero_shot"]
         line += [f"run_dir={run}", f"store={store}", "wandb=disabled", "trainer.enable_progress_bar=false"]
-        line += [*words, *(["data.num_workers=0"] if one_thread else [])]
+        threads = dict.fromkeys(THREADS, "1") if "data.num_workers=0" in words else {}
         began = time.perf_counter()
         with log.open("wb") as output:
-            threads, streams = (
-                _ONE_THREAD if one_thread else {},
-                {"stdout": output, "stderr": subprocess.STDOUT},
-            )
-            processes.append(start(line, threads, _THREADS, stdin=subprocess.DEVNULL, **streams))
+            options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output}
+            # whatever the shell says of threads, default settings are those of a shell that says nothing
+            without = (*THREADS, CORES)
+            processes.append(start([*line, *words], threads, without, stderr=subprocess.STDOUT, **options))
         first, at_first, memory = _watch(processes[0], run, log, began)
         seconds = time.perf_counter() - began
         _check(processes[0], log)
-        results = read_results(run / RESULTS)
+        stages = read_results(run / RESULTS)["seconds"]["total"]
         packages = _imports(log.read_bytes()[:at_first].decode(errors="replace")) if imports else {}
-        return Job(seconds, first, results["seconds"]["total"], memory, packages)
+        return Job(seconds, first, stages, memory, packages)
 
 
 def _watch(process: subprocess.Popen[bytes], run: Path, log: Path, start: float) -> tuple[float, int, float]:
@@ -111,18 +122,16 @@ def _imports(log: str) -> dict[str, float]:
     return {name: micros / 1e6 for name, micros in {**largest, "others": others}.items()}
 
 
-def measure_start_up(step: Callable[[], Any], job: Callable[..., Job] = run_job) -> dict[str, Any]:
+def measure_start_up(job: Callable[..., Job] = run_job) -> dict[str, Any]:
     """Measure how long a warm main job takes to its first prediction, and what that is made of."""
-    with tempfile.TemporaryDirectory(prefix="gl-ris-benchmark-") as store:
-        job("limit=4", store=store)  # fills the store, and draws RefShapes where it is not yet
-        step()
-        warm = job("limit=4", store=store)
-        step()
-        looked_into = job("limit=4", store=store, imports=True)
-        step()
-    start = time.perf_counter()
+    with scratch() as store:
+        again = partial(job, "limit=4", store=store)
+        # the first fills the store, and draws RefShapes where it is not yet
+        jobs = in_turns({"jobs": [again, again, partial(again, imports=True)]}, _CPU, "start-up")["jobs"]
+    _, warm, looked_into = jobs.results
+    began = time.perf_counter()
     subprocess.run([sys.executable, "-c", "pass"], check=True)
-    interpreter = time.perf_counter() - start
+    interpreter = time.perf_counter() - began
     imports = sum(looked_into.imports.values())
     return {
         "seconds_to_first_result": warm.first,
@@ -138,61 +147,26 @@ def measure_start_up(step: Callable[[], Any], job: Callable[..., Job] = run_job)
     }
 
 
-def measure_threads(
-    images: int, repeats: int, step: Callable[[], Any], job: Callable[..., Job] = run_job
-) -> dict[str, Any]:
-    """Time the stages of a cold main job A B A B: default settings, and one thread without workers."""
-    ways = {"default": False, "one_thread": True}
-    found = _in_turns(
-        {name: partial(_cold, job, images, one_thread=one) for name, one in ways.items()}, repeats, step
-    )
-    return {
-        "default_to_one_thread": _ratio(found["default"], found["one_thread"]),
-        "images": images,
-        "seconds": found,
+def measure_pair(part: str, images: int, repeats: int, job: Callable[..., Job] = run_job) -> dict[str, Any]:
+    """Time the stages of cold main jobs A B A B, in the two ways that `PAIRS` names for a part."""
+    ratio, ways = PAIRS[part]
+    turns = {name: [partial(_cold, job, images, *words)] * repeats for name, words in ways.items()}
+    found = {
+        name: [one.stages for one in timed.results] for name, timed in in_turns(turns, _CPU, part).items()
     }
+    return {ratio: times_as_fast(*found.values()), "images": images, "seconds": found}
 
 
-def measure_flat(step: Callable[[], Any], job: Callable[..., Job] = run_job) -> dict[str, Any]:
+def measure_flat(job: Callable[..., Job] = run_job) -> dict[str, Any]:
     """Measure time per image and peak memory of cold main jobs of more and more images."""
-    found = {}
-    for count in FLAT:
-        found[str(count)] = _cold(job, count, "data.split=train")
-        step()
+    works = {str(count): [partial(_cold, job, count, "data.split=train")] for count in FLAT}
+    found = {count: timed.results[0] for count, timed in in_turns(works, _CPU, "flat").items()}
     return {
         "ms_per_image": {count: 1e3 * one.stages / int(count) for count, one in found.items()},
         "rss_mb": {count: one.rss_mb for count, one in found.items()},
     }
 
 
-def measure_processes(
-    images: int, repeats: int, step: Callable[[], Any], job: Callable[..., Job] = run_job
-) -> dict[str, Any]:
-    """Time the stages of a cold main job A B A B: one process and two, each by one thread."""
-    cold = partial(_cold, job, images, "trainer.accelerator=cpu", one_thread=True)
-    found = _in_turns(
-        {name: partial(cold, f"trainer.devices={count}") for name, count in (("two", 2), ("one", 1))},
-        repeats,
-        step,
-    )
-    return {"two_to_one": _ratio(found["two"], found["one"]), "images": images, "seconds": found}
-
-
-def _in_turns(
-    ways: Mapping[str, Callable[[], Job]], repeats: int, step: Callable[[], Any]
-) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    for _, (name, way) in itertools.product(range(repeats), ways.items()):
-        found[name].append(way().stages)
-        step()
-    return found
-
-
-def _cold(job: Callable[..., Job], images: int, *words: str, one_thread: bool = False) -> Job:
-    with tempfile.TemporaryDirectory(prefix="gl-ris-benchmark-") as store:
-        return job(f"limit={images}", *words, store=store, one_thread=one_thread)
-
-
-def _ratio(own: list[float], other: list[float]) -> float:
-    """Return how many times as fast the first is: the median of pairs."""
-    return statistics.median(b / a for a, b in zip(own, other, strict=True))
+def _cold(job: Callable[..., Job], images: int, *words: str) -> Job:
+    with scratch() as store:
+        return job(f"limit={images}", *words, store=store)

@@ -17,7 +17,7 @@ from gl_ris.errors import UserError, unknown_name
 Place = tuple[dict[str, Any] | str, str]
 # Options that all cells of a comparison know, and those of zero-shot ones; others are for supervised ones.
 _OF_ALL = (
-    *("data", "limit", "recipe"),
+    *("data", "intervals", "limit", "recipe"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.enable_progress_bar"),
 )
 _OF_ZERO_SHOT = ("alpha", "beta", "clip", "post", "proposals", "rerank", "row", "store", "top")

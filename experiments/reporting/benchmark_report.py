@@ -8,10 +8,6 @@ from experiments.run.measuring import DRIFT
 
 Document = Mapping[str, Any]
 
-_MODEL = (
-    *("model", "type", "ratio", "work saved", "same work"),
-    *("choices", "GFLOP/s", "limit", "share", "open_clip"),
-)
 _NOTES = (
     "ratio: times as fast as the plain loop in fp32 (median of pairs, A B A B) = work saved x same work "
     "done faster",
@@ -24,56 +20,51 @@ def page_of(document: Document) -> str:
     """Lay out a benchmark's document; what has no verdict is a dash, and the reason stands below."""
     from tabulate import tabulate
 
-    parts = [_machine(document["machine"])]
-    if document["clip"]:
-        rows = [_row(document, model, kind) for model, kinds in document["clip"].items() for kind in kinds]
-        table = tabulate(rows, _MODEL, floatfmt=".2f", missingval="-", disable_numparse=True)
-        parts += ["\n".join([table, "", *_NOTES]), *_beside(document["clip"])]
-    for part in (_threads, _start_up, _flat):
-        parts += part(document)
-    reasons = [*_reasons(document)]
-    parts += ["No verdict\n" + "\n".join(f"  {reason}" for reason in reasons)] if reasons else []
-    return "\n\n".join(parts)
+    controls, parts, rows, beside, reasons = document["controls"], [_machine(document["machine"])], [], [], []
+    for model, kinds in document["clip"].items():
+        for kind, found in kinds.items():
+            rows.append({"model": model, "type": kind})
+            if "missing" in found:
+                reasons.append(f"{model} {kind}: {found['missing']}")
+                continue
+            rows[-1] |= _row(found, controls[model][kind])
+            beside.append(f"{model} {kind}: {_beside(found)}")
+    if rows:
+        table = tabulate(rows, "keys", missingval="-", disable_numparse=True)
+        parts += ["\n".join([table, "", *_NOTES]), *beside]
+    parts += [*_pairs(document), *_start_up(document["startup"]), *_flat(**document["flat"])]
+    reasons += _drifts(controls)
+    return "\n\n".join([*parts, *(["\n  ".join(["No verdict", *reasons])] if reasons else [])])
 
 
 def _machine(machine: Document) -> str:
-    load = "" if machine["load"] is None else f", load {machine['load']['before']:.1f} before"
-    load += "" if machine["load"] is None else f" and {machine['load']['after']:.1f} after"
-    return f"Machine      {machine['processor']}, {machine['cores']} cores, {machine['device']}{load}"
+    load = machine["load"]
+    told = "" if load is None else f", load {load['before']:.1f} before and {load['after']:.1f} after"
+    return f"Machine      {machine['processor']}, {machine['cores']} cores, {machine['device']}{told}"
 
 
-def _row(document: Document, model: str, kind: str) -> list[str | None]:
-    found = document["clip"][model][kind]
-    if "missing" in found:
-        return [model, kind]
-    control, choices = document["controls"][model][kind], found["choices"]
-    return [
-        model,
-        kind,
-        number(found["ratio_to_reference"], ",.2f"),
-        number(found["work_saved"], ",.2f"),
-        number(found["same_work_faster"], ",.2f"),
-        f"{choices['equal']}/{choices['of']}",
-        number(found["gflops"]["program"], ",.0f"),
-        number(control["best"], ",.0f"),
-        None if found["share_of_limit"] is None else f"{found['share_of_limit']:.0%}",
-        number(found["crops"]["ratio"], ",.2f"),
-    ]
+def _row(found: Document, control: Document) -> dict[str, str]:
+    choices, share = found["choices"], found["share_of_limit"]
+    return {
+        "ratio": number(found["ratio_to_reference"], ",.2f"),
+        "work saved": number(found["work_saved"], ",.2f"),
+        "same work": number(found["same_work_faster"], ",.2f"),
+        "choices": f"{choices['equal']}/{choices['of']}",
+        "GFLOP/s": number(found["gflops"]["program"], ",.0f"),
+        "limit": number(control["best"], ",.0f"),
+        "share": number(share, ".0%"),
+        "open_clip": number(found["crops"]["ratio"], ",.2f"),
+    }
 
 
-def _beside(clip: Document) -> Iterator[str]:
-    """Say what is not matrix work, and what texts gain."""
-    for model, kinds in clip.items():
-        for kind, found in kinds.items():
-            if "missing" not in found:
-                items = [f"{item['name']} {item['share']:.1%}" for item in found["not_matrix"]]
-                ratio = found["text"]["ratio"]
-                faster = f"texts {number(ratio, ',.2f')} times as fast as at the full context"
-                gain = "texts: no verdict" if ratio is None else faster
-                yield f"{model} {kind}: {gain}\n  largest beside matrix work: {', '.join(items)}"
+def _beside(found: Document) -> str:
+    """Say what texts gain, and what is not matrix work."""
+    items = ", ".join(f"{item['name']} {item['share']:.1%}" for item in found["not_matrix"])
+    gain = f"texts {number(found['text']['ratio'], ',.2f')} times as fast as at the full context"
+    return f"{gain}\n  largest beside matrix work: {items}"
 
 
-def _threads(document: Document) -> Iterator[str]:
+def _pairs(document: Document) -> Iterator[str]:
     for part, key, what, other in (
         ("threads", "default_to_one_thread", "default settings", "one thread without workers"),
         ("processes", "two_to_one", "two processes", "one"),
@@ -91,11 +82,12 @@ def _threads(document: Document) -> Iterator[str]:
             )
 
 
-def _start_up(document: Document) -> Iterator[str]:
-    found = document["startup"]
+def _start_up(found: Document | None) -> Iterator[str]:
     if found is not None:
-        parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in found["parts"].items())
-        imports = ", ".join(f"{name} {seconds:.2f}" for name, seconds in found["imports"].items())
+        parts, imports = (
+            ", ".join(f"{name} {seconds:.2f}" for name, seconds in found[which].items())
+            for which in ("parts", "imports")
+        )
         yield (
             f"First result of a warm main job after {found['seconds_to_first_result']:.2f} s\n"
             f"  by part ({found['seconds_to_first_result_traced']:.2f} s with imports logged): {parts}\n"
@@ -103,24 +95,14 @@ def _start_up(document: Document) -> Iterator[str]:
         )
 
 
-def _flat(document: Document) -> Iterator[str]:
-    found = document["flat"]
-    if any(value is not None for value in found["ms_per_image"].values()):
-        yield "\n".join(
-            f"{int(count):>6,} images: {found['ms_per_image'][count]:.1f} ms an image, peak memory "
-            f"{found['rss_mb'][count]:,.0f} MB"
-            for count in found["ms_per_image"]
-        )
+def _flat(ms_per_image: Document, rss_mb: Document) -> Iterator[str]:
+    for count, spent in ms_per_image.items():
+        if spent is not None:
+            yield f"{int(count):>6,} images: {spent:.1f} ms an image, peak memory {rss_mb[count]:,.0f} MB"
 
 
-def _reasons(document: Document) -> Iterator[str]:
-    for model, kinds in document["clip"].items():
-        for kind, found in kinds.items():
-            if "missing" in found:
-                yield f"{model} {kind}: {found['missing']}"
-            elif not found["crops"]["counted"]:
-                yield f"{model} {kind}: share, since torch does not count the work of the tower's kernels"
-    for name, kinds in document["controls"].items():
+def _drifts(controls: Document) -> Iterator[str]:
+    for name, kinds in controls.items():
         for kind, control in kinds.items():
             if not control["steady"]:
                 before, after = (max(control[when].values()) for when in ("before", "after"))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from experiments.reporting.frame import FIGURES, frame_of, number, render, write_csv, write_text
 from experiments.run.effects import ALL, BASE, POINTS, RecipeEffects, applies, other_recipe, owner_of
+from gl_ris.analysis import Interval, bootstrap, differences, explained
 from gl_ris.files import write_json
 from gl_ris.masks import decode_rle
 from gl_ris.metrics import RISMetrics, mask_areas
@@ -43,6 +44,9 @@ class Row:
     value: Any = ""
     # In percent; empty where the line does not apply.
     figures: Mapping[str, float] = field(default_factory=dict)
+    # Of the figures and, paired, of their changes from the base; empty where there is no line of changes.
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    change_intervals: Mapping[str, Interval] = field(default_factory=dict)
     # Share of the expressions with another choice than under the base recipe, in percent.
     changed: float | None = None
     # How many are behind the figures, and how many of them have no choice.
@@ -54,8 +58,8 @@ class Row:
 class EffectsTable:
     """Measures the lines of the table from the records of a run of ``model`` on ``data``."""
 
-    def __init__(self, model: RecipeEffects, data: Any, records: Records) -> None:
-        self.model = model
+    def __init__(self, model: RecipeEffects, data: Any, records: Records, sure: bool = True) -> None:
+        self.model, self.sure = model, sure
         self.own, self.other = Recipe.named(model.base), Recipe.named(other_recipe(model.base))
         self.retarget = _retargeting(data, self.other.target_overlap)
         self._records: defaultdict[str, list[Prediction]] = defaultdict(list)
@@ -115,11 +119,24 @@ class EffectsTable:
         changed = sum(own.choice != base.choice for own, base in pairs)
         return replace(
             row,
+            **(_intervals(pairs) if self.sure and pairs else {}),
             figures=metrics.compute(),
             changed=None if row.name == BASE or not pairs else 100 * changed / len(pairs),
             expressions=len(pairs),
             missed=sum(own.failure is not None for own, _ in pairs),
         )
+
+
+def _intervals(pairs: Sequence[tuple[Prediction, Prediction]]) -> dict[str, Any]:
+    """Return the intervals of a line, and of its changes from the base; none of those of the base itself."""
+    ids = [own.image_id for own, _ in pairs]
+    own, base = (
+        ([one.intersection for one in records], [one.union for one in records])
+        for records in zip(*pairs, strict=True)
+    )
+    alone = all(one is other for one, other in pairs)
+    changes = {} if alone else differences(ids, base, own)
+    return {"intervals": bootstrap(ids, own[0], own[1]), "change_intervals": changes}
 
 
 def _retargeting(data: Any, rule: Any) -> Callable[[Records], list[Prediction]] | None:
@@ -155,15 +172,28 @@ def write_effects(folder: Path, rows: Sequence[Row], document: Mapping[str, Any]
     The first row is what the others are compared with; ``document`` is the result document of the run.
     """
     table = markdown(rows)
+    table += f"\n\n±: {explained()}; changes are paired." if rows[0].intervals else ""
     heading = f"{document['dataset']} {document['split']}, proposals: {document['proposals']}"
     write_text(folder / f"{NAME}.md", f"{heading}\n\n{table}\n")
-    flat = [{**asdict(row), "value": _value(row.value), **row.figures} for row in rows]
-    write_csv(folder / f"{NAME}.csv", flat, [name for name in flat[0] if name != "figures"])
+    flat = [{**asdict(row), "value": _value(row.value), **row.figures, **_ends(row)} for row in rows]
+    columns = [name for name in flat[0] if name not in ("figures", "intervals", "change_intervals")]
+    write_csv(folder / f"{NAME}.csv", flat, columns)
     # the figures are those of the rows
     figures = ("methods", "upper_bound", "every_miss", "every_miss_upper_bound")
     about = {name: value for name, value in document.items() if name not in figures}
     write_json(folder / f"{NAME}.json", {**about, "rows": [asdict(row) for row in rows]})
     return table
+
+
+def _ends(row: Row) -> dict[str, float | None]:
+    """Return the columns of the ends of intervals, empty where a line has none."""
+    kinds = {"": row.intervals, "_change": row.change_intervals}
+    return {
+        f"{name}{kind}_{end}": ends[place] if (ends := found.get(name)) else None
+        for kind, found in kinds.items()
+        for name in FIGURES
+        for place, end in enumerate(("low", "high"))
+    }
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -174,7 +204,8 @@ def markdown(rows: Sequence[Row]) -> str:
         for name in FIGURES:
             value = row.figures.get(name)
             change = None if value is None or row is rows[0] else value - rows[0].figures[name]
-            figures += [number(value), number(change, "+.2f")]
+            figures.append(number(value, interval=row.intervals.get(name)))
+            figures.append(number(change, "+.2f", row.change_intervals.get(name)))
         misses = "-" if row.missed is None else f"{row.missed:,} of {row.expressions:,}"
         about = [str(row.point or "-"), row.name, _value(row.value) or "-"]
         cells.append([*about, *figures, number(row.changed), misses, row.note])

@@ -82,6 +82,9 @@ def document(cells: FewShotCells, settings: Mapping[str, Any]) -> dict[str, Any]
     first = next(iter(results.values()))
     rows = rows_of(cells)
     methods = {**cells.zero_shot, **{row["title"]: row.pop("figures") for row in rows}}
+    # the sets of cells with and without intervals may be mixed, where some are of an old run
+    sure = {row["title"]: row.pop("intervals") for row in rows if "intervals" in row}
+    sure = {**cells.results.get(ZERO_SHOT_CELL, {}).get("intervals", {}), **sure}
     few_shot = {
         "cells": len(cells.shots) + 1,
         "limit": frame.limit_of(first),
@@ -93,8 +96,9 @@ def document(cells: FewShotCells, settings: Mapping[str, Any]) -> dict[str, Any]
     }
     # what draws its masks leaves nothing out
     zero_shot = cells.results.get(ZERO_SHOT_CELL, {"every_miss": {}})
-    every_miss = {"every_miss": methods | zero_shot["every_miss"]} if "every_miss" in zero_shot else {}
-    made = frame.merged(list(results.values()), methods, experiment="fewshot", config=settings, **every_miss)
+    more = {"every_miss": methods | zero_shot["every_miss"]} if "every_miss" in zero_shot else {}
+    more |= {"intervals": sure} if sure else {}
+    made = frame.merged(list(results.values()), methods, experiment="fewshot", config=settings, **more)
     return {**made, "few_shot": few_shot}
 
 
@@ -120,6 +124,7 @@ def _row(planned: Sequence[Shot], cells: FewShotCells) -> dict[str, Any]:
     training = [one["training"] for one in results]
     figures = [next(iter(one["methods"].values())) for one in results]
     spreads = {name: over_seeds([row.get(name) for row in figures]) for name in figures[0]}
+    sure = [next(iter(one["intervals"].values())) for one in results if one.get("intervals")]
     return {
         "model": training[0]["model"],
         "baseline": shots[0].baseline,
@@ -133,6 +138,15 @@ def _row(planned: Sequence[Shot], cells: FewShotCells) -> dict[str, Any]:
         "steps": [one["steps"] for one in training],
         "training_seconds": [one["seconds"] for one in training],
         "evaluation_seconds": [one["seconds"]["total"] for one in results],
+        **({"intervals": _mean_interval(sure)} if len(sure) == len(results) else {}),
+    }
+
+
+def _mean_interval(sure: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, tuple[float, float]]:
+    """Average the ends over seeds: what images leave open, without what seeds do."""
+    return {
+        name: (statistics.fmean(one[name][0] for one in sure), statistics.fmean(one[name][1] for one in sure))
+        for name in sure[0]
     }
 
 
@@ -171,10 +185,14 @@ def curve_rows(few_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
 def report(made: Mapping[str, Any]) -> str:
     """Return what is printed: the table, a sentence about each crossing, and what a reader must know."""
     few_shot = made["few_shot"]
-    lines = [[method, *"----", *map(number, row.values())] for method, row in few_shot["zero_shot"].items()]
-    lines += [_line(row) for row in few_shot["rows"]]
-    table = frame.frame_of(lines, ["Model", "k", "Refs", "Share %", "Seeds", *FIGURES])
-    bullets = "\n".join(f"* {note}" for note in (*notes(few_shot), *frame.notes_on_skipped(made)))
+    sure = made.get("intervals", {})
+    zero_shot = few_shot["zero_shot"].items()
+    lines = [[method, *"----", *_figures(method, row, sure)] for method, row in zero_shot]
+    lines += [_line(row, sure) for row in few_shot["rows"]]
+    heads = ["oIoU", "over seeds", "mIoU", "over seeds"]
+    table = frame.frame_of(lines, ["Model", "k", "Refs", "Share %", "Seeds", *heads])
+    said = (*frame.note_on_intervals(made), *notes(few_shot, bool(sure)), *frame.notes_on_skipped(made))
+    bullets = "\n".join(f"* {note}" for note in said)
     return f"# {_title(made)}\n\n{frame.render(table, 'markdown')}\n\n{bullets}".rstrip()
 
 
@@ -182,21 +200,33 @@ def _title(made: Mapping[str, Any]) -> str:
     return frame.heading("Few-shot comparison", made, made["few_shot"]["limit"])
 
 
-def _line(row: Mapping[str, Any]) -> list[str]:
+def _line(row: Mapping[str, Any], sure: Mapping[str, Any]) -> list[str]:
     seeds, planned = len(row["seeds"]), row["seeds_planned"]
     counted = str(seeds) if seeds == planned else f"{seeds} of {planned}"
-    spreads = [
-        number(row[name]["mean"]) + ("" if row[name]["std"] is None else f" ± {row[name]['std']:.2f}")
+    means = {name: row[name]["mean"] for name in FIGURES}
+    spreads = {name: number(row[name]["std"]) for name in FIGURES}
+    about = [row["model"], str(row["k"]), f"{row['n_refs']:,}", f"{100 * row['share']:.2f}", counted]
+    return [*about, *_figures(row["title"], means, sure, spreads)]
+
+
+def _figures(
+    title: str, row: Mapping[str, Any], sure: Mapping[str, Any], spreads: Mapping[str, str] | None = None
+) -> list[str]:
+    """Write each figure with its interval, and how it spreads over seeds."""
+    own = sure.get(title, {})
+    return [
+        text
         for name in FIGURES
+        for text in (number(row[name], interval=own.get(name)), (spreads or {}).get(name, "-"))
     ]
-    return [row["model"], str(row["k"]), f"{row['n_refs']:,}", f"{100 * row['share']:.2f}", counted, *spreads]
 
 
-def notes(few_shot: Mapping[str, Any]) -> list[str]:
+def notes(few_shot: Mapping[str, Any], sure: bool) -> list[str]:
     """Return what a reader must know beside the table."""
     lines = [crossing["sentence"] for crossing in few_shot["crossings"]]
     if any(row["oIoU"]["std"] is not None for row in few_shot["rows"]):
-        lines.append("±: sample standard deviation over seeds, each with refs and a training of its own.")
+        said = "sample standard deviation, each with refs and a training of its own"
+        lines.append(f"Over seeds: {said}{'; ± is then the mean of their intervals' if sure else ''}.")
     if few_shot["finished"] < few_shot["cells"]:
         lines.append(f"{few_shot['finished']:,} of {few_shot['cells']:,} cells are finished.")
     # models of one k learn from the same refs

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gl_ris.analysis import explained, half
 from gl_ris.errors import EvaluationError
 from gl_ris.files import atomic_file, plain
 
@@ -19,6 +20,7 @@ FIGURES = ("oIoU", "mIoU")
 _SAME = ("dataset", "split", "partition", "n_images", "n_expressions_expected")
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"±": r"$\pm$"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 )
 
@@ -62,14 +64,32 @@ def render(
     return tabulate(body, head, "pipe", disable_numparse=True, colalign=sides)
 
 
-def number(value: float | None, form: str = ".2f") -> str:
-    """Write a figure for a reader: two decimals, or "-" where there is none.
+def number(value: float | None, form: str = ".2f", interval: Sequence[float] | None = None) -> str:
+    """Write a figure for a reader: two decimals, half of its interval if it has one; "-" where there is none.
 
     Example:
         >>> number(12.345), number(-0.5, "+.2f"), number(None)
         ('12.35', '-0.50', '-')
+        >>> number(61.22, interval=(57.1, 65.3))
+        '61.22 ±4.1'
     """
-    return "-" if value is None or value != value else format(value, form)
+    return "-" if value is None or value != value else format(value, form) + half(interval)
+
+
+def note_on_intervals(document: Mapping[str, Any]) -> list[str]:
+    """Say what ± means, if a result document has intervals."""
+    resampling = document.get("resampling")
+    return [f"±: {explained(resampling['draws'])}."] if resampling else []
+
+
+def ends_of(name: str, interval: Sequence[float] | None) -> dict[str, float]:
+    """Return the columns of a CSV for an interval; none where there is no interval."""
+    return dict(zip((f"{name}_low", f"{name}_high"), interval, strict=True)) if interval else {}
+
+
+def interval_in(row: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    """Return the interval of a figure from a row that has `ends_of` it; None if it has not."""
+    return (row[f"{name}_low"], row[f"{name}_high"]) if f"{name}_low" in row else None
 
 
 def unique_names(models: Mapping[str, str]) -> dict[str, str]:
@@ -112,7 +132,7 @@ def merged(
 
     Proposals, counts and upper bound are those of the first. ``more``: see `gl_ris.results.Results`.
     """
-    kept = ("n_expressions_skipped", "counting", "every_miss_upper_bound", "ties")
+    kept = ("n_expressions_skipped", "counting", "every_miss_upper_bound", "ties", "resampling", "filters")
     from gl_ris.results import STAGES, Results
 
     # seconds add up; the same expressions fail in every run, so failures do not

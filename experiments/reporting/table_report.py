@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.reporting.frame import (
     FIGURES,
+    ends_of,
     escape,
     frame_of,
+    interval_in,
     limit_of,
+    note_on_intervals,
     number,
     render,
     write_csv,
@@ -24,16 +27,17 @@ from experiments.reporting.frame import (
 )
 from experiments.reporting.paper import PaperTable, made_by, unlike_known
 from gl_ris.files import write_json
+from gl_ris.results import UPPER_BOUND
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-UPPER_BOUND = "Upper bound"
 OURS, EVERY_MISS, PAPER, ALL = "ours", "ours, every miss counted", "paper", "All"
 PLACE = ("dataset", "partition", "split", "subset")
 _NUMBERS = ("n_images", "n_expressions_expected", "n_expressions_evaluated")
 _COUNTED = ("proposals", *_NUMBERS, "n_failed", "n_skipped", "seconds")
-_INSIDE = ("methods", "every_miss", "unlike_the_papers", "made_by")
+_INTERVALS = {"methods": "intervals", "every_miss": "every_miss_intervals"}
+_INSIDE = ("methods", "every_miss", *_INTERVALS.values(), "unlike_the_papers", "made_by")
 _SHOWN = {
     "Proposals": "{proposals}",
     "Images": "{n_images:,}",
@@ -87,6 +91,8 @@ def runs_of(document: Mapping[str, Any], folder: str) -> Iterator[Row]:
             **{key: document[key] for key in ("git_commit", "created")},
             "methods": {**part["methods"], UPPER_BOUND: part["upper_bound"]},
             "every_miss": {**every_miss, **bound},
+            **{key: part.get(key, {}) for key in _INTERVALS.values()},
+            "resampling": document.get("resampling"),
         }
 
 
@@ -102,11 +108,18 @@ def joined(document: Results, trained: Iterable[Results]) -> Results:
     models = [own for own in trained if place(own) == place(document)]
 
     def beside(part: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        parts = list(parts)
         figures = [next(iter(own["methods"].values())) for own in parts]
         trained = dict(zip(map(_title, models), figures, strict=True))
         # what draws its masks leaves nothing out
         kinds = [kind for kind in ("methods", "every_miss") if kind in part]
-        return {**part, **{kind: part[kind] | trained for kind in kinds}}
+        sure: list[Any] = [next(iter(own.get("intervals", {}).values()), {}) for own in parts]
+        intervals = dict(zip(map(_title, models), sure, strict=True))
+        return {
+            **part,
+            **{kind: part[kind] | trained for kind in kinds},
+            **{key: part[key] | intervals for key in _INTERVALS.values() if key in part},
+        }
 
     subsets = {
         name: beside(part, [own["subsets"][name] for own in models])
@@ -162,13 +175,14 @@ class Table:
 
     def _ours(self, entry: Entry, source: str, key: str) -> Iterator[Row]:
         for run in self.runs if entry.title is not None else ():
-            found = run[key].get(entry.title, {})
+            found, sure = run[key].get(entry.title, {}), run[_INTERVALS[key]].get(entry.title, {})
             figures = {name: found.get(name) for name in FIGURES}
+            ends = {name: value for one in FIGURES for name, value in ends_of(one, sure.get(one)).items()}
             counts = {key: run[key] for key in _COUNTED}
             if source == EVERY_MISS:
                 counts["n_expressions_evaluated"] += run["n_skipped"]
                 counts |= {"n_failed": run["n_failed"] + run["n_skipped"], "n_skipped": 0}
-            yield _row(source, entry, entry.encoder, run) | figures | counts
+            yield _row(source, entry, entry.encoder, run) | figures | counts | ends
 
     def _papers(self, entry: Entry) -> Iterator[Row]:
         if self.paper is None or entry.paper is None:
@@ -188,14 +202,15 @@ class Table:
         contexts = dict.fromkeys(row["context"] for row in self.rows)
         columns = itertools.product(dict.fromkeys(map(place_of, self.rows)), contexts)
         heads = {(p, context): f"{self.names[p]}: {context}".removesuffix(": ") for p, context in columns}
-        lines: dict[tuple[str, ...], dict[Any, float | None]] = {}
+        lines: dict[tuple[str, ...], dict[Any, str]] = {}
         for row in self.rows:
             if figure in row:
                 line = lines.setdefault((row["source"], row["method"], row["encoder"]), {})
-                line[place_of(row), row["context"]] = row[figure]
+                text = number(row[figure], interval=interval_in(row, figure))
+                line[place_of(row), row["context"]] = text
         marks = {PAPER: " (paper)", EVERY_MISS: " (every miss counted)"}
         shown = [
-            [method + marks.get(source, ""), encoder or "-"] + [number(line.get(column)) for column in heads]
+            [method + marks.get(source, ""), encoder or "-"] + [line.get(column, "-") for column in heads]
             for (source, method, encoder), line in lines.items()
         ]
         papers = [index for index, (source, *_) in enumerate(lines) if source == PAPER]
@@ -211,11 +226,11 @@ class Table:
 
     def notes(self) -> list[str]:
         """Return what a reader must know: whose numbers are whose, what failed, what was limited."""
-        lines = []
+        lines = next(filter(None, map(note_on_intervals, self.runs)), [])
         if self.paper is not None and any(row["source"] == PAPER for row in self.rows):
             published = f"{self.paper.source}, {self.paper.note}"
-            lines = [f"Lines marked (paper) are published numbers: {published}."]
-            lines[0] += " All others were measured here."
+            lines.append(f"Lines marked (paper) are published numbers: {published}.")
+            lines[-1] += " All others were measured here."
             found = {
                 one.label: self.paper.rows[str(one.paper)] for one in self.entries if any(self._papers(one))
             }
@@ -304,7 +319,8 @@ def latex(table: Table) -> str:
 
 def document(table: Table, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of ``table.json``: the runs with their counts, our scores, and the paper's apart."""
-    kept = ("method", "encoder", "context", *PLACE, *FIGURES)
+    ends = [f"{name}_{end}" for name in FIGURES for end in ("low", "high")]
+    kept = ("method", "encoder", "context", *PLACE, *FIGURES, *ends)
     lists = {OURS: OURS, EVERY_MISS: "every_miss", PAPER: PAPER}
     scores: dict[str, list[Row]] = {OURS: [], PAPER: []}
     for row in table.rows:

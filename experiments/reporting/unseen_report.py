@@ -105,25 +105,30 @@ def _row(name: str, title: str | None, baseline: str | None, cells: Sequence[Res
 
 
 def _figures(part: Results, title: str | None) -> Figures | None:
-    """Return the figures of a method; those of the only one if it has no title here."""
+    """Return the figures of a method and the ends of their intervals; of the only one without a title."""
     methods = part.get("methods", {})
-    found = next(iter(methods.values()), None) if title is None else methods.get(title)
-    return None if found is None else {key: found.get(key) for key in FIGURES}
+    title = next(iter(methods), None) if title is None else title
+    if title not in methods:
+        return None
+    sure = part.get("intervals", {}).get(title, {})
+    ends = [frame.ends_of(key, sure.get(key)) for key in FIGURES]
+    return {key: methods[title].get(key) for key in FIGURES} | ends[0] | ends[1]
 
 
 def _methods(parts: Mapping[str, Results], labels: Mapping[str, str]) -> dict[str, dict[str, Figures]]:
     """Return the methods of several documents, or of subsets of them, a supervised one by its label.
 
-    With every miss counted, too, where all of the documents have that.
+    With every miss counted, too, and with intervals, where all of the documents have that.
     """
-    there = all("every_miss" in part for part in parts.values())
+    kinds = ["methods", "every_miss", "intervals"]
     return {
         key: {
             labels.get(cell) or title: figures
             for cell, part in parts.items()
             for title, figures in part[key].items()
         }
-        for key in ("methods", *(["every_miss"] if there else []))
+        for key in kinds
+        if all(key in part for part in parts.values())
     }
 
 
@@ -163,6 +168,7 @@ def _line(made: Mapping[str, Any], row: Mapping[str, Any], place: str, label: st
     now = {**row["subsets"], "seen": before, "all": row["all"]}.get(place) or {}
     line = {"model": row["model"], "dataset": data.get("dataset"), "split": data.get("split")}
     line |= {"subset": "All" if on_seen else label, **{name: now.get(name) for name in FIGURES}}
+    line |= {name: value for name, value in now.items() if name not in FIGURES}
     for name in FIGURES:
         both = not on_seen and None not in (before.get(name), now.get(name))
         line[f"{name}_change"] = now[name] - before[name] if both else None
@@ -188,7 +194,13 @@ def report(made: Mapping[str, Any] | None) -> str:
     for figure in FIGURES:
         rows = []
         for model, lines in lines_of(made).items():
-            both = [[number(line[figure]), number(line[f"{figure}_change"], "+.2f")] for line in lines]
+            both = [
+                [
+                    number(line[figure], interval=frame.interval_in(line, figure)),
+                    number(line[f"{figure}_change"], "+.2f"),
+                ]
+                for line in lines
+            ]
             # the seen set has no change from itself
             rows.append([model, both[0][0], *itertools.chain(*both[1:])])
         parts.append(f"{figure}\n\n{frame.render(frame.frame_of(rows, heads), 'markdown')}")
@@ -202,9 +214,10 @@ def _title(made: Mapping[str, Any]) -> str:
 
 def _notes(made: Mapping[str, Any], seen: str) -> list[str]:
     more = made["unseen_domain"]
+    lines = frame.note_on_intervals(made)
     test = f"{made['dataset']} {made['split']}"
     key = "n_expressions_evaluated"
-    lines = [f"All and subsets are of {test}; changes are from {seen}, in points of percent."]
+    lines.append(f"All and subsets are of {test}; changes are from {seen}, in points of percent.")
     for part in made.get("subsets", {}).values():
         lines.append(f"{part['label']}: {part[key]:,} of {made[key]:,} phrases.")
         lines += frame.notes_on_skipped(part, f"{part['label']}, ")

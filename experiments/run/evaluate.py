@@ -18,6 +18,7 @@ from experiments.cli.command import closing_words
 from experiments.cli.parts import ExperimentCLI
 from experiments.cli.ranks import end_ranks
 from experiments.run.folder import RunFolder, room_needed
+from experiments.run.intervals import Counted, how_resampled
 from experiments.run.resuming import (
     Beginning,
     Keeper,
@@ -36,7 +37,7 @@ from gl_ris.inputs import inputs_of
 from gl_ris.predictions import Key, PredictionWriter, merge_predictions
 from gl_ris.results import Results, format_table, write_table_csv
 from gl_ris.signals import Ended, kept_if_ended
-from gl_ris.tally import Evaluation, Figures, in_order, subset_label
+from gl_ris.tally import ALL, Evaluation, Figures, in_order, subset_label
 from gl_ris.visualize import draw_overlays
 
 _FIGURES = ("failures", "methods", "upper_bound", "every_miss", "every_miss_upper_bound", "ties")
@@ -269,14 +270,26 @@ class Recorder(Keeper):
         if written != expected:
             raise EvaluationError(f"{predictions} has {written:,} records, expected are {expected:,}.")
         more = {} if isinstance(self.training, UnsetType) else {"training": self.training}
-        self.results = describe(module, data, self.cli.command.name, self.cli.settings(), **more)
+        counted = Counted(self.path, module, data.image_ids()) if self.cli.config.intervals else None
+        settings = self.cli.settings()
+        self.results = describe(module, data, self.cli.command.name, settings, counted, **more)
         write_table_csv(self.path / "table.csv", self.results)
         (self.path / "table.txt").write_text(format_table(self.results) + "\n", encoding="utf-8")
         self.results.write(self.path / "results.json")
 
 
-def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any], **more: Any) -> Results:
-    """Build the result document of an `Evaluator` after its run on ``data``; ``more`` of `Results`."""
+def describe(
+    module: Any,
+    data: Any,
+    experiment: str,
+    settings: dict[str, Any],
+    counted: Counted | None = None,
+    **more: Any,
+) -> Results:
+    """Build the result document of an `Evaluator` after its run on ``data``; ``more`` of `Results`.
+
+    With intervals where there is what was ``counted`` of each image.
+    """
     evaluation: Evaluation = module.evaluation
     # those with a plain label under the run's recipe come first
     names = in_order(evaluation.subsets, module.recipe)
@@ -290,13 +303,16 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any], 
         inputs=module.inputs,
         kernels=module.kernels(),
         parsed=module.parsed,
+        filters=data.filter.told,
+        own_metric=_own_metric(evaluation, data.own_metric),
         counting=module.counting,
-        **_counted(evaluation, data.n_expressions - evaluation.n_untargeted),
+        **_counted(evaluation, data.n_expressions - evaluation.n_untargeted, counted),
+        **(how_resampled() if counted else {}),
         n_expressions_without_target=evaluation.n_untargeted,
         subsets={
             name: {
                 "label": subset_label(name, module.recipe),
-                **_counted(evaluation.subsets[name], data.subset_sizes[name]),
+                **_counted(evaluation.subsets[name], data.subset_sizes[name], counted, name),
             }
             for name in names
         },
@@ -306,13 +322,23 @@ def describe(module: Any, data: Any, experiment: str, settings: dict[str, Any], 
     )
 
 
-def _counted(figures: Figures, expected: int) -> dict[str, Any]:
+def _own_metric(evaluation: Evaluation, metric: str | None) -> dict[str, Any] | None:
+    if metric is None:
+        return None
+    return {
+        "name": metric,
+        "methods": {method: figures["mIoU"] for method, figures in evaluation.every_miss.items()},
+    }
+
+
+def _counted(figures: Figures, expected: int, counted: Counted | None, subset: str = ALL) -> dict[str, Any]:
     return {
         "n_images": figures.n_images,
         "n_expressions_expected": expected,
         "n_expressions_evaluated": figures.n_evaluated,
         "n_expressions_skipped": figures.n_skipped,
         **{name: getattr(figures, name) for name in _FIGURES},
+        **(counted.part(subset, figures.n_skipped > 0) if counted else {}),
     }
 
 

@@ -6,12 +6,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from gl_ris.clip.kernels import OVERRIDE, kernels_here
 from gl_ris.cores import CORES
 
 DRIFT = 0.15
@@ -49,19 +51,13 @@ class Control:
         first, second = (max(rates.values()) for rates in (self.before, self.after))
         return abs(first - second) / max(first, second)
 
-    @property
-    def steady(self) -> bool:
-        """Whether the machine was the same before and after, so that ratios are worth a verdict."""
-        return self.drift <= DRIFT
-
     def verdict(self, figure: float) -> float | None:
-        """Return a figure, or None where there is no verdict."""
-        return figure if self.steady else None
+        """Return a figure, or None where the machine was not the same before and after."""
+        return figure if self.drift <= DRIFT else None
 
     def document(self) -> dict[str, Any]:
         """Return all of it as it is written down."""
-        rates = {"before": dict(self.before), "after": dict(self.after)}
-        return {**rates, "best": self.best, "drift": self.drift, "steady": self.steady}
+        return {**asdict(self), "best": self.best, "drift": self.drift, "steady": self.drift <= DRIFT}
 
 
 class Timed(NamedTuple):
@@ -70,24 +66,17 @@ class Timed(NamedTuple):
     results: list[Any]
     seconds: list[float]
 
-    @property
-    def middle(self) -> float:
-        """The median of the seconds."""
-        return statistics.median(self.seconds)
 
+def in_turns(works: Mapping[str, Sequence[Work]], device: torch.device, what: str) -> dict[str, Timed]:
+    """Time several works A B A B: the first piece of each, then the second of each; a bar says ``what``."""
+    from tqdm import tqdm
 
-def in_turns(works: Mapping[str, Sequence[Work]], device: torch.device, step: Work) -> dict[str, Timed]:
-    """Time several works A B A B: the first piece of each, then the second of each, and so on.
-
-    ``step`` is called after each piece.
-    """
     found = {name: Timed([], []) for name in works}
-    for pieces in zip(*works.values(), strict=True):
-        for timed, piece in zip(found.values(), pieces, strict=True):
-            result, seconds = timed_once(piece, device)
-            timed.results.append(result)
-            timed.seconds.append(seconds)
-            step()
+    turns = [turn for pieces in zip(*works.values(), strict=True) for turn in zip(works, pieces, strict=True)]
+    for name, piece in tqdm(turns, what, unit="step", disable=None):
+        result, seconds = timed_once(piece, device)
+        found[name].results.append(result)
+        found[name].seconds.append(seconds)
     return found
 
 
@@ -100,14 +89,14 @@ def timed_once(work: Work, device: torch.device) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
-def times_as_fast(work: Timed, other: Timed) -> float:
-    """Return how many times as fast as the other a work is: the median of the ratios of pairs.
+def times_as_fast(own: Sequence[float], other: Sequence[float]) -> float:
+    """Return how many times as fast as another a work is, by their seconds: the median of pairs.
 
     Example:
-        >>> times_as_fast(Timed([], [1.0, 2.0, 4.0]), Timed([], [2.0, 6.0, 16.0]))
+        >>> times_as_fast([1.0, 2.0, 4.0], [2.0, 6.0, 16.0])
         3.0
     """
-    return statistics.median(b / a for a, b in zip(work.seconds, other.seconds, strict=True))
+    return statistics.median(b / a for a, b in zip(own, other, strict=True))
 
 
 @contextmanager
@@ -139,7 +128,7 @@ def matrix_rates(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     ways: dict[str, Callable[..., Work]] = {"F.linear": _linear}
     if device.type == "cpu" and torch.backends.mkldnn.is_available():
         ways["oneDNN packed"] = _packed
-    shapes = (*SHAPES, *(() if device.type == "cpu" else _LARGER))
+    shapes = SHAPES if device.type == "cpu" else (*SHAPES, *_LARGER)
     return {name: max(_rate(way, shape, device, dtype) for shape in shapes) for name, way in ways.items()}
 
 
@@ -165,56 +154,28 @@ def _packed(inputs: torch.Tensor, weight: torch.Tensor) -> Work:
 
 
 def gigaflops(work: Work) -> float:
-    """Count the floating-point work of matrix products and convolutions, in 10**9, in this thread."""
+    """Count the floating-point work of products, convolutions and attention, in 10**9, in this thread."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False, custom_mapping=_formulas()) as counter:
+    with _plain_kernels(), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops() / 1e9
 
 
-def _formulas() -> dict[Any, Callable[..., int]]:
-    """Return formulas for what torch has no own ones for, and does with one kernel on a CPU."""
-    aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
-    known: dict[Any, dict[str, Callable[..., int]]] = {
-        aten: {
-            "_native_multi_head_attention": _attention_layer,
-            "_scaled_dot_product_flash_attention_for_cpu": _attention,
-            "mkldnn_convolution": _convolution,
-            "mkldnn_linear": _product,
-        },
-        mkldnn: {"_linear_pointwise": _product, "_convolution_pointwise": _convolution},
-    }
-    return {
-        getattr(space, name): formula
-        for space, formulas in known.items()
-        for name, formula in formulas.items()
-        if hasattr(space, name)
-    }
-
-
-def _product(inputs: Any, *rest: Any, out_shape: Any, **_: Any) -> int:
-    return 2 * _numel(inputs) * out_shape[-1]  # the packed weight is not always (outputs, inputs) to look at
-
-
-def _convolution(inputs: Any, weight: Any, *rest: Any, out_shape: Any, **_: Any) -> int:
-    # where a second input is added to the result, it stands before the weight
-    weight = rest[0] if rest and rest[0] is not None and len(rest[0]) == len(inputs) else weight
-    return 2 * _numel(out_shape) * _numel(weight[1:])
-
-
-def _attention(query: Any, key: Any, value: Any, *rest: Any, **_: Any) -> int:
-    return 2 * _numel(query[:-1]) * key[-2] * (query[-1] + value[-1])
-
-
-def _attention_layer(query: Any, *rest: Any, **_: Any) -> int:
-    """Four projections of all tokens, and attention between them."""
-    batch, length, width = query
-    return 8 * batch * length * width * width + 4 * batch * length * length * width
-
-
-def _numel(shape: Sequence[int]) -> int:
-    return int(torch.Size(shape).numel())
+@contextmanager
+def _plain_kernels() -> Iterator[None]:
+    """Compute inside by those of torch's kernels that it has formulas for; the others do the same work."""
+    fused, asked = torch.backends.mha.get_fastpath_enabled(), os.environ.get(OVERRIDE, "")
+    torch.backends.mha.set_fastpath_enabled(False)
+    os.environ[OVERRIDE] = "torch"
+    kernels_here.cache_clear()
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        os.environ[OVERRIDE] = asked
+        kernels_here.cache_clear()
 
 
 def not_matrix_work(work: Work, device: torch.device, count: int = 5) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ from torch import Tensor
 from gl_ris.errors import UserError, check_ranges, in_short
 from gl_ris.files import plain, read_table
 from gl_ris.proposals.base import League, Proposals
-from gl_ris.proposals.network import NetworkGenerator, check_names_and_shapes, state_dict_in
+from gl_ris.proposals.network import NetworkGenerator
+from gl_ris.weights import check_names_and_shapes, state_dict_in
 
 INSTALL = "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2.git"
 """Installs detectron2; torch must be there already, and a compiler."""

@@ -21,13 +21,10 @@ from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import best_first
 from gl_ris.proposals.sam_network import Encoded, SamNetwork, family_of, files_of, find_model, hash_of
 
-CROP_EDGE = 20  # So many pixels near the edge of a crop, a mask counts as cut off by it.
-
 # Masks are brought to the size of the image in parts of about so many pixels, which bounds the memory; on the
 # way they have the size of the network's input.
 _PIXELS_AT_ONCE, _NETWORK_PIXELS = 1 << 26, 1 << 20
 
-Crop = tuple[int, int, int, int]  # A part of the image, XYXY in pixels, right and lower edge exclusive.
 Scored = tuple[Tensor, Tensor]  # Masks, bool (N, H, W), and their scores, float32 (N,).
 
 
@@ -53,11 +50,6 @@ class SAM(ProposalGenerator):
         stability_score_thresh: Masks stay whose stability is above this, from 0, which keeps all, to 1.
         stability_score_offset: By how much the cut through the logits is moved to measure stability, above 0.
         multimask: Three masks per point (whole, part, subpart) or one.
-        crops_n_layers: Ask once more on crops of the image: 2 by 2, then 4 by 4, ... in so many layers.
-        crop_overlap_ratio: Overlap of the crops of the first layer as a share of the shorter side, from 0 to
-            below 1.
-        crop_n_points_downscale_factor: From layer to layer the points per side are divided by this, at
-            least 1.
         box_nms_thresh: Masks whose box has an intersection over union above this with that of a better one
             are dropped, from 0 to 1; 1 keeps all.
         min_region: Smaller holes of a mask are filled and smaller islands taken away, in pixels of the
@@ -82,9 +74,6 @@ class SAM(ProposalGenerator):
     stability_score_thresh: float = 0.7
     stability_score_offset: float = 1.0
     multimask: bool = True
-    crops_n_layers: int = 0
-    crop_overlap_ratio: float = 512 / 1500
-    crop_n_points_downscale_factor: int = 1
     box_nms_thresh: float = 0.7
     min_region: int = 800
     min_area: int = 800
@@ -95,15 +84,12 @@ class SAM(ProposalGenerator):
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise unknown_name("precision of SAM", self.precision, PRECISIONS)
-        counts = "points_per_side points_per_batch crop_n_points_downscale_factor min_region min_area"
         ranges = {
             "below 1": "pred_iou_thresh",
             "above 0": "stability_score_offset",
-            "from 0 to 4": "crops_n_layers",
-            "from 0 to below 1": "crop_overlap_ratio",
             "at least 1, or null": "max_count",
             "from 0 to 1": "stability_score_thresh box_nms_thresh max_iou",
-            "at least 1": counts,
+            "at least 1": "points_per_side points_per_batch min_region min_area",
         }
         check_ranges("SAM: ", vars(self), ranges)
         self._folder = find_model(self.model)
@@ -141,32 +127,20 @@ class SAM(ProposalGenerator):
     def __call__(self, image: Tensor) -> Proposals:
         """Propose masks; none, too, for an image so narrow that SAM's own resize leaves nothing of it."""
         network = self._loaded()
-        crops = crop_layers(image.shape[1], image.shape[2], self.crops_n_layers, self.crop_overlap_ratio)
+        found = [
+            (image.new_zeros(0, *image.shape[1:], dtype=torch.bool), torch.zeros(0, device=image.device))
+        ]
         with torch.autocast(image.device.type, enabled=False), one_thread_per_operation(image.device):
-            found = [self._in_crop(network, image, layer, crop) for layer, crop in crops]
+            encoded = network.encode(image.contiguous())
+            if encoded is not None:
+                found += self._answers(network, encoded, point_grid(self.points_per_side).to(image.device))
         masks, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
         masks, scores = self._cleaned(*self._apart(masks, scores))
         keep = distinct(masks, scores, self.max_iou)[: self.max_count]
         return Proposals.from_masks(masks[keep], scores[keep])
 
-    def _in_crop(self, network: SamNetwork, image: Tensor, layer: int, crop: Crop) -> Scored:
-        """Return what is found in a crop, as masks of the whole image."""
-        height, width = image.shape[1:]
-        x0, y0, x1, y1 = crop
-        parts = [(image.new_zeros(0, height, width, dtype=torch.bool), torch.zeros(0, device=image.device))]
-        encoded = network.encode(image[:, y0:y1, x0:x1].contiguous())
-        if encoded is not None:
-            per_side = max(1, self.points_per_side // self.crop_n_points_downscale_factor**layer)
-            for own, scores in self._answers(network, encoded, point_grid(per_side).to(image.device)):
-                masks = own.new_zeros(len(own), height, width)
-                masks[:, y0:y1, x0:x1] = own
-                whole = ~cut_off(tight_boxes(masks), crop, height, width)
-                parts.append((masks[whole], scores[whole]))
-        masks, scores = (torch.cat(part) for part in zip(*parts, strict=True))
-        return masks, scores
-
     def _answers(self, network: SamNetwork, encoded: Encoded, points: Tensor) -> Iterator[Scored]:
-        """Yield the good and stable masks at each part of the points, at the size of the crop."""
+        """Yield the good and stable masks at each part of the points, at the size of the image."""
         at_once = max(1, _PIXELS_AT_ONCE // max(_NETWORK_PIXELS, math.prod(encoded.size)))
         for some in points.split(self.points_per_batch):
             logits, scores = network.masks_at(encoded, some, self.multimask)
@@ -204,31 +178,6 @@ def point_grid(per_side: int) -> Tensor:
     return torch.stack([steps.repeat(per_side), steps.repeat_interleave(per_side)], dim=1)
 
 
-def crop_layers(height: int, width: int, layers: int, overlap: float) -> list[tuple[int, Crop]]:
-    """Lay crops over an image: the whole of it (layer 0), then, layer by layer, 2 by 2, 4 by 4, ... of them.
-
-    Neighbours in the first layer overlap by a share of the image's shorter side; from layer to layer this is
-    halved. Crops without a pixel, which tiny images give, are left out.
-
-    Example:
-        >>> crop_layers(8, 10, 1, 0.25)
-        [(0, (0, 0, 10, 8)), (1, (0, 0, 6, 5)), (1, (4, 0, 10, 5)), (1, (0, 3, 6, 8)), (1, (4, 3, 10, 8))]
-    """
-    crops: list[tuple[int, Crop]] = [(0, (0, 0, width, height))]
-    for layer in range(1, layers + 1):
-        per_side = 2**layer
-        shared = int(overlap * min(height, width) * 2 / per_side)
-        columns, rows = (_spans(length, per_side, shared) for length in (width, height))
-        crops += [(layer, (x0, y0, x1, y1)) for y0, y1 in rows for x0, x1 in columns]
-    return crops
-
-
-def _spans(length: int, count: int, shared: int) -> list[tuple[int, int]]:
-    size = math.ceil((shared * (count - 1) + length) / count)
-    starts = [index * (size - shared) for index in range(count)]
-    return [(start, min(start + size, length)) for start in starts if start < length]
-
-
 def stability(logits: Tensor, offset: float) -> Tensor:
     """Measure how little masks depend on where their logits, float ``(N, H, W)``, are cut.
 
@@ -237,13 +186,6 @@ def stability(logits: Tensor, offset: float) -> Tensor:
     """
     inner, outer = ((logits > cut).sum(dim=(-2, -1)) for cut in (offset, -offset))
     return inner.float() / outer.clamp(min=1)
-
-
-def cut_off(boxes: Tensor, crop: Crop, height: int, width: int) -> Tensor:
-    """Say which boxes in the image end near an edge of their crop where the image goes on, bool ``(N,)``."""
-    edges, limits = boxes.new_tensor(crop), boxes.new_tensor([0, 0, width, height])
-    near_crop, near_image = ((boxes - sides).abs() <= CROP_EDGE for sides in (edges, limits))
-    return (near_crop & ~near_image).any(dim=1)
 
 
 def without_small_regions(mask: Tensor, min_region: int) -> Tensor:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from gl_ris.clip.loading import SHIPPED
-from gl_ris.errors import UserError, in_short
+from gl_ris.errors import UserError
 from gl_ris.inputs import Input, clip_files, source_files
+from gl_ris.weights import load_strictly
 
 # From expressions to token ids, special tokens included, of any length.
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
@@ -158,11 +159,3 @@ def convolution(incoming: int, outgoing: int, kernel: int = 3) -> nn.Sequential:
     """Return convolution (same size), batch normalisation and ReLU."""
     conv = nn.Conv2d(incoming, outgoing, kernel, padding=kernel // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outgoing), nn.ReLU())
-
-
-def load_strictly(network: nn.Module, state: Mapping[str, Tensor], title: str) -> None:
-    """Load a state; `UserError` if a name is missing, unknown, or of another shape."""
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"These weights do not fit this {title}: {in_short(error, 400)}") from error

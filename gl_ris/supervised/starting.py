@@ -1,18 +1,15 @@
 """What supervised models start from: tokenizers, and weights of timm and Hugging Face or from a file."""
 
-import argparse
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gl_ris.errors import UserError, in_short
 from gl_ris.hub import reaching_hub
 from gl_ris.no_code import refuse_code
 from gl_ris.supervised.segmenter import Tokenize
+from gl_ris.weights import check_names_and_shapes, read_weights, state_dict_in
 
 # What a classifier has on top; and what a Swin computes from its measures, whatever a file says.
 _TOP = ("head.", "norm.")
@@ -65,8 +62,10 @@ def load_classifier(network: nn.Module, source: str) -> None:
 
     `UserError` if they cannot be loaded, or are of other measures.
     """
-    own = {n: t for n, t in _state(source).items() if not n.startswith(_TOP) and not n.endswith(_COMPUTED)}
-    _fit(network, own, source)
+    what = f"The classifier '{source}'"
+    state = _state(source, what)
+    own = {n: t for n, t in state.items() if not n.startswith(_TOP) and not n.endswith(_COMPUTED)}
+    _fit(network, own, what)
 
 
 def load_bert(network: nn.Module, source: str) -> None:
@@ -77,40 +76,15 @@ def load_bert(network: nn.Module, source: str) -> None:
         model = BertModel.from_pretrained(source, add_pooling_layer=False, trust_remote_code=False)
         return model.state_dict()
 
-    refuse_code(source, f"BERT '{source}'")
+    what = f"BERT '{source}'"
+    refuse_code(source, what)
     hub = not Path(source).is_dir()
-    _fit(network, _or_advice(load, f"BERT '{source}'", "a folder that save_pretrained wrote", hub), source)
+    _fit(network, _or_advice(load, what, "a folder that save_pretrained wrote", hub), what)
 
 
-def read_weights(path: str | Path) -> Any:
-    """Read a file of weights; `UserError` if it is missing, damaged, or pickles more than plain values."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise UserError(f"There is no file of weights '{file}'.")
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(file)
-        # a bag of plain values, which published training scripts put beside the weights
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"The weights '{file}' cannot be read: they are damaged, or hold something other than tensors "
-            "and plain values, which is not loaded. Fetch them again."
-        ) from error
-    except Exception as error:  # safetensors has an error of its own class
-        raise UserError(
-            f"The weights '{file}' cannot be read ({in_short(error, 120, typed=True)})."
-        ) from error
-
-
-def _state(source: str) -> Mapping[str, Tensor]:
+def _state(source: str, what: str) -> Mapping[str, Tensor]:
     if Path(source).suffix in (".pt", ".pth", ".safetensors", ".bin"):
-        content = read_weights(source)
-        state = content.get("model", content) if isinstance(content, Mapping) else {}
-        return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+        return state_dict_in(read_weights(source, what), what)
     import timm
 
     return _or_advice(
@@ -133,15 +107,7 @@ def _or_advice(
         ) from error
 
 
-def _fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    try:
-        missing, unknown = network.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise UserError(f"The weights '{source}' are of other measures: {in_short(error, 300)}") from error
-    missing = [name for name in missing if not name.endswith(_COMPUTED)]
-    if missing or unknown:
-        first = (missing or unknown)[0]
-        raise UserError(
-            f"The weights '{source}' do not fit: {len(missing)} names are missing and {len(unknown)} unknown "
-            f"(the first: '{first}')."
-        )
+def _fit(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_COMPUTED)}
+    check_names_and_shapes(state, wanted, what)
+    network.load_state_dict(state, strict=False)

@@ -33,11 +33,11 @@ def quick(monkeypatch: pytest.MonkeyPatch, clip_dirs: dict[str, str]) -> list[st
     monkeypatch.setattr(measuring, "matrix_rates", lambda *_: {"F.linear": 50.0})
     monkeypatch.setattr("experiments.run.clip_benchmark.matrix_rates", lambda *_: {"F.linear": 50.0})
 
-    def job(*_: str, one_thread: bool = False, imports: bool = False, **__: Any) -> job_benchmark.Job:
-        stages = 4.0 if one_thread else 2.0
+    def job(*words: str, imports: bool = False, **_: Any) -> job_benchmark.Job:
+        stages = 4.0 if "data.num_workers=0" in words else 2.0
         return job_benchmark.Job(9.0, 5.0, stages, 1234.0, {"torch": 1.5} if imports else {})
 
-    for name in ("measure_start_up", "measure_threads", "measure_flat", "measure_processes"):
+    for name in ("measure_start_up", "measure_pair", "measure_flat"):
         monkeypatch.setattr(job_benchmark, name, partial(getattr(job_benchmark, name), job=job))
     return [f"models=[{clip_dirs['vit']}]", "masks=4", "size=[40,60]", "device=cpu", "repeats=1"]
 

@@ -179,12 +179,18 @@ def test_the_files_hold_the_same_rows(tmp_path: Path) -> None:
     about = {"dataset": "toy", "split": "val", "proposals": "ground_truth", "methods": {}, "upper_bound": {}}
     table = write_effects(tmp_path, rows, about)
     assert table in (tmp_path / "recipe_effects.md").read_text()
-    lines = table.splitlines()
+    *lines, blank, note = table.splitlines()
+    assert (blank, note) == (
+        "",
+        "±: half of the 95% interval over 5,000 resamples of the images; changes are paired.",
+    )
     assert len(lines) == len(rows) + 2
     assert len({len(line) for line in lines}) == 1
     (flipped,) = (line for line in lines if "antialias" in line)
     assert [cell.strip() for cell in flipped.split("|")][1:-1] == [
-        *("2", "antialias", "false", "53.33", "+18.04", "55.56", "+13.89", "33.33", "1 of 3", ""),
+        # of one image
+        *("2", "antialias", "false", "53.33 ±0.0", "+18.04 ±0.0", "55.56 ±0.0", "+13.89 ±0.0"),
+        *("33.33", "1 of 3", ""),
     ]
     assert "[0.485, 0.456, 0.406]" in markdown(rows)
     document = json.loads((tmp_path / "recipe_effects.json").read_text())
@@ -193,7 +199,9 @@ def test_the_files_hold_the_same_rows(tmp_path: Path) -> None:
     with (tmp_path / "recipe_effects.csv").open(newline="") as file:
         read = {row["name"]: row for row in csv.DictReader(file)}
     assert float(read["antialias"]["oIoU"]) == pytest.approx(100 * 32 / 60)
-    assert read["target_overlap"]["oIoU"] == ""
+    assert read["antialias"]["oIoU_low"] == read["antialias"]["oIoU_high"] == read["antialias"]["oIoU"]
+    assert float(read["antialias"]["oIoU_change_high"]) == pytest.approx(100 * (32 / 60 - 6 / 17))
+    assert read["target_overlap"]["oIoU"] == read["target_overlap"]["oIoU_low"] == ""
 
 
 @pytest.fixture

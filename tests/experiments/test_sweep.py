@@ -69,6 +69,10 @@ def test_a_sweep_leaves_every_cell_the_best_ones_and_pictures(
     assert code == 0
     figures = document(alone, "results.json")["methods"]["Global-Local"]
     assert found["default"] == {"alpha": 0.85, "beta": 0.5, "masked_blocks": 3, **figures}
+    sure = document(alone, "results.json")["intervals"]
+    assert list(found["intervals"]) == [*found["methods"], "Upper bound"]
+    assert found["intervals"]["Default: alpha=0.85 beta=0.5 masked_blocks=3"] == sure["Global-Local"]
+    assert found["intervals"]["Upper bound"] == sure["Upper bound"]
     assert "Default: alpha=0.85 beta=0.5 masked_blocks=3" in output
     assert "choosing a cell by 'val' is tuning to it; choose by split=train" in output
     assert min(Image.open(run / "sweep_k1.png").size) > 400
@@ -84,8 +88,10 @@ def test_a_default_off_the_grid_is_said_and_a_sweep_can_be_replaced(
     run_here: Run, toy: list[str], tmp_path: Path
 ) -> None:
     few = [*toy, "--model.alphas", "2", "--betas=[0.25]", "limit=1", f"run_dir={tmp_path / 'run'}"]
-    code, output, _ = run_here(*few)
+    code, output, _ = run_here(*few, "intervals=false")
     assert code == 0
+    assert "±" not in output
+    assert {"intervals", "resampling"}.isdisjoint(document(tmp_path / "run"))
     assert "its alpha and beta are not on the grid" in output
     assert document(tmp_path / "run")["default"] is None
     assert "is not empty" in run_here(*few)[2]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments import train_refshapes_clip
-from experiments.train_refshapes_clip import _join_curves
+from experiments.train_refshapes_clip import join_curves
 
 SMALL = [
     "data.families=8", "data.held_out=2", "data.captions=2", "data.batch_size=8", "data.image_size=128",
@@ -39,10 +39,16 @@ def test_training_leaves_a_model_and_goes_on_where_it_stopped(
     assert load_clip(f"local-dir:{folder / 'model'}").encode_texts(["a red star"]).shape == (1, 128)
 
 
+def write_curve(folder: Path, version: int, text: str) -> None:
+    (folder / f"version_{version}").mkdir()
+    (folder / f"version_{version}" / "metrics.csv").write_text(text)
+
+
 def test_a_later_row_for_a_step_counts(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("epoch,step,train/loss\n0,9,4.0\n0,19,3.0\n")
-    (tmp_path / "b.csv").write_text("epoch,step,train/loss,val/loss\n0,19,2.5,\n0,19,,3.5\n")
-    _join_curves([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "all.csv")
+    # the tenth comes after the ninth
+    write_curve(tmp_path, 9, "epoch,step,train/loss\n0,9,4.0\n0,19,3.0\n")
+    write_curve(tmp_path, 10, "epoch,step,train/loss,val/loss\n0,19,2.5,\n0,19,,3.5\n")
+    join_curves(tmp_path, tmp_path / "all.csv")
     assert (tmp_path / "all.csv").read_text().splitlines() == [
         "epoch,step,train/loss,val/loss",
         "0,9,4.0,",
@@ -52,10 +58,10 @@ def test_a_later_row_for_a_step_counts(tmp_path: Path) -> None:
 
 
 def test_a_training_that_was_too_short_for_a_log_has_an_empty_curve(tmp_path: Path) -> None:
-    _join_curves([], tmp_path / "all.csv")
+    join_curves(tmp_path, tmp_path / "all.csv")
     assert list(csv.DictReader((tmp_path / "all.csv").open())) == []
-    (tmp_path / "a.csv").write_text("step,val/loss\n3,2.0\n")
-    _join_curves([tmp_path / "a.csv"], tmp_path / "all.csv")
+    write_curve(tmp_path, 0, "step,val/loss\n3,2.0\n")
+    join_curves(tmp_path, tmp_path / "all.csv")
     assert list(csv.DictReader((tmp_path / "all.csv").open())) == [
         {"step": "3", "val/loss": "2.0", "train/loss": ""}
     ]

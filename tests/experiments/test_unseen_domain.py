@@ -25,6 +25,36 @@ PHRASES = {"dataset": "refshapes-phrasecut", "split": "test", "partition": None}
 SUBSETS = {"unseen_synonyms": "Unseen", "unseen_names": "Unseen (names)"}
 
 
+def with_intervals(part: dict[str, Any]) -> dict[str, Any]:
+    """The same with intervals, each from 1 below to 3 above."""
+    found = {
+        title: {name: [figures[name] - 1, figures[name] + 3] for name in ("oIoU", "mIoU")}
+        for title, figures in part["methods"].items()
+    }
+    subsets = {name: with_intervals(one) for name, one in part.get("subsets", {}).items()}
+    more = {"subsets": subsets} if subsets else {"resampling": {"draws": 5000, "seed": 0}}
+    return {**part, "intervals": found, **more}
+
+
+def test_figures_have_intervals_where_all_cells_have() -> None:
+    sure = {name: with_intervals(cell) for name, cell in cells().items()}
+    found = document(UnseenCells(["lavt-tiny", "cris-tiny"], sure), {})
+    assert found is not None
+    assert found["intervals"]["Global-Local"]["oIoU"] == [44.0, 48.0]
+    assert found["subsets"]["unseen_names"]["intervals"]["LAVT"]["oIoU"] == [20.0, 24.0]
+    said = report({**found, "resampling": {"draws": 5000, "seed": 0}})
+    (line, _) = (line for line in said.splitlines() if line.startswith("| LAVT"))
+    assert [cell.strip() for cell in line.split("|")][2:-1] == [
+        *("70.00 ±2.0", "30.00 ±2.0", "-40.00"),
+        *("20.00 ±2.0", "-50.00", "21.00 ±2.0", "-49.00"),
+    ]
+    assert "* ±: half of the 95% interval over 5,000 resamples of the images." in said
+    del sure["cris-tiny_unseen"]["intervals"]
+    mixed = document(UnseenCells(["lavt-tiny", "cris-tiny"], sure), {})
+    assert mixed is not None
+    assert "intervals" not in mixed
+
+
 def on_phrases(results: dict[str, Any], unseen: float, names: float) -> dict[str, Any]:
     """The results of the same methods on the set with subsets."""
     parts = {

@@ -16,6 +16,8 @@ import yaml
 from PIL import Image
 
 from experiments import zero_shot
+from gl_ris.analysis import bootstrap
+from gl_ris.metrics import THRESHOLDS
 from gl_ris.predictions import read_predictions
 from gl_ris.results import STAGES
 from gl_ris.scorers import Scorer
@@ -88,7 +90,16 @@ def test_a_run_leaves_everything_in_its_folder(run_here: Run, toy: list[str], tm
     assert found["methods"]["Cropping"]["oIoU"] == pytest.approx(
         100 * sum(record.intersection for record in own) / sum(record.union for record in own)
     )
-    table = (run / "table.txt").read_text()
+    # and how sure they are
+    areas = [record.image_id for record in own], [record.intersection for record in own]
+    sure = bootstrap(*areas, [record.union for record in own], thresholds=THRESHOLDS)
+    assert found["resampling"] == {"draws": 5000, "seed": 0}
+    assert {name: tuple(ends) for name, ends in found["intervals"]["Cropping"].items()} == {
+        name: pytest.approx(ends, abs=1e-6) for name, ends in sure.items()
+    }
+    assert found["intervals"]["Upper bound"] == {"oIoU": [100, 100], "mIoU": [100, 100]}
+    table, (low, high) = (run / "table.txt").read_text(), sure["oIoU"]
+    assert f"{found['methods']['Cropping']['oIoU']:.2f} ±{(high - low) / 2:.1f}" in table
     assert table.strip() in output
     assert str(run) in output
     pictures = sorted((run / "overlays").iterdir())

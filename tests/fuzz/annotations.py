@@ -56,6 +56,11 @@ INSTANCES: dict[str, Any] = {
     ],
     "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "caf\u00e9"}],
 }
+# one, both and none of an image's annotations
+GREFS: list[Any] = [
+    {**ref, "ann_id": ids, "category_id": [-1] if ids == [-1] else [1] * len(ids), "no_target": ids == [-1]}
+    for ref, ids in zip(REFS, ([70], [70, 71], [-1], [72, 73]), strict=True)
+]
 TASKS: list[Any] = [
     {
         "task_id": f"{1 + k // 2}__{k}",
@@ -154,6 +159,57 @@ def _compare_refer(records: list[Any], refs: Any, instances: Any) -> str:
             outline = targets[ref["ann_id"]].get("segmentation")
             outcomes.add(_mask(found, record, lambda *size, o=outline: segmentation_mask(o, *size)))
     return "failed" if "failed" in outcomes else "read"
+
+
+def grefcoco(folder: Path) -> Case:
+    """``grefs(unc).json`` and ``instances.json``, one of them or both damaged."""
+    from datamodules.grefcoco import GREFER
+    from datamodules.refer import read_split
+
+    root = folder / "grefcoco"
+    root.mkdir()
+
+    def case(random: Random) -> str:
+        which = random.randrange(3)
+        refs = json_file(random, GREFS) if which != 1 else json.dumps(GREFS).encode()
+        instances = json_file(random, INSTANCES) if which != 0 else json.dumps(INSTANCES).encode()
+        (root / "grefs(unc).json").write_bytes(refs)
+        (root / "instances.json").write_bytes(instances)
+        records = read_split(root, "unc", "val", random.random() < 0.3, form=GREFER)
+        try:
+            found, listed = parse(refs), parse(instances)
+        except Exception as error:
+            raise Wrong(f"read what no oracle reads ({error!r:.200})") from error
+        return _compare_grefcoco(records, found, {one["id"]: one for one in reversed(listed["annotations"])})
+
+    return case
+
+
+def _compare_grefcoco(records: list[Any], refs: Any, annotations: Any) -> str:
+    own = {ref["ref_id"]: ref for ref in refs if ref["split"] == "val" and ref["sentences"]}
+    found = {referent.ref_id: (record, referent) for record in records for referent in record.referents}
+    _equal(found.keys(), own.keys(), "refs")
+    outcomes = set()
+    for key, (record, referent) in found.items():
+        ref = own[key]
+        ids = ref["ann_id"] if isinstance(ref["ann_id"], list) else [ref["ann_id"]]
+        _equal(record.image_id, ref["image_id"], "image")
+        _equal(list(referent.sent_ids), [s["sent_id"] for s in ref["sentences"]], "ids of sentences")
+        nothing, said = all(one == -1 for one in ids), ref.get("no_target")
+        sound = (nothing or -1 not in ids) and said in (None, nothing)
+        _equal(referent.absent, sound and nothing, "absent")
+        if not referent.absent:
+            parts = [annotations[one] for one in ids if one != -1] if sound else []
+            outlines = [one.get("segmentation") for one in parts if not one.get("iscrowd")]
+            outcomes.add(_mask(referent, record, lambda *size, o=outlines, s=sound: _all_of(o, s, *size)))
+    return "failed" if "failed" in outcomes else "read"
+
+
+def _all_of(outlines: list[Any], sound: bool, *size: int) -> np.ndarray | None:
+    masks = [segmentation_mask(outline, *size) for outline in outlines]
+    if not sound or any(mask is None for mask in masks):
+        return None
+    return np.any([np.zeros(size, bool), *masks], axis=0)
 
 
 def clean(text: str) -> Any:

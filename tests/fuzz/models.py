@@ -31,7 +31,7 @@ def weights(folder: Path) -> Case:
     """Files of tensors in torch's two forms, in safetensors', and pickles that name code."""
     from safetensors.torch import save_file
 
-    from gl_ris.supervised.starting import read_weights
+    from gl_ris.weights import read_weights
 
     torch.save({"model": _state(), "epoch": 3}, folder / "new.pth")
     torch.save(_state(), folder / "old.pth", _use_new_zipfile_serialization=False)
@@ -46,7 +46,7 @@ def weights(folder: Path) -> Case:
         if name == "new.pth" and random.random() < 0.5:
             content = _zipped(random, whole[name])
         path.write_bytes(content)
-        found = read_weights(path)
+        found = read_weights(path, "X")
         if name == "x.safetensors":
             _compare_safetensors(found, content)
         return "read"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzz import annotations, models, outlines, pictures, runs, tables
+from fuzz import annotations, models, outlines, pictures, predicted, runs, tables
 from fuzz.runner import Target
 
 # with about how many milliseconds a case takes
@@ -12,8 +12,10 @@ TARGETS = {
         Target("rle", outlines.run_lengths, 0.3),
         Target("polygons", outlines.polygons, 0.3),
         Target("refer", annotations.refer, 3),
+        Target("grefcoco", annotations.grefcoco, 2),
         Target("phrasecut", annotations.phrasecut, 2),
         Target("coco", tables.coco_results, 1),
+        Target("predicted", predicted.predicted, 2),
         Target("parquet", tables.parquet, 8),
         Target("folder", tables.own_folder, 3),
         Target("images", pictures.images, 1),

@@ -19,11 +19,11 @@ from torch import nn
 from experiments.cli.config_file import read_config
 from gl_ris.clip import load_clip
 from gl_ris.errors import UserError
-from gl_ris.proposals.network import read_weights as read_proposal_weights
 from gl_ris.proposals.sam_network import SamNetwork, find_model
 from gl_ris.recipe import Recipe
-from gl_ris.supervised.starting import load_bert, load_classifier, load_tokenizer, read_weights
+from gl_ris.supervised.starting import load_bert, load_classifier, load_tokenizer
 from gl_ris.text import SHIPPED, load_parser
+from gl_ris.weights import read_weights
 
 AUTO_MAP = dict.fromkeys(
     ("AutoConfig", "AutoModel", "AutoModelForMaskGeneration", "AutoImageProcessor", "AutoProcessor"),
@@ -143,9 +143,8 @@ WRITERS: dict[str, Callable[[Path, object], object]] = {
 }
 READERS: dict[str, Callable[[str], object]] = {
     "CLIP": lambda path: load_clip("ViT-S-32-alt", path),
-    "supervised": read_weights,
     "classifier": lambda path: load_classifier(nn.Linear(1, 1), path),
-    "proposals": lambda path: read_proposal_weights(path, "X"),
+    "networks": lambda path: read_weights(path, "X"),
 }
 
 

@@ -42,22 +42,23 @@ leave(main)
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize(
-    ("number", "to_worker", "code", "said"),
+    ("number", "worker", "code", "said"),
     [
-        (signal.SIGKILL, False, -signal.SIGKILL, ""),
-        (signal.SIGTERM, False, 143, "ended by SIGTERM.\n"),
-        (signal.SIGTERM, True, 143, "ended by SIGTERM.\n"),
-        (signal.SIGKILL, True, 1, "error: A worker process was killed"),
+        (signal.SIGKILL, None, -signal.SIGKILL, ""),
+        (signal.SIGTERM, None, 143, "ended by SIGTERM.\n"),
+        (signal.SIGTERM, 0, 143, "ended by SIGTERM.\n"),
+        (signal.SIGKILL, 0, 1, "error: A worker process was killed"),
+        (signal.SIGKILL, 1, 1, "error: A worker process was killed"),
     ],
-    ids=["kill", "term", "term-to-worker", "kill-to-worker"],
+    ids=["kill", "term", "term-to-worker", "kill-to-worker", "kill-to-the-other"],
 )
 def test_workers_end_with_their_parent(
-    number: signal.Signals, to_worker: bool, code: int, said: str, method: str, tmp_path: Path
+    number: signal.Signals, worker: int | None, code: int, said: str, method: str, tmp_path: Path
 ) -> None:
     (tmp_path / "pool.py").write_text(POOL.replace("METHOD", repr(method)))
     process = start(["pool.py"], tmp_path)
     workers = numbers(process, tmp_path / "worker-0", tmp_path / "worker-1")
-    os.kill(workers[0] if to_worker else process.pid, number)
+    os.kill(process.pid if worker is None else workers[worker], number)
     _, error = process.communicate(timeout=SOON)
     assert process.returncode == code
     assert error.startswith(said)

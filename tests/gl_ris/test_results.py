@@ -144,7 +144,7 @@ def test_subsets_are_part_of_the_document_where_there_are_any() -> None:
     assert lines[start + 6].split()[:4] == ["Upper", "bound", "60.00", "60.00"]
     after = lines.index("Unseen (names): no expression of the split is in it")
     assert lines[after + 1] == ""
-    assert lines[after + 2].startswith("Images ")
+    assert lines[after + 2].startswith("oIoU is also called cIoU")
     assert lines[2].startswith("All: 4,000 of 4,000 expressions on 1,250 images, 4 failed")
 
 
@@ -226,6 +226,8 @@ def test_the_table_reads_like_the_paper() -> None:
         "Random        12.75  12.75   25.00    0.00    0.00    0.00    0.00",
         "------------------------------------------------------------------",
         "Upper bound   85.25  85.25       -       -       -       -       -",
+        "",
+        "oIoU is also called cIoU, and mIoU gIoU, in other papers.",
         "",
         "Images       1,250",
         "Expressions  4,000 evaluated of 4,000 expected",
@@ -367,3 +369,33 @@ def test_no_commit_without_git(checkout: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PATH", str(checkout))
     assert git_commit(checkout / "gl_ris") is None
     assert _document()["git_commit"] is None
+
+
+def test_intervals_stand_behind_figures_and_in_columns_of_their_own(tmp_path: Path) -> None:
+    ends = {name: [60.5 - i, 64.5 - i] for i, name in enumerate(_figures(1))}
+    other = {**ends, "oIoU": [10.0, 20.0]}
+    results = _results(
+        intervals={"Global-Local": ends, "Upper bound": {"oIoU": [80, 90], "mIoU": [70, 70]}},
+        every_miss_intervals={"Global-Local": other},
+        resampling={"draws": 5000, "seed": 0},
+        every_miss=_results().methods,
+        every_miss_upper_bound=_figures(100, 90, 80, 71),
+        n_expressions_evaluated=3990,
+        n_expressions_skipped=10,
+    )
+    lines = format_table(results).splitlines()
+    first, missed = (line.split() for line in lines if line.startswith("Global-Local"))
+    assert first[1:5] == ["59.00", "±2.0", "59.00", "±2.0"]
+    assert missed[1:3] == ["59.00", "±5.0"]
+    assert next(line for line in lines if line.startswith("Upper")).split()[2:] == [
+        *("85.25", "±5.0", "85.25", "±0.0", *"-----"),
+    ]
+    assert next(line for line in lines if line.startswith("Random")).split()[1:3] == ["12.75", "12.75"]
+    assert lines.count("±            half of the 95% interval over 5,000 resamples of the images") == 1
+    write_table_csv(tmp_path / "table.csv", results)
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [rows[0][f"{name}_low"] for name in ends] == [str(low) for low, _ in ends.values()]
+    found = [row["oIoU_high"] for row in rows if row["method"] == "Global-Local"]
+    assert found == [str(ends["oIoU"][1]), "20.0"]
+    assert {row["oIoU_low"] for row in rows if row["method"] == "Random"} == {""}

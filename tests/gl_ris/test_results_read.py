@@ -38,8 +38,14 @@ def without(name: str) -> dict[str, Any]:
 
 
 def test_what_a_run_wrote_is_read(tmp_path: Path) -> None:
-    write_json(tmp_path / "results.json", document())
-    assert Results.read(tmp_path / "results.json").document() == document()
+    ends = {"oIoU": [10.0, 20.0], "mIoU": [0.0, 100.0]}
+    sure = {
+        "intervals": {name: ends for name in document()["methods"]},
+        "resampling": {"draws": 5, "seed": 0},
+    }
+    for written in (document(), {**document(), **sure}):
+        write_json(tmp_path / "results.json", written)
+        assert Results.read(tmp_path / "results.json").document() == written
 
 
 def test_a_document_of_schema_1_is_read(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gl_ris.errors import UserError, unknown_name
-from gl_ris.supervised.segmenter import convolution, load_strictly
+from gl_ris.supervised.segmenter import convolution
+from gl_ris.weights import load_strictly
 
 # CLIPs of the published models, and what open_clip calls them with the activation of OpenAI's weights.
 ARCHITECTURES = {"RN50": "RN50-quickgelu", "RN101": "RN101-quickgelu"}

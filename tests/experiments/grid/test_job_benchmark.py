@@ -19,40 +19,39 @@ class Told:
         self.stages = list(stages)
         self.asked: list[tuple[Any, ...]] = []
 
-    def __call__(self, *words: str, store: Any, one_thread: bool = False, imports: bool = False) -> Job:
+    def __call__(self, *words: str, store: Any, imports: bool = False) -> Job:
         assert Path(store).is_dir()
         new = not any(Path(store).iterdir())
         (Path(store) / "x").touch()
-        self.asked.append((*words, "cold" if new else "warm", *(["one thread"] if one_thread else [])))
+        self.asked.append((*words, "cold" if new else "warm"))
         stages = self.stages.pop(0)
         return Job(stages + 5, stages + 3, stages, 900.0, {"torch": 1.5, "others": 0.5} if imports else {})
 
 
 def test_threads_are_measured_in_turns_and_cold() -> None:
-    told, steps = Told(2.0, 4.0, 3.0, 3.0), []
-    found = jobs.measure_threads(24, 2, lambda: steps.append(1), told)
-    assert told.asked == [("limit=24", "cold"), ("limit=24", "cold", "one thread")] * 2
+    told = Told(2.0, 4.0, 3.0, 3.0)
+    found = jobs.measure_pair("threads", 24, 2, told)
+    assert told.asked == [("limit=24", "cold"), ("limit=24", "data.num_workers=0", "cold")] * 2
     assert found == {
         "default_to_one_thread": 1.5,
         "images": 24,
         "seconds": {"default": [2.0, 3.0], "one_thread": [4.0, 3.0]},
     }
-    assert len(steps) == 4
 
 
 def test_two_processes_are_measured_against_one() -> None:
     told = Told(2.0, 4.0)
-    found = jobs.measure_processes(10, 1, lambda: None, told)
+    found = jobs.measure_pair("processes", 10, 1, told)
     assert [[w for w in asked if "devices" in w] for asked in told.asked] == [
         ["trainer.devices=2"],
         ["trainer.devices=1"],
     ]
-    assert all(asked[-1] == "one thread" for asked in told.asked)
+    assert all("data.num_workers=0" in asked for asked in told.asked)
     assert found["two_to_one"] == 2.0
 
 
 def test_flat_is_told_by_image() -> None:
-    found = jobs.measure_flat(lambda: None, Told(5.0, 10.0, 40.0))
+    found = jobs.measure_flat(Told(5.0, 10.0, 40.0))
     assert found == {
         "ms_per_image": {"50": 100.0, "200": 50.0, "1000": 40.0},
         "rss_mb": dict.fromkeys(("50", "200", "1000"), 900.0),
@@ -61,7 +60,7 @@ def test_flat_is_told_by_image() -> None:
 
 def test_start_up_is_that_of_a_warm_job_by_part() -> None:
     told = Told(9.0, 0.5, 0.7)
-    found = jobs.measure_start_up(lambda: None, told)
+    found = jobs.measure_start_up(told)
     assert [asked[1] for asked in told.asked] == ["cold", "warm", "warm"]
     parts = found["parts"]
     assert found["seconds_to_first_result"] == 3.5
@@ -87,7 +86,7 @@ def test_imports_are_added_up_by_package() -> None:
 @pytest.mark.usefixtures("drawn_refshapes")
 def test_a_real_job_is_watched_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    found = jobs.run_job("limit=2", store=tmp_path / "store", one_thread=True, imports=True)
+    found = jobs.run_job("limit=2", "data.num_workers=0", store=tmp_path / "store", imports=True)
     assert 0 < found.stages < found.seconds
     assert 0 < found.first <= found.seconds
     assert 100 < found.rss_mb < 10_000

@@ -142,18 +142,18 @@ def test_the_report() -> None:
         report(document(found(), {}))
         == """# Few-shot comparison on refshapesg val (RefShapes, synthetic scenes)
 
-| Model        |   k |   Refs |   Share % |   Seeds |         oIoU |         mIoU |
-|:-------------|----:|-------:|----------:|--------:|-------------:|-------------:|
-| Global-Local |   - |      - |         - |       - |        50.00 |        40.00 |
-| LAVT         |   4 |      8 |     20.00 |       3 | 23.00 ± 3.00 | 21.00 ± 1.00 |
-| LAVT         |  16 |     26 |     65.00 |       1 |        44.00 |        20.00 |
-| LAVT         | all |     40 |    100.00 |       1 |        66.00 |        20.00 |
-| CRIS         |   4 |      8 |     20.00 |  2 of 3 | 11.00 ± 1.41 | 20.50 ± 0.71 |
-| CRIS         | all |     40 |    100.00 |       1 |        30.00 |        20.00 |
+| Model        |   k |   Refs |   Share % |   Seeds |   oIoU |   over seeds |   mIoU |   over seeds |
+|:-------------|----:|-------:|----------:|--------:|-------:|-------------:|-------:|-------------:|
+| Global-Local |   - |      - |         - |       - |  50.00 |            - |  40.00 |            - |
+| LAVT         |   4 |      8 |     20.00 |       3 |  23.00 |         3.00 |  21.00 |         1.00 |
+| LAVT         |  16 |     26 |     65.00 |       1 |  44.00 |            - |  20.00 |            - |
+| LAVT         | all |     40 |    100.00 |       1 |  66.00 |            - |  20.00 |            - |
+| CRIS         |   4 |      8 |     20.00 |  2 of 3 |  11.00 |         1.41 |  20.50 |         0.71 |
+| CRIS         | all |     40 |    100.00 |       1 |  30.00 |            - |  20.00 |            - |
 
 * LAVT crosses Global-Local (50.00) between k=16 and k=all, at about k=17 (linear in log k between means).
 * CRIS stays below Global-Local (50.00) at every k up to all. Not measured: k=16.
-* ±: sample standard deviation over seeds, each with refs and a training of its own.
+* Over seeds: sample standard deviation, each with refs and a training of its own.
 * 9 of 11 cells are finished.
 * k=4: 1 classes have fewer refs (4 lacking).
 * k=16: 2 classes have fewer refs (22 lacking)."""
@@ -187,3 +187,26 @@ def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text(content)
         with pytest.raises(UserError, match=r"manifest\.json' is no manifest of refs.*Delete"):
             read_available(tmp_path)
+
+
+def test_figures_have_intervals_where_all_seeds_have() -> None:
+    cells, ends = found(), {"oIoU": (0.0, 2.0), "mIoU": (1.0, 4.0), "Pr@0.5": (0.0, 10.0)}
+    more = {"resampling": {"draws": 5000, "seed": 0}}
+    sure: dict[str, Any] = {
+        name: {**one, **more, "intervals": {method: ends for method in one["methods"]}}
+        for name, one in cells.results.items()
+        if name != "cris-tiny_k4_seed1"
+    }
+    wider = {**ends, "oIoU": (1.0, 9.0)}
+    sure["lavt-tiny_k4_seed2"]["intervals"] = {"LAVT k=4": wider}
+    made = document(found(**sure), {})
+    assert "CRIS k=4" not in made["intervals"]
+    # the mean of 2, 2 and 8
+    assert made["intervals"]["LAVT k=4"]["oIoU"] == [1 / 3, 13 / 3]
+    rows = [[cell.strip() for cell in line.split("|")] for line in report(made).split("\n") if "|" in line]
+    cells_of = {row[1] + row[2]: row[6:10] for row in rows}
+    assert cells_of["Global-Local-"] == ["50.00 ±1.0", "-", "40.00 ±1.5", "-"]
+    assert cells_of["LAVT4"] == ["23.00 ±2.0", "3.00", "21.00 ±1.5", "1.00"]
+    assert cells_of["CRIS4"] == ["11.00", "1.41", "20.50", "0.71"]
+    assert "* ±: half of the 95% interval over 5,000 resamples of the images.\n" in report(made)
+    assert "; ± is then the mean of their intervals." in report(made)

@@ -352,3 +352,26 @@ def test_unknown_tables_and_rows_of_the_paper_are_refused() -> None:
         paper_table("7")
     with pytest.raises(UserError, match="Did you mean 'Cropping'"):
         paper_table("2", ["Cropping", "Croping"])
+
+
+def test_figures_have_intervals_where_the_runs_have(tmp_path: Path) -> None:
+    sure = {"Cropping (rn)": {"oIoU": [18.0, 24.5], "mIoU": [30.0, 31.0], "Pr@0.5": [0.0, 2.0]}}
+    sure["Upper bound"] = {"oIoU": [40.0, 44.0], "mIoU": [47.0, 49.0]}
+    more = {"intervals": sure, "resampling": {"draws": 5000, "seed": 0}}
+    runs = [results("refcoco", "unc", "testA", **more), results("toy", "own", "val")]
+    table = Table("", "Method", FIGURES, ENTRIES, runs, PAPER)
+    written = write_all(tmp_path, table, {})
+    lines = [[cell.strip() for cell in line.split("|")] for line in written.splitlines() if "|" in line]
+    found = {line[1]: line[-3:-1] for line in reversed(lines) if len(line) in (6, 7)}
+    assert found["Cropping"] == ["20.50 ±3.2", "20.50"]
+    assert found["Upper bound"] == ["42.00 ±2.0", "42.00"]
+    assert found["Upper bound (paper)"] == ["42.52", "-"]
+    assert found["Random"] == ["10.00", "10.00"]
+    assert written.count("±: half of the 95% interval over 5,000 resamples of the images.") == 1
+    assert r"20.50 $\pm$3.2" in (tmp_path / "table.tex").read_text()
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = {(row["dataset"], row["method"], row["source"]): row for row in csv.DictReader(file)}
+    ends = [f"{name}_{end}" for name in FIGURES for end in ("low", "high")]
+    assert [rows["refcoco", "Cropping", "ours"][end] for end in ends] == ["18.0", "24.5", "30.0", "31.0"]
+    assert [rows["toy", "Cropping", "ours"][end] for end in ends] == [""] * 4
+    assert document(table, {})["ours"][2]["oIoU_high"] == 24.5

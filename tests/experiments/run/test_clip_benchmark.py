@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from experiments.run import clip_benchmark, measuring
-from experiments.run.clip_benchmark import measure_model, steps_of
+from experiments.run.clip_benchmark import measure_model
 from experiments.run.synthetic_scenes import Sizes, make_scenes
 
 SIZES, CPU = Sizes(2, 5, 40, 60), torch.device("cpu")
@@ -43,10 +43,8 @@ def test_a_model_is_measured_in_every_precision(
     rates = iter([{"F.linear": 50.0}] * 2 + [{"F.linear": 50.0 if steady else 30.0}] * 2)
     monkeypatch.setattr(clip_benchmark, "matrix_rates", lambda *_: next(rates))
     monkeypatch.setattr(clip_benchmark, "has_bf16", lambda _: True)
-    steps: list[int] = []
     kinds = ["fp32", "bf16"]
-    figures, controls = measure_model(clip_dirs[kind], kinds, SIZES, CPU, 0, lambda: steps.append(1))
-    assert len(steps) == steps_of(SIZES, kinds)
+    figures, controls = measure_model(clip_dirs[kind], kinds, SIZES, CPU, 0)
     assert [*figures] == [*controls] == kinds
     fp32: dict[str, Any] = figures["fp32"]
     assert (fp32["choices_equal"], fp32["choices"]) == (True, {"equal": 14, "of": 14})
@@ -70,7 +68,7 @@ def test_bf16_is_left_out_where_the_processor_has_none(
     clip_dirs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clip_benchmark, "has_bf16", lambda _: False)
-    figures, controls = measure_model(clip_dirs["vit"], ["fp32", "bf16"], SIZES, CPU, 0, lambda: None)
+    figures, controls = measure_model(clip_dirs["vit"], ["fp32", "bf16"], SIZES, CPU, 0)
     assert [*controls] == ["fp32"]
     assert figures["bf16"] == {
         "ratio_to_reference": None,
@@ -78,25 +76,6 @@ def test_bf16_is_left_out_where_the_processor_has_none(
         "share_of_limit": None,
         "missing": "this cpu has no bfloat16",
     }
-
-
-@pytest.mark.usefixtures("quick")
-def test_there_is_no_share_of_work_that_nobody_counted(
-    clip_dirs: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    count = clip_benchmark.gigaflops
-    monkeypatch.setattr(
-        clip_benchmark,
-        "gigaflops",
-        lambda work: (
-            count(work) * (0.1 if "RegionCLIP" in repr(work) and "encode_image" in repr(work) else 1)
-        ),
-    )
-    monkeypatch.setattr(clip_benchmark, "matrix_rates", lambda *_: {"F.linear": 50.0})
-    figures, _ = measure_model(clip_dirs["vit"], ["fp32"], SIZES, CPU, 0, lambda: None)
-    assert figures["fp32"]["share_of_limit"] is None
-    assert figures["fp32"]["crops"]["counted"] is False
-    assert figures["fp32"]["ratio_to_reference"] > 0
 
 
 def test_random_weights_are_those_of_the_seed() -> None:

@@ -55,12 +55,8 @@ def assert_alike(masks: Tensor, others: Tensor) -> None:
     assert ious.amax(dim=1).min() > 0.98
 
 
-@pytest.mark.parametrize(
-    ("family", "crops"), [*((family, 0) for family in FAMILIES), ("sam", 1), ("sam2", 1)]
-)
-def test_the_masks_are_those_of_transformers_own_pipeline(
-    family: str, crops: int, folders: Callable[[str], str]
-) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_masks_are_those_of_transformers_own_pipeline(family: str, folders: Callable[[str], str]) -> None:
     from PIL import Image
     from transformers import pipeline
 
@@ -73,14 +69,12 @@ def test_the_masks_are_those_of_transformers_own_pipeline(
         stability_score_thresh=0.4,
         stability_score_offset=0.005,
         crops_nms_thresh=1.0,
-        crops_n_layers=crops,
     )
     sam = SAM(
         folders(family),
         **{**EVERYTHING, "stability_score_thresh": 0.4},
         stability_score_offset=0.005,
         points_per_side=3,
-        crops_n_layers=crops,
     )
     ours = sam(image)
     assert len(ours) >= 2
@@ -139,11 +133,10 @@ def test_lower_precisions_find_about_the_same(
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 3), (3, 90), (1, 200), (3, 3)], ids=str)
 @pytest.mark.parametrize("family", ["sam", "sam2"])
-@pytest.mark.parametrize("crops", [0, 1])
 def test_tiny_and_narrow_images_are_survived(
-    family: str, size: tuple[int, int], crops: int, folders: Callable[[str], str]
+    family: str, size: tuple[int, int], folders: Callable[[str], str]
 ) -> None:
-    proposals = SAM(folders(family), **EVERYTHING, points_per_side=2, crops_n_layers=crops)(picture(*size))
+    proposals = SAM(folders(family), **EVERYTHING, points_per_side=2)(picture(*size))
     assert proposals.masks.shape[1:] == size
     # SAM itself makes 64 pixels of 200, and nothing of 1
     assert (len(proposals) == 0) <= (family == "sam")
@@ -301,10 +294,6 @@ def test_the_network_answers_the_same_inside_and_outside_of_inference_mode(
         ("pred_iou_thresh", 1.0, "below 1"),
         ("stability_score_thresh", -0.1, "from 0 to 1"),
         ("stability_score_offset", 0, "above 0"),
-        ("crops_n_layers", -1, "from 0 to 4"),
-        ("crops_n_layers", 9, "from 0 to 4"),
-        ("crop_overlap_ratio", 1.0, "from 0 to below 1"),
-        ("crop_n_points_downscale_factor", 0, "at least 1"),
         ("box_nms_thresh", 1.1, "from 0 to 1"),
         ("min_region", 0, "at least 1"),
         ("min_area", 0, "at least 1"),

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gl_ris.proposals.sam import crop_layers, cut_off, distinct, point_grid, stability, without_small_regions
+from gl_ris.proposals.sam import distinct, point_grid, stability, without_small_regions
 
 
 @pytest.mark.parametrize("per_side", [1, 2, 5, 8])
@@ -15,47 +15,11 @@ def test_points_are_the_centres_of_a_checkerboard(per_side: int) -> None:
     torch.testing.assert_close(point_grid(per_side), torch.tensor(wanted))
 
 
-@pytest.mark.parametrize("layers", [0, 1, 2])
-@pytest.mark.parametrize("size", [(60, 80), (81, 33), (500, 500)], ids=str)
-@pytest.mark.parametrize("overlap", [0.0, 512 / 1500, 0.7])
-def test_crops_are_those_of_transformers(layers: int, size: tuple[int, int], overlap: float) -> None:
-    from transformers import SamImageProcessor
-
-    image = torch.zeros(3, *size, dtype=torch.uint8)
-    theirs, *_ = SamImageProcessor().generate_crop_boxes(image, 64, layers, overlap, 2)
-    ours = crop_layers(*size, layers, overlap)
-    assert {crop for _, crop in ours} == {tuple(map(int, crop)) for crop in theirs.tolist()}
-    assert [layer for layer, _ in ours] == [0] + [1] * 4 * (layers > 0) + [2] * 16 * (layers > 1)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2)], ids=str)
-def test_crops_of_tiny_images_have_pixels(size: tuple[int, int]) -> None:
-    for _, (x0, y0, x1, y1) in crop_layers(*size, 3, 0.3):
-        assert 0 <= x0 < x1 <= size[1]
-        assert 0 <= y0 < y1 <= size[0]
-
-
 def test_stability_is_the_share_that_stays() -> None:
     logits = torch.randn(4, 9, 11, generator=torch.Generator().manual_seed(1))
     logits[3] = -9
     wanted = [(np.sum(m > 0.3) / np.sum(m > -0.3)) for m in logits[:3].numpy()]
     assert stability(logits, 0.3).tolist() == pytest.approx([*wanted, 0.0])
-
-
-@pytest.mark.parametrize(
-    ("box", "cut"),
-    [
-        ((30, 30, 100, 100), False),
-        ((30, 30, 185, 100), True),
-        ((30, 30, 100, 181), True),
-        ((0, 0, 100, 100), False),
-        ((15, 19, 100, 100), False),
-    ],
-    ids=["inside", "right", "below", "corner-of-image", "near-corner-of-image"],
-)
-def test_masks_at_the_edge_of_a_crop_are_cut_off(box: tuple[int, ...], cut: bool) -> None:
-    assert cut_off(torch.tensor([box]).float(), (0, 0, 200, 200), 400, 500).tolist() == [cut]
-    assert cut_off(torch.tensor([box]).float(), (0, 0, 200, 200), 200, 200).tolist() == [False]
 
 
 @settings(max_examples=40, deadline=None)

@@ -17,7 +17,7 @@ from gl_ris.supervised import CRISBaseline, LAVTBaseline
 from gl_ris.supervised.cris.network import CRISSize
 from gl_ris.supervised.lavt.network import LAVTSize, swin
 from gl_ris.supervised.segmenter import Baseline
-from gl_ris.supervised.starting import read_weights
+from gl_ris.weights import read_weights
 
 WORDS = {"vocab_size": 641, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 TEXT = {**WORDS, "intermediate_size": 32, "max_position_embeddings": 20}
@@ -120,9 +120,18 @@ def test_lavt_starts_from_a_classifier_and_a_bert(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda state: state | {"layers.9.x": torch.zeros(1)}, "0 names are missing and 1 unknown"),
-        (lambda state: {k: v for k, v in state.items() if "qkv" not in k}, "names are missing and 0 unknown"),
-        (lambda state: state | {"patch_embed.proj.weight": torch.zeros(9, 3, 4, 4)}, "of other measures"),
+        (
+            lambda state: state | {"layers.9.x": torch.zeros(1)},
+            r"swin.pth'.* do not fit the network: 1 unexpected \(layers.9.x\)",
+        ),
+        (
+            lambda state: {k: v for k, v in state.items() if "qkv" not in k},
+            r"missing \(layers.0.blocks.0.attn.qkv.weight, .*\)\.$",
+        ),
+        (
+            lambda state: state | {"patch_embed.proj.weight": torch.zeros(9, 3, 4, 4)},
+            r"1 of another shape \(patch_embed.proj.weight is ",
+        ),
     ],
     ids=["unknown", "missing", "shape"],
 )
@@ -136,7 +145,7 @@ def test_weights_that_do_not_fit_are_told(tmp_path: Path, change: Any, expected:
     ("make", "expected"),
     [
         (lambda: lavt(swin="no_such_swin").make(), r"timm's 'no_such_swin' cannot be loaded"),
-        (lambda: lavt(swin="/nowhere/swin.pth").make(), r"There is no file of weights '/nowhere/swin.pth'"),
+        (lambda: lavt(swin="/nowhere/swin.pth").make(), r"there is no file of weights /nowhere/swin.pth"),
         (lambda: lavt(bert="/nowhere/bert").make(), r"BERT '/nowhere/bert' cannot be loaded"),
         (lambda: lavt(tokenizer="/nowhere/bert").make(), r"tokenizer '/nowhere/bert' cannot be loaded"),
     ],
@@ -154,7 +163,7 @@ def test_our_own_weights_come_back(baseline: Baseline, tmp_path: Path) -> None:
         for parameter in before.parameters():
             parameter.add_(0.25)
     torch.save(before.state_dict(), tmp_path / "weights.pt")
-    after.load_weights(read_weights(tmp_path / "weights.pt"))
+    after.load_weights(read_weights(tmp_path / "weights.pt", "X"))
     assert all(torch.equal(after.state_dict()[n], t) for n, t in before.state_dict().items())
 
 
@@ -162,7 +171,7 @@ def test_published_checkpoints_are_known_by_their_form(tmp_path: Path) -> None:
     made = cris().make()
     state = {f"module.{name}": tensor + 1 for name, tensor in made.network.state_dict().items()}  # type: ignore[union-attr, operator]
     torch.save({"epoch": 50, "state_dict": state, "args": argparse.Namespace(lr=1e-4)}, tmp_path / "cris.pth")
-    made.load_weights(read_weights(tmp_path / "cris.pth"))
+    made.load_weights(read_weights(tmp_path / "cris.pth", "X"))
     own = made.network.state_dict()  # type: ignore[union-attr, operator]
     assert all(torch.equal(own[name.removeprefix("module.")], tensor) for name, tensor in state.items())
 
@@ -171,9 +180,9 @@ def test_published_checkpoints_are_known_by_their_form(tmp_path: Path) -> None:
     ("name", "content", "expected"),
     [
         ("lavt", {"some": torch.zeros(1)}, "neither 'network.*' nor 'model'"),
-        ("lavt", {"model": {"x": torch.zeros(1)}}, "do not fit this LAVT"),
-        ("cris", {"x": torch.zeros(1)}, "do not fit this CRIS"),
-        ("lavt", {"network.x": torch.zeros(1)}, "do not fit this LAVT"),
+        ("lavt", {"model": {"x": torch.zeros(1)}}, "LAVT: these weights do not fit the network"),
+        ("cris", {"x": torch.zeros(1)}, "CRIS: these weights do not fit the network"),
+        ("lavt", {"network.x": torch.zeros(1)}, "LAVT: these weights do not fit the network"),
         ("cris", [1, 2], "holds names and tensors, not list"),
     ],
 )
@@ -197,12 +206,12 @@ def test_damaged_files_are_told(content: bytes, suffix: str, tmp_path: Path) -> 
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
     with pytest.raises(UserError, match="cannot be read"):
-        read_weights(path)
+        read_weights(path, "X")
 
 
 def test_a_file_of_weights_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"model": Bad()}, tmp_path / "bad.pt")
     with pytest.raises(UserError, match="cannot be read"):
-        read_weights(tmp_path / "bad.pt")
+        read_weights(tmp_path / "bad.pt", "X")
     assert not (tmp_path / "pwned").exists()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gl_ris.errors import UserError
-from gl_ris.proposals.network import check_names_and_shapes, hash_weights, read_weights, state_dict_in
+from gl_ris.weights import check_names_and_shapes, hash_weights, read_weights, state_dict_in
 
 
 class Program:
@@ -38,9 +38,9 @@ def save_part(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("w.pth", lambda path: None, r"X: there is no file of weights .*w\.pth; docs/proposals"),
+        ("w.pth", lambda path: None, r"X: there is no file of weights .*w\.pth, look here\."),
         ("w.pth", lambda path: path.mkdir(), r"there is no file of weights"),
-        ("w.pth", save_program, r"X: the weights .*w\.pth cannot be read .*tensors alone"),
+        ("w.pth", save_program, r"X: the weights .*w\.pth cannot be read .*values alone"),
         ("w.pth", save_part, r"X: the weights .*w\.pth cannot be read"),
         ("w.pth", lambda path: path.write_bytes(b""), r"cannot be read"),
         ("w.pth", lambda path: path.write_text("<html>404</html>"), r"cannot be read"),
@@ -52,7 +52,7 @@ def save_part(path: Path) -> None:
 def test_a_file_that_is_no_data_is_refused(name: str, write: Any, message: str, tmp_path: Path) -> None:
     write(tmp_path / name)
     with pytest.raises(UserError, match=message):
-        read_weights(tmp_path / name, "X")
+        read_weights(tmp_path / name, "X", ", look here")
     assert not Path("ran").exists()
 
 

@@ -1,1 +1,0 @@
-"""Measurements of the project's own speed; no tests."""
