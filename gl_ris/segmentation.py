@@ -212,7 +212,7 @@ class OpenImage:
         Raises:
             UserError: One is no text or empty, or a score is not a number.
         """
-        from gl_ris.evaluator import choose
+        from gl_ris.choices import choose
 
         for expression in expressions:
             _check_expression(expression)

@@ -27,7 +27,7 @@ _FEW = 4  # folders that are named
 SHORTHAND = {
     **{name: f"data.{name}" for name in ("limit", "split")},
     **{name: f"model.{name}" for name in ("alpha", "beta", "clip", "post", "proposals", "recipe")},
-    **{name: f"model.{name}" for name in ("rerank", "store", "top")},
+    **{name: f"model.{name}" for name in ("abstain", "rerank", "store", "top", "union")},
 }
 
 
