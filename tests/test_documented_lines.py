@@ -211,7 +211,7 @@ def drive(words: Sequence[str]) -> None:
     elif name == "cache":
         module.main(arguments)  # a look at the cache of this test's world
     elif name == "compare":
-        with pytest.raises(UserError, match="no finished run in 'RUN'|Name each run once: RUN"):
+        with pytest.raises(UserError, match=r"no finished run in 'RUN'|Name each run once: RUN"):
             module.main(arguments)
     elif name in GRIDS:
         from experiments.grid.cells import plan
