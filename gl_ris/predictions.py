@@ -269,16 +269,22 @@ def key_of(record: Prediction) -> Key:
 
 
 def read_predictions(path: Path | str) -> list[Prediction]:
-    """Read a ``predictions.jsonl`` in the order of its lines; a `UserError` names file and damaged line.
+    """Read a ``predictions.jsonl`` in the order of its lines; see `iter_predictions`."""
+    return list(iter_predictions(path))
 
-    Lines may lack ``failure``, ``index``, ``subsets``, ``tied`` and ``parsed``; other keys are ignored.
+
+def iter_predictions(path: Path | str) -> Iterator[Prediction]:
+    """Read a ``predictions.jsonl`` line by line; a `UserError` names file and damaged line.
+
+    Lines may lack ``failure``, ``index`` and what comes behind it; other keys are ignored.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"There is no file of predictions at {path}.")
     with path.open("rb") as file:
-        found = [_record(path, number, line) for number, line in enumerate(file, start=1)]
-    return [record for record in found if record is not None]
+        for number, line in enumerate(file, start=1):
+            if (record := _record(path, number, line)) is not None:
+                yield record
 
 
 def _rank_path(run_dir: Path, rank: int) -> Path:

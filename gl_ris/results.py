@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from gl_ris.analysis import explained, half
 from gl_ris.files import atomic_file, decode, plain, write_json
+from gl_ris.slices import Slices
 
 STAGES = ("data", "proposals", "image", "text", "score", "metrics", "total")
 _LIBRARIES = (
@@ -140,6 +141,9 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     # by which kernels each CLIP model was computed, by its name and precision (see `gl_ris.clip.kernels`)
     kernels: dict[str, dict[str, str]] = {}
     parsed: dict[str, Count] = {}  # how many expressions of the split say what (see `gl_ris.parsing.counts`)
+    # figures by kind of expression, target and image (see `gl_ris.slices`), and why a kind is not there
+    slices: Slices | UnsetType = UNSET
+    slices_left_out: dict[str, str] | UnsetType = UNSET
     subsets: dict[str, Subset] = {}  # the figures of parts of the expressions, by name (see `gl_ris.tally`)
     seconds: dict[str, float]  # wall time of exactly the `STAGES`
     config: dict[str, Any]  # the resolved configuration
