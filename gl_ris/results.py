@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import platform
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,13 +15,10 @@ from msgspec.structs import replace
 
 from gl_ris.analysis import explained, half
 from gl_ris.files import atomic_file, decode, plain, write_json
+from gl_ris.program import git_commit, versions
 from gl_ris.slices import Slices
 
 STAGES = ("data", "proposals", "image", "text", "score", "metrics", "total")
-_LIBRARIES = (
-    *("gl-ris", "torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch"),
-    *("transformers", "spacy", "scikit-image", "pycocotools", "numpy", "pillow"),
-)
 
 # Of what leads from inputs and settings to figures: raised whenever a figure changes, so that grids measure
 # anew what an older program has measured, and no run mixes both. 2: baselines under recipe ``published``.
@@ -37,6 +29,8 @@ UPPER_BOUND = "Upper bound"  # what tables call the best choices
 # names of two ways of counting, where they differ
 SKIPPING = "images without proposals left out as published"
 EVERY_MISS = "every miss counted"
+
+ALSO_CALLED = "oIoU is also called cIoU, and mIoU gIoU, in other papers."
 
 Count = Annotated[int, Meta(ge=0)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
@@ -100,6 +94,22 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     unusable_visits: int  # how often a ref was to be learnt from that could not be read
 
 
+class OwnMetric(msgspec.Struct, frozen=True, kw_only=True):
+    """The metric that the card of a data set defines, in percent by method."""
+
+    name: str
+    methods: dict[str, Percent | None]
+
+
+class Filtered(msgspec.Struct, frozen=True, kw_only=True):
+    """A list of expressions that a run went by."""
+
+    option: str
+    file: str
+    sha256: str
+    n_expressions_left_out: Count
+
+
 class Results(msgspec.Struct, frozen=True, kw_only=True):
     """The content of ``results.json``."""
 
@@ -144,6 +154,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     # figures by kind of expression, target and image (see `gl_ris.slices`), and why a kind is not there
     slices: Slices | UnsetType = UNSET
     slices_left_out: dict[str, str] | UnsetType = UNSET
+    own_metric: OwnMetric | None = None  # what the card of the data set asks for, where that has a name
+    filters: list[Filtered] = []  # lists of expressions to keep (data.sentences) or not (data.without)
     subsets: dict[str, Subset] = {}  # the figures of parts of the expressions, by name (see `gl_ris.tally`)
     seconds: dict[str, float]  # wall time of exactly the `STAGES`
     config: dict[str, Any]  # the resolved configuration
@@ -192,7 +204,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, Any]:
         """Return what JSON is made of; what only some data or models have is left out elsewhere."""
         content: dict[str, Any] = msgspec.to_builtins(self)
-        for name in ("subsets", "n_expressions_without_target", "kernels", "parsed"):
+        for name in ("subsets", "n_expressions_without_target", "kernels", "parsed", "filters", "own_metric"):
             if not content[name]:
                 del content[name]
         return content
@@ -244,7 +256,9 @@ def format_table(results: Results) -> str:
     partition = f" ({results.partition})" if results.partition else ""
     heading = f"{results.dataset} {results.split}{partition}, proposals: {results.proposals}"
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in results.seconds.items())
-    return "\n".join([heading, *lines, "", _counts(results), f"Seconds      {seconds}"])
+    # GRES has figures of its own by these names
+    also = [] if any("gIoU" in row for row in results.methods.values()) else [ALSO_CALLED, ""]
+    return "\n".join([heading, *lines, "", *also, _counts(results), f"Seconds      {seconds}"])
 
 
 def _block(part: Results | Subset, whole: Results) -> list[str]:
@@ -331,8 +345,21 @@ def _counts(results: Results) -> str:
     return (
         f"Images       {results.n_images:,}\n"
         f"Expressions  {evaluated:,} evaluated of {expected:,} expected{''.join(notes)}{more}\n"
+        f"{''.join(map(_filtered, results.filters))}{_own_metric(results.own_metric)}"
         f"Failures     {reasons}{counted if results.failures and not missing else ''}{more_lines}"
     )
+
+
+def _own_metric(own: OwnMetric | None) -> str:
+    if own is None:
+        return ""
+    figures = (f"{name} {value:.2f}" for name, value in own.methods.items() if value is not None)
+    return f"Own metric   {own.name}: {', '.join(figures)}\n"
+
+
+def _filtered(one: Filtered) -> str:
+    left_out = f"{one.n_expressions_left_out:,} expressions left out"
+    return f"List         {one.option}={one.file} (SHA-256 {one.sha256[:12]}): {left_out}\n"
 
 
 def _parsed(results: Results) -> str:
@@ -343,34 +370,3 @@ def _parsed(results: Results) -> str:
     said = [text for text in said if not text.startswith("relation ")]
     said += [f"relations {found['relations']} ({kinds})"] if kinds else []
     return f"\nParsed       {', '.join([*said, 'nothing of that ' + found['none']])}" if found else ""
-
-
-def versions() -> dict[str, str | None]:
-    """Look up the versions of Python and of the libraries that can change a figure; None if not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(_LIBRARIES)}
-    for library in _LIBRARIES:
-        with suppress(metadata.PackageNotFoundError):
-            found[library] = metadata.version(library)
-    return found
-
-
-def git_commit(folder: Path | None = None) -> str | None:
-    """Find the hash of the commit of the checkout that ``folder`` (ours) is in, or None; never raises."""
-    folder = folder or Path(__file__).resolve().parent
-    # "." is known to git only if a file in it is tracked: not so for site-packages inside another project
-    if not _git(folder, "ls-files", "--", "."):
-        return None
-    return _git(folder, "rev-parse", "--verify", "HEAD")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    # inside a git hook GIT_DIR and others point to the hook's repository
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        answer = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError, UnicodeError):
-        return None
-    return answer.stdout.strip() or None

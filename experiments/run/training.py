@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.pt"
 _RECORD = "training.json"  # what a training has said of itself, kept until the evaluation is done
+# options of data that are about the split that is measured
+_OF_SPLIT = ("limit", "limit_seed", "sentences", "without")
 _BATCHES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")  # what a training's batches hang on
 
 # What the record of a training takes from the manifest of its refs.
@@ -352,7 +354,7 @@ class SupervisedCLI(ExperimentCLI):
     def _data_to_learn_from(self, split: str) -> RISDataModule:
         # the same data module, whole and without proposals
         options = vars(self.config.data.init_args)
-        without = {"split": split, "limit": None, "limit_seed": None, "proposals": None}
+        without = {"split": split, "proposals": None, **dict.fromkeys(_OF_SPLIT)}
         kept = {name: without.get(name, value) for name, value in options.items()}
         return cast("RISDataModule", type(self.datamodule)(**kept))
 
