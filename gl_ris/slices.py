@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from gl_ris.analysis import figure_names, image_sums, intervals, percent
 from gl_ris.files import read_table
-from gl_ris.predictions import Prediction
+from gl_ris.predictions import AnnotatedObject, ImageFacts, Prediction
 
 _TABLE: Mapping[str, Any] = read_table(Path(__file__).parent / "assets" / "slices.yaml")
 _WORD = re.compile(r"[^\W_]+(?:'\w+)?")
@@ -32,7 +32,7 @@ _NO_OBJECTS = "the records do not say which objects are in the image and which a
 _NO_CATEGORY = "the data name no categories"
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
-Image = Mapping[str, Any]  # what the first record of an image says of it: objects, areas of proposals
+Image = ImageFacts | None  # what the first record of an image says of it
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -92,47 +92,49 @@ def _head(record: Prediction, image: Image) -> Sequence[str] | Missing:
     return ["all of the expression, or none found" if whole else "a part of the expression"]
 
 
-def _targets(record: Prediction, image: Image) -> list[Mapping[str, Any]] | Missing:
-    target = getattr(record, "target", None)
-    if target is None or "objects" not in image:
+def _targets(record: Prediction, image: Image) -> list[AnnotatedObject] | Missing:
+    if record.target is None or image is None:
         return Missing(_NO_OBJECTS)
-    return [image["objects"][place] for place in target]
+    return [image.objects[place] for place in record.target]
 
 
-def _same_category(record: Prediction, image: Image) -> Sequence[str] | Missing:
-    categories = _categories(record, image)
-    if isinstance(categories, Missing) or not categories:
-        return categories
-    count = sum(one["category"] in categories for one in image["objects"])
-    return [_binned("objects of its category", count)]
-
-
-def _categories(record: Prediction, image: Image) -> list[str] | Missing:
+def _categories(record: Prediction, image: Image) -> set[str] | Missing:
     targets = _targets(record, image)
     if isinstance(targets, Missing):
         return targets
-    names = [target["category"] for target in targets]
-    return Missing(_NO_CATEGORY) if None in names else names
+    names = {target.category for target in targets if target.category is not None}
+    return Missing(_NO_CATEGORY) if any(target.category is None for target in targets) else names
+
+
+def _same_category(record: Prediction, image: Image) -> Sequence[str] | Missing:
+    names = _categories(record, image)
+    if isinstance(names, Missing):
+        return names
+    count = sum(one.category in names for one in (image.objects if image else ()))
+    return [_binned("objects of its category", count)] if names else []
 
 
 def _size(record: Prediction, image: Image) -> Sequence[str] | Missing:
     targets = _targets(record, image)
-    if isinstance(targets, Missing) or not targets:
-        return targets if isinstance(targets, Missing) else []
-    return [_binned("size of the target", sum(target["area"] for target in targets))]
+    if isinstance(targets, Missing) or image is None:
+        return Missing(_NO_OBJECTS)
+    # objects that are one target may overlap
+    united = [one.area for one in image.united if one.objects == record.target]
+    areas = united or [target.area for target in targets]
+    return [_binned("size of the target", sum(areas))] if targets else []
 
 
 def _people(record: Prediction, image: Image) -> Sequence[str] | Missing:
     names = _categories(record, image)
     if isinstance(names, Missing) or not names:
-        return names
-    return ["people" if not {name.lower() for name in names}.isdisjoint(_TABLE["people"]) else "other"]
+        return names if isinstance(names, Missing) else []
+    return ["other" if {name.lower() for name in names}.isdisjoint(_TABLE["people"]) else "people"]
 
 
 def _proposals(record: Prediction, image: Image) -> Sequence[str] | Missing:
-    if "areas" not in image:
+    if image is None:
         return Missing("the records do not say how many proposals there are")
-    return [_binned("proposals", len(image["areas"]))]
+    return [_binned("proposals", len(image.areas))]
 
 
 _KINDS: dict[str, Callable[[Prediction, Image], Sequence[str] | Missing]] = {
@@ -156,7 +158,7 @@ class Slicing:
         self._ids: list[int | str] = []
         self._values: dict[str, list[Sequence[str]]] = {name: [] for name in _KINDS}
         self._areas: dict[str, tuple[list[int | None], list[int | None]]] = {}
-        self._image: tuple[int | str | None, Image] = (None, {})
+        self._image: tuple[int | str | None, Image] = (None, None)
         self._missing: dict[str, str] = {}
         self.left_out: dict[str, str] = {}  # by name of a kind of slice, why `compute` has left it out
         for record in records:
@@ -168,7 +170,7 @@ class Slicing:
         shared.append(record.intersection)
         covered.append(record.union)
         if record.image_id != self._image[0]:
-            self._image = record.image_id, getattr(record, "image", None) or {}
+            self._image = record.image_id, record.image
         if record.method != first:
             return
         self._ids.append(record.image_id)

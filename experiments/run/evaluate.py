@@ -35,7 +35,7 @@ from gl_ris.errors import EvaluationError, UserError
 from gl_ris.evaluator import Evaluator
 from gl_ris.files import atomic_file
 from gl_ris.inputs import inputs_of
-from gl_ris.predictions import Key, PredictionWriter, iter_predictions, merge_predictions
+from gl_ris.predictions import Key, PredictionWriter, each_prediction, merge_predictions
 from gl_ris.results import Results, format_table, write_table_csv
 from gl_ris.signals import Ended, kept_if_ended
 from gl_ris.slices import Slicing
@@ -272,7 +272,7 @@ class Recorder(Keeper):
         more: dict[str, Any] = {} if isinstance(self.training, UnsetType) else {"training": self.training}
         counted = Counted(self.path, module, data.image_ids()) if self.cli.config.intervals else None
         settings = self.cli.settings()
-        slicing = Slicing(iter_predictions(predictions))
+        slicing = Slicing(each_prediction(predictions))
         sliced = {"slices": slicing.compute(counted is not None), "slices_left_out": slicing.left_out}
         more |= msgspec.to_builtins(sliced)
         self.results = describe(module, data, self.cli.command.name, settings, counted, **more)

@@ -8,22 +8,16 @@ import msgspec
 import pytest
 
 from gl_ris.analysis import bootstrap
-from gl_ris.predictions import Prediction
+from gl_ris.predictions import AnnotatedObject, ImageFacts, Prediction, UnitedObjects
 from gl_ris.slices import Slicing
 
-PERSON, DOG = {"category": "person", "area": 1023}, {"category": "dog", "area": 1024}
-BIG = {"category": "dog", "area": 9216}
-IMAGES: dict[int, Any] = {
-    1: {"size": [9, 9], "areas": [4, 5], "objects": [PERSON, DOG, BIG], "overlaps": []},
-    2: {"size": [9, 9], "areas": [1] * 51, "objects": [PERSON, {**PERSON, "area": 5}, DOG], "overlaps": []},
+PERSON, DOG, BIG = (AnnotatedObject(*one) for one in (("person", 1023), ("dog", 1024), ("dog", 9216)))
+OTHER = AnnotatedObject("person", 500)
+UNITED = UnitedObjects((0, 1), 1023, (0,) * 51)  # the two people overlap
+IMAGES = {
+    1: ImageFacts((9, 9), (4, 5), (PERSON, DOG, BIG), ((0, 0),) * 3),
+    2: ImageFacts((9, 9), (1,) * 51, (PERSON, OTHER, DOG), ((0,) * 51,) * 3, (UNITED,)),
 }
-
-
-class Record(Prediction, frozen=True, kw_only=True):
-    """A record with what it may say of its image."""
-
-    image: dict[str, Any] | None = None
-    target: tuple[int, ...] | None = None
 
 
 # image, expression, what was parsed, target
@@ -53,7 +47,7 @@ EXPECTED = {
     },
     "head": {"a part of the expression": [0, 2, 3, 4], "all of the expression, or none found": [1, 5]},
     "objects of its category": {"1": [0, 4], "2": [1, 2, 3]},
-    "size of the target": {"small": [0], "medium": [1, 3, 4], "large": [2]},
+    "size of the target": {"small": [0, 3], "medium": [1, 4], "large": [2]},
     "people": {"people": [0, 3], "other": [1, 2, 4]},
     "proposals": {"1-5": [0, 1, 2], "over 50": [3, 4, 5]},
 }
@@ -68,7 +62,7 @@ def records(**changes: Any) -> list[Prediction]:
     for i, (image, expression, parsed, target) in enumerate(SAID):
         first = not i or SAID[i - 1][0] != image
         for method, areas in AREAS.items():
-            made = Record(
+            made = Prediction(
                 image_id=image,
                 ref_id=1,
                 sent_id=i,
@@ -159,9 +153,10 @@ def test_single_expressions_of_which_nothing_is_known_have_a_slice_of_their_own(
 
 
 def test_categories_that_data_do_not_name_are_not_guessed() -> None:
-    nameless = {**IMAGES[1], "objects": [{**one, "category": None} for one in IMAGES[1]["objects"]]}
+    objects = tuple(AnnotatedObject(None, one.area) for one in IMAGES[1].objects)
+    nameless = msgspec.structs.replace(IMAGES[1], objects=objects)
     some = [
-        msgspec.structs.replace(one, image=nameless if getattr(one, "image", None) else None)
+        msgspec.structs.replace(one, image=nameless if one.image else None)
         for one in records()
         if one.image_id == 1
     ]
