@@ -1,4 +1,6 @@
-"""Which program this is: its commit, and the versions of what it is built on."""
+"""The program that measured: its versions and its commit."""
+
+from __future__ import annotations
 
 import os
 import platform

@@ -30,6 +30,7 @@ UPPER_BOUND = "Upper bound"  # what tables call the best choices
 SKIPPING = "images without proposals left out as published"
 EVERY_MISS = "every miss counted"
 
+_WHERE_ANY = ("n_expressions_without_target", "n_expressions_no_target", "rules", "filters", "own_metric")
 ALSO_CALLED = "oIoU is also called cIoU, and mIoU gIoU, in other papers."
 
 Count = Annotated[int, Meta(ge=0)]
@@ -127,6 +128,10 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     n_expressions_evaluated: Count  # expressions behind the figures, misses for want of a proposal included
     # expressions that data of one's own have no target for: they are in the predictions, and behind no figure
     n_expressions_without_target: Count = 0
+    # expressions that are known to have no target: in gIoU, cIoU and N_acc, and in no other figure
+    n_expressions_no_target: Count = 0
+    # by method with a rule of its own what it goes by (`gl_ris.choices.Rule`): ``abstain`` and ``union``
+    rules: dict[str, dict[str, float | str]] = {}
     # expressions that ``methods`` leave out because the recipe says so, for want of proposals: with those
     # evaluated, all that ``every_miss`` counts
     n_expressions_skipped: Count = 0
@@ -204,7 +209,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, Any]:
         """Return what JSON is made of; what only some data or models have is left out elsewhere."""
         content: dict[str, Any] = msgspec.to_builtins(self)
-        for name in ("subsets", "n_expressions_without_target", "kernels", "parsed", "filters", "own_metric"):
+        for name in ("subsets", *_WHERE_ANY, "kernels", "parsed"):
             if not content[name]:
                 del content[name]
         return content
@@ -336,18 +341,31 @@ def _counts(results: Results) -> str:
     notes = [f" ({skipped:,} skipped)" if skipped else "", f" ({missing:,} MISSING)" if missing else ""]
     without = results.n_expressions_without_target
     more = f"; {without:,} more without a target: predictions alone, no figure" if without else ""
+    none = results.n_expressions_no_target
+    more += f"; {none:,} more known to have no target: in gIoU, cIoU and N_acc" if none else ""
     reasons = "; ".join(f"{reason}: {count:,}" for reason, count in results.failures.items()) or "none"
     counted = f" (counted as misses{', those skipped where every miss counts' if skipped else ''})"
     tied = "; ".join(f"{method}: {count:,}" for method, count in results.ties.items() if count)
     sure = f"\n±            {explained(results.resampling['draws'])}" if results.resampling else ""
     ties = f"\nTies         {tied} (the first of proposals with one score was chosen)" if tied else ""
-    more_lines = f"{ties}{sure}{_parsed(results)}"
+    more_lines = f"{ties}{sure}{_rules(results)}{_parsed(results)}"
     return (
         f"Images       {results.n_images:,}\n"
         f"Expressions  {evaluated:,} evaluated of {expected:,} expected{''.join(notes)}{more}\n"
         f"{''.join(map(_filtered, results.filters))}{_own_metric(results.own_metric)}"
         f"Failures     {reasons}{counted if results.failures and not missing else ''}{more_lines}"
     )
+
+
+def _rules(results: Results) -> str:
+    """Say what is chosen beside the best: "abstain 0.21 (thresholds.json)", each kind of rule on one line."""
+    said = {
+        name: ", ".join(
+            f"{what} {value if isinstance(value, str) else f'{value:.6g}'}" for what, value in rule.items()
+        )
+        for name, rule in results.rules.items()
+    }
+    return f"\nRules        {'; '.join(f'{name}: {rule}' for name, rule in said.items())}" if said else ""
 
 
 def _own_metric(own: OwnMetric | None) -> str:
