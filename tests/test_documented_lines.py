@@ -69,6 +69,7 @@ REFUSED = {
     r"experiments\.tables$": "There is no method to compare; choose a table",
     r"experiments\.segment$": "Give an image and what to look for",
     r"datamodules\.check$": "Say what to check",
+    r"abstain=runs/thresholds": "No file of thresholds at 'runs/thresholds/thresholds.json'",
     r"datamodules\.download$": "Say what to fetch",
 }
 LINES = documented_lines()
@@ -292,6 +293,7 @@ def parts(name: str, module: Any, arguments: list[str]) -> Any:
     from experiments.run.contrastive import ContrastiveCLIP
     from experiments.run.effects import RecipeEffects
     from experiments.run.proposal_jobs import ProposalReport, StoreFiller
+    from gl_ris.calibration import Calibration
     from gl_ris.sweep import Sweep
 
     if hasattr(module, "parts"):
@@ -303,6 +305,7 @@ def parts(name: str, module: Any, arguments: list[str]) -> Any:
     if arguments[:1] == ["report"]:
         return parts_of(module.REPORT, ProposalReport, arguments[1:])
     models: dict[str, Any] = {"sweep": Sweep, "recipe_effects": RecipeEffects, "proposals": StoreFiller}
+    models["calibrate"] = Calibration
     return parts_of(module.COMMAND, models[name], arguments)
 
 
