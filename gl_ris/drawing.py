@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gl_ris.evaluator import Choices, Evaluator, Records, SceneLike, faults_of, make_records, target_reasons
+from gl_ris.evidence import with_facts, with_overlaps
 from gl_ris.masks import encode_rle
 from gl_ris.metrics import mask_areas
 from gl_ris.tally import subsets_of, targeted_in
@@ -67,7 +68,8 @@ class DrawingEvaluator(Evaluator):
             missed.append(choices.failures)
             lost = [failure or fault for failure, fault in zip(failures, faults, strict=True)]
             encoded = [None if why else encode_rle(mask) for mask, why in zip(masks, lost, strict=True)]
-            columns.append(make_records(title, scene, choices, areas, [None] * len(masks), encoded))
+            records = make_records(title, scene, choices, areas, [None] * len(masks), encoded)
+            columns.append(with_overlaps(records, scene, masks))
         intersection, union = map(torch.stack, zip(*found, strict=True))
         self.tally.add_scene(intersection, union, missed, subsets_of(scene), targeted=targeted_in(scene))
-        return Records(record for row in zip(*columns, strict=True) for record in row)
+        return Records(with_facts([one for row in zip(*columns, strict=True) for one in row], scene))

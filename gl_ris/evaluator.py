@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gl_ris.bits import Bits
 from gl_ris.errors import EvaluationError, UserError
+from gl_ris.evidence import targets_of
 from gl_ris.predictions import Prediction
 from gl_ris.recipe import Recipe
 from gl_ris.tally import Evaluation, Stopwatch, Tally, subsets_of, targeted_in
@@ -37,7 +38,8 @@ log = logging.getLogger(__name__)
 class SceneLike(Protocol):
     """What is asked of one image with ``E`` expressions; `datamodules.Scene` is one and says what is in it.
 
-    A scene may also have ``subsets`` and ``targeted``, see `gl_ris.tally`, and ``faults``, see `faults_of`.
+    A scene may also have ``subsets`` and ``targeted``, see `gl_ris.tally`, ``faults``, see `faults_of`, and
+    ``objects``, see `gl_ris.evidence`.
     """
 
     @property
@@ -174,6 +176,7 @@ def make_records(
         for area in areas
     )
     subsets = {name: members.tolist() for name, members in subsets_of(scene).items()}
+    meant = targets_of(scene)
     return [
         Prediction(
             image_id=scene.image_id,
@@ -193,6 +196,7 @@ def make_records(
             index=scene.index,
             subsets=tuple(name for name in subsets if subsets[name][i]) if subsets else None,
             parsed=parsed[i] if parsed else None,
+            target=meant[i],
         )
         for i, expression in enumerate(scene.expressions)
     ]

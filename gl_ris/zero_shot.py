@@ -31,6 +31,7 @@ from gl_ris.evaluator import (
     make_records,
     target_reasons,
 )
+from gl_ris.evidence import with_facts
 from gl_ris.inputs import Input, clip_files, parser_files
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
@@ -338,7 +339,8 @@ class ZeroShotRIS(Evaluator):
             codes = [encode(row) for row in choices.rows]
             measured = (areas[0], areas[1])
             columns.append(make_records(variant.title, scene, choices, measured, phrases, codes, said))
-        return Records(record for row in zip(*columns, strict=True) for record in row)
+        records = [record for row in zip(*columns, strict=True) for record in row]
+        return Records(with_facts(records, scene, masks))
 
     def _count(
         self,

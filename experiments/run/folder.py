@@ -154,7 +154,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         # the files of a run and nothing else: the folder may be any folder
-        for folder in (OVERLAYS, PROGRESS, f".{PROGRESS}.tmp"):
+        for folder in (OVERLAYS, PROGRESS, f".{PROGRESS}.tmp", UNFINISHED):
             shutil.rmtree(self.path / folder, ignore_errors=True)
         for pattern in _FILES:
             for path in self.path.glob(pattern):
