@@ -68,6 +68,14 @@ def with_facts(
     return [*records] if facts is None else [replace(records[0], image=facts), *records[1:]]
 
 
+def with_unions(
+    records: Sequence[Prediction], chosen: Sequence[tuple[int, ...] | None], masks: Bits, scene: Any
+) -> list[Prediction]:
+    """Return records that tell what unions of proposals share with the objects; see `with_overlaps`."""
+    united = torch.stack([masks.masks[list(rows or ())].any(dim=0) for rows in chosen])
+    return with_overlaps(records, scene, united)
+
+
 def with_overlaps(records: Sequence[Prediction], scene: Any, masks: Tensor) -> list[Prediction]:
     """Return records that tell what their masks, bool ``(E, H, W)``, share with the objects of a scene.
 

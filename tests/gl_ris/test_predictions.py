@@ -112,6 +112,20 @@ def test_lines_have_the_contract_keys_and_are_strict_json(tmp_path: Path) -> Non
     assert second["failure"] == "no proposals"
 
 
+def test_what_a_rule_chose_is_in_the_line(tmp_path: Path) -> None:
+    records = [
+        replace(RECORD, chosen=(3, 1)),
+        replace(RECORD, choice=None, segmentation=None, abstained=True, target=()),
+    ]
+    with PredictionWriter(tmp_path) as writer:
+        writer.append(records)
+    path = merge_predictions(tmp_path)
+    first, second = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    assert (first["chosen"], "abstained" in first, "target" in first) == ([3, 1], False, False)
+    assert (second["abstained"], second["target"], "chosen" in second) == (True, [], False)
+    assert read_predictions(path) == records
+
+
 def test_what_was_parsed_is_in_the_line_and_older_lines_lack_it(tmp_path: Path) -> None:
     parsed = {"head": "star", "relations": [{"kind": "left", "anchor": 0, "negated": True}]}
     with PredictionWriter(tmp_path) as writer:
