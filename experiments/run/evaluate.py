@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from msgspec import UNSET, UnsetType, to_builtins
+from msgspec import UNSET, UnsetType
 
+from experiments.cli.command import closing_words
 from experiments.cli.parts import ExperimentCLI
 from experiments.cli.ranks import end_ranks
 from experiments.run.folder import RunFolder, room_needed
@@ -28,6 +30,7 @@ from experiments.run.resuming import (
     settings_to_go_on,
     take_over,
 )
+from experiments.run.slice_tables import write_slices
 from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.evaluator import Evaluator
@@ -37,6 +40,7 @@ from gl_ris.inputs import inputs_of
 from gl_ris.predictions import Key, PredictionWriter, each_prediction, merge_predictions
 from gl_ris.results import Results, format_table, write_table_csv
 from gl_ris.signals import Ended, kept_if_ended
+from gl_ris.slices import Slicing
 from gl_ris.tally import ALL, Evaluation, Figures, in_order, subset_label
 from gl_ris.visualize import draw_overlays
 
@@ -57,7 +61,7 @@ def evaluate(
     def report(folder: Path) -> None:
         assert writes.results is not None
         # now, also where the output is a file or a pipe
-        print(f"\n{format_table(writes.results)}\n\nRun folder   {folder}", flush=True)
+        print(f"\n{format_table(writes.results)}\n", flush=True)
         with kept_if_ended(lambda: f"the results in {folder} are complete, but for the pictures"):
             draw_overlays(folder, cast("Any", cli.datamodule).scenes)
 
@@ -67,14 +71,15 @@ def evaluate(
 def carry_out(
     cli: ExperimentCLI,
     recorder: Beginning | None,
-    report: Callable[[Path], None],
+    report: Callable[[Path], Mapping[str, Any] | None],
     before: Before | None = None,
 ) -> Path | None:
     """Run an `Evaluator` over its data, report, and hand the run over to wandb; the run folder in rank 0.
 
     All checks come before any work, and the run folder comes after the checks; then ``before``, in every
     process. ``recorder`` is a callback that writes into the folder; None where ``report`` writes, and a run
-    that was cut off begins anew. One that is finished is not run again.
+    that was cut off begins anew. ``report`` may return what the closing words tell. A run that is finished is
+    not run again.
     """
     main = getattr(rank_zero_only, "rank", 0) == 0
     if _nothing_left(cli, main):
@@ -85,8 +90,9 @@ def carry_out(
         path = _predict(cli, recorder, before, folder)
         if path is not None:
             with room_needed(path):
-                report(path)
+                facts = report(path) or {}
             end(path)
+            closing_words(cli.command.name, path, **facts)
     if folder is not None and path is not None:
         folder.close()
         log_run(path, cli.config.wandb)
@@ -271,8 +277,11 @@ class Recorder(Keeper):
         counted = Counted(self.path, module, data.image_ids()) if self.cli.config.intervals else None
         settings = self.cli.settings()
         errors, headroom = explain(each_prediction(predictions))
-        more |= to_builtins({"errors": errors, "headroom": headroom})
+        slicing = Slicing(each_prediction(predictions))
+        sliced = {"slices": slicing.compute(counted is not None), "slices_left_out": slicing.left_out}
+        more |= msgspec.to_builtins({**sliced, "errors": errors, "headroom": headroom})
         self.results = describe(module, data, self.cli.command.name, settings, counted, **more)
+        write_slices(self.path, self.results)
         write_table_csv(self.path / "table.csv", self.results)
         (self.path / "table.txt").write_text(format_table(self.results) + "\n", encoding="utf-8")
         self.results.write(self.path / "results.json")
