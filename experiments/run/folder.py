@@ -19,7 +19,7 @@ _FILES = (
     *("recipe_effects.csv", "recipe_effects.json", "recipe_effects.md"),
     *("learning_curve.csv", "manifest.json", "weights.pt"),
     *("proposals.json", "report.csv", "report.json", "report.md", "curve.csv", "curve.png"),
-    *("unseen_domain.csv", "figure4_*.png"),
+    *("unseen_domain.csv", "figure*.png", "figure*.pdf", "figure*.json"),
     *(".*.tmp", f"{LOCKS}?"),  # of files that were being written when a run was killed
 )
 _DRAFTS = (LOCKS, ".*.tmp")
