@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from datamodules.grefcoco import GRefCOCO as GRefCOCO
     from datamodules.hf import RefCOCOBenchmark as RefCOCOBenchmark
     from datamodules.hf import RefCOCOM as RefCOCOM
-    from datamodules.hf import RefCOCORows as RefCOCORows
     from datamodules.own_folder import Folder as Folder
     from datamodules.phrasecut import PhraseCut as PhraseCut
     from datamodules.refcoco import RefCOCO as RefCOCO
@@ -25,7 +24,6 @@ _HOMES = {
     "RefCOCO": "datamodules.refcoco",
     "RefCOCOBenchmark": "datamodules.hf",
     "RefCOCOM": "datamodules.hf",
-    "RefCOCORows": "datamodules.hf",
     "RefShapes": "datamodules.refshapes",
     "RefShapesPhrases": "datamodules.refshapes",
     "Scene": "datamodules.scene",

@@ -15,12 +15,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from datamodules.files import uncollected
-from datamodules.images import find_image_folder, image_path, is_file
+from datamodules.filtering import Filter
+from datamodules.images import find_image_folder, image_path
 from datamodules.records import ImageRecord, Key, MaskRule
 from datamodules.scene import ImageReader, Scene, SceneDataset, read_from_folder
 from datamodules.shards import Shard, share_out
 from datamodules.workers import LoaderWorker, usual_workers
 from gl_ris.errors import UserError, unknown_name
+from gl_ris.pictures import is_file
 from gl_ris.proposals import GENERATORS, find_generator
 from gl_ris.proposals.base import ProposalGenerator
 from gl_ris.proposals.source import ProposalSource
@@ -58,6 +60,9 @@ class RISDataModule(LightningDataModule):
             the name of a generator, a generator, or None for none.
         limit: Evaluate only so many images.
         limit_seed: None takes the first ones, a number draws them with that seed.
+        sentences: Evaluate only the expressions that a file lists by their ids: a JSON list, a CSV file with
+            a column sent_id, or a text with an id on each line.
+        without: Leave out those that such a file lists, as the faulty ones of a cleaned data set.
         num_workers: Processes that read images and make proposals (by slic, felzenszwalb, a store or a file)
             beside the main one. None in a run is as many as it may keep cores busy (see docs/performance.md),
             none on one core, without fork, and in a training.
@@ -67,6 +72,8 @@ class RISDataModule(LightningDataModule):
 
     dataset_name: str  # as results carry it
     partition: str
+    # the metric that its authors define, if that is mean IoU with every miss counted, in their words
+    own_metric: str | None = None
     subset_names: tuple[str, ...] = ()  # subsets that results are also given for, see `gl_ris.tally`
 
     def __init__(
@@ -78,6 +85,8 @@ class RISDataModule(LightningDataModule):
         proposals: str | ProposalGenerator | None = None,
         limit: int | None = None,
         limit_seed: int | None = None,
+        sentences: str | Path | None = None,
+        without: str | Path | None = None,
         num_workers: int | None = None,
         pin_memory: bool = False,
         allow_missing_images: bool = False,
@@ -93,6 +102,7 @@ class RISDataModule(LightningDataModule):
         self.rule = rule
         self.limit = limit
         self.limit_seed = limit_seed
+        self.filter = Filter(sentences, without)
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.allow_missing_images = allow_missing_images
@@ -118,14 +128,24 @@ class RISDataModule(LightningDataModule):
         """Return the folders where the images usually are, the likeliest first."""
 
     @functools.cached_property
-    def records(self) -> list[ImageRecord]:
-        """The images of the split after `limit`, read at the first call; `UserError` if there is none."""
+    def whole(self) -> list[ImageRecord]:
+        """The images of the whole split, read at the first call; `UserError` if there is none."""
         with uncollected():
             records = self.read_records(self.proposals == GROUND_TRUTH)
         if not records:
             raise UserError(
                 f"Split '{self.split}' of {self.dataset_name} ({self.partition}) has no expression; "
                 "choose another split, or fetch the annotations anew."
+            )
+        return records
+
+    @functools.cached_property
+    def records(self) -> list[ImageRecord]:
+        """The images that are asked for, after the lists and `limit`; `UserError` if there is none."""
+        records = self.filter.apply(self.whole, self.split)
+        if not records:
+            raise UserError(
+                f"No expression of split '{self.split}' is left by data.sentences or data.without."
             )
         if self.limit_seed is None or self.limit is None or self.limit >= len(records):
             return self.narrow(records[: self.limit])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gl_ris.command_line import Arguments, leave, show
 from gl_ris.errors import UserError
@@ -14,7 +14,6 @@ from gl_ris.files import read_table
 if TYPE_CHECKING:
     from datamodules.checking.run import Report
 
-_SCHEMA = 1
 _DESCRIPTION, _EXAMPLES = read_table(Path(__file__).with_name("commands.yaml"))["check"].values()
 
 
@@ -33,7 +32,6 @@ def parser() -> Arguments:
     add("--workers", type=int, default=0, help="processes for images and masks [0: none beside this]")
     add("--strict", action="store_true", help="notes fail the check, too")
     add("--quiet", action="store_true", help="no progress bars")
-    add("--json", type=Path, metavar="FILE", help="write the report as a document, too")
     return made
 
 
@@ -45,7 +43,6 @@ def main(tokens: Sequence[str] | None = None) -> None:
     if arguments.workers < 0 or arguments.tiny < 0:
         raise UserError("--workers and --tiny must be 0 or more.")
     from datamodules.checking.run import Options, check, find_targets
-    from gl_ris.files import write_json
 
     root, split_by = arguments.root.expanduser(), _listed(arguments.split_by)
     targets = [target for name in arguments.names for target in find_targets(name, root, split_by)]
@@ -58,16 +55,12 @@ def main(tokens: Sequence[str] | None = None) -> None:
         workers=arguments.workers,
         progress=not arguments.quiet,
     )
-    reports = []
+    failed = False
     for target in targets:
-        reports.append(check(target, options))
-        show(as_text(reports[-1], arguments.strict) + "\n")
-    fine = not any(report.problems.failed(arguments.strict) for report in reports)
-    if arguments.json:
-        checked = [as_document(report, arguments.strict) for report in reports]
-        document = {"schema": _SCHEMA, "fine": fine, "strict": arguments.strict, "checked": checked}
-        write_json(arguments.json, document)
-    if not fine:
+        report = check(target, options)
+        show(as_text(report, arguments.strict) + "\n")
+        failed |= report.problems.failed(arguments.strict)
+    if failed:
         sys.exit(1)
 
 
@@ -86,7 +79,7 @@ def as_text(report: Report, strict: bool) -> str:
         lines += ["", *_table(report)]
     if target.published:
         lines += ["", f"counts: {target.published.source}"]
-    lines += [_looked(split, **looked) for split, looked in report.looked.items()]
+    lines += report.looked
     for kind, count in problems.ordered():
         grave = "ERROR" if kind in ERRORS or (strict and kind != "not compared") else "note"
         lines += ["", f"{grave}: {kind}, {count:,} times: {KINDS[kind]}"]
@@ -101,36 +94,6 @@ def _table(report: Report) -> list[str]:
     rows = [["split", *next(iter(report.splits.values()))]]
     rows += [[split, *map(str, counts.values())] for split, counts in report.splits.items()]
     return tabulate(rows, tablefmt="plain", disable_numparse=True).split("\n")
-
-
-def _looked(split: str, images: int, how: str, folder: Path | None, masks: int) -> str:
-    words = {"none": "not looked at", "exists": "looked for", "decode": "decoded"}[how]
-    where = f" in {folder}" if folder else ""
-    looked = f"{images:,} images {words}{where}" if images else "no image looked at"
-    return f"{split}: {looked}, {masks:,} masks drawn"
-
-
-def as_document(report: Report, strict: bool) -> dict[str, Any]:
-    """Make a document of a report, for JSON."""
-    import msgspec
-
-    from datamodules.checking.problems import ERRORS
-
-    target, problems = report.target, report.problems
-    return {
-        "name": target.name,
-        "folder": target.folder,
-        "format": target.format,
-        "partition": target.partition,
-        "source_of_counts": target.published.source if target.published else None,
-        "fine": not problems.failed(strict),
-        "splits": msgspec.to_builtins(report.splits),
-        "looked": report.looked,
-        "problems": {
-            kind: {"error": kind in ERRORS, "count": count, "examples": problems.examples[kind]}
-            for kind, count in problems.ordered()
-        },
-    }
 
 
 if __name__ == "__main__":

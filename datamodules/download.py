@@ -54,18 +54,12 @@ def _listed(item: Item, root: Path) -> str:
 
 
 def _explain(items: Sequence[Item], arguments: Namespace) -> None:
-    from datamodules.fetching.obtain import missing, read_receipt
+    from datamodules.fetching.obtain import missing
 
-    root, lacking = arguments.root, []
+    root = arguments.root
+    lacking = [item for item in items if not item.makes or missing(item, root)]
     for item in items:
-        state = "to be fetched"
-        if read_receipt(item, root):
-            state = "already there"
-        elif item.makes and not missing(item, root):
-            state = "found in place, to be checked"
-        else:
-            lacking.append(item)
-        show(plan(item, root, state) + "\n")
+        show(plan(item, root, "to be fetched" if item in lacking else "there, to be checked") + "\n")
     need = in_words(peak(lacking, root))
     show(f"disk: about {need} at most while fetching, {in_words(free_bytes(root))} free at '{root}'")
 
@@ -80,7 +74,7 @@ def plan(item: Item, root: Path, state: str) -> str:
         "size": [f"{item.bytes:,} bytes" if item.exact else f"about {item.size.strip('~')}"],
         "from": sources,
         "hash": [f"{d.file}: {name} {value}" for d in item.downloads for name, value in d.hashes.items()],
-        "makes": item.tree(root) if item.makes else ["files in open_clip's own cache"],
+        "makes": item.places(root) or ["files in open_clip's own cache"],
         "terms": [item.terms],
         "known": item.facts,
         "needs": [f"{', '.join(item.needs)}, to be used"] if item.needs else [],

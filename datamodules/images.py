@@ -2,19 +2,16 @@
 
 import os
 import unicodedata
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from gl_ris.errors import UserError, in_short
-from gl_ris.pictures import FORMATS, require_whole, to_rgb
+from gl_ris.errors import UserError
+from gl_ris.pictures import Misfit, is_file, opened, to_rgb
 
 
 def image_path(folder: Path, file_name: str) -> Path:
@@ -36,14 +33,6 @@ def image_path(folder: Path, file_name: str) -> Path:
         return path
     forms = (path.parent / unicodedata.normalize(form, path.name) for form in ("NFC", "NFD"))
     return next(filter(is_file, forms), path)
-
-
-def is_file(path: Path) -> bool:
-    """Say whether there is a regular file; a name that the system cannot have is none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def find_image_folder(
@@ -74,25 +63,8 @@ def find_image_folder(
 
 def size_of(path: Path, upright: bool = False, what: str = "image") -> tuple[int, int]:
     """Read height and width of an image out of its header; ``upright`` and errors as for `read_image`."""
-    with _opened(path, what) as image:
+    with opened(path, what) as image:
         return _size(image, upright)[::-1]
-
-
-def read_mask(path: Path, height: int, width: int) -> Tensor:
-    """Read a mask out of a picture, bool ``(height, width)``: what is neither black nor of index 0.
-
-    `ValueError` with the reason if it cannot be read, has another size, or pixels that can be seen through.
-    """
-    with _opened(path, "mask") as image:
-        if image.size != (width, height):
-            raise _Misfit(f"mask is {image.width} x {image.height}, its image is {width} x {height}")
-        pixels = np.asarray(image)
-        if image.mode in ("LA", "RGBA", "PA"):
-            if (pixels[..., -1] != 255).any():
-                raise _Misfit("mask has pixels that can be seen through; save it in black and white")
-            pixels = pixels[..., :-1]
-    marked = pixels != 0
-    return torch.from_numpy(marked if marked.ndim == 2 else marked.any(axis=2))
 
 
 def read_image(source: Path | IO[bytes], height: int, width: int, upright: bool = False) -> Tensor:
@@ -103,36 +75,13 @@ def read_image(source: Path | IO[bytes], height: int, width: int, upright: bool 
     frames the first is read. Returns uint8 ``(3, height, width)``, RGB; `ValueError` with the reason if the
     file cannot be read to its end or is of another size than annotated.
     """
-    with _opened(source) as image:
+    with opened(source) as image:
         size = _size(image, upright)
         if size != (width, height):
-            raise _Misfit(f"image is {size[0]} x {size[1]}, annotated as {width} x {height}")
+            raise Misfit(f"image is {size[0]} x {size[1]}, annotated as {width} x {height}")
         turned = upright and _orientation(image) > 1
         pixels = to_rgb(ImageOps.exif_transpose(image) if turned else image)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-class _Misfit(ValueError):
-    """What is wrong with an image that can be read."""
-
-
-@contextmanager
-def _opened(source: Path | IO[bytes], what: str = "image") -> Iterator[Image.Image]:
-    """Open a picture; what goes wrong with it, also inside the block, is a ValueError with the reason."""
-    if isinstance(source, Path) and not is_file(source):  # a pipe would be waited for
-        raise ValueError(f"{what} file is missing")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # whoever reads checks the size
-            with Image.open(source, formats=FORMATS) as image:
-                require_whole(image)
-                yield image
-    except _Misfit:
-        raise
-    except Image.UnidentifiedImageError as error:
-        raise ValueError(f"{what} cannot be read (it is none of {', '.join(FORMATS)})") from error
-    except Exception as error:  # Pillow's decoders answer to damage with nearly every exception there is
-        raise ValueError(f"{what} cannot be read ({in_short(error)})") from error
 
 
 # width and height

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from datamodules.base import GROUND_TRUTH, RISDataModule
 from datamodules.files import clean_text
-from datamodules.images import find_image_folder, image_path, is_file, read_image, size_of
+from datamodules.images import find_image_folder, image_path, read_image, size_of
 from datamodules.own_rows import COLUMNS, SUFFIXES, BadRow, Row, read_rows
 from datamodules.records import ImageRecord, Key, Referent, Segmentation
 from datamodules.scene import ImageReader
 from gl_ris.errors import UserError, unknown_name
+from gl_ris.pictures import is_file
 
 ALL = "all"
 PARTITION = "own"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.images import read_mask
 from gl_ris.errors import in_short
-from gl_ris.masks import decode_rle, far_outside, polygons_to_mask
+from gl_ris.masks import decode_rle, polygons_to_mask, require_modest
+from gl_ris.pictures import read_mask
 
 # How the polygons of one instance become one mask. ``union``: every pixel inside any of them (COCO's rule).
 # ``sum_equals_one``: pixels inside exactly one of them, as in the published evaluation code. ``drawn``:
@@ -23,9 +22,6 @@ from gl_ris.masks import decode_rle, far_outside, polygons_to_mask
 MaskRule = Literal["union", "sum_equals_one", "drawn"]
 
 Key = int | str
-
-_LONGEST = 10_000  # sides of the image, as the length of an outline
-_LAYERS = 4 << 30  # pixels of all layers; each image has one at least, see `gl_ris.files.MAX_PIXELS`
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +34,7 @@ class Segmentation:
     fault: str | None = None  # why there is no mask in it, or None
     json: msgspec.Raw | None = None  # the JSON of it, not yet read, in place of the others
     points: bool = False  # whether that JSON is of PhraseCut's form, see `from_points`
-    # a picture of the mask, in place of all others; see `datamodules.images.read_mask`
+    # a picture of the mask, in place of all others; see `gl_ris.pictures.read_mask`
     file: Path | None = None
 
     @classmethod
@@ -96,7 +92,7 @@ class Segmentation:
             return read_mask(self.file, height, width)
         if self.rle is not None:
             return decode_rle(self.rle, size=(height, width))
-        _require_modest(self.polygons, height, width)
+        require_modest(self.polygons, height, width)
         if rule == "drawn":
             # PhraseCut's own code draws two points as a line, too.
             return _draw([p.tolist() for p in self.polygons if len(p) >= 4], height, width)
@@ -104,19 +100,6 @@ class Segmentation:
         if not polygons:
             return torch.zeros(height, width, dtype=torch.bool)
         return polygons_to_mask(polygons, height, width, overlap=rule)
-
-
-def _require_modest(polygons: Sequence[np.ndarray], height: int, width: int) -> None:
-    # the rasteriser walks along every edge and keeps a layer of each polygon
-    if any(far_outside(p, height, width) for p in polygons):
-        raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
-    length = sum(
-        float(np.abs(np.diff(p.reshape(-1, 2), axis=0)).max(axis=1, initial=0).sum()) for p in polygons
-    )
-    if length > _LONGEST * max(height, width):
-        raise ValueError(f"its outline is {length:.0f} pixels long in an image of {width} x {height}")
-    if len(polygons) * height * width > _LAYERS:
-        raise ValueError(f"{len(polygons)} polygons are too many for an image of {width} x {height}")
 
 
 def _draw(polygons: list[list[float]], height: int, width: int) -> Tensor:

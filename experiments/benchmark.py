@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.cli.command import Command, run
@@ -177,13 +176,12 @@ def _machine(settings: Benchmark) -> dict[str, Any]:
 
     import torch
 
+    from gl_ris.clip.kernels import from_cpuinfo
     from gl_ris.cores import available
 
     place = settings.place()
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": next(iter(names), platform.processor() or platform.machine()),
+        "processor": from_cpuinfo("model name") or platform.processor() or platform.machine(),
         "cores": available(),
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
         "system": platform.platform(),

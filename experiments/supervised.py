@@ -23,6 +23,7 @@ def parts(arguments: list[str] | None = None) -> SupervisedCLI:
 def main() -> None:
     """Train unless there are weights, and evaluate."""
     from experiments.run.evaluate import Recorder, evaluate
+    from experiments.run.training import Unfinished
 
     cli = parts()
 
@@ -35,7 +36,7 @@ def main() -> None:
         if folder is not None:
             went_on = "" if cli.checkpoint is None else f", going on from {cli.checkpoint}"
             print(f"{cli.training.summary()}{went_on}", flush=True)
-        cli.training.run(None if folder is None else cli.unfinished(folder), cli.checkpoint)
+        cli.training.run(None if folder is None else Unfinished(folder), cli.checkpoint)
 
     record = None if cli.training is None else cli.training.record
     evaluate(cli, Recorder(cli, record), before)

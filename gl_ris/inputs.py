@@ -20,11 +20,14 @@ _HUB_FILES = (
 def inputs_of(module: Any, data: Any) -> dict[str, dict[str, str | None]]:
     """Return the SHA-256 of everything that a configured `Evaluator` and its data module read but the images.
 
-    By what it is ("clip", "parser", "annotations", "proposals", "weights", "model") and its name. None stands
-    for what could not be found to be hashed. A large file is read once and then known by size and time of
-    change; downloads of the Hugging Face hub are known by the hash that its cache keeps them under.
+    By what it is ("annotations", "lists" of expressions, "clip", "parser", "proposals", "predictions",
+    "weights", "model") and its name. None stands for what could not be found to be hashed. A large file is
+    read once and then known by size and time of change; downloads of the Hugging Face hub are known by the
+    hash that its cache keeps them under.
     """
-    files: dict[str, Mapping[str, Input]] = {"annotations": data.input_files(), **module.input_files(data)}
+    lists = {path.name: path for path in data.filter.files.values()}
+    files: dict[str, Mapping[str, Input]] = {"annotations": data.input_files(), "lists": lists}
+    files |= module.input_files(data)
     return {
         what: {name: sha256_of(of) if isinstance(of, Path) else of for name, of in own.items()}
         for what, own in files.items()

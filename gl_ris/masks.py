@@ -16,6 +16,9 @@ from gl_ris.files import MAX_PIXELS
 
 Overlap = Literal["union", "sum_equals_one"]
 
+_LONGEST = 10_000  # sides of the image, as the length of an outline
+_LAYERS = 4 << 30  # pixels of all layers; each image has one at least, see `gl_ris.files.MAX_PIXELS`
+
 
 def encode_rle(mask: Tensor) -> dict[str, Any]:
     """Pack a mask as a compressed COCO run-length encoding that JSON can hold: "size" [H, W], "counts" text.
@@ -151,13 +154,22 @@ def polygons_to_mask(
     return torch.from_numpy(np.ascontiguousarray(cover == 1))
 
 
-def far_outside(polygon: Sequence[float] | np.ndarray, height: int, width: int) -> bool:
-    """Say whether a polygon leaves its image by more than ten times the longer side, as damaged ones do.
+def require_modest(polygons: Sequence[Sequence[float] | np.ndarray], height: int, width: int) -> None:
+    """Raise a `ValueError` for polygons that would take too long or too much room to fill, as damaged ones.
 
-    It is not to be filled then: the rasteriser walks along every pixel of an edge. The polygon is a flat list
-    of coordinates in pixels; `TypeError` if one is no number.
+    The rasteriser walks along every pixel of an edge and keeps a layer of each polygon: none may leave the
+    image by more than ten times its longer side, and outlines may have 10,000 such sides in all. A polygon
+    is a flat list of coordinates in pixels; `TypeError` if one is no number.
     """
-    return bool(np.abs(polygon).max(initial=0) > 10 * max(height, width))
+    points = [np.asarray(polygon, np.float64) for polygon in polygons]
+    if any(np.abs(flat).max(initial=0) > 10 * max(height, width) for flat in points):
+        raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
+    steps = (np.abs(np.diff(flat[: len(flat) // 2 * 2].reshape(-1, 2), axis=0)) for flat in points)
+    length = sum(float(step.max(axis=1, initial=0).sum()) for step in steps)
+    if length > _LONGEST * max(height, width):
+        raise ValueError(f"its outline is {length:.0f} pixels long in an image of {width} x {height}")
+    if len(points) * height * width > _LAYERS:
+        raise ValueError(f"{len(points)} polygons are too many for an image of {width} x {height}")
 
 
 def _outline(polygon: Sequence[float]) -> list[float]:

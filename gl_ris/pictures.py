@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -126,3 +128,51 @@ def _of_tensor(tensor: Tensor) -> Tensor:
 
 def _unfit(dtype: str, shape: tuple[int, ...]) -> UserError:
     return UserError(f"Expected `image` to be {_FITTING}, but got {dtype} {shape}.")
+
+
+def is_file(path: Path) -> bool:
+    """Say whether there is a regular file; a name that the system cannot have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def read_mask(path: Path, height: int, width: int) -> Tensor:
+    """Read a mask out of a picture, bool ``(height, width)``: what is neither black nor of index 0.
+
+    `ValueError` with the reason if it cannot be read, has another size, or pixels that can be seen through.
+    """
+    with opened(path, "mask") as image:
+        if image.size != (width, height):
+            raise Misfit(f"mask is {image.width} x {image.height}, its image is {width} x {height}")
+        pixels = np.asarray(image)
+        if image.mode in ("LA", "RGBA", "PA"):
+            if (pixels[..., -1] != 255).any():
+                raise Misfit("mask has pixels that can be seen through; save it in black and white")
+            pixels = pixels[..., :-1]
+    marked = pixels != 0
+    return torch.from_numpy(marked if marked.ndim == 2 else marked.any(axis=2))
+
+
+class Misfit(ValueError):
+    """What is wrong with an image that can be read."""
+
+
+@contextmanager
+def opened(source: Path | IO[bytes], what: str = "image") -> Iterator[Image.Image]:
+    """Open a picture; what goes wrong with it, also inside the block, is a ValueError with the reason."""
+    if isinstance(source, Path) and not is_file(source):  # a pipe would be waited for
+        raise ValueError(f"{what} file is missing")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # whoever reads checks the size
+            with Image.open(source, formats=FORMATS) as image:
+                require_whole(image)
+                yield image
+    except Misfit:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"{what} cannot be read (it is none of {', '.join(FORMATS)})") from error
+    except Exception as error:  # Pillow's decoders answer to damage with nearly every exception there is
+        raise ValueError(f"{what} cannot be read ({in_short(error)})") from error

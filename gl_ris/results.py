@@ -37,6 +37,8 @@ UPPER_BOUND = "Upper bound"  # what tables call the best choices
 SKIPPING = "images without proposals left out as published"
 EVERY_MISS = "every miss counted"
 
+ALSO_CALLED = "oIoU is also called cIoU, and mIoU gIoU, in other papers."
+
 Count = Annotated[int, Meta(ge=0)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Figures = dict[str, Percent | None]
@@ -99,6 +101,22 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     unusable_visits: int  # how often a ref was to be learnt from that could not be read
 
 
+class OwnMetric(msgspec.Struct, frozen=True, kw_only=True):
+    """The metric that the card of a data set defines, in percent by method."""
+
+    name: str
+    methods: dict[str, Percent | None]
+
+
+class Filtered(msgspec.Struct, frozen=True, kw_only=True):
+    """A list of expressions that a run went by."""
+
+    option: str
+    file: str
+    sha256: str
+    n_expressions_left_out: Count
+
+
 class Results(msgspec.Struct, frozen=True, kw_only=True):
     """The content of ``results.json``."""
 
@@ -140,6 +158,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     # by which kernels each CLIP model was computed, by its name and precision (see `gl_ris.clip.kernels`)
     kernels: dict[str, dict[str, str]] = {}
     parsed: dict[str, Count] = {}  # how many expressions of the split say what (see `gl_ris.parsing.counts`)
+    own_metric: OwnMetric | None = None  # what the card of the data set asks for, where that has a name
+    filters: list[Filtered] = []  # lists of expressions to keep (data.sentences) or not (data.without)
     subsets: dict[str, Subset] = {}  # the figures of parts of the expressions, by name (see `gl_ris.tally`)
     seconds: dict[str, float]  # wall time of exactly the `STAGES`
     config: dict[str, Any]  # the resolved configuration
@@ -188,7 +208,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, Any]:
         """Return what JSON is made of; what only some data or models have is left out elsewhere."""
         content: dict[str, Any] = msgspec.to_builtins(self)
-        for name in ("subsets", "n_expressions_without_target", "kernels", "parsed"):
+        for name in ("subsets", "n_expressions_without_target", "kernels", "parsed", "filters", "own_metric"):
             if not content[name]:
                 del content[name]
         return content
@@ -240,7 +260,9 @@ def format_table(results: Results) -> str:
     partition = f" ({results.partition})" if results.partition else ""
     heading = f"{results.dataset} {results.split}{partition}, proposals: {results.proposals}"
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in results.seconds.items())
-    return "\n".join([heading, *lines, "", _counts(results), f"Seconds      {seconds}"])
+    # GRES has figures of its own by these names
+    also = [] if any("gIoU" in row for row in results.methods.values()) else [ALSO_CALLED, ""]
+    return "\n".join([heading, *lines, "", *also, _counts(results), f"Seconds      {seconds}"])
 
 
 def _block(part: Results | Subset, whole: Results) -> list[str]:
@@ -327,8 +349,21 @@ def _counts(results: Results) -> str:
     return (
         f"Images       {results.n_images:,}\n"
         f"Expressions  {evaluated:,} evaluated of {expected:,} expected{''.join(notes)}{more}\n"
+        f"{''.join(map(_filtered, results.filters))}{_own_metric(results.own_metric)}"
         f"Failures     {reasons}{counted if results.failures and not missing else ''}{more_lines}"
     )
+
+
+def _own_metric(own: OwnMetric | None) -> str:
+    if own is None:
+        return ""
+    figures = (f"{name} {value:.2f}" for name, value in own.methods.items() if value is not None)
+    return f"Own metric   {own.name}: {', '.join(figures)}\n"
+
+
+def _filtered(one: Filtered) -> str:
+    left_out = f"{one.n_expressions_left_out:,} expressions left out"
+    return f"List         {one.option}={one.file} (SHA-256 {one.sha256[:12]}): {left_out}\n"
 
 
 def _parsed(results: Results) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from gl_ris.errors import UserError, in_short
+from gl_ris.files import read_table
+
+_NAMES = Path(__file__).parent / "assets" / "weight_names.yaml"
 
 
 def read_weights(path: str | Path, what: str, advice: str = "") -> Any:
@@ -84,6 +88,20 @@ def check_names_and_shapes(given: Mapping[str, Tensor], wanted: Mapping[str, Ten
     ]
     if parts:
         raise UserError(f"{what}: these weights do not fit the network: {'; '.join(parts)}.")
+
+
+def renamed(name: str, table: str) -> str:
+    """Translate the name of a weight by a table of ``assets/weight_names.yaml``.
+
+    Example:
+        >>> renamed("backbone.body.layer1.0.downsample.1.bias", "freesolo")
+        'backbone.bottom_up.res2.0.shortcut.norm.bias'
+        >>> renamed("classifier.bn2_3.running_mean", "lavt")
+        'decoder.block3.4.running_mean'
+    """
+    for pattern, other in read_table(_NAMES)[table]:
+        name = re.sub(pattern, other, name)
+    return name
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Any], what: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from datamodules.filtering import Filter
 from experiments.grid import cells
 from experiments.grid.cells import Cell
 from gl_ris.files import write_json
@@ -90,6 +91,8 @@ def subset(label: str, methods: Mapping[str, Any], expected: int = 20) -> dict[s
 
 class Nothing:
     """A model, or data, that is made of no file."""
+
+    filter = Filter(None, None)
 
     def input_files(self, *_: Any) -> dict[str, Any]:
         """Give no file."""

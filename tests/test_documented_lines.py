@@ -18,11 +18,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from documented import Line, documented_lines
 from experiments.cli.command import CONFIGS
 from gl_ris.errors import UserError
-from real_data import write_real_data
+from gl_ris.expression_ids import expression_keys
+from real_data import HEIGHT, WIDTH, write_real_data
 
 # Lines that are not driven, by how they begin, and why.
 NOT_DRIVEN = {
@@ -113,7 +115,34 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         small(patch)
         for data in (refshapes.RefShapes(), refshapes.RefShapes(split="train"), refshapes.RefShapesPhrases()):
             data.prepare_data()
+        write_predictions(root)
     return root
+
+
+def write_predictions(root: Path) -> None:
+    """Write masks of other programs, and lists of expressions, for the data that lines name them with."""
+    from datamodules import RefCOCO, RefCOCOM, RefShapes
+
+    line = {"method": "Global-Local", "segmentation": None}
+    data: dict[str, Any] = {split: RefCOCO(root / "data", split=split) for split in ("val", "testA")}
+    data["own"] = RefShapes()
+    if (root / "data" / "moondream").is_dir():
+        data["m"] = RefCOCOM(root / "data")
+    rows = {
+        name: [
+            {**line, "image_id": image, "ref_id": ref, "sent_id": sent}
+            for image, ref, sent in expression_keys(one.records)
+        ]
+        for name, one in data.items()
+    }
+    for name, own in {"testA": "results", "val": "refcoco_val", "m": "refcoco_m"}.items():
+        (root / f"{own}.json").write_text(json.dumps(rows.get(name, [])))
+    lines = "".join(json.dumps(row) + "\n" for row in rows["own"])
+    (root / "runs" / "zero_shot" / "<time>" / "predictions.jsonl").write_text(lines)
+    (root / "faulty.txt").write_text(str(rows["val"][0]["sent_id"]))
+    (root / "kept.json").write_text(json.dumps([row["sent_id"] for row in rows["own"][:2]]))
+    (root / "masks").mkdir()
+    Image.new("L", (WIDTH, HEIGHT), 255).save(root / "masks" / f"{rows['testA'][0]['sent_id']}.png")
 
 
 def small(patch: pytest.MonkeyPatch) -> None:
@@ -210,6 +239,11 @@ def drive(words: Sequence[str]) -> None:
         assert module.COMMAND.help()
     elif name == "cache":
         module.main(arguments)  # a look at the cache of this test's world
+    elif name == "export":
+        drive_export(module, arguments)
+    elif name == "compare":
+        with pytest.raises(UserError, match=r"no finished run in 'RUN'|Name each run once: RUN"):
+            module.main(arguments)
     elif name in GRIDS:
         from experiments.grid.cells import plan
 
@@ -272,6 +306,19 @@ def drive_data(module: Any, arguments: list[str]) -> None:
     except SystemExit as done:
         code = done.code
     assert code == (0 if own[0].startswith(("cache", "folder", "data/")) else 1)
+
+
+def drive_export(module: Any, arguments: list[str]) -> None:
+    from experiments.reporting import export
+
+    given: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "export", lambda *options: given.extend(options) or [])
+        module.main(arguments)
+    run, form, method, _ = given
+    assert run.is_dir()
+    assert form in export.FORMS
+    assert method in (None, "Global-Local")
 
 
 def test_each_line_is_driven_or_has_its_reason() -> None:

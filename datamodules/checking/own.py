@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.checking.problems import Problems
-from datamodules.own_folder import ALL, find_annotations, records_of, rows_of
+from datamodules.own_folder import ALL, Folder, find_annotations, records_of, rows_of
 from datamodules.own_rows import BadRow, Row
 from datamodules.records import ImageRecord
 
@@ -33,10 +33,13 @@ def own_overview(folder: Path, problems: Problems) -> tuple[dict[str, dict[str, 
     return counts, images
 
 
-def own_records(folder: Path, split: str) -> list[ImageRecord]:
-    """Return the sound rows of a split, ``all`` for those that name none, as a record per image."""
-    rows, _ = rows_of(find_annotations(folder), ALL)
-    return _records(folder, [row for row in rows if (row.split or ALL) == split])[0]
+class SoundRows(Folder):
+    """The rows of a split that can be used, ``all`` being those that name none."""
+
+    def read_records(self, all_instances: bool) -> list[ImageRecord]:
+        """Return a record per image."""
+        rows, _ = rows_of(find_annotations(self.root), ALL)
+        return _records(self.root, [row for row in rows if (row.split or ALL) == self.split])[0]
 
 
 def _records(folder: Path, rows: list[Row]) -> tuple[list[ImageRecord], list[BadRow]]:

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from datamodules import phrasecut, refer
+from datamodules import phrasecut
+from datamodules.base import RISDataModule
 from datamodules.checking.counts import Counts, Published, compared, differences, read_counts
-from datamodules.checking.own import own_overview, own_records
+from datamodules.checking.own import SoundRows, own_overview
 from datamodules.checking.problems import Problems
 from datamodules.files import read_annotations
-from datamodules.grefcoco import GREFER
+from datamodules.grefcoco import GRefCOCO
 from datamodules.images import find_image_folder, image_path, read_image
 from datamodules.own_folder import PARTITION, annotation_files
 from datamodules.records import ImageRecord, MaskRule, Referent
-from datamodules.refer import REFER, Form
+from datamodules.refcoco import RefCOCO
+from datamodules.refer import Instances
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.processes import pool
 
@@ -74,11 +76,11 @@ def find_targets(name: str, root: Path, split_by: Sequence[str] = ()) -> list[Ta
 
 
 def _in_folder(folder: Path, name: str) -> list[Target]:
-    for format_, form in (("refer", REFER), ("grefer", GREFER)):
-        if found := [Target(name, folder, format_, partition) for partition in form.partitions(folder)]:
-            return found
+    for kind in (RefCOCO, GRefCOCO):
+        if there := kind.form.partitions(folder):
+            return [Target(name, folder, kind.__name__, partition) for partition in there]
     places = (folder, folder / "VGPhraseCut_v0", folder / "data" / "VGPhraseCut_v0")
-    if found := [Target(name, place, "phrasecut", "official") for place in places if _phrase_splits(place)]:
+    if found := [Target(name, place, "PhraseCut", "official") for place in places if _phrase_splits(place)]:
         return found[:1]
     return [Target(name, folder, OWN, PARTITION)] if annotation_files(folder) else []
 
@@ -108,7 +110,7 @@ class Report:
     target: Target
     splits: Counts = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
-    looked: dict[str, dict[str, Any]] = field(default_factory=dict)  # by split: images and masks looked at
+    looked: list[str] = field(default_factory=list)  # what was looked at, a sentence for each split
 
 
 def check(target: Target, options: Options) -> Report:
@@ -156,9 +158,9 @@ def _look_into(report: Report, split: str, options: Options) -> None:
     """Look at every image and target of a split."""
     if options.images == "none" and not options.masks:
         return
-    form = FORMATS[report.target.format]
+    data = FORMATS[report.target.format].data(report.target, split, options.image_root)
     try:
-        records = form.records(report.target, split)
+        records = data.read_records(all_instances=False)
     except UserError as error:
         report.problems.add("file", str(error))
         return
@@ -166,20 +168,20 @@ def _look_into(report: Report, split: str, options: Options) -> None:
     names = [record.file_name for record in records if _stays_inside(record.file_name)]
     if options.images != "none" and names:
         try:
-            places = [] if options.image_root else form.folders(report.target)
+            places = [] if options.image_root else data.image_folders()
             folder = find_image_folder(options.image_root, places, names, "--image-root")
         except UserError as error:
             report.problems.add("image missing", f"{split}: {error}", len(names))
-    read = partial(read_image, upright=form.upright)
-    look = partial(check_record, split=split, options=options, folder=folder, rule=form.rule, read=read)
+    read = partial(read_image, upright=isinstance(data, SoundRows))
+    look = partial(check_record, split=split, options=options, folder=folder, rule=data.rule, read=read)
     for kind, example in itertools.chain(*_each(look, records, f"checking {split}", options)):
         report.problems.add(kind, example)
-    report.looked[split] = {
-        "images": len(records) if folder else 0,
-        "how": options.images,
-        "folder": folder,
-        "masks": sum(r.targeted for record in records for r in record.referents) if options.masks else 0,
-    }
+    words = {"exists": "looked for", "decode": "decoded"}
+    looked = (
+        f"{len(records):,} images {words[options.images]} in {folder}" if folder else "no image looked at"
+    )
+    masks = sum(r.targeted for record in records for r in record.referents) if options.masks else 0
+    report.looked.append(f"{split}: {looked}, {masks:,} masks drawn")
 
 
 def _each(look: partial[list[Finding]], records: list[ImageRecord], title: str, options: Options) -> Any:
@@ -268,14 +270,11 @@ class Format:
     """How one file format is read."""
 
     overview: Callable[[Target, Problems], Overview]  # also adds what is wrong with ids
-    records: Callable[[Target, str], list[ImageRecord]]  # of one split
-    folders: Callable[[Target], list[Path]]  # where its images usually are
-    rule: MaskRule  # how its polygons become masks
-    upright: bool = False  # whether images are turned as EXIF says
+    data: Callable[[Target, str, Path | None], RISDataModule]  # a split, given the folder of its images
 
 
-def _refer_overview(form: Form, target: Target, problems: Problems) -> Overview:
-    refs = form.load(form.require(target.folder, target.partition))
+def _refer_overview(kind: type[RefCOCO], target: Target, problems: Problems) -> Overview:
+    refs = kind.form.load(kind.form.require(target.folder, target.partition))
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     images: dict[str, set[Any]] = defaultdict(set)
     for ref in refs:
@@ -285,10 +284,10 @@ def _refer_overview(form: Form, target: Target, problems: Problems) -> Overview:
             problems.add("ref without sentences", f"{ref.split}, ref {ref.ref_id}")
     _duplicates(problems, "ref_id", (ref.ref_id for ref in refs))
     _duplicates(problems, "sent_id", (s.sent_id for ref in refs for s in ref.sentences))
-    instances = read_annotations(target.folder / "instances.json", refer.Instances)
-    for kind in ("images", "annotations", "categories"):
-        ids = (item.id for item in getattr(instances, kind))
-        _duplicates(problems, f"id of {kind} in instances.json", ids)
+    instances = read_annotations(target.folder / "instances.json", Instances)
+    for name in ("images", "annotations", "categories"):
+        ids = (item.id for item in getattr(instances, name))
+        _duplicates(problems, f"id of {name} in instances.json", ids)
     return {
         split: {"refs": found["refs"], "images": len(images[split]), "sentences": found["sentences"]}
         for split, found in counts.items()
@@ -316,35 +315,24 @@ def _duplicates(problems: Problems, what: str, ids: Iterable[Any]) -> None:
             problems.add("duplicate id", f"{what} {value!r}: {count} times")
 
 
-def _refer_format(form: Form) -> Format:
-    def records(target: Target, split: str) -> list[ImageRecord]:
-        return refer.read_split(target.folder, target.partition, split, form=form)
+def _refer(kind: type[RefCOCO]) -> Format:
+    def data(target: Target, split: str, images: Path | None) -> RISDataModule:
+        folder = target.folder.absolute()
+        return kind(folder.parent, folder.name, target.partition, split, image_root=images)
 
-    return Format(partial(_refer_overview, form), records, _refer_folders, "union")
-
-
-def _refer_folders(target: Target) -> list[Path]:
-    from datamodules.refcoco import RefCOCO
-
-    folder = target.folder.absolute()
-    return RefCOCO(root=folder.parent, dataset=folder.name).image_folders()
+    return Format(partial(_refer_overview, kind), data)
 
 
 FORMATS: dict[str, Format] = {
-    "refer": _refer_format(REFER),
-    "grefer": _refer_format(GREFER),
-    "phrasecut": Format(
+    "RefCOCO": _refer(RefCOCO),
+    "GRefCOCO": _refer(GRefCOCO),
+    "PhraseCut": Format(
         _phrase_overview,
-        lambda target, split: phrasecut.read_split(target.folder, split),
-        lambda target: phrasecut.PhraseCut(root=target.folder).image_folders(),
-        "drawn",
+        lambda target, split, images: phrasecut.PhraseCut(target.folder, split, image_root=images),
     ),
     OWN: Format(
         lambda target, problems: own_overview(target.folder, problems),
-        lambda target, split: own_records(target.folder, split),
-        lambda target: [target.folder],
-        "union",
-        upright=True,
+        lambda target, split, images: SoundRows(target.folder, split=split, image_root=images),
     ),
 }
 

@@ -6,11 +6,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import msgspec
+from tqdm import tqdm
 
 from gl_ris.errors import unknown_name
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
-DOWNLOADS = "downloads"  # folder below the root for archives, unfinished parts and receipts
+DOWNLOADS = "downloads"  # folder below the root for archives and unfinished parts
 
 
 # a field that is misspelt in the file is an error, not left out
@@ -27,13 +28,9 @@ class Made(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for path in (root / name for name in (self.path, self.either) if name):
             if self.files is None and path.is_file():
                 return path
-            if self.files is not None and path.is_dir() and self.number(root) >= self.count:
+            if self.files is not None and sum(1 for _ in path.glob(self.files)) >= self.count:
                 return path
         return None
-
-    def number(self, root: Path) -> int:
-        """Return how many files of the pattern are in the folder."""
-        return sum(1 for _ in (root / self.path).glob(self.files or "*"))
 
 
 class Download(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,26 +114,19 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Its size for people, marked where it is an estimate."""
         return ("" if self.exact else "~") + in_words(self.bytes)
 
-    def tree(self, root: Path) -> list[str]:
-        """Draw the folders and files that it makes.
+    def places(self, root: Path) -> list[str]:
+        """Name the files, and the folders with what they hold, that it makes.
 
         Example:
-            >>> print(*find_item("refcoco+").tree(Path("data")), sep=chr(10))
-            data/
-              refcoco+/
-                instances.json
-                refs(unc).p
+            >>> find_item("coco-train2014").places(Path("data"))
+            ['data/train2014/*.jpg (82,783 or more)']
         """
-        lines = [f"{root}/"]
-        for made in self.makes:
-            path = PurePosixPath(made.path)
-            folders = [f"{'  ' * len(p.parts)}{p.name}/" for p in reversed(path.parents[:-1])]
-            lines += [folder for folder in folders if folder not in lines]
-            other = f"   (or {PurePosixPath(made.either).name})" if made.either else ""
-            lines.append(f"{'  ' * len(path.parts)}{path.name}{'/' if made.files else ''}{other}")
-            if made.files:
-                lines.append(f"{'  ' * len(path.parts)}  {made.files}   ({made.count:,} or more)")
-        return lines
+        return [
+            f"{root / made.path}"
+            + (f" (or {PurePosixPath(made.either).name})" if made.either else "")
+            + (f"/{made.files} ({made.count:,} or more)" if made.files else "")
+            for made in self.makes
+        ]
 
 
 @cache
@@ -161,13 +151,5 @@ def find_item(name: str) -> Item:
 
 
 def in_words(count: float) -> str:
-    """Write a number of bytes for people.
-
-    Example:
-        >>> in_words(53_993_993), in_words(13_510_573_713)
-        ('54.0 MB', '13.5 GB')
-    """
-    if count < 1000:
-        return f"{count:.0f} bytes"
-    power = 3 if count >= 1e9 else 2 if count >= 1e6 else 1
-    return f"{count / 1000**power:.1f} {' kMG'[power]}B"
+    """Write a number of bytes for people, e.g. 13.5GB."""
+    return tqdm.format_sizeof(count, "B")

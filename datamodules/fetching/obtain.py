@@ -1,16 +1,13 @@
-"""One item of the catalogue, from its sources to its place, with a receipt that knows it again."""
+"""One item of the catalogue, from its sources to its place."""
 
 import errno
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-import msgspec
 
 from datamodules.fetching.archive import move_into_place, name_fault, unpack
 from datamodules.fetching.catalogue import DOWNLOADS, Clip, Download, Hub, Item, Made, in_words
@@ -23,7 +20,6 @@ from datamodules.fetching.transfer import (
     transfer,
 )
 from gl_ris.errors import UserError, in_short
-from gl_ris.files import write_json
 
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
@@ -48,36 +44,20 @@ class Settings:
         return self.root / DOWNLOADS
 
 
-class Receipt(msgspec.Struct):
-    """That an item is complete, and by what one knows it again."""
-
-    source: str
-    checked: str  # in words
-    made: dict[str, dict[str, int]]  # by path: bytes of a file, number of files in a folder
-    when: str
-
-
 def obtain(item: Item, settings: Settings) -> None:
     """Fetch an item unless it is there; may be interrupted, repeated, and run in several processes at once.
 
-    `FetchFailed` if no source gives it; `UserError` if something is in the way or the disk does not serve.
+    What is there, also what was put there by hand, is checked. `FetchFailed` if no source gives the item;
+    `UserError` if something is in the way or the disk does not serve.
     """
     with _disk_errors(settings.root), _locked(item, settings):
-        if _is_there(item, settings):
-            return
-        settings.say(f"{item.name}: {item.title}")
-        try:
-            source, checked = _fetch(item, settings)
-        except SourceFailed as failure:
-            place = item.hub.page if item.hub else item.name
-            raise _failed(item, settings, (place, str(failure))) from failure
-        if lacking := missing(item, settings.root):
-            names = ", ".join(made.path for made in lacking)
-            raise FetchFailed(f"{item.name}: {source} lacks {names}, or holds fewer files than it should.")
-        hashed = bool(item.downloads) and all(download.hashes for download in item.downloads)
-        if not hashed and (words := _check_counts(item, settings.root)):
-            checked = f"{checked}; {words}"
-        _finish(item, settings, source, checked)
+        if item.makes and not missing(item, settings.root):
+            settings.say(f"{item.name}: already there")
+            checked = _check_there(item, settings.root)
+        else:
+            settings.say(f"{item.name}: {item.title}")
+            checked = _fetch(item, settings)
+        settings.say(f"  done; checked: {checked}")
 
 
 def missing(item: Item, root: Path) -> list[Made]:
@@ -85,80 +65,53 @@ def missing(item: Item, root: Path) -> list[Made]:
     return [made for made in item.makes if made.found(root) is None]
 
 
-def read_receipt(item: Item, root: Path) -> Receipt | None:
-    """Return the receipt of an item, if it has one and what it speaks of is there unchanged."""
-    try:
-        receipt = msgspec.json.decode(_receipt_path(item, root).read_bytes(), type=Receipt)
-        unchanged = all(receipt.made[made.path] == _measure(made, root) for made in item.makes)
-    except (OSError, ValueError, KeyError):
-        return None
-    return receipt if unchanged else None
-
-
-def _receipt_path(item: Item, root: Path) -> Path:
-    return root / DOWNLOADS / f"{item.name}.json"
-
-
-def _measure(made: Made, root: Path) -> dict[str, int]:
-    path = made.found(root)
-    if path is None:
-        raise FileNotFoundError(root / made.path)
-    return {"files": made.number(root)} if made.files else {"bytes": path.stat().st_size}
-
-
-def _is_there(item: Item, settings: Settings) -> bool:
-    """Return whether an item is complete, and say so; what was put there by hand is checked first."""
-    if item.makes and missing(item, settings.root):
-        return False
-    receipt = read_receipt(item, settings.root)
-    if receipt and (item.makes or all(Path(place).exists() for place in receipt.source.split(", "))):
-        settings.say(f"{item.name}: already there, nothing to do")
-        return True
-    if not item.makes:
-        return False
-    settings.say(f"{item.name}: found in place")
+def _check_there(item: Item, root: Path) -> str:
     for made in item.makes:
-        if made.files is None and (path := made.found(settings.root)):
+        if made.files is None and (path := made.found(root)):
             _check_own(path, Expected(MAGIC_OF_SUFFIX.get(path.suffix, "any")))
-    checked = _check_counts(item, settings.root) or "names and numbers of files"
-    _finish(item, settings, "found in place", checked)
-    return True
+    return _check_counts(item, root) or "names and numbers of files"
 
 
-def _finish(item: Item, settings: Settings, source: str, checked: str) -> None:
-    made = {made.path: _measure(made, settings.root) for made in item.makes}
-    receipt = Receipt(source, checked, made, datetime.now(UTC).isoformat())
-    write_json(_receipt_path(item, settings.root), msgspec.to_builtins(receipt))
+def _fetch(item: Item, settings: Settings) -> str:
+    """Bring everything into place; return what was checked, in words."""
+    try:
+        checked = _from_sources(item, settings)
+    except SourceFailed as failure:
+        place = item.hub.page if item.hub else item.name
+        raise _failed(item, settings, (place, str(failure))) from failure
+    if lacking := missing(item, settings.root):
+        names = ", ".join(made.path for made in lacking)
+        raise FetchFailed(f"{item.name}: what came lacks {names}, or holds fewer files than it should.")
     for marker in settings.downloads.glob(f"{item.name}.*.placed"):
         marker.unlink()
-    settings.say(f"  done; checked: {checked}")
+    hashed = bool(item.downloads) and all(download.hashes for download in item.downloads)
+    counts = None if hashed else _check_counts(item, settings.root)
+    return f"{checked}; {counts}" if counts else checked
 
 
-def _fetch(item: Item, settings: Settings) -> tuple[str, str]:
-    """Bring everything into place; return the source and what was checked, in words."""
+def _from_sources(item: Item, settings: Settings) -> str:
     if item.clip is not None:
         return fetch_clip(item.clip, settings.say)
     if item.hub is not None:
         settings.say(f"  from {item.hub.page}")
         draft = settings.downloads / f"{item.name}.draft"
-        found = fetch_hub(item.hub, draft, settings.say)
+        checked = fetch_hub(item.hub, draft, settings.say)
         _place(item, draft, settings)
-        return found
-    parts = [_download(item, download, settings) for download in item.downloads]
-    return ", ".join(source for source, _ in parts), ", ".join(checked for _, checked in parts)
+        return checked
+    return ", ".join(_download(item, download, settings) for download in item.downloads)
 
 
-def _download(item: Item, download: Download, settings: Settings) -> tuple[str, str]:
+def _download(item: Item, download: Download, settings: Settings) -> str:
     marker = settings.downloads / f"{item.name}.{download.file}.placed"
     if marker.is_file():
-        return download.file, "placed by an earlier call"
+        return "placed by an earlier call"
     file = settings.downloads / download.file
-    source, checked = _transfer(item, download, file, settings)
+    checked = _transfer(item, download, file, settings)
     if "" in download.place:
         target = settings.root / download.place[""]
         target.parent.mkdir(parents=True, exist_ok=True)
         file.replace(target)
-        return source, checked
+        return checked
     draft = settings.downloads / f"{download.file}.draft"
     try:
         left = unpack(file, draft, download.place, 3 * download.unpacked, settings.progress)
@@ -172,20 +125,20 @@ def _download(item: Item, download: Download, settings: Settings) -> tuple[str, 
     marker.touch()
     if not settings.keep:
         file.unlink(missing_ok=True)
-    return source, checked
+    return checked
 
 
-def _transfer(item: Item, download: Download, file: Path, settings: Settings) -> tuple[str, str]:
+def _transfer(item: Item, download: Download, file: Path, settings: Settings) -> str:
     """Get one file from the first source that gives it, unless it is there."""
     at_most = download.size or 2 * download.about
     expected = Expected(download.magic, download.size, at_most, download.hashes)
     if file.is_file():
-        return str(file), _check_own(file, expected)
+        return _check_own(file, expected)
     failures = []
     for url in download.urls:
         settings.say(f"  from {url}")
         try:
-            return url, transfer(url, file, expected, settings.patience, settings.progress)
+            return transfer(url, file, expected, settings.patience, settings.progress)
         except SourceFailed as failure:
             settings.say(f"    {failure}")
             failures.append((url, str(failure)))
@@ -229,8 +182,8 @@ def _failed(item: Item, settings: Settings, *failures: tuple[str, str]) -> Fetch
     lines = [f"{item.name} could not be fetched:"]
     lines += [f"  {source}\n      {reason}" for source, reason in failures]
     if item.makes:
-        lines += ["", "To get it by hand, bring these files into this place:"]
-        lines += [f"  {line}" for line in item.tree(settings.root)]
+        lines += ["", "To get it by hand, bring these files:"]
+        lines += [f"  {line}" for line in item.places(settings.root)]
     for download in item.downloads:
         known = [f"{download.size:,} bytes"] if download.size else [f"about {in_words(download.about)}"]
         known += [f"{name} {value}" for name, value in download.hashes.items()]
@@ -269,11 +222,11 @@ def _disk_errors(root: Path) -> Iterator[None]:
         ) from error
 
 
-def fetch_hub(hub: Hub, draft: Path, say: Callable[[str], None]) -> tuple[str, str]:
+def fetch_hub(hub: Hub, draft: Path, say: Callable[[str], None]) -> str:
     """Fetch the files that are wanted of a hub repository, checked against the hub's own sizes and hashes.
 
-    They go to ``<draft>/<hub.into>/...``; what an interrupted call left there is used. Returns the source
-    with its revision, and what was checked, in words; `SourceFailed` if a file cannot be had, or is damaged.
+    They go to ``<draft>/<hub.into>/...``; what an interrupted call left there is used. Returns what was
+    checked, in words; `SourceFailed` if a file cannot be had, or is damaged.
     """
     from huggingface_hub import HfApi
 
@@ -287,9 +240,7 @@ def fetch_hub(hub: Hub, draft: Path, say: Callable[[str], None]) -> tuple[str, s
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
     shutil.rmtree(draft / ".hub")
-    hashed = sum(bool(file.lfs) for file in files)
-    checked = f"the hub's sizes, and its sha256 of {hashed} of {len(files)} files"
-    return f"{hub.page} at {listing.sha}", checked
+    return f"the hub's sizes, and its sha256 of {sum(bool(file.lfs) for file in files)} of {len(files)} files"
 
 
 def _fetch_file(hub: Hub, revision: str, file: Any, folder: Path) -> Path:
@@ -322,18 +273,16 @@ def picked(hub: Hub, siblings: list[Any]) -> list[Any]:
     return files
 
 
-def fetch_clip(clip: Clip, say: Callable[[str], None]) -> tuple[str, str]:
+def fetch_clip(clip: Clip, say: Callable[[str], None]) -> str:
     """Fetch models by open_clip itself, into its own cache; returns and raises as `fetch_hub`."""
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
-    places = []
     for model in clip.models:
         config = get_pretrained_cfg(model, clip.pretrained)
         if not config:
             raise SourceFailed(f"open_clip knows no weights '{clip.pretrained}' of {model}")
-        places.append(str(_call(download_pretrained, config)))
-        say(f"  {model} ({clip.pretrained}): {places[-1]}")
-    return ", ".join(places), "by open_clip"
+        say(f"  {model} ({clip.pretrained}): {_call(download_pretrained, config)}")
+    return "by open_clip"
 
 
 def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

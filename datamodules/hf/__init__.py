@@ -1,5 +1,5 @@
 """RefCOCO in the parquet files of Hugging Face repositories."""
 
-from datamodules.hf.data import RefCOCOBenchmark, RefCOCOM, RefCOCORows
+from datamodules.hf.data import RefCOCOBenchmark, RefCOCOM
 
-__all__ = ["RefCOCOBenchmark", "RefCOCOM", "RefCOCORows"]
+__all__ = ["RefCOCOBenchmark", "RefCOCOM"]

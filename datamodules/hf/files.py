@@ -1,23 +1,19 @@
-"""The parquet files of Hugging Face repositories: found, told from each other, read a few rows at a time."""
+"""The parquet files of Hugging Face repositories: found, checked, read a few rows at a time."""
 
 import io
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 from torch import Tensor
 
 from datamodules.hf.pages import check_columns
 from datamodules.images import read_image
 from datamodules.records import ImageRecord, Key
 from gl_ris.errors import UserError, in_short
-from gl_ris.files import read_table
-from gl_ris.hub import reaching_hub
 
 _LAYOUTS = (
     "data/{}-*.parquet",  # as in the repositories
@@ -33,78 +29,40 @@ _LARGEST_ROWS = 1 << 28
 _LFS_POINTER = b"version https://git-lfs"
 
 
-@dataclass(frozen=True)
-class Repository:
-    """A data set repository on the Hugging Face hub, ``owner/name``."""
+def find_split(repository: str, root: Path, split: str) -> list[Path]:
+    """Return the files of a split of ``owner/name``, in order, from this machine; nothing is fetched.
 
-    name: str
+    Looked at are ``<root>/<owner>/<name>``, ``<root>/<name>``, ``root`` itself, and then the cache of the hub
+    (``$HF_HUB_CACHE``, else ``$HF_HOME/hub``). `UserError` if the split is nowhere, with what to put where,
+    or if its parts are not whole.
+    """
+    from huggingface_hub import constants
 
-    def find(self, root: Path, split: str) -> list[Path]:
-        """Return the files of a split, in order, wherever they are on this machine; nothing is fetched.
+    own = root / repository
+    folders = [own, root / own.name, root]
+    for folder, layout in itertools.product((*folders, *_cached(repository, split)), _LAYOUTS):
+        if files := sorted(folder.glob(layout.format(split))):
+            _check_whole(files)
+            return files
+    tried = ", ".join(f"'{folder}'" for folder in folders)
+    raise UserError(
+        f"No parquet files of '{split}' of {repository}: they are not in {tried} nor in the Hugging Face "
+        f"cache '{constants.HF_HUB_CACHE}'. Put data/{split}-*.parquet of the repository into "
+        f"'{own / 'data'}': hf download {repository} --repo-type dataset --include 'data/{split}-*' "
+        f"--local-dir '{own}'."
+    )
 
-        Looked at are ``<root>/<owner>/<name>``, ``<root>/<name>``, ``root`` itself, and then the cache of the
-        hub (``$HF_HUB_CACHE``, else ``$HF_HOME/hub``). `UserError` if the parts of the split are not whole.
-        """
-        for folder in itertools.chain(self._folders(root), self._cached(split)):
-            for layout in _LAYOUTS:
-                if files := sorted(folder.glob(layout.format(split))):
-                    _check_whole(files)
-                    return files
+
+def _cached(repository: str, split: str) -> list[Path]:
+    """Return the newest snapshot in the cache of the hub, if it is whole as far as ``split`` goes."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted: dict[str, Any] = {"repo_type": "dataset", "allow_patterns": f"data/{split}-*"}
+    try:
+        return [Path(snapshot_download(repository, local_files_only=True, **wanted))]
+    except LocalEntryNotFoundError:
         return []
-
-    def others(self, root: Path) -> Iterator[Path]:
-        """Yield every parquet file in the folders below ``root`` where this repository's could be."""
-        for folder, layout in itertools.product(self._folders(root), _LAYOUTS):
-            yield from sorted(folder.glob(layout.format("*")))
-
-    def fetch(self, root: Path, split: str) -> None:
-        """Fetch a split into the cache of the hub, where whole files stay; a failure is a `UserError`."""
-        from huggingface_hub import is_offline_mode
-
-        try:
-            with reaching_hub(not is_offline_mode()):
-                self._snapshot(split)
-        except Exception as error:  # every layer below the hub has exceptions of its own
-            told = isinstance(error, ConnectionError)
-            reason = in_short(error if told else error.__cause__ or error).rstrip(".")
-            raise UserError(
-                f"'{split}' of {self.name} cannot be fetched ({reason}). {self._remedy(root, split)}."
-            ) from error
-
-    def absent(self, root: Path, split: str) -> UserError:
-        """Build the error for a split that is nowhere, with what to put where."""
-        from huggingface_hub import constants
-
-        tried = ", ".join(f"'{folder}'" for folder in self._folders(root))
-        return UserError(
-            f"No parquet files of '{split}' of {self.name}: they are not in {tried} nor in the Hugging Face "
-            f"cache '{constants.HF_HUB_CACHE}'. {self._remedy(root, split)}, or set data.download=true."
-        )
-
-    def _remedy(self, root: Path, split: str) -> str:
-        folder = root / self.name
-        return (
-            f"Put data/{split}-*.parquet of the repository into '{folder / 'data'}': hf download {self.name} "
-            f"--repo-type dataset --include 'data/{split}-*' --local-dir '{folder}'"
-        )
-
-    def _folders(self, root: Path) -> list[Path]:
-        return [root / self.name, root / self.name.partition("/")[2], root]
-
-    def _cached(self, split: str) -> Iterator[Path]:
-        """Yield the newest snapshot in the cache of the hub, if it is whole as far as ``split`` goes."""
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        try:
-            yield self._snapshot(split, local_files_only=True)
-        except LocalEntryNotFoundError:
-            return
-
-    def _snapshot(self, split: str, local_files_only: bool = False) -> Path:
-        from huggingface_hub import snapshot_download
-
-        wanted: dict[str, Any] = {"repo_type": "dataset", "allow_patterns": f"data/{split}-*"}
-        return Path(snapshot_download(self.name, local_files_only=local_files_only, **wanted))
 
 
 def _check_whole(files: list[Path]) -> None:
@@ -126,34 +84,13 @@ def _check_whole(files: list[Path]) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Form:
-    """One way to lay out refs in columns."""
-
-    origin: str  # a repository of that form
-    columns: tuple[str, ...]  # read at once; all of them tell the form from others
-    advice: str  # what to do if a file of this form is found where another is wanted
-    image: str | None = None  # the column of the images, read one by one; None if they lie elsewhere
-
-
-REPOSITORIES: dict[str, Any] = read_table(Path(__file__).with_name("repositories.yaml"))
-KNOWN = ROWS, BENCHMARK, REFCOCO_M, QUESTIONS = msgspec.convert(REPOSITORIES["forms"], list[Form])
-
-
-def form_of(path: Path) -> Form | None:
-    """Return the form of a file, or None if it is none that is known; raises as `read_rows`."""
-    names = set(_column_names(path))
-    return next((form for form in KNOWN if names.issuperset(form.columns)), None)
-
-
-def check_form(path: Path, wanted: Form) -> None:
-    """Check that a file has the columns of a form; a `UserError` says of which other it is and what to do."""
-    form, names = form_of(path), _column_names(path)
-    if form is not None and form is not wanted:
-        raise UserError(f"'{path}' is of the form of {form.origin}, not of {wanted.origin}: {form.advice}.")
-    if missing := [name for name in (*wanted.columns, wanted.image) if name and name not in names]:
+def check_form(path: Path, wanted: Sequence[str]) -> None:
+    """Raise a `UserError` if a file lacks one of the columns that are wanted, or is no parquet file."""
+    with _errors_named(path):
+        names = require_pyarrow().read_schema(path).names
+    if missing := [name for name in wanted if name not in names]:
         raise UserError(
-            f"'{path}' is not of the form of {wanted.origin}: it lacks the columns {', '.join(missing)} "
+            f"'{path}' is of another form than is read here: it lacks the columns {', '.join(missing)} "
             f"and has {', '.join(names[:12]) or 'none'}."
         )
 
@@ -175,11 +112,6 @@ def require_pyarrow() -> Any:
             "Parquet files need pyarrow, an optional extra; install it: pip install 'pyarrow>=17'."
         ) from error
     return pyarrow.parquet
-
-
-def _column_names(path: Path) -> list[str]:
-    with _errors_named(path), _open(path) as file:
-        return list(file.schema_arrow.names)
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[RowPlace, dict[str, Any]]]:
@@ -247,23 +179,16 @@ class ParquetImages:
 
 
 @contextmanager
-def _open(path: Path, columns: Sequence[str] = (), group: int | None = None) -> Iterator[Any]:
+def _open(path: Path, columns: Sequence[str], group: int | None = None) -> Iterator[Any]:
     """Open a file to read columns of all its row groups or of one; they are looked at before."""
     parquet = require_pyarrow()
-    options = {"buffer_size": 1 << 20, "pre_buffer": False}
-    with parquet.ParquetFile(path, **options) as file:
-        if not columns:
-            yield file
-            return
-        metadata = file.metadata
-    groups = range(metadata.num_row_groups) if group is None else [group]
-    with path.open("rb") as content:
-        check_columns(str(path), content, metadata, columns, groups)
-    first = metadata.row_group(0) if metadata.num_row_groups else None
-    chunks = [first.column(number) for number in range(metadata.num_columns)] if first else []
+    check_columns(path, columns, group)
+    schema = parquet.read_metadata(path).schema
+    leaves = [schema.column(number) for number in range(len(schema))]
     # a text that many rows share is kept once as it is read, and can be counted before it is multiplied
-    shared = [chunk.path_in_schema for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"]
-    with parquet.ParquetFile(path, read_dictionary=shared, **options) as file:
+    shared = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    options = {"read_dictionary": shared, "buffer_size": 1 << 20, "pre_buffer": False}
+    with parquet.ParquetFile(path, **options) as file:
         yield file
 
 

@@ -1,10 +1,12 @@
 """How much a column of a parquet file will be when it is unpacked, read off before anything is.
 
-What the footer says of it may be wrong; what counts while it is read are the headers of its pages, small
-records in Thrift's compact protocol. They are read here, and nothing of the pages themselves.
+What the footer says of it may be wrong; what counts while it is read are the headers of its pages. Both are
+records in Thrift's compact protocol, read here, and nothing of the pages themselves is. pyarrow is not asked
+for chunks, since a damaged footer may end the process then.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from gl_ris.errors import UserError
@@ -15,7 +17,10 @@ _PLAIN_BYTES, _PLAIN_VALUES = 32 << 20, 1 << 20
 _MOST_PACKED = 100
 _LARGEST_HEADER = 1 << 20  # A header has tens of bytes, and hundreds if it has statistics with long values.
 
-_UNPACKED, _PACKED, _DATA, _DICTIONARY, _DATA_2 = 2, 3, 5, 7, 8  # numbers of the fields of a page's header
+# numbers of the fields of a footer, a row group, a chunk, what is known of a chunk, and the header of a page
+_GROUPS, _CHUNKS, _KNOWN = 4, 1, 3
+_PATH, _SIZE, _DATA_OFFSET, _DICTIONARY_OFFSET = 3, 7, 9, 11
+_UNPACKED, _PACKED, _DATA, _DICTIONARY, _DATA_2 = 2, 3, 5, 7, 8
 
 
 class Page(NamedTuple):
@@ -26,33 +31,42 @@ class Page(NamedTuple):
     values: int
 
 
-def check_columns(
-    path: str, file: BinaryIO, metadata: Any, columns: Sequence[str], groups: Sequence[int]
-) -> None:
+def check_columns(path: Path, columns: Sequence[str], group: int | None = None) -> None:
     """Raise a `UserError` if a column, by its first name, would unpack to more than a true one can.
 
-    ``metadata`` is pyarrow's, of the file that is open; only its row ``groups`` are looked at.
+    All row groups are looked at, or one; a `ValueError` if the file is damaged.
     """
-    for group in groups:
-        for number in range(metadata.num_columns):
-            chunk = metadata.row_group(group).column(number)
-            if chunk.path_in_schema.split(".")[0] in columns:
-                _check(path, file, chunk)
+    with path.open("rb") as file:
+        groups = footer(file)[_GROUPS]
+        for own in groups if group is None else [groups[group]]:
+            for chunk in own[_CHUNKS]:
+                if chunk[_KNOWN][_PATH][0].decode() in columns:
+                    _check(path, file, chunk[_KNOWN])
 
 
-def _check(path: str, file: BinaryIO, chunk: Any) -> None:
-    start = chunk.data_page_offset
-    if chunk.dictionary_page_offset is not None and 0 < chunk.dictionary_page_offset < start:
-        start = chunk.dictionary_page_offset
-    size = chunk.total_compressed_size
+def footer(file: BinaryIO) -> dict[int, Any]:
+    """Read the footer of a file, by the numbers of its fields."""
+    end = file.seek(-8, 2)
+    size = int.from_bytes(file.read(4), "little")
+    if size > end:
+        raise ValueError("the footer is damaged")
+    file.seek(end - size)
+    return _Reader(file, size).struct()
+
+
+def _check(path: Path, file: BinaryIO, chunk: dict[int, Any]) -> None:
+    start, size = chunk[_DATA_OFFSET], chunk[_SIZE]
+    if 0 < chunk.get(_DICTIONARY_OFFSET, 0) < start:
+        start = chunk[_DICTIONARY_OFFSET]
     unpacked = values = 0
     for page in pages(file, start, size):
         unpacked, values = unpacked + page.unpacked, values + page.values
         for total, plain, what in ((unpacked, _PLAIN_BYTES, "bytes"), (values, _PLAIN_VALUES, "values")):
             if total > max(plain, _MOST_PACKED * size):
+                name = b".".join(chunk[_PATH]).decode()
                 raise UserError(
-                    f"'{path}' was refused: {size:,} bytes of its column '{chunk.path_in_schema}' would "
-                    f"unpack to {total:,} {what} or more. Fetch the file from a source you trust."
+                    f"'{path}' was refused: {size:,} bytes of its column '{name}' would unpack to "
+                    f"{total:,} {what} or more. Fetch the file from a source you trust."
                 )
 
 
@@ -61,7 +75,7 @@ def pages(file: BinaryIO, start: int, size: int) -> Iterator[Page]:
     place = start
     while place < start + size:
         file.seek(place)
-        header = _Reader(file)
+        header = _Reader(file, _LARGEST_HEADER)
         fields = header.struct()
         kinds = [fields[kind] for kind in (_DATA, _DICTIONARY, _DATA_2) if isinstance(fields.get(kind), dict)]
         said = [fields.get(_PACKED), fields.get(_UNPACKED), *(kind.get(1) for kind in kinds)]
@@ -73,10 +87,10 @@ def pages(file: BinaryIO, start: int, size: int) -> Iterator[Page]:
 
 
 class _Reader:
-    """Reads values of Thrift's compact protocol from a file, but for lists: a page's header has none."""
+    """Reads values of Thrift's compact protocol from a file, at most so many bytes; none has a map."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._left = file, _LARGEST_HEADER
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._left = file, size
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
         """Read fields by number up to the stop byte."""
@@ -96,19 +110,19 @@ class _Reader:
         if kind in (4, 5, 6):
             return self._zigzag()
         if kind == 7:
-            return self._skip(8)
+            return self._take(8)
         if kind == 8:
-            return self._skip(self._varint())
+            return self._take(self._varint())
+        if kind in (9, 10) and depth < 8:
+            head = self._byte()
+            count = min(head >> 4 if head < 0xF0 else self._varint(), self._left + 1)
+            return [self._value(head & 0x0F, depth + 1) for _ in range(count)]
         if kind == 12 and depth < 8:
             return self.struct(depth + 1)
-        raise ValueError("the header of a page is damaged")
+        raise ValueError("a record is damaged")
 
     def _byte(self) -> int:
-        self._left -= 1
-        read = self._file.read(1)
-        if not read or self._left < 0:
-            raise ValueError("the header of a page breaks off")
-        return read[0]
+        return self._take(1)[0]
 
     def _varint(self) -> int:
         number = shift = 0
@@ -119,14 +133,14 @@ class _Reader:
             if byte < 0x80:
                 return number
             if shift > 63:
-                raise ValueError("the header of a page is damaged")
+                raise ValueError("a record is damaged")
 
     def _zigzag(self) -> int:
         number = self._varint()
         return (number >> 1) ^ -(number & 1)
 
-    def _skip(self, count: int) -> None:
+    def _take(self, count: int) -> bytes:
         self._left -= count
-        if self._left < 0:
-            raise ValueError("the header of a page is too long")
-        self._file.seek(count, 1)
+        if self._left < 0 or len(read := self._file.read(count)) < count:
+            raise ValueError("a record breaks off")
+        return read

@@ -1,4 +1,4 @@
-"""From rows to records: one reader for each form of `datamodules.hf.files`.
+"""From rows to records: one reader for each repository.
 
 A reader takes a row by column, the name of the row for messages, and the split that the file should be of, in
 the words of the refs (``testA``, not ``test``). What is wrong with an annotation is kept as the fault of its
@@ -6,7 +6,6 @@ mask, which costs one image; a field that is missing or of another type is a `Us
 """
 
 import dataclasses
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -48,28 +47,6 @@ def merge(records: Iterable[ImageRecord], where: str) -> list[ImageRecord]:
         for key, image in images.items()
         if (own := referents.get(key))
     ]
-
-
-class _RefRow(msgspec.Struct):
-    image_id: Id
-    raw_anns: str
-    raw_image_info: str
-
-
-def ref_row(row: dict[str, Any], where: str, split: str) -> ImageRecord:
-    """Read one ref, its COCO annotation and image as JSON text in ``raw_anns`` and ``raw_image_info``."""
-    own = convert(row, _RefRow, where)
-    referent = _referent(row, _json_object(own.raw_anns), where, split)
-    image = _json_object(own.raw_image_info)
-    return _image(image, own.image_id, (referent,), f"{where}, its raw_image_info")
-
-
-def _json_object(text: str) -> Any:
-    """Return the object that ``text`` spells, or None if it does not."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 class _RefAndAnnotation(msgspec.Struct):

@@ -48,8 +48,6 @@ class Cell:
     # whether a run of the same settings that was cut off is in its folder, to go on with; by `plan`
     goes_on: bool = False
     anew: str = ""  # why what is in its folder is of no use, to be said; by `plan`
-    # whether not even a training that was cut off may go on there, which looks at its settings itself
-    fresh: bool = False
 
     def line(self, folder: Path) -> list[str]:
         """Return its arguments with those that say where it and what it hangs on are."""
@@ -137,11 +135,11 @@ def _going_on(cell: Cell, folder: Path) -> Cell:
     try:
         before, began = settings_of(path, cli.command.program), how_it_began(path)
     except UserError as error:
-        return replace(cell, anew=f"what was cut off cannot go on: {error}".rstrip("."), fresh=True)
+        return replace(cell, anew=f"what was cut off cannot go on: {error}".rstrip("."))
     if difference := first_difference(current_paths(before), plain(cli.settings()), cli.harmless):
         return replace(cell, anew=f"what was cut off had other settings ({difference})")
     change = _changed_since(began, cli)
-    return replace(cell, goes_on=not change, anew=change, fresh=bool(change))
+    return replace(cell, goes_on=not change, anew=change)
 
 
 def _in_folder(cell: Cell, folder: Path, *more: str) -> Cell:

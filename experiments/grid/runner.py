@@ -103,7 +103,6 @@ class Runner:
         (path / RESULTS).unlink(missing_ok=True)
         if not cell.goes_on:
             end(path)
-        if self.overwrite or cell.fresh:
             shutil.rmtree(path / UNFINISHED, ignore_errors=True)
 
     def _write(self, results: Mapping[str, Results]) -> str:

@@ -132,7 +132,7 @@ def merged(
 
     Proposals, counts and upper bound are those of the first. ``more``: see `gl_ris.results.Results`.
     """
-    kept = ("n_expressions_skipped", "counting", "every_miss_upper_bound", "ties", "resampling")
+    kept = ("n_expressions_skipped", "counting", "every_miss_upper_bound", "ties", "resampling", "filters")
     from gl_ris.results import STAGES, Results
 
     # seconds add up; the same expressions fail in every run, so failures do not

@@ -300,6 +300,8 @@ def describe(
         inputs=module.inputs,
         kernels=module.kernels(),
         parsed=module.parsed,
+        filters=data.filter.told,
+        own_metric=_own_metric(evaluation, data.own_metric),
         counting=module.counting,
         **_counted(evaluation, data.n_expressions - evaluation.n_untargeted, counted),
         **(how_resampled() if counted else {}),
@@ -315,6 +317,15 @@ def describe(
         config=settings,
         **more,
     )
+
+
+def _own_metric(evaluation: Evaluation, metric: str | None) -> dict[str, Any] | None:
+    if metric is None:
+        return None
+    return {
+        "name": metric,
+        "methods": {method: figures["mIoU"] for method, figures in evaluation.every_miss.items()},
+    }
 
 
 def _counted(figures: Figures, expected: int, counted: Counted | None, subset: str = ALL) -> dict[str, Any]:

@@ -20,6 +20,8 @@ _FILES = (
     *("learning_curve.csv", "manifest.json", "weights.pt"),
     *("proposals.json", "report.csv", "report.json", "report.md", "curve.csv", "curve.png"),
     *("unseen_domain.csv", "figure*.png", "figure*.pdf", "figure*.json"),
+    *("export/coco_*.json", "export/leaderboard.md", "export/masks/*.png"),
+    *("compare.json", "compare.md", "compare.csv", "changed.csv"),
     *(".*.tmp", f"{LOCKS}?"),  # of files that were being written when a run was killed
 )
 _DRAFTS = (LOCKS, ".*.tmp")
@@ -152,7 +154,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         # the files of a run and nothing else: the folder may be any folder
-        for folder in (OVERLAYS, PROGRESS, f".{PROGRESS}.tmp"):
+        for folder in (OVERLAYS, PROGRESS, f".{PROGRESS}.tmp", UNFINISHED):
             shutil.rmtree(self.path / folder, ignore_errors=True)
         for pattern in _FILES:
             for path in self.path.glob(pattern):

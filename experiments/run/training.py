@@ -1,4 +1,4 @@
-"""The training before an evaluation: its settings, its curve, and whether one that was cut off can go on."""
+"""The training before an evaluation: its settings, its curve, and going on with one that was cut off."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import csv
 import functools
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 from experiments.cli.command import Command
-from experiments.cli.overrides import current_paths
 from experiments.cli.parts import ExperimentCLI
 from experiments.run.folder import PROGRESS, STATE, UNFINISHED
 from gl_ris.cores import all_cores
@@ -31,14 +28,12 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.pt"
 _RECORD = "training.json"  # what a training has said of itself, kept until the evaluation is done
+# options of data that are about the split that is measured
+_OF_SPLIT = ("limit", "limit_seed", "sentences", "without")
 _BATCHES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")  # what a training's batches hang on
 
 # What the record of a training takes from the manifest of its refs.
 _CHOSEN = ("dataset", "split_by", "split", "k", "seed", "n_refs", "n_sentences", "n_images", "share")
-
-# What a training hangs on, so that it can go on only under the same.
-_PARTS = ("model", "data", "training")
-_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "sync_batchnorm")
 
 POINTS = 1000  # Lines of a learning curve, at most about.
 
@@ -92,47 +87,17 @@ class TrainingSettings:
 
 
 class Unfinished:
-    """The folder ``training`` inside a run folder, for a run of these settings that would go on."""
+    """The folder ``training`` inside a run folder, of a training that is under way or was cut off."""
 
-    def __init__(self, run_folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, run_folder: Path) -> None:
         self.folder = run_folder / UNFINISHED
         self.checkpoint = self.folder / STATE
         self.curve = self.folder / "learning_curve.csv"
-        self._settings_file = self.folder / "settings.yaml"
-        trainer = settings.get("trainer", {})
-        self.decisive = {name: settings.get(name) for name in _PARTS} | {
-            "trainer": {name: trainer.get(name) for name in _TRAINER}
-        }
-
-    @property
-    def resumable(self) -> bool:
-        """Whether there is a state of a training of the same settings."""
-        return self.checkpoint.is_file() and self._known() == self.decisive
-
-    def begin(self) -> None:
-        """Make the folder, without what an earlier training of other settings left in it."""
-        self.discard_unless_resumable()
-        with atomic_file(self._settings_file) as file:
-            file.write(yaml.safe_dump(self.decisive, sort_keys=False).encode())
-
-    def discard_unless_resumable(self) -> None:
-        """Remove the folder if there is nothing to go on from."""
-        if not self.resumable:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def finish(self) -> None:
         """Keep the learning curve in the run folder, and remove the rest."""
         self.curve.replace(self.folder.parent / self.curve.name)
         shutil.rmtree(self.folder)
-
-    def _known(self) -> Any:
-        # the settings of the training that was cut off, as they would be written today
-        try:
-            known = current_paths(yaml.safe_load(self._settings_file.read_text(encoding="utf-8")))
-            # options that a model had before and nobody used
-            return known | {"model": {name: known["model"][name] for name in self.decisive["model"]}}
-        except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
-            return None
 
 
 class Progress(Callback):
@@ -264,13 +229,13 @@ class Training:
         progress = Progress(unfinished)
         trainer.callbacks.append(progress)
         if unfinished is not None:
-            unfinished.begin()
+            unfinished.folder.mkdir(exist_ok=True)
         try:
             with all_cores():
                 trainer.fit(self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
         except BaseException:
-            if unfinished is not None:
-                unfinished.discard_unless_resumable()
+            if unfinished is not None and not unfinished.checkpoint.is_file():
+                shutil.rmtree(unfinished.folder)
             raise
         trainer.callbacks.remove(progress)
         self.record |= {
@@ -301,7 +266,7 @@ class SupervisedCLI(ExperimentCLI):
         parser.add_class_arguments(TrainingSettings, "training")
 
     def before_instantiate_classes(self) -> None:
-        """Refuse ``trainer.max_epochs``; let a run that was cut off go on in its folder."""
+        """Refuse ``trainer.max_epochs``; find what a run that goes on has trained before it was cut off."""
         super().before_instantiate_classes()
         if self.config.trainer.max_epochs is not None or self.config.trainer.max_steps != -1:
             raise UserError("The length of a training is set by epochs=N, or schedule=min_steps.")
@@ -312,15 +277,13 @@ class SupervisedCLI(ExperimentCLI):
         self.checkpoint: Path | None = None
         # the run folder with a model that was trained before the run was cut off; None to train
         self.trained: Path | None = None
-        if self.config.run_dir is None:
+        if not self.config.resume:
             return
         folder = Path(self.config.run_dir).expanduser()
-        unfinished = self.unfinished(folder)
-        if self.config.resume and (folder / WEIGHTS).is_file() and (folder / PROGRESS / _RECORD).is_file():
+        if (folder / WEIGHTS).is_file() and (folder / PROGRESS / _RECORD).is_file():
             self.trained = folder
-        elif unfinished.resumable:
-            self.config.overwrite = not self.config.resume
-            self.checkpoint = unfinished.checkpoint
+        elif (checkpoint := Unfinished(folder).checkpoint).is_file():
+            self.checkpoint = checkpoint
 
     @property
     def harmless(self) -> tuple[str, ...]:
@@ -328,10 +291,6 @@ class SupervisedCLI(ExperimentCLI):
         ours = super().harmless
         trains = self.config.model.weights is None and self.trained is None
         return tuple(name for name in ours if not (trains and name in _BATCHES))
-
-    def unfinished(self, run_folder: Path) -> Unfinished:
-        """Return what is under way, or was cut off, in a run folder."""
-        return Unfinished(run_folder.expanduser(), self.settings())
 
     @functools.cached_property
     def training(self) -> Training | None:
@@ -352,7 +311,7 @@ class SupervisedCLI(ExperimentCLI):
     def _data_to_learn_from(self, split: str) -> RISDataModule:
         # the same data module, whole and without proposals
         options = vars(self.config.data.init_args)
-        without = {"split": split, "limit": None, "limit_seed": None, "proposals": None}
+        without = {"split": split, "proposals": None, **dict.fromkeys(_OF_SPLIT)}
         kept = {name: without.get(name, value) for name, value in options.items()}
         return cast("RISDataModule", type(self.datamodule)(**kept))
 

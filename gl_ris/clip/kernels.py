@@ -56,13 +56,17 @@ def choose(dtype: torch.dtype, processor: Processor) -> Kernels:
     return Kernels(PACKED if slow else PLAIN, PACKED)
 
 
+def from_cpuinfo(field: str) -> str:
+    """Return what Linux says of the first processor; empty elsewhere."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
+
+
 def this_processor() -> Processor:
     """Return what is known of the processor of this machine."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    vendors = [line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")]
     # elsewhere the description ends with it: "AMD64 Family 25 Model 17 Stepping 1, AuthenticAMD"
-    vendor = next(iter(vendors), platform.processor().rpartition(", ")[2])
+    vendor = from_cpuinfo("vendor_id") or platform.processor().rpartition(", ")[2]
     known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     abilities = frozenset(name for name, has in known.items() if has is True)
     return Processor(vendor, abilities, torch.backends.mkl.is_available())

@@ -146,7 +146,7 @@ class COCOResults(ProposalGenerator):
             (image_id, entry, own)
             for image_id, size in sizes.items()
             for entry in self._served(image_id)
-            if (own := _said_size(entry.segmentation)) is not None and own != size
+            if (own := said_size(entry.segmentation)) is not None and own != size
         ]
         if wrong:
             image_id, entry, own = wrong[0]
@@ -174,7 +174,7 @@ class COCOResults(ProposalGenerator):
         return entries[: self.max_count]
 
     def _mask(self, image_id: ImageId, entry: Entry, height: int, width: int) -> Tensor:
-        own = _said_size(entry.segmentation)
+        own = said_size(entry.segmentation)
         if own is not None and own != (height, width):
             raise self._other_size(image_id, entry, own, (height, width), 1)
         try:
@@ -199,7 +199,7 @@ class COCOResults(ProposalGenerator):
         )
 
 
-def _said_size(written: msgspec.Raw) -> Size | None:
+def said_size(written: msgspec.Raw) -> Size | None:
     """Return the size, ``(H, W)``, that a run-length code or a written-out mask says; None of all else."""
     start = bytes(written)[:16]
     try:

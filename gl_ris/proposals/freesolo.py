@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from gl_ris.proposals.base import Proposals
 from gl_ris.proposals.network import NetworkGenerator
 from gl_ris.proposals.post import shares_left
 from gl_ris.recipe import IMAGENET_MEAN, IMAGENET_STD
-from gl_ris.weights import check_names_and_shapes, state_dict_in
+from gl_ris.weights import check_names_and_shapes, renamed, state_dict_in
 
 if TYPE_CHECKING:
     from gl_ris.proposals.freesolo_network import Predictions
@@ -28,21 +27,6 @@ if TYPE_CHECKING:
 _DEPTHS = (50, 101)
 # Numbers in memory at a time; the published code draws all candidates at once, which has no bound.
 _NUMBERS_PER_BLOCK = 1 << 26
-
-# From names here to those of the published weights. In order: where a pattern fits, later ones see what it
-# made of the name.
-_RULES = [
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (r"^backbone\.fpn\.inner_blocks\.(\d)\.0\.", lambda m: f"backbone.fpn_lateral{int(m[1]) + 2}."),
-        (r"^backbone\.fpn\.layer_blocks\.(\d)\.0\.", lambda m: f"backbone.fpn_output{int(m[1]) + 2}."),
-        (r"^backbone\.body\.(conv1|bn1)\.", lambda m: f"backbone.bottom_up.stem.{m[1]}."),
-        (r"^backbone\.body\.layer(\d)\.", lambda m: f"backbone.bottom_up.res{int(m[1]) + 1}."),
-        (r"\.bn(\d)\.", lambda m: f".conv{m[1]}.norm."),
-        (r"\.downsample\.0\.", lambda m: ".shortcut."),
-        (r"\.downsample\.1\.", lambda m: ".shortcut.norm."),
-    )
-]
 
 
 class FreeSOLO(NetworkGenerator):
@@ -107,11 +91,11 @@ class FreeSOLO(NetworkGenerator):
         tensors.pop("_iter", None)  # a counter of the training
         check_names_and_shapes(tensors, self.named_weights(), self.title)
         own = self.network.state_dict()
-        self.load_state_dict({f"network.{name}": tensors[detectron2_name(name)] for name in own})
+        self.load_state_dict({f"network.{name}": tensors[renamed(name, "freesolo")] for name in own})
 
     def named_weights(self) -> dict[str, Tensor]:
         """Return the weights under the names that they were published with."""
-        return {detectron2_name(name): tensor for name, tensor in self.network.state_dict().items()}
+        return {renamed(name, "freesolo"): tensor for name, tensor in self.network.state_dict().items()}
 
     def settings(self) -> dict[str, Any]:
         """Return every setting that bears on the masks; the weights by their SHA-256, not by their file."""
@@ -140,18 +124,6 @@ class FreeSOLO(NetworkGenerator):
             canvas = F.pad(seen, (0, -width % CANVAS, 0, -height % CANVAS))
             proposals = decode(self.network(canvas[None]), (height, width), output_size, self.decoding)
         return proposals.to(pixels.device)
-
-
-def detectron2_name(name: str) -> str:
-    """Return the name that a tensor of `gl_ris.proposals.freesolo_network.FreeSOLONetwork` has in detectron2.
-
-    Example:
-        >>> detectron2_name("backbone.body.layer1.0.downsample.1.bias")
-        'backbone.bottom_up.res2.0.shortcut.norm.bias'
-    """
-    for pattern, replacement in _RULES:
-        name = pattern.sub(replacement, name)
-    return name
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gl_ris.errors import UserError, in_short
 from gl_ris.files import MAX_PIXELS, plain
-from gl_ris.masks import decode_rle, far_outside, polygons_to_mask
+from gl_ris.masks import decode_rle, polygons_to_mask, require_modest
 
 SCORES = ("score", "predicted_iou")  # What an entry may call its score; the first that it has counts.
 
@@ -66,8 +66,7 @@ def read_mask(segmentation: Any, height: int, width: int) -> Tensor:
         return _of_pixels(segmentation, height, width)
     # numpy would take text for numbers, and no list for no polygon
     polygons = msgspec.convert(plain(segmentation), list[list[float]])
-    if any(far_outside(polygon, height, width) for polygon in polygons):
-        raise ValueError(f"a polygon leaves the image of {width} x {height} by far")
+    require_modest(polygons, height, width)
     return polygons_to_mask(polygons, height, width)
 
 

@@ -7,23 +7,20 @@ import torch
 from torch import Tensor
 
 from gl_ris.clip.tower import one_thread_per_operation
+from gl_ris.drawing import DrawingEvaluator, Drawn
 from gl_ris.errors import UserError
-from gl_ris.evaluator import Choices, Evaluator, Records, SceneLike, faults_of, make_records, target_reasons
+from gl_ris.evaluator import SceneLike
 from gl_ris.inputs import Input, source_files
-from gl_ris.masks import encode_rle
-from gl_ris.metrics import mask_areas
 from gl_ris.recipe import Recipe
 from gl_ris.supervised.segmenter import Baseline, Segmenter
-from gl_ris.tally import subsets_of, targeted_in
 from gl_ris.weights import read_weights
 
 
-class SupervisedRIS(Evaluator):
+class SupervisedRIS(DrawingEvaluator):
     """Trains a supervised model on batches of its own making, and measures the masks that it draws.
 
     Nothing is loaded until `configure_model`. Training takes batches of `Segmenter.collate`; `predict_step`
-    takes one scene, as that of `gl_ris.zero_shot.ZeroShotRIS` does, and counts in the same way. There are no
-    proposals and no upper bound: the model draws its masks.
+    takes one scene.
 
     Args:
         baseline: The model with what it starts from.
@@ -35,7 +32,6 @@ class SupervisedRIS(Evaluator):
     """
 
     segmenter: Segmenter  # set by `configure_model`
-    bounded = False
 
     def __init__(
         self, baseline: Baseline | None = None, weights: str | None = None, recipe: Recipe | str = "clean"
@@ -62,10 +58,6 @@ class SupervisedRIS(Evaluator):
         # last, so that weights that do not fit leave nothing configured
         self.segmenter = segmenter
 
-    def proposals_name(self, data: Any) -> str:
-        """Say that there is nothing to choose from."""
-        return "none"
-
     def input_files(self, data: Any) -> dict[str, Mapping[str, Input]]:
         """Return what the model starts from, and the file of weights if one is loaded."""
         weights = {} if self.weights is None else source_files(self.weights)
@@ -85,33 +77,14 @@ class SupervisedRIS(Evaluator):
             )
         return loss
 
-    def predict_step(self, scene: SceneLike, batch_idx: int = 0) -> Records:
-        """Segment every expression of a scene, measure, and count: a record per expression."""
-        if scene.index in self.finished:
-            return Records()
-        # in a scene that cannot be used each is a miss: intersection 0, union the target
-        masks = torch.zeros_like(scene.targets[scene.referents])
-        failure = scene.error
-        if failure is None:
-            with self._watch("score"):
-                masks, failure = self.attempt(self.title, scene, lambda: self._segment(scene), masks)
-        masks[[fault is not None for fault in faults_of(scene)]] = False
-        with self._watch("metrics"):
-            return self._judge(scene, masks, failure)
+    def draw(self, scene: SceneLike) -> dict[str, Drawn]:
+        """Segment every expression of a scene."""
+        nothing = Drawn.nothing(scene, None)
+        masks, failure = self.attempt(self.title, scene, lambda: self._segment(scene), nothing.masks)
+        return {self.title: Drawn(masks, [failure] * len(masks))}
 
     def _segment(self, scene: SceneLike) -> Tensor:
         raw = getattr(scene, "raw", scene.expressions)
         texts = raw if self.segmenter.reads_raw else scene.expressions
         with one_thread_per_operation(self.device):
             return self.segmenter.segment(scene.image, texts)
-
-    def _judge(self, scene: SceneLike, masks: Tensor, failure: str | None) -> Records:
-        targets = scene.targets[scene.referents]
-        intersection, union = mask_areas(masks, targets)
-        none = Choices.none(len(masks), failure).on_targets(target_reasons(scene))
-        areas, own = (intersection[None], union[None]), targeted_in(scene)
-        self.tally.add_scene(*areas, [none.failures], subsets_of(scene), targeted=own)
-        lost = [failure or fault for fault in faults_of(scene)]
-        encoded = [None if why else encode_rle(mask) for mask, why in zip(masks, lost, strict=True)]
-        phrases = [None] * len(masks)
-        return Records(make_records(self.title, scene, none, (intersection, union), phrases, encoded))

@@ -228,6 +228,7 @@ def test_a_scene_moves_whole(refcoco_root: Path) -> None:
 
 
 SHARED = {"proposals": None, "limit": None, "limit_seed": None, "num_workers": None, "pin_memory": False}
+SHARED |= {"sentences": None, "without": None}
 FOLDERS = {"image_root": None, "allow_missing_images": False}
 OPTIONS = {
     "PhraseCut": SHARED | FOLDERS | {"root": "data/phrasecut", "split": "test"},
@@ -236,12 +237,8 @@ OPTIONS = {
     | {"root": "data", "dataset": "refcoco", "split_by": "unc", "split": "val"}
     | {"instances": None, "crowds": False, "overlap": "union"},
     "RefCOCOBenchmark": SHARED
-    | {"root": "data", "dataset": "refcoco", "split_by": "unc", "split": "val", "overlap": "union"}
-    | {"download": False},
-    "RefCOCOM": SHARED | {"root": "data", "split": "val", "download": False},
-    "RefCOCORows": SHARED
-    | FOLDERS
-    | {"root": "data", "dataset": "refcoco", "split": "val", "overlap": "union", "download": False},
+    | {"root": "data", "dataset": "refcoco", "split_by": "unc", "split": "val", "overlap": "union"},
+    "RefCOCOM": SHARED | {"root": "data", "split": "val"},
     "RefShapes": SHARED | {"dataset": "refshapesg", "split": "val", "seed": 0},
     "RefShapesPhrases": SHARED | {"split": "test", "seed": 0},
 }

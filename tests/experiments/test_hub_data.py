@@ -45,9 +45,6 @@ def run(
 @pytest.mark.parametrize(
     ("name", "files"),
     [
-        ("refcoco-hf", "'validation' of jxu124/refcoco:"),
-        ("refcoco+-hf", "'validation' of jxu124/refcocoplus:"),
-        ("refcocog-hf", "'validation' of jxu124/refcocog:"),
         ("refcoco-benchmark", "'refcoco_unc_val' of jxu124/refcoco-benchmark:"),
         ("refcoco+-benchmark", "'refcoco_plus_unc_val' of jxu124/refcoco-benchmark:"),
         ("refcocog-benchmark", "'refcocog_umd_val' of jxu124/refcoco-benchmark:"),
@@ -94,5 +91,11 @@ def test_a_run_on_refcoco_m(run: Run, tmp_path: Path) -> None:
     assert (reason.startswith("image cannot be read"), failed) == (True, 2)
     lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
     assert {json.loads(line)["image_id"] for line in lines} == {1, 2, 3}
+    # the card's metric, by a loop over the pairs of image and sentence
+    ious = [json.loads(line)["iou"] for line in lines]
+    assert found["own_metric"]["name"] == "RefCOCO-M's mIoU over (image, sentence) pairs"
+    assert found["own_metric"]["methods"] == {"Global-Local": pytest.approx(100 * sum(ious) / 6)}
+    table = (tmp_path / "run" / "table.txt").read_text()
+    assert f"Own metric   {found['own_metric']['name']}: Global-Local {100 * sum(ious) / 6:.2f}\n" in table
     # the square is the only thing there, and SLIC finds it to the pixel
     assert found["upper_bound"]["mIoU"] == pytest.approx(100 * 4 / 6)

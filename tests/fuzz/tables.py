@@ -87,15 +87,15 @@ def _given_mask(outline: Any) -> np.ndarray | None:
 
 
 def parquet(folder: Path) -> Case:
-    """Files of the three forms: damaged bytes, and values that are damaged while the file is sound."""
+    """Files of the two forms: damaged bytes, and values that are damaged while the file is sound."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from datamodules import RefCOCOBenchmark, RefCOCOM
     from datamodules.hf import files, rows
 
     path = folder / "x.parquet"
-    forms = {"rows": (files.ROWS, rows.ref_row), "benchmark": (files.BENCHMARK, rows.benchmark_row)}
-    forms["refcoco-m"] = (files.REFCOCO_M, rows.refcoco_m_row)
+    forms = {"benchmark": RefCOCOBenchmark, "refcoco-m": RefCOCOM}
     tables = {name: pa.Table.from_pylist(_hub_rows(name)) for name in forms}
     written: dict[tuple[str, str], bytes] = {}
     for name, table in tables.items():
@@ -117,20 +117,18 @@ def parquet(folder: Path) -> Case:
 
     def case(random: Random) -> str:
         name = random.choice(list(forms))
-        form, reader = forms[name]
+        columns, reader = forms[name].columns, forms[name].read_row
         path.write_bytes(content(random, name))
-        files.check_form(path, form)
-        read = [
-            (place, reader(row, f"'{path}'", "val")) for place, row in files.read_rows(path, form.columns)
-        ]
+        files.check_form(path, (*columns, "image"))
+        read = [(place, reader(row, f"'{path}'", "val")) for place, row in files.read_rows(path, columns)]
         records = rows.merge((record for _, record in read), f"'{path}'")
-        wanted = pq.read_table(path, columns=list(form.columns), use_threads=False).to_pylist()
+        wanted = pq.read_table(path, columns=list(columns), use_threads=False).to_pylist()
         if len(read) != len(wanted):
             raise Wrong(f"{len(read)} of {len(wanted)} rows")
         for (_, record), row in zip(read, wanted, strict=True):
             _compare_row(name, record, row)
         images = files.ParquetImages({record.image_id: place for place, record in read})
-        outcomes = {attempt(functools.partial(images, record)) for record in records if form.image}
+        outcomes = {attempt(functools.partial(images, record)) for record in records}
         for record in records:
             for referent in record.referents:
                 outcomes.add(attempt(functools.partial(referent.mask, *SIZE, "union")))
@@ -148,11 +146,6 @@ def _hub_rows(name: str) -> list[dict[str, Any]]:
     refs = [dict(ref, split="val") for ref in REFS]
     boxes = [{**item, "segmentation": [[1.0, 1.0, 5.5, 1.0, 5.5, 6.0]]} for item in INSTANCES["annotations"]]
     images = INSTANCES["images"]
-    if name == "rows":
-        return [
-            {**ref, "raw_anns": json.dumps(item), "raw_image_info": json.dumps(images[k // 2])}
-            for k, (ref, item) in enumerate(zip(refs, boxes, strict=True))
-        ]
     if name == "benchmark":
         pairs = [{"ref_info": ref, "ann_info": item} for ref, item in zip(refs, boxes, strict=True)]
         return [
@@ -178,7 +171,7 @@ def _compare_row(name: str, record: Any, row: dict[str, Any]) -> None:
     if name == "refcoco-m":
         said = [(s["id"], tuple(map(clean, s["sentences"]))) for s in row["samples"]]
     else:
-        refs = [row] if name == "rows" else [item["ref_info"] for item in row["ref_list"]]
+        refs = [item["ref_info"] for item in row["ref_list"]]
         said = [(ref["ref_id"], tuple(clean(s["sent"]) for s in ref["sentences"])) for ref in refs]
     found = [(referent.ref_id, referent.sentences) for referent in record.referents]
     if found != said:

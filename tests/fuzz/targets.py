@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzz import annotations, models, outlines, pictures, runs, tables
+from fuzz import annotations, models, outlines, pictures, predicted, runs, tables
 from fuzz.runner import Target
 
 # with about how many milliseconds a case takes
@@ -15,6 +15,7 @@ TARGETS = {
         Target("grefcoco", annotations.grefcoco, 2),
         Target("phrasecut", annotations.phrasecut, 2),
         Target("coco", tables.coco_results, 1),
+        Target("predicted", predicted.predicted, 2),
         Target("parquet", tables.parquet, 8),
         Target("folder", tables.own_folder, 3),
         Target("images", pictures.images, 1),

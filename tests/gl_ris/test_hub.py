@@ -12,7 +12,6 @@ import pytest
 from huggingface_hub import constants, hf_hub_download
 from torch import nn
 
-from datamodules.hf.files import Repository
 from gl_ris import hub
 from gl_ris.clip import load_clip
 from gl_ris.errors import UserError
@@ -42,7 +41,6 @@ NEEDY: dict[str, Callable[[], object]] = {
     "bert": lambda: load_bert(nn.Linear(1, 1), "someone/bert"),
     "timm": lambda: load_classifier(nn.Linear(1, 1), "vit_tiny_patch16_224"),
     "sam": lambda: find_model("someone/sam"),
-    "data": lambda: Repository("someone/refs").fetch(Path("nowhere"), "val"),
 }
 
 

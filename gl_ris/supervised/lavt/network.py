@@ -21,7 +21,7 @@ from timm.models.swin_transformer import (
 from torch import Tensor, nn
 
 from gl_ris.supervised.segmenter import convolution
-from gl_ris.weights import load_strictly
+from gl_ris.weights import load_strictly, renamed
 
 
 @dataclass(frozen=True)
@@ -277,39 +277,5 @@ def from_official(
 ) -> dict[str, Tensor]:
     """Give the tensors of a published checkpoint our names; names that are not known stay as they are."""
     text = {f"text_encoder.{name}": tensor for name, tensor in (bert_model or {}).items()}
-    everything = {**model, **text}
-    return {rename(name): value for name, value in everything.items() if not _DROPPED.fullmatch(name)}
-
-
-def rename(name: str) -> str:
-    """Translate one name.
-
-    Example:
-        >>> rename("backbone.layers.0.downsample.norm.weight")
-        'visual.layers.1.downsample.norm.weight'
-        >>> rename("classifier.bn2_3.running_mean")
-        'decoder.block3.4.running_mean'
-    """
-    for pattern, ours in _RULES.items():
-        name = re.sub(f"^{pattern}", ours, name)
-    return name
-
-
-# From the beginnings of published names to those of ours; no rule fits what another has made.
-_RULES: dict[str, Any] = {
-    r"backbone\.layers\.(\d+)\.downsample\.": lambda m: f"visual.layers.{int(m[1]) + 1}.downsample.",
-    r"backbone\.(layers\.\d+\.blocks|patch_embed)\.": r"visual.\1.",
-    r"backbone\.layers\.(\d+)\.fusion\.vis_project\.0\.": r"pwam.\1.vis.",
-    r"backbone\.layers\.(\d+)\.fusion\.image_lang_att\.f_(query|key|value)\.0\.": r"pwam.\1.\2.",
-    r"backbone\.layers\.(\d+)\.fusion\.image_lang_att\.W\.0\.": r"pwam.\1.out.",
-    r"backbone\.layers\.(\d+)\.fusion\.project_mm\.0\.": r"pwam.\1.mm.",
-    r"backbone\.layers\.(\d+)\.res_gate\.": r"gate.\1.",
-    r"backbone\.norm(\d+)\.": r"out_norm.\1.",
-    r"classifier\.conv1_1\.": r"decoder.head.",
-    # a block of the decoder is a sequence: convolution, normalisation, ReLU, and these once more
-    r"classifier\.conv1_([2-4])\.": r"decoder.block\1.0.",
-    r"classifier\.bn1_([2-4])\.": r"decoder.block\1.1.",
-    r"classifier\.conv2_([2-4])\.": r"decoder.block\1.3.",
-    r"classifier\.bn2_([2-4])\.": r"decoder.block\1.4.",
-    r"text_encoder\.": "text.",
-}
+    kept = {name: tensor for name, tensor in {**model, **text}.items() if not _DROPPED.fullmatch(name)}
+    return {renamed(name, "lavt"): tensor for name, tensor in kept.items()}

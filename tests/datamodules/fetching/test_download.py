@@ -45,20 +45,20 @@ def test_one_that_fails_does_not_keep_the_others_away(toys: Path, capsys: pytest
     assert run("gone", "good", f"--root={toys}") == 1
     output, errors = capsys.readouterr()
     assert (toys / "good.bin").read_bytes() == b"1234"
-    assert "about 8 bytes of disk" in output
+    assert "about 8.00B of disk" in output
     assert "good: a toy" in output
     assert "gone could not be fetched" in errors
     assert "404 Not Found" in errors
     assert errors.endswith("not fetched: gone\n")
     assert run("good", f"root={toys}") == 0
-    assert capsys.readouterr().out == "good: already there, nothing to do\n"
+    assert capsys.readouterr().out.startswith("good: already there\n  done; checked: ")
 
 
 def test_a_dry_run_touches_nothing(toys: Path, server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("gone", "good", f"--root={toys}", "--dry-run") == 0
     output = capsys.readouterr().out
     assert "state   to be fetched" in output
-    assert "disk: about 8 bytes at most while fetching" in output
+    assert "disk: about 8.00B at most while fetching" in output
     assert server.seen == []
     assert not toys.exists()
 
@@ -105,4 +105,4 @@ def test_the_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--list") == 0
     output = capsys.readouterr().out
     assert all(f"{name} " in output for name in catalogue.read_catalogue())
-    assert "13.5 GB  data/train2014" in output
+    assert "13.5GB  data/train2014" in output

@@ -61,8 +61,8 @@ def test_wanted_files_come_and_are_checked_by_the_hubs_hashes(
 ) -> None:
     files = {"data/a.parquet": PARQUET, "data/b.parquet": PARQUET + b"PAR1", "model.bin": b"no"}
     said: list[str] = []
-    source, checked = fetch_hub(hub(serve_hub(server, behave, files)), tmp_path, said.append)
-    assert source.endswith(f"/datasets/me/toy at {SHA}")
+    checked = fetch_hub(hub(serve_hub(server, behave, files)), tmp_path, said.append)
+    assert said[-1].endswith(f"revision {SHA}")
     assert checked == "the hub's sizes, and its sha256 of 2 of 2 files"
     assert (tmp_path / "toy/data/a.parquet").read_bytes() == PARQUET
     assert sorted(p.name for p in (tmp_path / "toy").rglob("*.*")) == ["a.parquet", "b.parquet"]
@@ -138,7 +138,8 @@ def test_clip_comes_through_open_clip(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(pretrained, "download_pretrained", download)
     said: list[str] = []
     clip = Clip(("ViT-B-32-quickgelu", "RN50-quickgelu"), "openai", 1)
-    assert fetch_clip(clip, said.append) == (f"{tmp_path}/model, {tmp_path}/model", "by open_clip")
+    assert fetch_clip(clip, said.append) == "by open_clip"
+    assert [line.rpartition(": ")[2] for line in said] == [f"{tmp_path}/model"] * 2
     assert [c["quick_gelu"] for c in asked] == [True, True]
     assert [c["hf_hub"].split("/")[0] for c in asked] == ["timm", "timm"]
     with pytest.raises(SourceFailed, match="no weights 'opanai'"):

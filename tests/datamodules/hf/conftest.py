@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,10 +51,6 @@ SAMPLE = {
     "mask": pa.struct({"counts": pa.string(), "size": pa.list_(pa.int32())}),
 }
 SCHEMAS: dict[str, dict[str, Any]] = {
-    "rows": REF
-    | {"raw_anns": pa.string(), "raw_image_info": pa.string(), "raw_sentences": pa.string()}
-    | {"image_path": pa.string(), "bbox": pa.list_(pa.float64()), "captions": pa.list_(pa.string())}
-    | {"global_image_id": pa.string(), "anns_id": pa.string()},
     "benchmark": {
         "ref_list": pa.list_(pa.struct({"ann_info": pa.struct(ANNOTATION), "ref_info": pa.struct(REF)})),
         "image_info": pa.struct(IMAGE_INFO),
@@ -161,21 +156,6 @@ def pictures() -> dict[int, np.ndarray]:
 
 def _by_id(records: list[Row]) -> dict[int, Row]:
     return {record["id"]: record for record in records}
-
-
-@pytest.fixture
-def ref_rows(refer: tuple[list[Row], Row]) -> list[Row]:
-    """The same as rows of jxu124/refcoco, all splits."""
-    refs, instances = refer
-    images, annotations = _by_id(instances["images"]), _by_id(instances["annotations"])
-    return [
-        ref
-        | {"raw_anns": json.dumps(annotations[ref["ann_id"]])}
-        | {"raw_image_info": json.dumps(images[ref["image_id"]])}
-        | {"image_path": f"coco/train2014/{images[ref['image_id']]['file_name']}"}
-        | {"captions": [sentence["raw"] for sentence in ref["sentences"]], "bbox": [0.0, 0.0, 1.0, 1.0]}
-        for ref in refs
-    ]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,11 @@ def test_names_of_splits(arguments: tuple[str, str, str], file_split: str) -> No
     ("options", "match"),
     [
         ({"dataset": "refcoco+", "split_by": "google"}, r"'refcoco\+ \(google\)'\. .*Available: refcoco \("),
+        ({"proposals": "felzenswalb"}, r"Did you mean 'felzenszwalb'"),
         ({"split": "train"}, r"Unknown split of refcoco \(unc\) 'train'\. Available: testA, testB, val"),
         ({"proposals": "ground_truth"}, "needs every instance"),
     ],
-    ids=["partition", "split", "ground-truth"],
+    ids=["partition", "proposals", "split", "ground-truth"],
 )
 def test_wrong_options(options: dict[str, str], match: str) -> None:
     with pytest.raises(UserError, match=match):
@@ -122,6 +124,53 @@ def test_a_row_that_cannot_be_used_is_named(
     write(root / NAME.format(0), "benchmark", [rows[0] | change])
     with pytest.raises(UserError, match=match):
         RefCOCOBenchmark(root).setup()
+
+
+@pytest.mark.parametrize(
+    ("annotation", "reason"),
+    [
+        (None, "damaged or has no segmentation"),
+        ({"id": 50, "area": 9.0, "segmentation": []}, "damaged or has no segmentation"),
+        ({"id": 51, "segmentation": [[0, 0, 1, 0, 1, 1]]}, "its annotation is 51, the ref names 50"),
+        ({"id": 50, "segmentation": [[1, 2, float("nan"), 4, 5, 6]]}, "not finite"),
+        ({"id": 50, "segmentation": [[0, 0, 1e9, 0, 1, 1]]}, "leaves the image"),
+    ],
+    ids=["none", "no-outline", "other", "nan", "far"],
+)
+def test_a_damaged_annotation_costs_its_ref(
+    root: Path, rows: list[Row], write: Write, annotation: Row | None, reason: str
+) -> None:
+    rows[1]["ref_list"][0]["ann_info"] = annotation
+    write(root / NAME.format(1), "benchmark", [rows[1]])
+    first, second = scenes(RefCOCOBenchmark(root))
+    (fault,) = second.faults
+    assert re.match(f"target: .*{reason}", str(fault))
+    assert (second.expressions, second.error, first.error) == (["left thing"], None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"ref_id": None}, r"ref 0 is damaged: Expected `int \| str`, got `null` - at `\$\.ref_id`"),
+        ({"sentences": [{"sent_id": 1, "sent": None}]}, r"Expected `str`, got `null` - at `\$\.sentences"),
+        ({"split": "testA"}, r"ref 0 is of split 'testA', not of 'val' as the file's name says"),
+        ({"ref_id": 12}, r"'refcoco_unc_val' of jxu124/refcoco-benchmark has ref 12 twice"),
+    ],
+    ids=["no-id", "no-text", "split", "twice"],
+)
+def test_a_ref_that_cannot_be_used_is_named(
+    root: Path, rows: list[Row], write: Write, change: Row, match: str
+) -> None:
+    rows[1]["ref_list"][0]["ref_info"] |= change
+    write(root / NAME.format(1), "benchmark", [rows[1]])
+    with pytest.raises(UserError, match=match):
+        RefCOCOBenchmark(root).setup()
+
+
+def test_refs_without_a_sentence_are_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = RefCOCOBenchmark(root)
+    assert (data.n_images, data.n_expressions) == (2, 6)
+    assert "1 of 4 refs have no sentence and are left out" in caplog.text
 
 
 def test_a_split_that_is_not_whole(root: Path) -> None:

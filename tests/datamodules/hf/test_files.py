@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules import RefCOCOBenchmark, RefCOCOM, RefCOCORows
-from datamodules.hf.files import BENCHMARK, REFCOCO_M, ROWS, Form, Repository, check_form
+from datamodules import RefCOCOBenchmark, RefCOCOM
+from datamodules.hf.files import check_form, find_split
 from gl_ris.errors import UserError
 
 Row = dict[str, Any]
 Write = Callable[..., Path]
-REFCOCO = Repository("jxu124/refcoco")
+REFCOCO = "jxu124/refcoco"
 
 
 @pytest.mark.parametrize(
@@ -35,14 +35,15 @@ REFCOCO = Repository("jxu124/refcoco")
 def test_where_a_split_may_lie(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).touch()
-    assert REFCOCO.find(tmp_path, "validation") == [tmp_path / name]
-    assert REFCOCO.find(tmp_path, "test") == []
+    assert find_split(REFCOCO, tmp_path, "validation") == [tmp_path / name]
+    with pytest.raises(UserError, match="No parquet files of 'test' of jxu124/refcoco"):
+        find_split(REFCOCO, tmp_path, "test")
 
 
 def test_test_is_not_testb(tmp_path: Path) -> None:
     for name in ("test-00000-of-00001", "testB-00000-of-00001"):
         (tmp_path / f"{name}.parquet").touch()
-    assert [path.name for path in REFCOCO.find(tmp_path, "test")] == ["test-00000-of-00001.parquet"]
+    assert [path.name for path in find_split(REFCOCO, tmp_path, "test")] == ["test-00000-of-00001.parquet"]
 
 
 def test_the_cache_of_the_hub_is_looked_into(tmp_path: Path, hub_cache: Path) -> None:
@@ -52,8 +53,11 @@ def test_the_cache_of_the_hub_is_looked_into(tmp_path: Path, hub_cache: Path) ->
     folder = repository / "snapshots" / ("1" * 40) / "data"
     folder.mkdir(parents=True)
     (folder / "testB-00000-of-00001-60990e4598892dc1.parquet").touch()
-    assert REFCOCO.find(tmp_path, "testB") == [folder / "testB-00000-of-00001-60990e4598892dc1.parquet"]
-    assert REFCOCO.find(tmp_path, "train") == []
+    assert find_split(REFCOCO, tmp_path, "testB") == [
+        folder / "testB-00000-of-00001-60990e4598892dc1.parquet"
+    ]
+    with pytest.raises(UserError, match="No parquet files of 'train'"):
+        find_split(REFCOCO, tmp_path, "train")
 
 
 @pytest.mark.parametrize(
@@ -69,21 +73,20 @@ def test_parts_that_do_not_make_a_split(tmp_path: Path, names: list[str], match:
     for name in names:
         (tmp_path / f"test{name}.parquet").touch()
     with pytest.raises(UserError, match=match):
-        REFCOCO.find(tmp_path, "test")
+        find_split(REFCOCO, tmp_path, "test")
 
 
 def test_what_is_nowhere_comes_with_what_to_put_where(tmp_path: Path, hub_cache: Path) -> None:
     with pytest.raises(UserError) as caught:
-        RefCOCORows(tmp_path, split="testA").setup()
-    text = str(caught.value)
+        RefCOCOBenchmark(tmp_path, split="testA").setup()
+    text, name = str(caught.value), "jxu124/refcoco-benchmark"
     assert text.startswith(
-        f"No parquet files of 'test' of jxu124/refcoco: they are not in '{tmp_path}/jxu124"
+        f"No parquet files of 'refcoco_unc_testA' of {name}: they are not in '{tmp_path}/jxu124"
     )
     for part in (
         str(hub_cache),
-        f"Put data/test-*.parquet of the repository into '{tmp_path}/jxu124/refcoco/data': ",
-        f"hf download jxu124/refcoco --repo-type dataset --include 'data/test-*' --local-dir '{tmp_path}",
-        "data.download=true",
+        f"Put data/refcoco_unc_testA-*.parquet of the repository into '{tmp_path}/{name}/data': ",
+        f"hf download {name} --repo-type dataset --include 'data/refcoco_unc_testA-*' --local-dir '",
     ):
         assert part in text
 
@@ -94,66 +97,20 @@ def test_files_of_no_known_form_do_not_hide_what_is_absent(tmp_path: Path, write
         RefCOCOM(tmp_path).setup()
 
 
-def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Repository, "fetch", lambda *_: pytest.fail("fetched"))
-    RefCOCOM(tmp_path).prepare_data()
-
-
-def test_offline_mode_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"\(Cannot reach .*offline mode is enabled.*\)\. Put data/val"):
-        RefCOCOM(tmp_path, download=True).prepare_data()
-
-
-def test_nothing_is_fetched_that_is_there(
-    tmp_path: Path, m_rows: list[Row], write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Repository, "fetch", lambda *_: pytest.fail("fetched"))
-    write(tmp_path / "validation-00000-of-00001.parquet", "refcoco-m", m_rows)
-    RefCOCOM(tmp_path, download=True).prepare_data()
-
-
 @pytest.mark.parametrize(
-    ("name", "make"),
-    [
-        ("val-00000-of-00004.parquet", RefCOCORows),
-        ("validation-00000-of-00001.parquet", RefCOCORows),
-        ("data/val-00000-of-00004.parquet", RefCOCOBenchmark),
-        ("RefCOCO.parquet", RefCOCOM),
-    ],
-    ids=["val", "its-name", "data", "any-name"],
+    ("form", "rows"),
+    [("questions", [{"question_id": "1", "answer": ["a dog"], "segmentation": [1.0]}]), ("benchmark", [])],
 )
-def test_merged_partitions_are_refused_with_the_reason(
-    tmp_path: Path, write: Write, name: str, make: Callable[..., RefCOCORows]
-) -> None:
-    write(tmp_path / name, "questions", [{"question_id": "1", "answer": ["a dog"], "segmentation": [1.0]}])
-    with pytest.raises(UserError, match=r"lmms-lab/RefCOCO, .*mix the refs of two partitions.*Use jxu124/"):
-        make(tmp_path).setup()
-
-
-@pytest.mark.parametrize(
-    ("form", "wanted", "match"),
-    [
-        (
-            "rows",
-            BENCHMARK,
-            r"of the form of jxu124/refcoco, not of .*RefCOCORows reads it \(data=refcoco-hf\)",
-        ),
-        ("benchmark", REFCOCO_M, r"jxu124/refcoco-benchmark, .*RefCOCOBenchmark reads it"),
-        ("refcoco-m", ROWS, r"moondream/refcoco-m, .*RefCOCOM reads it \(data=refcoco-m\)"),
-    ],
-)
-def test_another_form_is_named(tmp_path: Path, write: Write, form: str, wanted: Form, match: str) -> None:
-    with pytest.raises(UserError, match=match):
-        check_form(write(tmp_path / "a.parquet", form, []), wanted)
+def test_a_file_of_another_form_is_refused(tmp_path: Path, write: Write, form: str, rows: list[Row]) -> None:
+    write(tmp_path / "validation-00000-of-00001.parquet", form, rows)
+    with pytest.raises(UserError, match=r"of another form .* it lacks the columns image_id, "):
+        RefCOCOM(tmp_path).setup()
 
 
 def test_columns_that_are_missing_are_named(tmp_path: Path, write: Write) -> None:
     path = write(tmp_path / "a.parquet", "refcoco-m", [], without="image")
     with pytest.raises(UserError, match=r"it lacks the columns image and has image_id, file_name, samples\."):
-        check_form(path, REFCOCO_M)
+        check_form(path, (*RefCOCOM.columns, "image"))
 
 
 @pytest.mark.parametrize(
@@ -196,8 +153,6 @@ def test_without_pyarrow_the_command_to_install_it(
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(UserError, match=r"pip install 'pyarrow>=17'"):
         RefCOCOM(tmp_path).setup()
-    with pytest.raises(UserError, match=r"pip install 'pyarrow>=17'"):
-        RefCOCOM(tmp_path / "none", download=True).prepare_data()
 
 
 @pytest.fixture(scope="module")

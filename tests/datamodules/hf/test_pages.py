@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from datamodules import RefCOCOM
-from datamodules.hf.files import REFCOCO_M, read_rows
-from datamodules.hf.pages import pages
+from datamodules.hf.files import read_rows
+from datamodules.hf.pages import footer, pages
 from datamodules.hf.rows import refcoco_m_row
 from gl_ris.errors import UserError
 
@@ -36,6 +36,10 @@ def test_the_pages_are_those_of_the_footer(options: dict[str, Any]) -> None:
     metadata = pq.ParquetFile(file).metadata
     for group, number in ((g, n) for g in range(3) for n in range(2)):
         chunk = metadata.row_group(group).column(number)
+        known = footer(file)[4][group][1][number][3]
+        assert known[3] == [part.encode() for part in chunk.path_in_schema.split(".")]
+        assert (known[7], known[9]) == (chunk.total_compressed_size, chunk.data_page_offset)
+        assert known.get(11) == chunk.dictionary_page_offset
         start = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)))
         found = list(pages(file, start, chunk.total_compressed_size))
         headers = chunk.total_compressed_size - sum(page.packed for page in found)
@@ -52,7 +56,7 @@ def test_a_text_of_hundreds_of_megabytes_in_a_small_file(tmp_path: Path, options
     with pytest.raises(
         UserError, match=r"of its column 'samples.*sentences.*' would unpack to 100,000,0\d\d by"
     ):
-        next(read_rows(path, REFCOCO_M.columns))
+        next(read_rows(path, RefCOCOM.columns))
     assert pa.total_allocated_bytes() - before < 1_000_000
 
 
@@ -66,20 +70,20 @@ def test_one_text_many_times_over(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [{**SAMPLE, "sentences": ["a" * 9_999] * 50_000}])
     assert path.stat().st_size < 20_000
     with pytest.raises(UserError, match=r"1 of its rows hold 499,9\d\d,\d+ bytes"):
-        next(read_rows(path, REFCOCO_M.columns))
+        next(read_rows(path, RefCOCOM.columns))
 
 
 def test_more_values_than_a_file_can_hold(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [{**SAMPLE, "sentences": [None] * 5_000_000}])
     assert path.stat().st_size < 20_000
     with pytest.raises(UserError, match=r"would unpack to 5,\d+,\d+ values or more|to [\d,]+ values or more"):
-        next(read_rows(path, REFCOCO_M.columns))
+        next(read_rows(path, RefCOCOM.columns))
 
 
 def test_what_is_packed_well_is_read(tmp_path: Path) -> None:
     texts = ["the same dog " * 100] * 20
     path = write(tmp_path / "a.parquet", [{**SAMPLE, "sentences": texts}], rows=500)
-    rows = [row for _, row in read_rows(path, REFCOCO_M.columns)]
+    rows = [row for _, row in read_rows(path, RefCOCOM.columns)]
     assert len(rows) == 500
     record = refcoco_m_row(rows[7], "row", "val")
     assert record.referents[0].sentences == tuple(texts)

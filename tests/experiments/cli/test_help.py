@@ -62,7 +62,7 @@ def test_help_explains_options_from_the_source() -> None:
         "run_dir",
         "limit=data.limit",
         "--trainer.devices=2",
-        "data=NAME           folder, phrasecut, ",
+        "data=NAME           folder, grefcoco, ",
     ):
         assert expected in text
     listed = text[text.index("data=NAME") + len("data=NAME") : text.index("proposals=NAME")]

@@ -137,7 +137,7 @@ def test_what_was_cut_off_goes_on_if_nothing_has_changed(toy: list[str], tmp_pat
     again = planned("trainer.devices=2", "data.num_workers=1")
     assert (again.goes_on, again.anew, again.command(tmp_path)[-1]) == (True, "", "resume=true")
     other = planned("alpha=0.3")
-    assert (other.goes_on, other.fresh, other.command(tmp_path)[-1]) == (False, False, "overwrite=true")
+    assert (other.goes_on, other.command(tmp_path)[-1]) == (False, "overwrite=true")
     assert other.anew == "what was cut off had other settings (model.alpha was 0.4 and is 0.3)"
     other = planned(overwrite=True)
     assert (other.goes_on, other.anew) == (False, "")
@@ -148,7 +148,7 @@ def test_what_was_cut_off_goes_on_if_nothing_has_changed(toy: list[str], tmp_pat
     ):
         edit(began, **changes)
         other = planned()
-        assert (other.goes_on, other.fresh, said in other.anew) == (False, True, True)
+        assert (other.goes_on, said in other.anew) == (False, True)
 
 
 def test_what_was_cut_off_goes_on_only_with_the_weights_that_it_began_with(
@@ -219,15 +219,16 @@ def test_documents_of_before_have_the_first_version(workshop: Workshop, tmp_path
     assert "are of version 1" in plan(cells(workshop, "a"), tmp_path, False)[0].anew
 
 
-def test_a_training_that_was_cut_off_goes_on_unless_all_is_run_anew(
+def test_a_training_that_was_cut_off_stays_where_its_run_goes_on_alone(
     workshop: Workshop, tmp_path: Path
 ) -> None:
     state = tmp_path / "a" / "training" / "last.ckpt"
     state.parent.mkdir(parents=True)
     state.touch()
-    perform(plan(cells(workshop, "a"), tmp_path, False), tmp_path)
+    planned = plan(cells(workshop, "a"), tmp_path, False)
+    perform([replace(cell, goes_on=True) for cell in planned], tmp_path)
     assert state.is_file()
-    perform(plan(cells(workshop, "a"), tmp_path, True), tmp_path, overwrite=True)
+    perform(planned, tmp_path)
     assert not state.parent.exists()
 
 

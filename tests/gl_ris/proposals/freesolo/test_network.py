@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gl_ris.proposals.freesolo import detectron2_name
 from gl_ris.proposals.freesolo_network import (
     GRIDS,
     FreeSOLONetwork,
     keep_peaks,
     with_coordinates,
 )
+from gl_ris.weights import renamed
 
 
 def test_a_cell_stays_where_no_neighbour_above_left_or_above_left_exceeds_it() -> None:
@@ -39,7 +39,7 @@ def test_names_and_shapes_are_the_published_ones(depth: int, shapes: dict[str, t
     dropped = tuple(f"backbone.bottom_up.res4.{block}." for block in range(blocks, 23))
     wanted = {name: shape for name, shape in shapes.items() if not name.startswith(("_iter", *dropped))}
     own = FreeSOLONetwork(depth).state_dict()
-    assert {detectron2_name(name): tuple(tensor.shape) for name, tensor in own.items()} == wanted
+    assert {renamed(name, "freesolo"): tuple(tensor.shape) for name, tensor in own.items()} == wanted
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 64), (96, 32)])
