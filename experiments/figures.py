@@ -1,4 +1,4 @@
-"""Figures 5, 6 and 7 of the paper, heat maps and misses: ``python -m experiments.figures figure=5``."""
+"""Figures 5, 6 and 7 of the paper, and heat maps: ``python -m experiments.figures figure=5``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from experiments.cli.overrides import normalise
 
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
-    from experiments.reporting.figures_report import FigureReport
 
 COMMAND = Command.documented("figures")
 
@@ -23,48 +22,38 @@ def parts(arguments: list[str] | None = None) -> ExperimentCLI:
 
     words = sys.argv[1:] if arguments is None else arguments
     given = (token.partition("=") for token in normalise(words, {}, {}, CONFIGS))
-    runs = [value for name, _, value in given if name in ("--run", "--model.run")]
-    cli = parts_of(
-        COMMAND, Figures, [*(f"--config={Path(run) / 'config.yaml'}" for run in runs[-1:]), *words]
-    )
-    model, data = cast("Any", cli.model), cast("Any", cli.datamodule)
-    if model.chooses_first:
-        data.narrow = model.narrow
+    runs = [Path(value) / "config.yaml" for name, _, value in given if name in ("--run", "--model.run")]
+    cli = parts_of(COMMAND, Figures, [*(f"--config={file}" for file in runs[-1:]), *words])
+    if not runs:
+        cast("Any", cli.datamodule).narrow = cast("Any", cli.model).narrow
     return cli
-
-
-def report_on(cli: ExperimentCLI, run: Path) -> FigureReport:
-    """Choose what is drawn of the predictions in the folder of a run."""
-    from experiments.reporting.figures_report import FigureReport
-    from experiments.run.figure_items import by_expression
-    from gl_ris.predictions import read_predictions
-
-    found = by_expression(read_predictions(run / "predictions.jsonl"))
-    return FigureReport(cast("Any", cli.model), cli.datamodule, found)
 
 
 def main() -> None:
     """Evaluate what is to be shown, or take it from a finished run, and draw it."""
+    from experiments.reporting.figures_report import FigureReport
     from experiments.run.evaluate import Recorder, carry_out, write_config
+    from experiments.run.figure_items import by_expression
     from experiments.run.folder import RunFolder, room_needed
+    from gl_ris.predictions import read_predictions
 
     cli = parts()
+    model, data = cast("Any", cli.model), cast("Any", cli.datamodule)
 
-    def write(folder: Path, report: FigureReport) -> None:
-        paths = report.write(folder, cli.settings())
+    def draw(run: Path, folder: Path) -> None:
+        found = by_expression(read_predictions(run / "predictions.jsonl"))
+        paths = FigureReport(model, data, found).write(folder, cli.settings())
         print("\nFigures      " + "\n             ".join(map(str, paths)))
 
-    run, data = cast("Any", cli.model).run, cli.datamodule
-    if run is None:
-        carry_out(cli, Recorder(cli), lambda folder: write(folder, report_on(cli, folder)))
+    if model.run is None:
+        carry_out(cli, Recorder(cli), lambda folder: draw(folder, folder))
         return
     folder = RunFolder(COMMAND.name, cli.config.run_dir, cli.config.overwrite)
-    cast("Any", data).require_files()
+    data.require_files()
     data.prepare_data()
-    report = report_on(cli, run)
     with room_needed(folder.create()):
         write_config(folder.path / "config.yaml", cli.settings(), COMMAND.program)
-        write(folder.path, report)
+        draw(model.run, folder.path)
     folder.close()
 
 

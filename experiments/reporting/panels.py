@@ -1,13 +1,10 @@
 """Pages of panels for print: rows of pictures of one image, each row with its expression above."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,19 +15,15 @@ from gl_ris.visualize import PREDICTION, TARGET
 _TEXT, _SMALL = 8.0, 7.0
 _LINE, _SPACE, _GAP, _EDGE, _LEGEND = 0.15, 0.036, 0.06, 0.03, 0.22
 _SHAPES = 0.5, 1.25  # of panels, height by width; an image beyond is drawn smaller
-Colour = tuple[float, ...]
-_INK: Colour = (0.1, 0.1, 0.12)
-_CHOICE: Colour = tuple(level / 255 for level in PREDICTION)
-_TARGET: Colour = tuple(level / 255 for level in TARGET)
 _FILL, _SHADE, _HEAT = 0.2, 0.5, 0.7
 _MAP = "inferno"  # from dark to light, with any colour vision
-_DOTS = 200  # of the PNG, per inch
+_DOTS = {"png": 200, "pdf": 300}  # per inch; of the PDF its images
+_INK, _CHOICE, _TARGET = ([level / 255 for level in colour] for colour in ((26, 26, 30), PREDICTION, TARGET))
 
 Line = list[tuple[str, bool]]  # words, and whether each is of the noun phrase
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """An image, uint8 ``(H, W, 3)``, and what is drawn over it, all of its size."""
 
     image: np.ndarray
@@ -40,8 +33,7 @@ class Panel:
     corner: str = ""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """The panels of one expression, and its noun phrase, which is bold."""
 
     expression: str
@@ -49,8 +41,7 @@ class Row:
     panels: Sequence[Panel]
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(NamedTuple):
     """Rows of as many panels each, under each other, or ``across`` of them beside each other."""
 
     rows: Sequence[Row]
@@ -58,11 +49,6 @@ class Page:
     titles: Sequence[str] = ()  # of the columns
     heading: str = ""
     across: int = 1
-
-    @property
-    def panels(self) -> list[Panel]:
-        """All panels."""
-        return [panel for row in self.rows for panel in row.panels]
 
 
 def draw(page: Page, stem: Path) -> list[Path]:
@@ -76,14 +62,13 @@ def draw(page: Page, stem: Path) -> list[Path]:
         _write(figure, left, top, line)
     for left, top, height, panel in layout.panels:
         box = (left / page.width, 1 - (top + height) / layout.height)
-        axes = figure.add_axes((*box, layout.side / page.width, height / layout.height))
-        _draw_panel(axes, panel)
-    _explain(figure, page.panels)
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
+        _draw_panel(figure.add_axes((*box, layout.side / page.width, height / layout.height)), panel)
+    _explain(figure, [panel for row in page.rows for panel in row.panels])
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in _DOTS]
     # letters that can be searched and edited, and are as wide as they were measured
     with rc_context({"pdf.fonttype": 42, "text.hinting": "none", "text.hinting_factor": 1}):
-        save(figure, paths[0], dpi=_DOTS, pil_kwargs={"optimize": True})
-        save(figure, paths[1], dpi=300, metadata={"CreationDate": None})
+        for path, dots in zip(paths, _DOTS.values(), strict=True):
+            save(figure, path, dpi=dots)
     return paths
 
 
@@ -92,36 +77,33 @@ class _Layout:
 
     def __init__(self, page: Page) -> None:
         count, inside = len(page.rows[0].panels), page.width - 2 * _EDGE
-        columns = count * page.across
-        self.side = (inside - _GAP * (columns - 1)) / columns
+        self.side = (inside + _GAP) / (count * page.across) - _GAP
         self.texts: list[tuple[float, float, Line]] = []
         self.panels: list[tuple[float, float, float, Panel]] = []
         self.height = _EDGE
-        self._write([(_EDGE, _wrapped([(page.heading, True)] if page.heading else [], inside))])
-        steps = [_EDGE + number * (self.side + _GAP) for number in range(columns)]
-        titles = [_wrapped(words_of(title, None), self.side) for title in page.titles]
-        self._write(list(zip(steps, titles, strict=False)))
-        block = count * (self.side + _GAP) - _GAP
+        steps = [_EDGE + number * (self.side + _GAP) for number in range(count * page.across)]
+        self._write([(page.heading, page.heading)], steps, inside)
+        self._write([(title, None) for title in page.titles], steps, self.side)
         for start in range(0, len(page.rows), page.across):
-            line = list(zip(steps[::count], page.rows[start : start + page.across], strict=False))
-            self._write([(left, _wrapped(words_of(row.expression, row.phrase), block)) for left, row in line])
-            self._place([panel for _, row in line for panel in row.panels], steps)
+            rows = page.rows[start : start + page.across]
+            block = count * (self.side + _GAP) - _GAP
+            self._write([(row.expression, row.phrase) for row in rows], steps[::count], block)
+            self._place([panel for row in rows for panel in row.panels], steps)
         self.height += _LEGEND
 
-    def _write(self, columns: Sequence[tuple[float, list[Line]]]) -> None:
+    def _write(self, texts: Sequence[tuple[str, str | None]], steps: Sequence[float], width: float) -> None:
         """Write texts beside each other, the last lines of all on one level."""
-        most = max((len(lines) for _, lines in columns), default=0)
-        for left, lines in columns:
+        columns = [_wrapped(words_of(*text), width) for text in texts]
+        most = max(map(len, columns), default=0)
+        for left, lines in zip(steps, columns, strict=False):
             top = self.height + (most - len(lines)) * _LINE
             self.texts += [(left, top + number * _LINE, line) for number, line in enumerate(lines)]
-        self.height += most * _LINE + (_GAP if most else 0) / 2
+        self.height += most * _LINE + (_GAP / 2 if most else 0)
 
     def _place(self, panels: Sequence[Panel], steps: Sequence[float]) -> None:
         shapes = [panel.image.shape[0] / panel.image.shape[1] for panel in panels]
         height = self.side * min(max(_SHAPES[0], *shapes), _SHAPES[1])
-        self.panels += [
-            (left, self.height, height, panel) for left, panel in zip(steps, panels, strict=False)
-        ]
+        self.panels += [(left, self.height, height, one) for left, one in zip(steps, panels, strict=False)]
         self.height += height + _GAP
 
 
@@ -130,8 +112,7 @@ def words_of(expression: str, phrase: str | None) -> Line:
     text = expression.encode(errors="replace").decode()  # no font has lone surrogates
     start = text.lower().find(phrase.lower()) if phrase else -1
     end = start + len(phrase or "") if start >= 0 else -1
-    found = re.finditer(r"\S+", text)
-    return [(word[0], word.start() < end and word.end() > start) for word in found]
+    return [(word[0], word.start() < end and word.end() > start) for word in re.finditer(r"\S+", text)]
 
 
 def _wrapped(words: Line, inches: float) -> list[Line]:
@@ -167,49 +148,46 @@ def _write(figure: Any, left: float, top: float, line: Line) -> None:
     for bold, words in groupby(line, key=lambda word: word[1]):
         text = " ".join(word for word, _ in words)
         look: dict[str, Any] = {"size": _TEXT, "weight": "bold" if bold else "normal", "color": _INK}
-        place = left / width, 1 - (top + 0.75 * _LINE) / height
-        figure.text(*place, text, va="baseline", parse_math=False, **look)
+        figure.text(left / width, 1 - (top + 0.75 * _LINE) / height, text, parse_math=False, **look)
         left += _length(text, bold) + _SPACE
 
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
     axes.set_axis_off()
     axes.imshow(_pixels(panel), interpolation="bicubic")
-    if panel.chosen is not None:
-        _outline(axes, panel.chosen, _CHOICE)
-    if panel.target is not None:
-        _outline(axes, panel.target, _TARGET)
+    _outline(axes, panel.chosen, _CHOICE)
+    _outline(axes, panel.target, _TARGET)
     if panel.corner:
         box = {"facecolor": _INK, "alpha": 0.8, "pad": 1.5, "linewidth": 0}
         look: dict[str, Any] = {"size": _SMALL, "color": "white", "bbox": box, "parse_math": False}
-        place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        axes.annotate(panel.corner, (0, 0), (3, 4), **place, **look)
+        look |= {"xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(panel.corner, (0, 0), (3, 4), **look)
 
 
 def _pixels(panel: Panel) -> np.ndarray:
     """Colour an image by what is known of it, float ``(H, W, 3)`` in [0, 1]."""
     from matplotlib import colormaps
 
-    image = panel.image / 255
+    image: np.ndarray = panel.image / 255
     if panel.heat is not None:
         grey = image.mean(axis=2, keepdims=True)
         return (1 - _HEAT) * grey + _HEAT * colormaps[_MAP](panel.heat)[..., :3]
     if panel.chosen is None:
         return image
-    lit = (1 - _FILL) * image + _FILL * np.array(_CHOICE)
-    return np.where(panel.chosen[..., None], lit, (1 - _SHADE) * image + _SHADE * np.array(_INK))
+    lit, shaded = ((1 - s) * image + s * np.array(c) for s, c in ((_FILL, _CHOICE), (_SHADE, _INK)))
+    return np.where(panel.chosen[..., None], lit, shaded)
 
 
-def _outline(axes: Any, mask: np.ndarray, colour: Colour) -> None:
+def _outline(axes: Any, mask: np.ndarray | None, colour: Sequence[float]) -> None:
     """Draw the edge of a mask, also along the border of the image; a dark rim parts it from any ground."""
-    if not mask.any():
+    if mask is None or not mask.any():
         return
-    padded = np.pad(mask.astype(float), 1)
-    rows, columns = (np.arange(-1, size + 1) for size in mask.shape)
-    for width, ink in ((2.2, _INK), (1.2, colour)):
-        lines = axes.contour(columns, rows, padded, levels=[0.5], colors=[ink], linewidths=width)
-        lines.set_clip_on(False)
-    axes.set(xlim=(-0.5, mask.shape[1] - 0.5), ylim=(mask.shape[0] - 0.5, -0.5))
+    height, width = mask.shape
+    for thick, ink in ((2.2, _INK), (1.2, colour)):
+        where = np.arange(-1, width + 1), np.arange(-1, height + 1)
+        edge = axes.contour(*where, np.pad(mask * 1.0, 1), [0.5], colors=[ink], linewidths=thick)
+        edge.set_clip_on(False)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
 def _explain(figure: Any, panels: Sequence[Panel]) -> None:
@@ -218,16 +196,14 @@ def _explain(figure: Any, panels: Sequence[Panel]) -> None:
 
     width, height = figure.get_size_inches()
     chosen, heat = (any(getattr(one, name) is not None for one in panels) for name in ("chosen", "heat"))
-    fill = "none" if heat else (*_CHOICE, _FILL)
     signs = [Patch(facecolor="none", edgecolor=_TARGET, label="target")]
+    fill = "none" if heat else (*_CHOICE, _FILL)
     signs += [Patch(facecolor=fill, edgecolor=_CHOICE, label="chosen mask")] if chosen else []
     look: dict[str, Any] = {"fontsize": _SMALL, "frameon": False, "borderpad": 0, "borderaxespad": 0}
-    look |= {"handlelength": 1.4, "columnspacing": 1.2}
-    where = (_EDGE / width, 0.25 * _LEGEND / height)
-    figure.legend(handles=signs, ncols=2, loc="lower left", bbox_to_anchor=where, **look)
+    where = (_EDGE / width, _LEGEND / 4 / height)
+    figure.legend(handles=signs, ncols=2, loc="lower left", bbox_to_anchor=where, handlelength=1.4, **look)
     if heat:
-        left, long = 1 - 1.1 / width, 0.7 / width
-        axes = figure.add_axes((left, 0.35 * _LEGEND / height, long, 0.4 * _LEGEND / height))
+        axes = figure.add_axes((1 - 1.1 / width, _LEGEND / 3 / height, 0.7 / width, 0.09 / height))
         axes.set_axis_off()
         axes.imshow(np.linspace(0, 1, 256)[None], cmap=_MAP, aspect="auto")
         for place, word, side in ((-0.06, "low", "right"), (1.06, "high", "left")):

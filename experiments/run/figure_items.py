@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gl_ris.errors import UserError, unknown_name
-from gl_ris.predictions import Prediction, key_of
+from gl_ris.predictions import Prediction
 from gl_ris.scorers import available_scorers, load_scorer
 from gl_ris.visualize import spread
 from gl_ris.zero_shot import ZeroShotRIS
@@ -16,8 +16,7 @@ from gl_ris.zero_shot import ZeroShotRIS
 if TYPE_CHECKING:
     from datamodules.records import ImageRecord
 
-RANDOM, DISAGREE = "random", "disagree"
-CHOICES, HEAT, ERRORS = "choices", "heat", "errors"
+DISAGREE, HEAT = "disagree", "heat"
 Key = tuple[int | str, int | str, int | str]  # an expression: its image, ref and sentence
 Found = dict[Key, list[Prediction]]  # what the methods chose for each
 
@@ -33,33 +32,29 @@ class Item(NamedTuple):
     @property
     def key(self) -> Key:
         """What finds it again where images were left out."""
-        return self.image_id, self.ref_id, self.sent_id
+        return self[1:]
 
 
 class Figures(ZeroShotRIS):
-    """Evaluates as `ZeroShotRIS` does, and says which expressions are drawn.
+    """Evaluates as `ZeroShotRIS` does, and chooses the expressions that are drawn.
 
     Args:
         name: What the files are called; figure=NAME sets it.
-        shows: What the panels beside the target show: choices, the mask that each method chose; heat, its
-            heat map; or errors, no further panels but a sheet for each kind of miss.
+        shows: What the panels beside the target show: choices, the mask of each method, or heat, its map.
         items: Which expressions: random; disagree, where the methods choose different masks; or a list of
-            sent_ids, each as REF_SENT where it repeats in the split. Unless they disagree, only the images
-            that are drawn are evaluated.
-        n: How many of them, of different images as far as there are enough; of misses, of each kind.
+            sent_ids, each as REF_SENT where it repeats in the split. Unless they disagree, no other images
+            are evaluated.
+        n: How many of them, of different images as far as there are enough.
         seed: What they are drawn with.
         width: Of the figure, in inches: 6.9 is both columns of a page, 3.3 one.
         run: The folder of a finished run, whose data and predictions are drawn; nothing is evaluated.
         options: Those of `ZeroShotRIS`.
-
-    Attributes:
-        chosen: The expressions, once they are known.
     """
 
     def __init__(
         self,
         name: str | None = None,
-        shows: Literal["choices", "heat", "errors"] = "choices",
+        shows: Literal["choices", "heat"] = "choices",
         items: list[int | str] | Literal["random", "disagree"] = "random",
         n: int = 4,
         seed: int = 0,
@@ -70,34 +65,28 @@ class Figures(ZeroShotRIS):
         super().__init__(**options)
         self.name, self.shows, self.items, self.n, self.seed, self.width = name, shows, items, n, seed, width
         self.run = None if run is None else Path(run).expanduser()
-        self.chosen: list[Key] = []
-        self._check_options()
-
-    def _check_options(self) -> None:
-        if self.name is None:
+        self.chosen: list[Key] = []  # the expressions, where they are known before anything is evaluated
+        if name is None:
             raise UserError("There is nothing to draw; choose a figure: figure=5, 6, 7, heat or errors.")
-        if self.n < 1 or not 2 <= self.width <= 40:
-            raise UserError(f"n={self.n} must be 1 or more, and width={self.width} from 2 to 40 inches.")
-        if self.items == []:
-            raise UserError("items=[] names no expression; give sent_ids, or items=random.")
-        if self.items == DISAGREE and self.shows != ERRORS and self.run is None and len(self.methods) < 2:
-            raise UserError("items=disagree needs two methods or more; with one, items=random.")
-        if self.shows != HEAT:
-            return
+        if n < 1 or not 2 <= width <= 40 or items == []:
+            raise UserError(
+                f"n={n} must be 1 or more, width={width} from 2 to 40, and items={items} not empty."
+            )
+        if shows == HEAT:
+            self._check_maps()
+
+    def _check_maps(self) -> None:
         if self.run is not None:
-            raise UserError("Heat maps are not kept in a run; leave run out, and they are computed.")
+            raise UserError("Heat maps are not kept in a run; leave run= out, and they are computed.")
+        dense = [name for name, scorer in available_scorers().items() if hasattr(scorer, "maps")]
         for variant in self.variants:
             if not hasattr(load_scorer(variant.method), "maps"):
-                dense = [name for name, one in available_scorers().items() if hasattr(one, "maps")]
                 raise unknown_name("method with a heat map", variant.method, dense)
 
-    @property
-    def chooses_first(self) -> bool:
-        """Whether the expressions are known before anything is evaluated, so that only theirs need be."""
-        return self.shows != ERRORS and self.items != DISAGREE and self.run is None
-
     def narrow(self, records: list[ImageRecord]) -> list[ImageRecord]:
-        """Choose expressions of a split, and leave out the images without any."""
+        """Leave out the images that no chosen expression is about, if those are known without predictions."""
+        if self.items == DISAGREE:
+            return records
         items = [
             Item(index, record.image_id, referent.ref_id, sent_id)
             for index, record in enumerate(records)
@@ -116,11 +105,12 @@ class Figures(ZeroShotRIS):
         for item in items:
             by_name[str(item.sent_id)].append(item)
             by_name[f"{item.ref_id}_{item.sent_id}"].append(item)
-        for name in map(str, self.items):
-            if (count := len(by_name[name])) != 1:
-                where = "is no sent_id of" if count == 0 else f"is the sent_id of {count} expressions of"
-                fix = "the split and its limit" if count == 0 else "the split; give REF_SENT"
-                raise UserError(f"items: {name} {where} {fix}.")
+        for name in self.items:
+            if (count := len(by_name[str(name)])) != 1:
+                fix = (
+                    "give REF_SENT" if count else "look for it in predictions.jsonl of a run, or raise limit"
+                )
+                raise UserError(f"items: {count} expressions have the sent_id {name}; {fix}.")
         return [by_name[str(name)][0] for name in self.items]
 
 
@@ -128,14 +118,11 @@ def by_expression(records: Iterable[Prediction]) -> Found:
     """Group what the methods chose by what it was chosen for."""
     found = defaultdict[Key, list[Prediction]](list)
     for record in records:
-        found[key_of(record)[:3]].append(record)
+        found[record.image_id, record.ref_id, record.sent_id].append(record)
     return dict(found)
 
 
 def disagreeing(found: Found) -> Found:
     """Keep the expressions for which the methods chose different masks; no mask is none."""
-    return {
-        key: own
-        for key, own in found.items()
-        if len({str(record.segmentation) for record in own if record.segmentation is not None}) > 1
-    }
+    masks = {key: {str(one.segmentation) for one in own if one.segmentation} for key, own in found.items()}
+    return {key: own for key, own in found.items() if len(masks[key]) > 1}
