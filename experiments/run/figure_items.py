@@ -67,7 +67,7 @@ class Figures(ZeroShotRIS):
         self.run = None if run is None else Path(run).expanduser()
         self.chosen: list[Key] = []  # the expressions, where they are known before anything is evaluated
         if name is None:
-            raise UserError("There is nothing to draw; choose a figure: figure=5, 6, 7, heat or errors.")
+            raise UserError("There is nothing to draw; choose a figure: figure=5, 6, 7 or heat.")
         if n < 1 or not 2 <= width <= 40 or items == []:
             raise UserError(
                 f"n={n} must be 1 or more, width={width} from 2 to 40, and items={items} not empty."
