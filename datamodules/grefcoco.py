@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import msgspec
 
 from datamodules.files import Id, compact_json, read_annotations
-from datamodules.records import Key, Segmentation
+from datamodules.records import Instance, Key, Segmentation
 from datamodules.refcoco import RefCOCO
-from datamodules.refer import Annotation, Form, Sentence
+from datamodules.refer import Form, Sentence
 
 NO_TARGET = -1  # in place of an annotation, and of a category
 # several times as many as any image of COCO has objects
@@ -44,8 +44,8 @@ class GRef(msgspec.Struct):
         kinds = _each(self.category_id)
         return kinds[0] if len(kinds) == 1 and self.ann_ids else None
 
-    def target(self, annotations: Mapping[Key, Annotation]) -> dict[str, Any]:
-        """Return what a `datamodules.records.Referent` knows of the target, given the annotations by id.
+    def target(self, instances: Mapping[Key, Instance]) -> dict[str, Any]:
+        """Return what a `datamodules.records.Referent` knows of the target, given the image's instances.
 
         Crowds are no part of it, as in the published code.
         """
@@ -55,9 +55,9 @@ class GRef(msgspec.Struct):
             return {"segmentations": (Segmentation(fault=fault),)}
         if nothing:
             return {"segmentations": (), "targeted": False, "absent": True}
-        own = [annotations[number] for number in meant]
+        own = [instances[number] for number in meant]
         return {
-            "segmentations": tuple(Segmentation(json=one.segmentation) for one in own if not one.iscrowd),
+            "segmentations": tuple(one.outline for one in own if not one.crowd),
             "ann_id": meant[0] if len(meant) == 1 else None,
             "subsets": ("single" if len(meant) == 1 else "multi",),
         }

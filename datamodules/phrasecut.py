@@ -176,7 +176,7 @@ def _record(image: Image, tasks: Sequence[Task], all_instances: bool, subsets: S
         image.height,
         image.width,
         tuple(_referent(task, subsets) for task in ordered),
-        tuple(distinct.values()),
+        instances=tuple(distinct.values()),
     )
 
 

@@ -112,6 +112,15 @@ def _draw(polygons: list[list[float]], height: int, width: int) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Instance:
+    """An object that the data set outlines in an image, whether anything is said of it or not."""
+
+    outline: Segmentation
+    category: str | None = None  # its name, where the file gives one
+    crowd: bool = False  # whether it outlines many objects at once
+
+
+@dataclass(frozen=True, slots=True)
 class Referent:
     """What one or more sentences refer to."""
 
@@ -145,7 +154,10 @@ class ImageRecord:
     height: int  # rows of pixels as annotated
     width: int  # columns of pixels as annotated
     referents: tuple[Referent, ...]  # what its expressions refer to, ordered by id
-    # outlines of every instance of the image, read only when they are to serve as proposals
+    # every instance of the image, where the data set knows more than is referred to; outlines that are
+    # referred to are the very ones of ``segmentations``
+    objects: tuple[Instance, ...] = ()
+    # outlines of the instances that are to serve as proposals, if they are
     instances: tuple[Segmentation, ...] = ()
 
 

@@ -26,7 +26,7 @@ from datamodules.files import (
     write_bytes,
 )
 from datamodules.pickles import read_plain_pickle
-from datamodules.records import ImageRecord, Key, Referent, Segmentation, sort_key
+from datamodules.records import ImageRecord, Instance, Key, Referent, Segmentation, sort_key
 from gl_ris.errors import UserError, unknown_name
 
 NULL = msgspec.Raw(b"null")  # stands for an outline that the file lacks: a fault of that annotation
@@ -63,10 +63,9 @@ class Ref(BareRef):
         """The annotations that are meant; in other formats there may be several, or none."""
         return (self.ann_id,)
 
-    def target(self, annotations: Mapping[Key, "Annotation"]) -> dict[str, Any]:
-        """Return what a `Referent` knows of the target, given the annotations by id."""
-        outline = Segmentation(json=annotations[self.ann_id].segmentation)
-        return {"segmentations": (outline,), "ann_id": self.ann_id}
+    def target(self, instances: Mapping[Key, Instance]) -> dict[str, Any]:
+        """Return what a `Referent` knows of the target, given the image's instances by id of annotation."""
+        return {"segmentations": (instances[self.ann_id].outline,), "ann_id": self.ann_id}
 
     @property
     def category(self) -> Key | None:
@@ -87,6 +86,7 @@ class Annotation(msgspec.Struct, gc=False):
     id: Id
     image_id: Id
     segmentation: msgspec.Raw = NULL
+    category_id: Any = None
     iscrowd: Any = 0
 
 
@@ -190,10 +190,11 @@ def read_split(
 
     An image of a partition by object (RefCOCOg ``google``) may stand in several splits; here it comes with
     the refs of ``split`` alone. Refs without any sentence are left out, since nothing is asked of them; a
-    line says how many. ``all_instances`` gives each record every instance of its image in ``instances`` (None
-    for the data set's own), crowds only if they are wanted, to serve as ground-truth proposals. Records are
-    ordered by image id, the refs of each by ref id. `UserError` if a file is missing or damaged, the split is
-    unknown, the two files do not belong together, or ``instances`` lacks an image.
+    line says how many. Each record has all objects of its image that the data set outlines, crowds, too.
+    ``all_instances`` gives it every instance in ``instances`` (None for the data set's own), crowds only if
+    they are wanted, to serve as ground-truth proposals. Records are ordered by image id, the refs of each by
+    ref id. `UserError` if a file is missing or damaged, the split is unknown, the two files do not belong
+    together, or ``instances`` lacks an image.
     """
     by_image: dict[Key, list[Ref]] = defaultdict(list)
     for ref in _asked(folder, split_by, split, form):
@@ -201,19 +202,26 @@ def read_split(
     path = folder / "instances.json"
     found = read_annotations(path, Instances)
     images = _by_id((image for image in found.images if image.id in by_image), f"'{path}': image")
-    targets = _targets(found, by_image, images.keys(), f"'{form.path(folder, split_by)}' and '{path}'", path)
+    _require_targets(found, by_image, images.keys(), f"'{form.path(folder, split_by)}' and '{path}'", path)
     categories = {category.id: clean_text(category.name) for category in found.categories}
+    objects = _objects(found, images.keys(), categories)
     proposals: Mapping[Key, tuple[Segmentation, ...]] = {}
     if all_instances:
         other = found if instances is None else read_annotations(instances, Instances)
-        proposals = _proposals(other, images, instances or path, crowds)
+        others = objects if instances is None else _objects(other, images.keys(), {})
+        _require_proposals(other, images, instances or path)
+        proposals = {
+            key: tuple(one.outline for one in own.values() if crowds or not one.crowd)
+            for key, own in others.items()
+        }
     return [
         ImageRecord(
             key,
             clean_text(images[key].file_name),
             images[key].height,
             images[key].width,
-            tuple(_referent(ref, targets, categories) for ref in by_image[key]),
+            tuple(_referent(ref, objects[key], categories) for ref in by_image[key]),
+            tuple(objects[key].values()),
             proposals.get(key, ()),
         )
         for key in sorted(by_image, key=sort_key)
@@ -247,10 +255,10 @@ def _by_id(records: Iterable[_Record], what: str) -> dict[Key, _Record]:
     return known
 
 
-def _targets(
+def _require_targets(
     found: Instances, by_image: Mapping[Key, Sequence[Ref]], images: Set[Key], files: str, path: Path
-) -> dict[Key, Annotation]:
-    """Return the annotations that refs name: all of them there, each of the image that its ref names."""
+) -> None:
+    """Check that the annotations that refs name are there, each of the image that its ref names."""
     refs = [ref for own in by_image.values() for ref in own]
     wanted = {number for ref in refs for number in ref.ann_ids}
     targets = _by_id((item for item in found.annotations if item.id in wanted), f"'{path}': annotation")
@@ -261,13 +269,12 @@ def _targets(
     elif lost := {ref.ref_id for ref in refs if {targets[n].image_id for n in ref.ann_ids} - {ref.image_id}}:
         fault = f"{len(lost)} refs name an annotation of another image than their own (ids {_some(lost)})"
     else:
-        return targets
+        return
     raise UserError(f"{files} do not belong together: {fault}. Use both files of one download.")
 
 
-def _proposals(
-    found: Instances, images: Mapping[Key, Image], path: Path, crowds: bool
-) -> dict[Key, tuple[Segmentation, ...]]:
+def _require_proposals(found: Instances, images: Mapping[Key, Image], path: Path) -> None:
+    """Check that the instances are of all images in their sizes, and that none stands there in two forms."""
     listed = _by_id((image for image in found.images if image.id in images), f"'{path}': image")
     if missing := [key for key in images if key not in listed]:
         raise UserError(
@@ -277,18 +284,21 @@ def _proposals(
     sizes = {key: (image.height, image.width) for key, image in listed.items()}
     if other := [key for key, image in images.items() if sizes[key] != (image.height, image.width)]:
         raise UserError(f"'{path}' has {len(other)} of the images in another size (ids {_some(other)}).")
-    groups: dict[Key, list[Annotation]] = {key: [] for key in images}
-    for annotation in found.annotations:
-        if annotation.image_id in groups:
-            groups[annotation.image_id].append(annotation)
-    return {
-        key: tuple(
-            Segmentation(json=item.segmentation)
-            for item in _by_id(group, f"'{path}': annotation").values()
-            if crowds or not item.iscrowd
-        )
-        for key, group in groups.items()
-    }
+    _by_id((one for one in found.annotations if one.image_id in images), f"'{path}': annotation")
+
+
+def _objects(
+    found: Instances, images: Set[Key], categories: Mapping[Key, str]
+) -> dict[Key, dict[Key, Instance]]:
+    """Return the instances of each image by id of their annotation; of two with one id, the first."""
+    groups: dict[Key, dict[Key, Instance]] = {key: {} for key in images}
+    for one in found.annotations:
+        own = groups.get(one.image_id)
+        if own is not None and one.id not in own:
+            known = isinstance(one.category_id, int | str)
+            name = categories.get(one.category_id) if known else None
+            own[one.id] = Instance(Segmentation(json=one.segmentation), name, bool(one.iscrowd))
+    return groups
 
 
 def _some(keys: Collection[Key]) -> str:
@@ -296,14 +306,14 @@ def _some(keys: Collection[Key]) -> str:
     return ", ".join(f"{key!r:.60}" for key in first) + (", ..." if len(keys) > 3 else "")
 
 
-def _referent(ref: Ref, targets: Mapping[Key, Annotation], categories: Mapping[Key, str]) -> Referent:
+def _referent(ref: Ref, instances: Mapping[Key, Instance], categories: Mapping[Key, str]) -> Referent:
     return Referent(
         ref_id=ref.ref_id,
         sentences=tuple(clean_text(sentence.sent) for sentence in ref.sentences),
         sent_ids=tuple(sentence.sent_id for sentence in ref.sentences),
         category=None if ref.category is None else categories.get(ref.category),
         raw=raw_sentences(ref.sentences),
-        **ref.target(targets),
+        **ref.target(instances),
     )
 
 

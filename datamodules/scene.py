@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.images import image_path, read_image
+from datamodules.objects import Outlines
 from datamodules.records import ImageRecord, MaskRule
 from gl_ris.errors import UserError
 from gl_ris.proposals.base import ProposalGenerator, Proposals
@@ -48,6 +49,11 @@ class Scene:
         targeted: bool ``(E,)``, which expressions have a target; None where all have. The others are asked
             about, and their choices written down, but nothing is measured by them, unless they are absent.
         absent: bool ``(E,)``, which of those are known to have no target; None where there are none such.
+        objects: bool ``(M, H, W)``, all objects that the data set outlines in the image, or, where it knows
+            no others, those that are referred to; what is damaged is left out. None where nobody has said.
+        categories: Of each object, its name, or None where the data do not tell.
+        meant: For each ref the rows of ``objects`` that make up its target, none where it is known that
+            nothing is meant; None where that is not known.
         raw: The expressions as they were typed, before the data set cleaned them; where that is not known, as
             they are.
     """
@@ -67,6 +73,9 @@ class Scene:
     faults: list[str | None] = field(default_factory=list)
     targeted: Tensor | None = None
     absent: Tensor | None = None
+    objects: Tensor | None = None
+    categories: Sequence[str | None] = ()
+    meant: Sequence[tuple[int, ...] | None] = ()
     outcome: str | None = None
     fatal: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -94,6 +103,7 @@ class Scene:
             subsets={name: change(members) for name, members in self.subsets.items()},
             targeted=None if self.targeted is None else change(self.targeted),
             absent=None if self.absent is None else change(self.absent),
+            objects=None if self.objects is None else change(self.objects),
         )
 
 
@@ -130,7 +140,9 @@ class SceneDataset(Dataset[Scene]):
     def __getitem__(self, index: int) -> Scene:
         record = self.records[index]
         image = torch.zeros(3, record.height, record.width, dtype=torch.uint8)
-        targets, faults = self._targets(record)
+        outlines = Outlines(record, self.rule)
+        targets, faults = outlines.targets()
+        objects, categories, meant = outlines.objects()
         proposals, error, fatal, began = None, None, False, time.perf_counter()
         if self.source is not None:
             self.source.outcome = None
@@ -142,7 +154,7 @@ class SceneDataset(Dataset[Scene]):
         read = time.perf_counter()
         if error is None:
             try:
-                proposals = self._propose(record, image)
+                proposals = self._propose(outlines, image)
             except Exception as reason:
                 error, fatal = self._say(record, reason), isinstance(reason, UserError)
         rows = [row for row, referent in enumerate(record.referents) for _ in referent.sentences]
@@ -166,42 +178,21 @@ class SceneDataset(Dataset[Scene]):
             outcome=None if self.source is None else self.source.outcome,
             raw=[text for referent in record.referents for text in referent.raw or referent.sentences],
             targeted=None if all(ref.targeted for ref in refs) else torch.tensor([r.targeted for r in refs]),
+            objects=objects,
+            categories=categories,
+            meant=meant,
             absent=torch.tensor([r.absent for r in refs]) if any(ref.absent for ref in refs) else None,
             fatal=fatal,
             seconds={"data": read - began, "proposals": time.perf_counter() - read},
         )
 
-    def _targets(self, record: ImageRecord) -> tuple[Tensor, list[str | None]]:
-        """Return the target of each ref (empty where faulty), and what is wrong with each that is faulty."""
-        masks, faults = [], list[str | None]()
-        for referent in record.referents:
-            fault = None
-            try:
-                mask = referent.mask(record.height, record.width, self.rule)
-            except ValueError as reason:
-                fault = f"target: {reason}"
-                mask = torch.zeros(record.height, record.width, dtype=torch.bool)
-            masks.append(mask)
-            faults.append(fault)
-        return torch.stack(masks), faults
-
-    def _propose(self, record: ImageRecord, image: Tensor) -> Proposals | None:
+    def _propose(self, outlines: Outlines, image: Tensor) -> Proposals | None:
         if self.source is not None:
+            record = outlines.record
             return (self.source.ahead if self.ahead else self.source)(record.image_id, image)
         if self.proposals != "ground_truth":
             return None
-        size = record.height, record.width
-        found = []
-        for instance in record.instances:
-            try:
-                mask = instance.mask(*size, self.rule)
-            except ValueError as reason:
-                log.warning(
-                    "Image %s: a ground-truth proposal is left out (%s).", record.image_id, str(reason)
-                )
-                continue
-            found += [mask] if mask.any() else []
-        return Proposals.from_masks(torch.stack(found) if found else torch.zeros(0, *size, dtype=torch.bool))
+        return Proposals.from_masks(outlines.proposals())
 
     def _say(self, record: ImageRecord, error: Exception) -> str:
         """Say why there are no proposals; and in the log, once for each reason."""

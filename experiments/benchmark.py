@@ -104,7 +104,7 @@ class Benchmark:
 def measure(settings: Benchmark) -> dict[str, Any]:
     """Measure everything that is wanted, and return the document; see docs/performance.md."""
     from experiments.run.clip_benchmark import measure_model
-    from gl_ris.results import git_commit, versions
+    from gl_ris.program import git_commit, versions
 
     start, before = time.perf_counter(), _load()
     models = settings.names() if settings.wanted("clip") else ()

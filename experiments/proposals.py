@@ -31,7 +31,7 @@ def describe(module: StoreFiller, data: Any, settings: dict[str, Any]) -> dict[s
     """Say what is stored for a split of ``data``, and how much of it ``module`` has made in its run."""
     from collections import Counter
 
-    from gl_ris.results import git_commit, versions
+    from gl_ris.program import git_commit, versions
 
     store, wanted = module.kept, set(data.image_ids())
     entries = [entry for entry in store.entries if entry.image.image_id in wanted]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COMMAND = Command.documented("tables")
 
-_VARIANT_FIELDS = ("alpha", "beta", "masked_blocks", "recipe", "rerank", "top")
+_VARIANT_FIELDS = ("alpha", "beta", "masked_blocks", "recipe", "rerank", "top", "abstain", "union")
 _ROW_FIELDS = ("method", "encoder", "label", "context", "title", "paper", *_VARIANT_FIELDS)
 # Options that a supervised model takes of those for all runs.
 _SUPERVISED = ("intervals", "limit", "recipe", "trainer", "data", "wandb", "training")
@@ -36,7 +36,7 @@ class TableSettings(Grid):
         heading: Of the column that names the lines.
         rows: One mapping per method: method (a name, a class path, or upper_bound), encoder (a key of
             encoders), and where wanted label, context, title, paper, alpha, beta, masked_blocks, recipe,
-            rerank and top.
+            rerank, top, abstain and union.
         figures: What the table shows, of oIoU and mIoU; the CSV and JSON files have both.
         paper: Number of the paper's table to compare with.
         data: Data sets, a list: names of files in configs/data, or mappings with class_path and init_args.

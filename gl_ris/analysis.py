@@ -141,6 +141,15 @@ def intervals(sums: Array, draws: int = DRAWS, seed: int = SEED) -> list[list[In
     return [_between(method) for method in np.moveaxis(percent(resampled(sums, draws, seed)), 1, 0)]
 
 
+def ratio_intervals(sums: Array, draws: int = DRAWS, seed: int = SEED) -> list[list[Interval]]:
+    """Return for each of ``M`` methods the intervals of ratios, in percent; 0 where nothing is below a line.
+
+    Sums are ``(n, M, K, 2)``: of each image what is above the line of each of ``K`` ratios, and below it.
+    """
+    above, below = np.moveaxis(resampled(sums, draws, seed), -1, 0)
+    return [_between(method) for method in np.moveaxis(100 * above / np.maximum(below, 1), 1, 0)]
+
+
 def _between(values: Array) -> list[Interval]:
     low, high = np.percentile(values, _TAILS, axis=0)
     return list(zip(low.tolist(), high.tolist(), strict=True))

@@ -10,10 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gl_ris.evaluator import Choices, Evaluator, Records, SceneLike, faults_of, make_records, target_reasons
+from gl_ris.choices import Choices
+from gl_ris.evaluator import Evaluator, Records, SceneLike, faults_of, make_records, target_reasons
+from gl_ris.evidence import with_facts, with_overlaps
 from gl_ris.masks import encode_rle
 from gl_ris.metrics import mask_areas
-from gl_ris.tally import subsets_of, targeted_in
+from gl_ris.tally import absent_in, subsets_of, targeted_in
+
+NONE = "no mask predicted"
 
 
 class Drawn(NamedTuple):
@@ -45,7 +49,7 @@ class DrawingEvaluator(Evaluator):
         """Draw for every expression of a scene, measure, and count: a record per expression and method.
 
         Where there is no mask, and in a scene that cannot be used, the intersection is 0 and the union the
-        target.
+        target. A mask that is empty, or known to be none, says that there is nothing, which may be right.
         """
         if scene.index in self.finished:
             return Records()
@@ -58,16 +62,25 @@ class DrawingEvaluator(Evaluator):
 
     def _judge(self, scene: SceneLike, drawn: Mapping[str, Drawn]) -> Records:
         targets, faults, reasons = scene.targets[scene.referents], faults_of(scene), target_reasons(scene)
-        columns, found, missed = [], [], []
-        for title, (masks, failures) in drawn.items():
+        absent = absent_in(scene)
+        nothing = [False] * len(faults) if absent is None else absent.tolist()
+        columns, found, missed, said = [], [], [], []
+        for title, (masks, reported) in drawn.items():
             masks[[fault is not None for fault in faults]] = False
+            pixels = masks.flatten(1).any(dim=1).tolist()
+            blank = [not some and why in (None, NONE) for some, why in zip(pixels, reported, strict=True)]
+            right = frozenset(place for place, none in enumerate(nothing) if none and blank[place])
+            failures = [None if place in right else why for place, why in enumerate(reported)]
             none = Choices.none(len(masks), None)
-            choices = replace(none, failures=failures).on_targets(reasons)
+            choices = replace(none, failures=failures, abstained=right).on_targets(reasons)
             found.append(areas := mask_areas(masks, targets))
             missed.append(choices.failures)
-            lost = [failure or fault for failure, fault in zip(failures, faults, strict=True)]
+            said.append([place for place, empty in enumerate(blank) if empty and faults[place] is None])
+            lost = [why or faults[place] or place in right for place, why in enumerate(failures)]
             encoded = [None if why else encode_rle(mask) for mask, why in zip(masks, lost, strict=True)]
-            columns.append(make_records(title, scene, choices, areas, [None] * len(masks), encoded))
+            records = make_records(title, scene, choices, areas, [None] * len(masks), encoded)
+            columns.append(with_overlaps(records, scene, masks))
         intersection, union = map(torch.stack, zip(*found, strict=True))
-        self.tally.add_scene(intersection, union, missed, subsets_of(scene), targeted=targeted_in(scene))
-        return Records(record for row in zip(*columns, strict=True) for record in row)
+        more: dict[str, Any] = {"targeted": targeted_in(scene), "absent": absent, "abstained": said}
+        self.tally.add_scene(intersection, union, missed, subsets_of(scene), **more)
+        return Records(with_facts([one for row in zip(*columns, strict=True) for one in row], scene))

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import logging
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
@@ -16,10 +14,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from gl_ris.bits import Bits
+from gl_ris.choices import EMPTY_TARGET, Choices
 from gl_ris.errors import EvaluationError, UserError
+from gl_ris.evidence import targets_of
+from gl_ris.metrics import mask_areas
 from gl_ris.predictions import Prediction
 from gl_ris.recipe import Recipe
-from gl_ris.tally import Evaluation, Stopwatch, Tally, subsets_of, targeted_in
+from gl_ris.tally import Evaluation, Stopwatch, Tally, absent_in, subsets_of, targeted_in
 
 if TYPE_CHECKING:
     from gl_ris.inputs import Input
@@ -28,16 +29,14 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-NOT_A_NUMBER, NOT_FINITE = "score is not a number", "no finite best score"
-EMPTY_TARGET = "empty target"
-
 log = logging.getLogger(__name__)
 
 
 class SceneLike(Protocol):
     """What is asked of one image with ``E`` expressions; `datamodules.Scene` is one and says what is in it.
 
-    A scene may also have ``subsets`` and ``targeted``, see `gl_ris.tally`, and ``faults``, see `faults_of`.
+    A scene may also have ``subsets`` and ``targeted``, see `gl_ris.tally`, ``faults``, see `faults_of`, and
+    ``objects``, see `gl_ris.evidence`.
     """
 
     @property
@@ -62,34 +61,6 @@ class SceneLike(Protocol):
     def error(self) -> str | None: ...
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What one method chose for ``E`` expressions."""
-
-    rows: list[int | None]  # for each expression the chosen proposal, or None
-    scores: list[float | None]  # its score, or None
-    # why the expression is a miss, mostly without a choice; None if it is as good as its choice
-    failures: list[str | None]
-    ties: list[bool]  # whether another proposal has the score of the chosen one, too
-
-    @classmethod
-    def none(cls, count: int, reason: str | None) -> Choices:
-        """Return no choice for ``count`` expressions."""
-        return cls([None] * count, [None] * count, [reason] * count, [False] * count)
-
-    def on_targets(self, reasons: Sequence[str | None]) -> Choices:
-        """Say why a target cannot be met, see `target_reasons`; of one that is damaged there is no choice."""
-        if not any(reasons):
-            return self
-        known = [reason in (None, EMPTY_TARGET) for reason in reasons]
-        return Choices(
-            [row if sound else None for row, sound in zip(self.rows, known, strict=True)],
-            [score if sound else None for score, sound in zip(self.scores, known, strict=True)],
-            [why or reason for why, reason in zip(self.failures, reasons, strict=True)],
-            [tie and sound for tie, sound in zip(self.ties, known, strict=True)],
-        )
-
-
 def faults_of(scene: Any) -> list[str | None]:
     """Return why the target of each expression of a scene is not known, or None."""
     return list(getattr(scene, "faults", ())) or [None] * len(scene.expressions)
@@ -110,26 +81,6 @@ class Records(list[Prediction]):
     def to(self, *_: object, **__: object) -> Records:
         """Return the records as they are; Lightning moves what `predict_step` returns by this method."""
         return self
-
-
-def choose(scores: Tensor, missing: str = NOT_A_NUMBER) -> Choices:
-    """Choose the best of ``(E, N)`` scores, ``N`` >= 1, for each expression (Eq. 1), the first of equals.
-
-    ``missing`` says why a row has a score that is not a number.
-    """
-    best, rows = scores.max(dim=1).values, scores.argmax(dim=1).tolist()
-    # the maximum of a row with a NaN is one
-    failures = [
-        None if math.isfinite(score) else missing if math.isnan(score) else NOT_FINITE
-        for score in best.tolist()
-    ]
-    ties = ((scores == best[:, None]).sum(dim=1) > 1).tolist()
-    return Choices(
-        rows=[None if bad else row for row, bad in zip(rows, failures, strict=True)],
-        scores=[None if bad else score for score, bad in zip(best.tolist(), failures, strict=True)],
-        failures=failures,
-        ties=[tie and not bad for tie, bad in zip(ties, failures, strict=True)],
-    )
 
 
 def best_proposals(intersection: Tensor, union: Tensor) -> Tensor:
@@ -154,6 +105,24 @@ def chosen_areas(
     return intersection[pick, referents], union[pick, referents]
 
 
+def follow_rules(
+    areas: tuple[Tensor, Tensor], chosen: Sequence[Choices], masks: Tensor, scene: SceneLike
+) -> None:
+    """Change the areas of best proposals, int64 ``(methods or more, E)``, to those of what rules choose.
+
+    What is not chosen shares nothing with its target; its union is as if it had been, as in GRES, or nothing
+    if it is right that there is no target.
+    """
+    absent = absent_in(scene)
+    for intersection, union, choices in zip(*areas, chosen, strict=False):
+        for place, rows in choices.unions.items():
+            target = scene.targets[scene.referents[place]]
+            intersection[place], union[place] = mask_areas(masks[list(rows)].any(dim=0), target)
+        for place in choices.abstained:
+            intersection[place] = 0
+            union[place] *= absent is None or not bool(absent[place])
+
+
 def make_records(
     method: str,
     scene: SceneLike,
@@ -165,15 +134,20 @@ def make_records(
 ) -> list[Prediction]:
     """Write down what a method chose, one record per expression; areas are the choices', int64 ``(E,)``.
 
-    Where there is no target, nothing is measured: the record has None.
+    Where no target is known, nothing is measured: the record has None. Where it is known that there is none,
+    IoU is 1 if nothing is chosen on purpose, and otherwise 0.
     """
-    targeted = targeted_in(scene)
-    measured = [True] * len(scene.expressions) if targeted is None else targeted.tolist()
+    targeted, absent = targeted_in(scene), absent_in(scene)
+    nothing = [False] * len(scene.expressions) if absent is None else absent.tolist()
+    measured = [True] * len(nothing) if targeted is None else targeted.tolist()
+    measured = [known or none for known, none in zip(measured, nothing, strict=True)]
+    right = [none and i in choices.abstained for i, none in enumerate(nothing)]
     intersections, unions = (
         [size if known else None for size, known in zip(area.tolist(), measured, strict=True)]
         for area in areas
     )
     subsets = {name: members.tolist() for name, members in subsets_of(scene).items()}
+    meant = targets_of(scene)
     return [
         Prediction(
             image_id=scene.image_id,
@@ -182,9 +156,9 @@ def make_records(
             expression=expression,
             noun_phrase=noun_phrases[i],
             method=method,
-            choice=choices.rows[i],
+            choice=None if i in choices.abstained else choices.rows[i],
             score=choices.scores[i],
-            iou=_iou(intersections[i], unions[i]),
+            iou=1.0 if right[i] else _iou(intersections[i], unions[i]),
             intersection=intersections[i],
             union=unions[i],
             segmentation=segmentations[i],
@@ -193,6 +167,9 @@ def make_records(
             index=scene.index,
             subsets=tuple(name for name in subsets if subsets[name][i]) if subsets else None,
             parsed=parsed[i] if parsed else None,
+            target=() if nothing[i] else meant[i],
+            chosen=None if i in choices.abstained else choices.unions.get(i),
+            abstained=i in choices.abstained,
         )
         for i, expression in enumerate(scene.expressions)
     ]
@@ -251,6 +228,10 @@ class Evaluator(LightningModule):
 
     def kernels(self) -> dict[str, dict[str, str]]:
         """Say how the models are computed, for results."""
+        return {}
+
+    def rules(self) -> dict[str, dict[str, Any]]:
+        """Say what each method chooses beside the best, for results."""
         return {}
 
     def input_files(self, data: Any) -> dict[str, Mapping[str, Input]]:
@@ -329,7 +310,8 @@ def _warn_of_ties(evaluation: Evaluation) -> None:
 
 def _check_counts(evaluation: Evaluation, data: Any) -> None:
     """Check that every expression of the data was counted, in all and in each subset, and no other."""
-    seen = (evaluation.n_images, evaluation.n_evaluated + evaluation.n_skipped + evaluation.n_untargeted)
+    counted = evaluation.n_evaluated + evaluation.n_skipped
+    seen = (evaluation.n_images, counted + evaluation.n_untargeted + evaluation.n_absent)
     if seen != (data.n_images, data.n_expressions):
         raise EvaluationError(
             f"Evaluated {seen[0]:,} images with {seen[1]:,} expressions, but the split has "

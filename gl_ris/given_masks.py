@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from gl_ris.drawing import DrawingEvaluator, Drawn
+from gl_ris.drawing import NONE, DrawingEvaluator, Drawn
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.evaluator import SceneLike
 from gl_ris.expression_ids import ExpressionIds, Key, expression_keys
@@ -20,7 +20,7 @@ from gl_ris.inputs import Input
 from gl_ris.mask_files import Found, by_expression, check_sizes, read_found
 from gl_ris.recipe import Recipe
 
-MISSING, NONE = "no line in the predictions", "no mask predicted"
+MISSING = "no line in the predictions"
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,45 @@ _RANK = re.compile(r"predictions_rank(\d+)\.jsonl")
 _BLOCK = 1 << 20  # bytes of predictions that are there twice while files are merged, at most about
 _LARGEST = sys.float_info.max
 _Count = Annotated[int, Meta(ge=0)]
+_Pixels = Annotated[int, Meta(ge=0, le=1 << 40)]
+# keys that a line has only where they say something, and what they hold otherwise
+_OPTIONAL = (
+    *((name, None) for name in ("subsets", "parsed", "target", "chosen", "image", "overlaps", "area")),
+    *((name, False) for name in ("tied", "abstained")),
+)
+
+
+class AnnotatedObject(msgspec.Struct, frozen=True):
+    """An object that the data set outlines in an image."""
+
+    category: str | None  # None where the data do not name it
+    area: _Pixels
+
+
+class UnitedObjects(msgspec.Struct, frozen=True):
+    """Several objects that are one target: their union, which is no sum where they overlap."""
+
+    objects: tuple[_Count, ...]
+    area: _Pixels
+    overlaps: tuple[_Pixels, ...]  # with each proposal
+
+
+class ImageFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What proposals and annotated objects of an image have in common, in pixels."""
+
+    size: tuple[_Pixels, _Pixels]  # height and width
+    areas: tuple[_Pixels, ...]  # of each proposal
+    objects: tuple[AnnotatedObject, ...]
+    overlaps: tuple[tuple[_Pixels, ...], ...]  # by object, with each proposal
+    united: tuple[UnitedObjects, ...] = ()  # targets of several objects
+
+    def __post_init__(self) -> None:
+        """Check that every object and every target has an overlap with each proposal."""
+        rows = [*self.overlaps, *(one.overlaps for one in self.united)]
+        if len(self.overlaps) != len(self.objects) or any(len(row) != len(self.areas) for row in rows):
+            raise ValueError("overlaps must have a row for each object, and in it a number for each proposal")
+        if any(place >= len(self.objects) for one in self.united for place in one.objects):
+            raise ValueError("united names an object that is not there")
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,16 +93,36 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     tied: bool = False
     # what the expression says (`gl_ris.Parsed.said`); None, and no key in the line, where nothing parsed it
     parsed: dict[str, Any] | None = None
+    # which of the image's objects are meant together, none where the data say that nothing is; no key in the
+    # line where they do not say
+    target: tuple[_Count, ...] | None = None
+    # all proposals that were chosen, where they are several, ``choice`` the best of them; else no key
+    chosen: tuple[_Count, ...] | None = None
+    # whether nothing was chosen because the best score was too low; no key in the line where it is not so
+    abstained: bool = False
+    image: ImageFacts | None = None  # in the first record of each image alone
+    # of a mask that is no proposal: the pixels that it shares with each of the image's objects, and its own
+    overlaps: tuple[_Pixels, ...] | None = None
+    area: _Pixels | None = None
 
     def __post_init__(self) -> None:
         """Check that a record has been measured as a whole or not at all."""
         if len({value is None for value in (self.iou, self.intersection, self.union)}) > 1:
             raise ValueError("of iou, intersection and union, either all are null or none is")
+        if (self.overlaps is None) != (self.area is None):
+            raise ValueError("of overlaps and area, both are there or none is")
+
+    def fits(self, image: ImageFacts) -> bool:
+        """Say whether it speaks of proposals and objects that its image has."""
+        rows = (*(self.chosen or ()), *(() if self.choice is None else (self.choice,)))
+        known = all(place < len(image.objects) for place in self.target or ())
+        alike = self.overlaps is None or len(self.overlaps) == len(image.objects)
+        return known and alike and all(row < len(image.areas) for row in rows)
 
     def line(self) -> bytes:
         """Return the record as a line of strict JSON."""
-        content = msgspec.structs.asdict(self)
-        for name, usual in (("subsets", None), ("tied", False), ("parsed", None)):
+        content = msgspec.to_builtins(self)
+        for name, usual in _OPTIONAL:
             if content[name] is usual:
                 del content[name]
         return to_json(content) + b"\n"
@@ -269,16 +328,30 @@ def key_of(record: Prediction) -> Key:
 
 
 def read_predictions(path: Path | str) -> list[Prediction]:
-    """Read a ``predictions.jsonl`` in the order of its lines; a `UserError` names file and damaged line.
+    """Read a ``predictions.jsonl`` in the order of its lines; see `each_prediction`."""
+    return list(each_prediction(path))
 
-    Lines may lack ``failure``, ``index``, ``subsets``, ``tied`` and ``parsed``; other keys are ignored.
+
+def each_prediction(path: Path | str) -> Iterator[Prediction]:
+    """Yield the records of a ``predictions.jsonl``, one line in memory; a `UserError` names a damaged line.
+
+    Lines may lack ``failure``, ``index`` and what comes behind it; other keys are ignored.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"There is no file of predictions at {path}.")
+    image: Prediction | None = None  # the last record that tells of its image
     with path.open("rb") as file:
-        found = [_record(path, number, line) for number, line in enumerate(file, start=1)]
-    return [record for record in found if record is not None]
+        for number, line in enumerate(file, start=1):
+            record = _record(path, number, line)
+            assert record is not None
+            image = image if record.image is None else record
+            if image and image.image and image.index == record.index and not record.fits(image.image):
+                raise UserError(
+                    f"Damaged record in {path}, line {number}: it speaks of proposals or objects that its "
+                    "image does not have."
+                )
+            yield record
 
 
 def _rank_path(run_dir: Path, rank: int) -> Path:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import platform
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,13 +15,9 @@ from msgspec.structs import replace
 
 from gl_ris.analysis import explained, half
 from gl_ris.files import atomic_file, decode, plain, write_json
+from gl_ris.program import git_commit, versions
 
 STAGES = ("data", "proposals", "image", "text", "score", "metrics", "total")
-_LIBRARIES = (
-    *("gl-ris", "torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch"),
-    *("transformers", "spacy", "scikit-image", "pycocotools", "numpy", "pillow"),
-)
-
 # Of what leads from inputs and settings to figures: raised whenever a figure changes, so that grids measure
 # anew what an older program has measured, and no run mixes both. 2: baselines under recipe ``published``.
 # 3: CLIP in bf16, by other kernels and with batch norms folded.
@@ -37,6 +28,7 @@ UPPER_BOUND = "Upper bound"  # what tables call the best choices
 SKIPPING = "images without proposals left out as published"
 EVERY_MISS = "every miss counted"
 
+_WHERE_ANY = ("n_expressions_without_target", "n_expressions_no_target", "rules", "filters", "own_metric")
 ALSO_CALLED = "oIoU is also called cIoU, and mIoU gIoU, in other papers."
 
 Count = Annotated[int, Meta(ge=0)]
@@ -134,6 +126,10 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     n_expressions_evaluated: Count  # expressions behind the figures, misses for want of a proposal included
     # expressions that data of one's own have no target for: they are in the predictions, and behind no figure
     n_expressions_without_target: Count = 0
+    # expressions that are known to have no target: in gIoU, cIoU and N_acc, and in no other figure
+    n_expressions_no_target: Count = 0
+    # by method with a rule of its own what it goes by (`gl_ris.choices.Rule`): ``abstain`` and ``union``
+    rules: dict[str, dict[str, float | str]] = {}
     # expressions that ``methods`` leave out because the recipe says so, for want of proposals: with those
     # evaluated, all that ``every_miss`` counts
     n_expressions_skipped: Count = 0
@@ -208,7 +204,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, Any]:
         """Return what JSON is made of; what only some data or models have is left out elsewhere."""
         content: dict[str, Any] = msgspec.to_builtins(self)
-        for name in ("subsets", "n_expressions_without_target", "kernels", "parsed", "filters", "own_metric"):
+        for name in ("subsets", *_WHERE_ANY, "kernels", "parsed"):
             if not content[name]:
                 del content[name]
         return content
@@ -340,18 +336,31 @@ def _counts(results: Results) -> str:
     notes = [f" ({skipped:,} skipped)" if skipped else "", f" ({missing:,} MISSING)" if missing else ""]
     without = results.n_expressions_without_target
     more = f"; {without:,} more without a target: predictions alone, no figure" if without else ""
+    none = results.n_expressions_no_target
+    more += f"; {none:,} more known to have no target: in gIoU, cIoU and N_acc" if none else ""
     reasons = "; ".join(f"{reason}: {count:,}" for reason, count in results.failures.items()) or "none"
     counted = f" (counted as misses{', those skipped where every miss counts' if skipped else ''})"
     tied = "; ".join(f"{method}: {count:,}" for method, count in results.ties.items() if count)
     sure = f"\n±            {explained(results.resampling['draws'])}" if results.resampling else ""
     ties = f"\nTies         {tied} (the first of proposals with one score was chosen)" if tied else ""
-    more_lines = f"{ties}{sure}{_parsed(results)}"
+    more_lines = f"{ties}{sure}{_rules(results)}{_parsed(results)}"
     return (
         f"Images       {results.n_images:,}\n"
         f"Expressions  {evaluated:,} evaluated of {expected:,} expected{''.join(notes)}{more}\n"
         f"{''.join(map(_filtered, results.filters))}{_own_metric(results.own_metric)}"
         f"Failures     {reasons}{counted if results.failures and not missing else ''}{more_lines}"
     )
+
+
+def _rules(results: Results) -> str:
+    """Say what is chosen beside the best: "abstain 0.21 (thresholds.json)", each kind of rule on one line."""
+    said = {
+        name: ", ".join(
+            f"{what} {value if isinstance(value, str) else f'{value:.6g}'}" for what, value in rule.items()
+        )
+        for name, rule in results.rules.items()
+    }
+    return f"\nRules        {'; '.join(f'{name}: {rule}' for name, rule in said.items())}" if said else ""
 
 
 def _own_metric(own: OwnMetric | None) -> str:
@@ -374,34 +383,3 @@ def _parsed(results: Results) -> str:
     said = [text for text in said if not text.startswith("relation ")]
     said += [f"relations {found['relations']} ({kinds})"] if kinds else []
     return f"\nParsed       {', '.join([*said, 'nothing of that ' + found['none']])}" if found else ""
-
-
-def versions() -> dict[str, str | None]:
-    """Look up the versions of Python and of the libraries that can change a figure; None if not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(_LIBRARIES)}
-    for library in _LIBRARIES:
-        with suppress(metadata.PackageNotFoundError):
-            found[library] = metadata.version(library)
-    return found
-
-
-def git_commit(folder: Path | None = None) -> str | None:
-    """Find the hash of the commit of the checkout that ``folder`` (ours) is in, or None; never raises."""
-    folder = folder or Path(__file__).resolve().parent
-    # "." is known to git only if a file in it is tracked: not so for site-packages inside another project
-    if not _git(folder, "ls-files", "--", "."):
-        return None
-    return _git(folder, "rev-parse", "--verify", "HEAD")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    # inside a git hook GIT_DIR and others point to the hook's repository
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        answer = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError, UnicodeError):
-        return None
-    return answer.stdout.strip() or None

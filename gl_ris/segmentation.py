@@ -158,7 +158,7 @@ def _masks(given: Any, pixels: Tensor) -> Proposals:
 
 
 def _choose(scorer: Scorer, pixels: Tensor, expression: str, found: Proposals) -> Segmentation:
-    from gl_ris.evaluator import choose
+    from gl_ris.choices import choose
     from gl_ris.text import noun_phrases
 
     if not found.masks.any():

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from gl_ris.bits import Bits
+from gl_ris.choices import Choices
 from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.errors import UserError
-from gl_ris.evaluator import Choices, Records, SceneLike
-from gl_ris.rerank import reranked
+from gl_ris.evaluator import Records, SceneLike
 from gl_ris.scorers import Scorer
 from gl_ris.scorers.base import check_shares
 from gl_ris.scorers.global_local import GlobalLocal
@@ -123,7 +123,7 @@ class Sweep(ZeroShotRIS):
             )
         axes = (self.alphas, self.betas)
         grids = [GlobalLocalGrid(clip, *axes, blocks, variant.recipe, self.parser) for blocks in self.blocks]
-        return [reranked(grid, variant.rerank, variant.top) for grid in grids]
+        return [variant.finish(grid) for grid in grids]
 
     @property
     def default(self) -> Cell | None:

@@ -14,7 +14,7 @@ import math
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
@@ -25,12 +25,13 @@ from torch import Tensor
 
 from gl_ris.errors import EvaluationError
 from gl_ris.files import plain
-from gl_ris.metrics import THRESHOLDS, AreaSums, area_sums
+from gl_ris.metrics import THRESHOLDS, AreaSums, GRESSums, area_sums
 from gl_ris.results import STAGES
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)?")
-ALL, _WITHOUT = "", "-"  # all expressions that have a target, and those that have none
+# all expressions that have a target, those of which none is known, and those that are known to have none
+ALL, _WITHOUT, ABSENT = "", "-", "0"
 
 
 def gather_objects(value: _T) -> list[_T]:
@@ -65,6 +66,12 @@ def in_order(names: Iterable[str], recipe: Any) -> list[str]:
 def targeted_in(scene: Any) -> Tensor | None:
     """Return which expressions of a scene have a target, bool ``(E,)``; None if all have."""
     found: Tensor | None = getattr(scene, "targeted", None)
+    return found
+
+
+def absent_in(scene: Any) -> Tensor | None:
+    """Return which expressions of a scene are known to have no target, bool ``(E,)``; None for none."""
+    found: Tensor | None = getattr(scene, "absent", None)
     return found
 
 
@@ -111,7 +118,8 @@ class Stopwatch:
 class Figures:
     """The figures of all methods on one set of expressions, over all processes."""
 
-    # for each method its figures in percent, see `gl_ris.metrics.RISMetrics`; nan without an expression
+    # for each method its figures in percent, see `gl_ris.metrics.RISMetrics`; nan without an expression. Of
+    # all, where some are known to have no target, also gIoU, cIoU, N_acc and T_acc (`gl_ris.metrics.GRES`).
     methods: dict[str, dict[str, float]]
     # the same of choosing the best proposal each time; nan where there is nothing to choose
     upper_bound: dict[str, float]
@@ -133,7 +141,8 @@ class Evaluation(Figures):
 
     # Per stage, the mean over processes. What belongs to no stage is in ``total`` alone.
     seconds: dict[str, float]
-    n_untargeted: int = 0  # expressions without a target, which are behind no figure
+    n_untargeted: int = 0  # expressions without a known target, which are behind no figure
+    n_absent: int = 0  # expressions known to have no target: behind gIoU, cIoU, N_acc and T_acc
     # figures by name of the subset; empty where the data have none
     subsets: dict[str, Figures] = field(default_factory=dict)
 
@@ -149,6 +158,7 @@ class _Count:
     # by method
     choices: Counter[str] = field(default_factory=Counter)
     ties: Counter[str] = field(default_factory=Counter)
+    abstained: Counter[str] = field(default_factory=Counter)
 
     def plus(self, other: _Count) -> _Count:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
@@ -192,16 +202,20 @@ class Tally:
         subsets: Mapping[str, Tensor] | None = None,
         *,
         ties: Sequence[Sequence[bool]] = (),
+        abstained: Sequence[Collection[int]] = (),
         skipped: bool = False,
         targeted: Tensor | None = None,
+        absent: Tensor | None = None,
     ) -> None:
         """Add one image with ``E`` expressions; those that are ``skipped`` are in ``every_miss`` alone.
 
-        Expressions that are not ``targeted``, bool ``(E,)`` or None for all, are counted by themselves.
+        Expressions that are not ``targeted``, bool ``(E,)`` or None for all, are counted by themselves, and
+        so are those that are ``absent``, bool ``(E,)`` or None for none: known to have no target.
 
         Areas are int64 ``(rows, E)``: per method, then for the best choice if there is one. Subsets are bool
         ``(E,)``; failures say why there is a miss, per method and expression, or None, and ties whether the
-        score of the choice is that of another proposal, too.
+        score of the choice is that of another proposal, too; ``abstained`` names the places of expressions of
+        which it is said that there is nothing.
         """
         rows = len(self.methods) + self.bounded
         if intersection.ndim != 2 or len(intersection) != rows:
@@ -212,17 +226,20 @@ class Tally:
         everything = torch.ones_like(intersection[0], dtype=torch.bool)
         if targeted is not None:
             everything = targeted.cpu()
+        none = torch.zeros_like(everything) if absent is None else absent.cpu()
         own = {name: members.cpu() & everything for name, members in (subsets or {}).items()}
-        for name, members in {ALL: everything, _WITHOUT: ~everything, **own}.items():
-            if name not in (ALL, _WITHOUT) and not _NAME.fullmatch(name):
+        kinds = {ALL: everything, _WITHOUT: ~(everything | none), ABSENT: none}
+        for name, members in {**kinds, **own}.items():
+            if name not in kinds and not _NAME.fullmatch(name):
                 raise ValueError(f"The name of a subset must look like unseen or unseen_names, not {name!r}.")
             which = [index for index, is_in in enumerate(members.tolist()) if is_in]
             reasons = [[row[index] for index in which] for row in failures]
             tied = [[row[index] for index in which] for row in ties]
+            dropped = [sum(index in row for index in which) for row in abstained]
             scene[name] = self._none()
             if which or name == ALL:
                 areas = intersection[:, members], union[:, members]
-                scene[name] = self._count(*areas, reasons, tied, skipped)
+                scene[name] = self._count(*areas, reasons, tied, dropped, skipped)
         self._add(scene)
 
     @property
@@ -245,24 +262,32 @@ class Tally:
         total: defaultdict[str, _Count] = defaultdict(self._none)
         for name, count in itertools.chain.from_iterable(counts.items() for _, counts in parts):
             total[name] = total[name].plus(count)
+        absent, without = total.pop(ABSENT, self._none()), total.pop(_WITHOUT, self._none())
         figures = {name: self._figures(count) for name, count in total.items()}
-        everything, without = figures.pop(ALL), figures.pop(_WITHOUT, self._figures(self._none()))
-        unmeasured = {f"{reason}, without a target": count for reason, count in without.failures.items()}
-        failures = everything.failures | unmeasured
-        if failures and not total[ALL].choices + total[_WITHOUT].choices:
+        everything = self._figures(total[ALL], absent)
+        figures.pop(ALL)
+        failures = dict(everything.failures)
+        for count, what in ((without, "without a target"), (absent, "known to have no target")):
+            failures |= {f"{reason}, {what}": number for reason, number in sorted(count.failures.items())}
+        if failures and not total[ALL].choices + without.choices + absent.choices:
             most = Counter(failures).most_common(3)
             reasons = "; ".join(f"{reason} ({count:,})" for reason, count in most)
             raise EvaluationError(f"Not one expression could be evaluated: {reasons}.")
         return Evaluation(
             **{**vars(everything), "failures": failures},
-            n_untargeted=without.n_evaluated + without.n_skipped,
+            n_untargeted=int(without.sums.samples + without.skipped.samples),
+            n_absent=int(absent.sums.samples + absent.skipped.samples),
             seconds={stage: sum(part[0][stage] for part in parts) / len(parts) for stage in STAGES},
             subsets=figures,
         )
 
-    def _figures(self, count: _Count) -> Figures:
+    def _figures(self, count: _Count, absent: _Count | None = None) -> Figures:
         methods, bound = self._percent(count.sums)
         every_miss, every_bound = self._percent(count.sums.plus(count.skipped))
+        if absent is not None and absent.images:
+            both = (count, absent)
+            self._add_gres(methods, both, [one.sums for one in both])
+            self._add_gres(every_miss, both, [one.sums.plus(one.skipped) for one in both])
         ties, choices = (
             {method: counted[method] for method in self.methods} for counted in (count.ties, count.choices)
         )
@@ -279,6 +304,19 @@ class Tally:
             choices=choices,
         )
 
+    def _add_gres(
+        self, rows: dict[str, dict[str, float]], counts: Iterable[_Count], sums: Iterable[AreaSums]
+    ) -> None:
+        """Add the figures of GRES to rows of others, given counts with and without targets, and the sums."""
+        methods = len(self.methods)
+        dropped, flagged = (torch.tensor([one.abstained[name] for name in self.methods]) for one in counts)
+        targeted, absent = (
+            AreaSums(*(part[:methods] if part.ndim else part for part in whole)) for whole in sums
+        )
+        found = GRESSums(targeted, absent, dropped, flagged).figures()
+        for place, row in enumerate(rows.values()):
+            row |= {name: 100 * float(value[place]) for name, value in found.items()}
+
     def _percent(self, sums: AreaSums) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         rows = sums.percent(THRESHOLDS)
         bound = rows[-1] if self.bounded else dict.fromkeys(rows[0], math.nan)
@@ -290,6 +328,7 @@ class Tally:
         union: Tensor,
         failures: Sequence[Sequence[str | None]],
         ties: Sequence[Sequence[bool]],
+        abstained: Sequence[int],
         skipped: bool,
     ) -> _Count:
         """Count expressions of one image: areas ``(rows, E)``, failures and ties by method and expression."""
@@ -303,4 +342,5 @@ class Tally:
             failures=Counter(reason for _, reason in failed),
             choices=Counter(dict(zip(self.methods, (row.count(None) for row in failures), strict=True))),
             ties=Counter(dict(zip(self.methods, map(sum, ties), strict=False))),
+            abstained=Counter(dict(zip(self.methods, abstained, strict=False))),
         )

@@ -1,15 +1,20 @@
 """Methods as a run names them: plain names, or mappings with settings of their own."""
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
+from gl_ris.choices import Rule
 from gl_ris.clip.loading import PRECISIONS
 from gl_ris.errors import UserError, unknown_name
+from gl_ris.files import plain
 from gl_ris.recipe import Recipe
 from gl_ris.rerank import check_reranking, reranked
 from gl_ris.scorers import Scorer, load_scorer
 from gl_ris.scorers.base import check_shares
+from gl_ris.thresholds import Given, read_thresholds, rule_of
 
 Methods = Sequence[str | Mapping[str, Any]] | Mapping[str, Any] | str
 
@@ -29,6 +34,8 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "rerank": (str, "none, reclip, hybridgl, hybridgl_fixed, full or the path of a class"),
     "top": ((int, type(None)), "a whole number, or null"),
     "file": (str, "a file or folder of scores"),
+    "abstain": ((int, float, str, type(None)), "a number, a file of thresholds, or null"),
+    "union": ((int, float, str, type(None)), "a number, a file of thresholds, or null"),
 }
 
 
@@ -51,6 +58,9 @@ class Variant:
     top: int | None = None  # how many of the best masks; the re-ranker's own number if None
     # what a method reads its scores from, if it is one of those, see `gl_ris.scorers.from_files`
     file: str | None = None
+    # thresholds of `rule`, or the file that has them; see `gl_ris.choices.Rule`
+    abstain: Given = None
+    union: Given = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -62,6 +72,30 @@ class Variant:
         if load_scorer(self.method).reads_file != (self.file is not None):
             fix = "leave file out of it" if self.file else f"give {{method: {self.method}, file: PATH}}"
             raise UserError(f"Method '{self.method}' reads {'no' if self.file else 'a'} file: {fix}.")
+        _ = self.rule
+
+    @functools.cached_property
+    def rule(self) -> Rule:
+        """What is chosen beside the best; `UserError` if it is to come from a file that does not have it."""
+        return rule_of(self.abstain, self.union, self.title, self.settings if self.rule_files else {})
+
+    @property
+    def rule_files(self) -> list[Path]:
+        """The files that `rule` comes from."""
+        return [Path(given).expanduser() for given in (self.abstain, self.union) if isinstance(given, str)]
+
+    @property
+    def said_rule(self) -> dict[str, Any]:
+        """The thresholds of `rule`, and what those of files were found on."""
+        found = {name: value for name, value in asdict(self.rule).items() if value is not None}
+        files = {read_thresholds(file).place for file in self.rule_files}
+        return {**found, **({"found on": "; ".join(sorted(files))} if files else {})}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that bears on the scores, as JSON has it."""
+        own: dict[str, Any] = plain(asdict(self))
+        return {name: value for name, value in own.items() if name not in ("title", "abstain", "union")}
 
     @property
     def model(self) -> tuple[str, str | None, str]:
@@ -80,7 +114,13 @@ class Variant:
         given: dict[str, Any] = {} if self.file is None else {"file": self.file}
         scorer = load_scorer(self.method)(clip, *settings, **given)
         scorer.title = self.title
-        return reranked(scorer, self.rerank, self.top)
+        return self.finish(scorer)
+
+    def finish(self, scorer: Scorer) -> Scorer:
+        """Let the re-ranker, if there is one, follow a scorer, and give it the rule."""
+        made = reranked(scorer, self.rerank, self.top)
+        made.rule = self.rule
+        return made
 
 
 def resolve_variants(methods: Methods, defaults: Mapping[str, Any]) -> list[Variant]:

@@ -16,31 +16,31 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from gl_ris.bits import Bits
+from gl_ris.choices import NOT_A_NUMBER, Choices, choose
 from gl_ris.clip.kernels import asked as asked_kernels
 from gl_ris.errors import UserError
 from gl_ris.evaluator import (
-    NOT_A_NUMBER,
-    Choices,
     Evaluator,
     Records,
     SceneLike,
     best_proposals,
-    choose,
     chosen_areas,
     faults_of,
+    follow_rules,
     make_records,
     target_reasons,
 )
+from gl_ris.evidence import with_facts, with_unions
 from gl_ris.inputs import Input, clip_files, parser_files
 from gl_ris.masks import encode_rle, pairwise_areas
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
-from gl_ris.proposals.source import COUNTS, ProposalSource, open_source
+from gl_ris.proposals.source import COUNTS, ProposalSource, give_to, open_source
 from gl_ris.proposals.store import StoreKey
 from gl_ris.recipe import Recipe
 from gl_ris.scorers import Scorer
 from gl_ris.split_texts import SplitTexts
-from gl_ris.tally import gather_objects, subsets_of, targeted_in
+from gl_ris.tally import absent_in, gather_objects, subsets_of, targeted_in
 from gl_ris.variants import resolve_variants
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ class ZeroShotRIS(Evaluator):
         methods: Scoring methods, one or a list: global_local, cropping, grad_cam, score_map, region_token,
             heat_map, hybrid_gl, largest, random, or the path of a class. A method with settings of its own is
             a mapping such as {method: global_local, title: "local only", alpha: 0.0}; what it leaves out of
-            alpha, beta, masked_blocks, recipe, clip, pretrained, precision, rerank and top is as for the
-            others. One pass over the images serves them all. Scores of another program are {method:
+            alpha, beta, masked_blocks, recipe, clip, pretrained, precision, rerank, top, abstain and union is
+            as for the others. One pass over the images serves all. Scores of another program are {method:
             score_file, file: FILE}, its heat maps {method: heat_files, file: FOLDER}.
         alpha: Share of the global visual feature, from 0 to 1 (Eq. 5).
         beta: Share of the global text feature, from 0 to 1 (Eq. 8).
@@ -82,6 +82,10 @@ class ZeroShotRIS(Evaluator):
         rerank: What ranks the masks anew by the places, relations and ordinals of an expression: none, full,
             reclip, hybridgl, hybridgl_fixed, or the path of a class (docs/rerank.md).
         top: How many of the best masks are ranked anew; null for the re-ranker's own number.
+        abstain: Nothing is chosen where the best score is below this number; or a file that
+            experiments.calibrate has written. Null chooses always (docs/gres.md).
+        union: All masks with at least this score are chosen together, the best alone where there is none; or
+            a file. Null chooses the best alone.
 
     Attributes:
         source: Where a run takes proposals from, once it is set up; None if the data bring them.
@@ -109,12 +113,14 @@ class ZeroShotRIS(Evaluator):
         post: PostProcessing = AS_MADE,
         rerank: str = "none",
         top: int | None = None,
+        abstain: float | str | None = None,
+        union: float | str | None = None,
     ) -> None:
         asked_kernels()  # a wrong word is refused before anything is made or read
         resolved = Recipe.resolve(recipe)
         shared = {"alpha": alpha, "beta": beta, "masked_blocks": masked_blocks, "recipe": resolved}
         model = {"clip": clip, "pretrained": pretrained, "precision": precision}
-        shared |= {"rerank": rerank, "top": top}
+        shared |= {"rerank": rerank, "top": top, "abstain": abstain, "union": union}
         super().__init__()
         self.variants = resolve_variants(methods, {**shared, **model})
         self.alpha, self.beta, self.recipe = alpha, beta, resolved
@@ -180,7 +186,7 @@ class ZeroShotRIS(Evaluator):
         if not isinstance(generator, ProposalGenerator):
             return None
         source = open_source(generator, self.store, data)
-        _give(data, source)
+        give_to(data, source)
         return source
 
     def proposals_name(self, data: Any) -> str:
@@ -205,6 +211,10 @@ class ZeroShotRIS(Evaluator):
             for variant, scorer in zip(self.variants, scorers, strict=False)
         }
 
+    def rules(self) -> dict[str, dict[str, Any]]:
+        """Say by which thresholds each method chooses, and which file they are of."""
+        return {own.title: own.said_rule for own in self.variants if own.said_rule}
+
     def input_files(self, data: Any) -> dict[str, Mapping[str, Input]]:
         """Return the files of the CLIP models, the parser and the generator, and the key of its proposals."""
         clips = (clip_files(variant.clip, variant.pretrained).items() for variant in self.variants)
@@ -215,7 +225,8 @@ class ZeroShotRIS(Evaluator):
             made = {**generator.input_files(), str(key.path): key.sha256}
         parts = {"clip": dict(itertools.chain.from_iterable(clips)), "parser": parser_files(self.parser)}
         read = {own.title: Path(own.file).expanduser() for own in self.variants if own.file is not None}
-        return {**parts, "proposals": made, "scores": read}
+        rules = {str(file): file for own in self.variants for file in own.rule_files}
+        return {**parts, "proposals": made, "scores": read, "thresholds": rules}
 
     def on_predict_start(self) -> None:
         """Start the clock; parse and encode every expression of the split, each in one process."""
@@ -259,7 +270,7 @@ class ZeroShotRIS(Evaluator):
         if self.source is not None and self.source.store is not None:
             self.source.store.close()
         if self.source is not None and self.source.generator is self.proposals:
-            _give(self.data(), None)  # who looks at a scene later has no use for them
+            give_to(self.data(), None)  # who looks at a scene later has no use for them
         super().on_predict_epoch_end()
 
     def _warn_of_order(self) -> None:
@@ -311,7 +322,7 @@ class ZeroShotRIS(Evaluator):
                 scorer.title,
                 scene,
                 lambda: [
-                    choose(part, scorer.missing or NOT_A_NUMBER)
+                    choose(part, scorer.missing or NOT_A_NUMBER, scorer.rule)
                     for part in self._scores(scorer, scene, masks).split(count)
                 ],
                 chosen,
@@ -330,15 +341,16 @@ class ZeroShotRIS(Evaluator):
     def _judge(self, scene: SceneLike, masks: Bits, chosen: list[Choices], failure: str | None) -> Records:
         found = self._count(scene, masks, chosen, failure, subsets_of(scene))
         # methods often choose the same proposal
-        encode = functools.cache(lambda row: None if row is None else encode_rle(masks.masks[row]))
+        encode = functools.cache(lambda rows: rows and encode_rle(masks.masks[list(rows)].any(dim=0)))
         said = [one.said() for one in self._texts.parsed(scene.expressions)]
         columns = []
         for variant, choices, *areas in zip(self.variants, chosen, *found, strict=False):
             phrases = self._texts.phrases(scene.expressions, variant.recipe.text)
-            codes = [encode(row) for row in choices.rows]
-            measured = (areas[0], areas[1])
-            columns.append(make_records(variant.title, scene, choices, measured, phrases, codes, said))
-        return Records(record for row in zip(*columns, strict=True) for record in row)
+            codes = [encode(rows) for rows in choices.chosen]
+            own = make_records(variant.title, scene, choices, (areas[0], areas[1]), phrases, codes, said)
+            columns.append(with_unions(own, choices.chosen, masks, scene) if choices.unions else own)
+        records = [record for row in zip(*columns, strict=True) for record in row]
+        return Records(with_facts(records, scene, masks))
 
     def _count(
         self,
@@ -358,8 +370,10 @@ class ZeroShotRIS(Evaluator):
             area.view(len(chosen) + 1, count).cpu()  # the records need them as numbers, row by row
             for area in chosen_areas([*rows, *best], areas, scene)
         )
-        failures, ties = [choices.failures for choices in chosen], [choices.ties for choices in chosen]
+        follow_rules((intersection, union), chosen, masks.masks, scene)
         more: dict[str, Any] = {"skipped": failure == SKIPPED, "targeted": targeted_in(scene)}
+        more |= {"absent": absent_in(scene), "abstained": [choices.abstained for choices in chosen]}
+        failures, ties = [choices.failures for choices in chosen], [choices.ties for choices in chosen]
         self.tally.add_scene(intersection, union, failures, subsets, ties=ties, **more)
         return intersection, union
 
@@ -380,9 +394,3 @@ class ZeroShotRIS(Evaluator):
                 for text in scorer.texts(distinct, self._texts.phrases(distinct, scorer.recipe.text))
             ]
             cast("Any", clip).prepare_texts(texts, rank, world_size, gather_objects)
-
-
-def _give(data: Any, source: ProposalSource | None) -> None:
-    """Let data that can take proposals from a source, beside reading images, do so."""
-    if hasattr(data, "take_proposals_from"):
-        data.take_proposals_from(source)

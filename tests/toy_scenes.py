@@ -79,6 +79,11 @@ class Scene:
     proposals: Proposals | None
     error: str | None = None
     faults: list[str | None] = field(default_factory=list)
+    targeted: Tensor | None = None
+    absent: Tensor | None = None
+    objects: Tensor | None = None
+    categories: Sequence[str | None] = ()
+    meant: Sequence[tuple[int, ...] | None] = ()
 
     def to(self, device: Any, **_: Any) -> Scene:
         return self

@@ -25,7 +25,7 @@ ENV_PREFIX = "GL_RIS"
 SHORTHAND = {
     **{name: f"data.{name}" for name in ("limit", "split")},
     **{name: f"model.{name}" for name in ("alpha", "beta", "clip", "post", "proposals", "recipe")},
-    **{name: f"model.{name}" for name in ("rerank", "store", "top")},
+    **{name: f"model.{name}" for name in ("abstain", "rerank", "store", "top", "union")},
 }
 
 

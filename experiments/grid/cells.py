@@ -188,7 +188,8 @@ def _with_all_fields(settings: dict[str, Any]) -> dict[str, Any]:
 
     model = settings.get("model")
     if isinstance(model, dict) and isinstance(recipe := model.get("recipe"), dict):
-        new = {"rerank": "none", "top": None} if "methods" in model else {}
+        later = {"rerank": "none", "top": None, "abstain": None, "union": None}
+        new = later if "methods" in model else {}
         return {**settings, "model": {**new, **model, "recipe": {**plain(asdict(Recipe())), **recipe}}}
     return settings
 

@@ -20,7 +20,9 @@ _OF_ALL = (
     *("data", "intervals", "limit", "recipe"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.enable_progress_bar"),
 )
-_OF_ZERO_SHOT = ("alpha", "beta", "clip", "post", "proposals", "rerank", "row", "store", "top")
+_OF_ZERO_SHOT = (
+    *("abstain", "alpha", "beta", "clip", "post", "proposals", "rerank", "row", "store", "top", "union"),
+)
 _EVERYWHERE = ("run_dir", "overwrite", "resume", "config", "print_config", "help")
 
 

@@ -9,9 +9,9 @@ from experiments.reporting.frame import frame_of, number, render, write_csv, wri
 from experiments.reporting.plots import legend_below, panels, save
 from experiments.run.proposal_jobs import Measured, ProposalReport
 from gl_ris.files import write_json
+from gl_ris.program import git_commit, versions
 from gl_ris.proposals.base import League
 from gl_ris.proposals.quality import COCO_BOUNDS, SIZES, THRESHOLDS, size_bounds
-from gl_ris.results import git_commit, versions
 
 _WHOLE = ("images", "none", "failed", "missing")
 

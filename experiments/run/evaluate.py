@@ -303,9 +303,11 @@ def describe(
         filters=data.filter.told,
         own_metric=_own_metric(evaluation, data.own_metric),
         counting=module.counting,
-        **_counted(evaluation, data.n_expressions - evaluation.n_untargeted, counted),
+        **_counted(evaluation, data.n_expressions - evaluation.n_untargeted - evaluation.n_absent, counted),
         **(how_resampled() if counted else {}),
         n_expressions_without_target=evaluation.n_untargeted,
+        n_expressions_no_target=evaluation.n_absent,
+        rules=module.rules(),
         subsets={
             name: {
                 "label": subset_label(name, module.recipe),

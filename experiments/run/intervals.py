@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 
 from experiments.run.folder import PROGRESS
-from gl_ris.analysis import DRAWS, SEED, Array, Id, figure_names, in_order, intervals
+from gl_ris.analysis import DRAWS, SEED, Array, Id, figure_names, in_order, intervals, ratio_intervals
 from gl_ris.metrics import THRESHOLDS
 from gl_ris.results import UPPER_BOUND
-from gl_ris.tally import ALL
+from gl_ris.tally import ABSENT, ALL
 
 _UNIT = 1 << 32  # the tally counts IoU in units of its inverse
 
@@ -33,6 +33,9 @@ class Counted:
         bound = {UPPER_BOUND: -1} if module.bounded else {}
         self._rows = {name: module.methods.index(title) for name, title in wanted.items()} | bound
         self._found: dict[str, dict[Id, tuple[Array, Array]]] = {}
+        # by subset and image, of how many expressions each method has said that there is nothing
+        self._abstained: dict[tuple[str, Id], Array] = {}
+        titles = [module.methods[row] for row in self._rows.values() if row >= 0]
         for path in sorted((folder / PROGRESS).glob("*.jsonl")):
             with path.open("rb") as file:
                 for line in file:
@@ -40,7 +43,9 @@ class Counted:
                     for subset, count in image["tally"].items():
                         if count:
                             sums = self._read(count["sums"]), self._read(count["skipped"])
-                            self._found.setdefault(subset, {})[image_ids[image["index"]]] = sums
+                            own, said = image_ids[image["index"]], count["abstained"]
+                            self._found.setdefault(subset, {})[own] = sums
+                            self._abstained[subset, own] = np.array([said.get(name, 0) for name in titles])
 
     def _read(self, sums: Sequence[Any]) -> Array:
         """Lay out the sums of one image as `gl_ris.analysis.image_sums` does, ``(M, 4 + T)``."""
@@ -63,7 +68,25 @@ class Counted:
         }
         if UPPER_BOUND in sure:
             sure[UPPER_BOUND] = {name: sure[UPPER_BOUND][name] for name in names[:2]}
+        if subset == ALL and ABSENT in self._found:
+            every, _ = in_order(list(self._found[ALL]))
+            rows = ratio_intervals(np.stack([self._ratios(one, every_miss) for one in every]))
+            for title, row in zip(sure, rows, strict=False):
+                sure[title] |= dict(zip(("cIoU", "gIoU", "N_acc", "T_acc"), row, strict=True))
         return sure
+
+    def _ratios(self, one: Id, every_miss: bool) -> Array:
+        """Lay out what of one image the figures of `gl_ris.metrics.GRES` are ratios of, ``(M, 4, 2)``."""
+        parts, counts = [], []
+        for kind in (ALL, ABSENT):
+            sums, skipped = self._found[kind].get(one, (np.zeros((len(self._rows), 4)),) * 2)
+            said = self._abstained.get((kind, one), np.zeros(1))
+            parts.append((sums + skipped if every_miss else sums)[: len(self._abstained[ALL, one]), :4].T)
+            counts.append(np.broadcast_to(said, parts[-1].shape[1]))
+        (shared, union, iou, targeted), (_, wrong, _, absent) = parts
+        dropped, flagged = counts
+        ratios = [(shared, union + wrong), (iou + flagged, targeted + absent), (flagged, absent)]
+        return np.moveaxis(np.array([*ratios, (targeted - dropped, targeted)]), -1, 0)
 
     def part(self, subset: str = ALL, skipped: bool = False) -> dict[str, Any]:
         """Return what `gl_ris.results.Results` says of the intervals of a subset; was any skipped?"""

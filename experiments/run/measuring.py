@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gl_ris.clip.kernels import OVERRIDE, kernels_here
+from gl_ris.clip.kernels import OVERRIDE, kernels_here, this_processor
 from gl_ris.cores import CORES
 
 DRIFT = 0.15
@@ -118,8 +118,7 @@ def has_bf16(device: torch.device) -> bool:
     """Say whether the processor has instructions for bfloat16; others would do it by way of float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
+    return bool(this_processor().abilities & {"avx512_bf16", "amx_bf16", "bf16", "arm_bf16"})
 
 
 @torch.no_grad()

@@ -155,3 +155,9 @@ def describe_stored(source: ProposalSource, image_ids: set[int | str]) -> str:
         return f"proposals: all {total} images stored in {source.store.folder}"
     stored, rest = (f"{known:,}", "the rest") if known else ("none", "them")
     return f"proposals: {stored} of {total} images stored, generating {rest} into {source.store.folder}"
+
+
+def give_to(data: Any, source: ProposalSource | None) -> None:
+    """Let data that can take proposals from a source, beside reading images, do so."""
+    if hasattr(data, "take_proposals_from"):
+        data.take_proposals_from(source)

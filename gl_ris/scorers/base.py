@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gl_ris.bits import Bits
+from gl_ris.choices import BEST, Rule
 from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
 from gl_ris.clip.tower import one_thread_per_operation
@@ -58,6 +59,7 @@ class Scorer(nn.Module, ABC):
     in_order: bool = False
     # why a row is not a number, where that is how a method says that it has no scores
     missing: str | None = None
+    rule: Rule = BEST  # what is chosen beside the best mask
     # how many rows `score` gives for each expression; more than one where several settings are scored at once
     settings_at_once: int = 1
 

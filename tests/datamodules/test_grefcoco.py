@@ -155,5 +155,5 @@ def test_the_check_counts_refs_and_draws_what_they_mean(tmp_path: Path) -> None:
         "val": [2, 1, 2],
         "testA": [1, 1, 1],
     }
-    assert set(report.problems.counts) == {"split missing", "mask tiny"}
+    assert set(report.problems.counts) == {"count", "split missing", "mask tiny"}
     assert "val: no image looked at, 1 masks drawn" in report.looked

@@ -1,7 +1,9 @@
-"""Masks that other programs predicted: JSONL, COCO results, folders of pictures."""
+"""Masks that other programs predicted, and lists of expressions."""
 
 from __future__ import annotations
 
+import csv
+import io
 import shutil
 import warnings
 from pathlib import Path
@@ -111,3 +113,45 @@ def _pictures(random: Random, path: Path, ids: Any) -> str:
     finally:
         shutil.rmtree(path)
     return "read"
+
+
+def lists(folder: Path) -> Case:
+    """Lists of expressions: JSON, CSV, a text with one a line; against json, csv and plain splitting."""
+    from datamodules.filtering import listed
+    from gl_ris.expression_ids import ExpressionIds
+
+    ids = ExpressionIds(KEYS)
+    rows: list[Any] = [0, "1", {"sent_id": 2}, {"sent_id": "3", "ref_id": 1, "split": "val"}, "2_5"]
+    table = b"sent_id,ref_id,split\n0,,\n3,1,val\n5,2,test\n"
+    names = {"list.json": b"", "list.csv": table, "list.txt": b"0\n 1_2\n\n5\n"}
+
+    def case(random: Random) -> str:
+        name = random.choice(list(names))
+        whole = names[name]
+        content = damaged(random, whole, most=2) if whole else json_file(random, rows)
+        (folder / name).write_bytes(content)
+        found = listed(folder / name, ids, "val")
+        said = {_named(row) for row in _rows_of(name, content) if _is_of(row, "val")}
+        if {str(key[2]) for key in found} != said:
+            raise Wrong(f"{found!r:.200} in place of {said!r:.200}")
+        return "read"
+
+    return case
+
+
+def _rows_of(name: str, content: bytes) -> list[Any]:
+    if name.endswith("json"):
+        return list(parse(content))
+    text = content.decode("utf-8-sig")
+    if name.endswith("csv"):
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _is_of(row: Any, split: str) -> bool:
+    return not isinstance(row, dict) or row.get("split") in (None, "", split)
+
+
+def _named(row: Any) -> str:
+    """The last number is the id of the sentence, which no two have."""
+    return str(row["sent_id"] if isinstance(row, dict) else row).rpartition("_")[2]

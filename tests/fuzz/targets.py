@@ -16,6 +16,7 @@ TARGETS = {
         Target("phrasecut", annotations.phrasecut, 2),
         Target("coco", tables.coco_results, 1),
         Target("predicted", predicted.predicted, 2),
+        Target("lists", predicted.lists, 1),
         Target("parquet", tables.parquet, 8),
         Target("folder", tables.own_folder, 3),
         Target("images", pictures.images, 1),

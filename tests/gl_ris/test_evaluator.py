@@ -7,16 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gl_ris.evaluator import (
-    EMPTY_TARGET,
-    NOT_A_NUMBER,
-    NOT_FINITE,
-    Choices,
-    best_proposals,
-    choose,
-    chosen_areas,
-    make_records,
-)
+from gl_ris.choices import EMPTY_TARGET, NOT_A_NUMBER, NOT_FINITE, Choices, choose
+from gl_ris.evaluator import best_proposals, chosen_areas, make_records
 from gl_ris.masks import pairwise_areas
 
 NAN, INF = float("nan"), float("inf")

@@ -16,7 +16,8 @@ import torch
 
 from gl_ris.files import atomic_file, plain, write_json
 from gl_ris.metrics import RISMetrics
-from gl_ris.results import METHODS_VERSION, Results, format_table, git_commit, versions, write_table_csv
+from gl_ris.program import git_commit, versions
+from gl_ris.results import METHODS_VERSION, Results, format_table, write_table_csv
 
 KEYS = [
     "schema",
