@@ -45,9 +45,9 @@ class FigureReport:
             titles = ["Target", *dict.fromkeys(record.method for record in records)]
             paths += draw(Page(rows, self.model.width, titles), folder / name)
             told[name] = [{key: getattr(one, key) for key in (*_TOLD, "failure")} for one in records]
-        made = {"created": datetime.now().astimezone().isoformat(timespec="seconds"), "versions": versions()}
-        made |= {"git_commit": git_commit(), "config": settings, "sheets": told}
-        write_json(folder / f"{self.model.name}.json", {"schema": 1, **made})
+        created = datetime.now().astimezone().isoformat(timespec="seconds")
+        made = {"schema": 1, "created": created, "versions": versions(), "git_commit": git_commit()}
+        write_json(folder / f"{self.model.name}.json", {**made, "config": settings, "sheets": told})
         return [*paths, folder / f"{self.model.name}.json"]
 
     def _chosen(self, found: Found) -> Found:

@@ -18,7 +18,8 @@ _SHAPES = 0.5, 1.25  # of panels, height by width; an image beyond is drawn smal
 _FILL, _SHADE, _HEAT = 0.2, 0.5, 0.7
 _MAP = "inferno"  # from dark to light, with any colour vision
 _DOTS = {"png": 200, "pdf": 300}  # per inch; of the PDF its images
-_INK, _CHOICE, _TARGET = ([level / 255 for level in colour] for colour in ((26, 26, 30), PREDICTION, TARGET))
+_COLOURS: list[Any] = [tuple(level / 255 for level in one) for one in ((26, 26, 30), PREDICTION, TARGET)]
+_INK, _CHOICE, _TARGET = _COLOURS
 
 Line = list[tuple[str, bool]]  # words, and whether each is of the noun phrase
 
@@ -197,7 +198,7 @@ def _explain(figure: Any, panels: Sequence[Panel]) -> None:
     width, height = figure.get_size_inches()
     chosen, heat = (any(getattr(one, name) is not None for one in panels) for name in ("chosen", "heat"))
     signs = [Patch(facecolor="none", edgecolor=_TARGET, label="target")]
-    fill = "none" if heat else (*_CHOICE, _FILL)
+    fill: Any = "none" if heat else (*_CHOICE, _FILL)
     signs += [Patch(facecolor=fill, edgecolor=_CHOICE, label="chosen mask")] if chosen else []
     look: dict[str, Any] = {"fontsize": _SMALL, "frameon": False, "borderpad": 0, "borderaxespad": 0}
     where = (_EDGE / width, _LEGEND / 4 / height)
