@@ -16,8 +16,10 @@ from msgspec.structs import replace
 from gl_ris.analysis import explained, half
 from gl_ris.files import atomic_file, decode, plain, write_json
 from gl_ris.program import git_commit, versions
+from gl_ris.slices import Slices
 
 STAGES = ("data", "proposals", "image", "text", "score", "metrics", "total")
+
 # Of what leads from inputs and settings to figures: raised whenever a figure changes, so that grids measure
 # anew what an older program has measured, and no run mixes both. 2: baselines under recipe ``published``.
 # 3: CLIP in bf16, by other kernels and with batch norms folded.
@@ -154,6 +156,9 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     # by which kernels each CLIP model was computed, by its name and precision (see `gl_ris.clip.kernels`)
     kernels: dict[str, dict[str, str]] = {}
     parsed: dict[str, Count] = {}  # how many expressions of the split say what (see `gl_ris.parsing.counts`)
+    # figures by kind of expression, target and image (see `gl_ris.slices`), and why a kind is not there
+    slices: Slices | UnsetType = UNSET
+    slices_left_out: dict[str, str] | UnsetType = UNSET
     own_metric: OwnMetric | None = None  # what the card of the data set asks for, where that has a name
     filters: list[Filtered] = []  # lists of expressions to keep (data.sentences) or not (data.without)
     subsets: dict[str, Subset] = {}  # the figures of parts of the expressions, by name (see `gl_ris.tally`)

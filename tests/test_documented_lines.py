@@ -62,6 +62,7 @@ REFUSED = {
     r"experiments.*proposals=cutler": "CutLER needs detectron2, which is not installed",
     r"experiments\.tables$": "There is no method to compare; choose a table",
     r"datamodules\.check$": "Say what to check",
+    r"abstain=runs/thresholds": "No file of thresholds at 'runs/thresholds/thresholds.json'",
     r"datamodules\.download$": "Say what to fetch",
 }
 LINES = documented_lines()
@@ -274,6 +275,7 @@ def parts(name: str, module: Any, arguments: list[str]) -> Any:
     from experiments.run.contrastive import ContrastiveCLIP
     from experiments.run.effects import RecipeEffects
     from experiments.run.proposal_jobs import ProposalReport, StoreFiller
+    from gl_ris.calibration import Calibration
     from gl_ris.sweep import Sweep
 
     if hasattr(module, "parts"):
@@ -285,6 +287,7 @@ def parts(name: str, module: Any, arguments: list[str]) -> Any:
     if arguments[:1] == ["report"]:
         return parts_of(module.REPORT, ProposalReport, arguments[1:])
     models: dict[str, Any] = {"sweep": Sweep, "recipe_effects": RecipeEffects, "proposals": StoreFiller}
+    models["calibrate"] = Calibration
     return parts_of(module.COMMAND, models[name], arguments)
 
 

@@ -179,7 +179,7 @@ def write_effects(folder: Path, rows: Sequence[Row], document: Mapping[str, Any]
     columns = [name for name in flat[0] if name not in ("figures", "intervals", "change_intervals")]
     write_csv(folder / f"{NAME}.csv", flat, columns)
     # the figures are those of the rows
-    figures = ("methods", "upper_bound", "every_miss", "every_miss_upper_bound")
+    figures = ("methods", "upper_bound", "every_miss", "every_miss_upper_bound", "intervals", "slices")
     about = {name: value for name, value in document.items() if name not in figures}
     write_json(folder / f"{NAME}.json", {**about, "rows": [asdict(row) for row in rows]})
     return table

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -28,14 +29,16 @@ from experiments.run.resuming import (
     settings_to_go_on,
     take_over,
 )
+from experiments.run.slice_tables import write_slices
 from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.evaluator import Evaluator
 from gl_ris.files import atomic_file
 from gl_ris.inputs import inputs_of
-from gl_ris.predictions import Key, PredictionWriter, merge_predictions
+from gl_ris.predictions import Key, PredictionWriter, each_prediction, merge_predictions
 from gl_ris.results import Results, format_table, write_table_csv
 from gl_ris.signals import Ended, kept_if_ended
+from gl_ris.slices import Slicing
 from gl_ris.tally import ALL, Evaluation, Figures, in_order, subset_label
 from gl_ris.visualize import draw_overlays
 
@@ -266,10 +269,14 @@ class Recorder(Keeper):
             written = sum(1 for _ in file)
         if written != expected:
             raise EvaluationError(f"{predictions} has {written:,} records, expected are {expected:,}.")
-        more = {} if isinstance(self.training, UnsetType) else {"training": self.training}
+        more: dict[str, Any] = {} if isinstance(self.training, UnsetType) else {"training": self.training}
         counted = Counted(self.path, module, data.image_ids()) if self.cli.config.intervals else None
         settings = self.cli.settings()
+        slicing = Slicing(each_prediction(predictions))
+        sliced = {"slices": slicing.compute(counted is not None), "slices_left_out": slicing.left_out}
+        more |= msgspec.to_builtins(sliced)
         self.results = describe(module, data, self.cli.command.name, settings, counted, **more)
+        write_slices(self.path, self.results)
         write_table_csv(self.path / "table.csv", self.results)
         (self.path / "table.txt").write_text(format_table(self.results) + "\n", encoding="utf-8")
         self.results.write(self.path / "results.json")

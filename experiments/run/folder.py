@@ -14,7 +14,7 @@ from gl_ris.errors import UserError
 RUNS = Path("runs")
 _FILES = (
     *("results.json", "config.yaml", "table.csv", "table.txt", "benchmark.json"),
-    *("predictions.jsonl", "predictions_rank*.jsonl", "thresholds.json"),
+    *("predictions.jsonl", "predictions_rank*.jsonl", "slices.csv", "slices.md", "thresholds.json"),
     *("sweep.csv", "sweep.json", "sweep_k*.png"),
     *("recipe_effects.csv", "recipe_effects.json", "recipe_effects.md"),
     *("learning_curve.csv", "manifest.json", "weights.pt"),

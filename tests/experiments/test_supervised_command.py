@@ -113,7 +113,8 @@ def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
     assert "LAVT k=4" in output
     assert "Upper bound" not in output
     assert {path.name for path in run.iterdir()} == {
-        *("config.yaml", "overlays", "predictions.jsonl", "results.json", "table.csv", "table.txt"),
+        *("config.yaml", "overlays", "predictions.jsonl", "results.json", "slices.csv"),
+        *("slices.md", "table.csv", "table.txt"),
         *("learning_curve.csv", "manifest.json", "weights.pt"),
     }
     found = document(run)

@@ -60,6 +60,8 @@ def test_a_run_leaves_everything_in_its_folder(run_here: Run, toy: list[str], tm
         "overlays",
         "predictions.jsonl",
         "results.json",
+        "slices.csv",
+        "slices.md",
         "table.csv",
         "table.txt",
     }
