@@ -20,7 +20,7 @@ _FILES = (
     *("recipe_effects.csv", "recipe_effects.json", "recipe_effects.md"),
     *("learning_curve.csv", "manifest.json", "weights.pt"),
     *("proposals.json", "report.csv", "report.json", "report.md", "curve.csv", "curve.png"),
-    *("unseen_domain.csv", "figure4_*.png"),
+    *("unseen_domain.csv", "figure*.png", "figure*.pdf", "figure*.json"),
     *("export/coco_*.json", "export/leaderboard.md", "export/masks/*.png"),
     *("compare.json", "compare.md", "compare.csv", "changed.csv"),
     *(".*.tmp", f"{LOCKS}?"),  # of files that were being written when a run was killed
