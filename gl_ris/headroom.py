@@ -205,7 +205,7 @@ def told(errors: Mapping[str, Mapping[str, Miss]], headroom: Mapping[str, Headro
 
 
 def _change(room: Headroom, then: Mapping[str, float]) -> str:
-    return f"{then['oIoU']:.1f}, not {room.now['oIoU']:.1f}"
+    return f"{then['oIoU']:.1f} (it is {room.now['oIoU']:.1f})"
 
 
 def _table(errors: Mapping[str, Mapping[str, Miss]], headroom: Mapping[str, Headroom]) -> str:
