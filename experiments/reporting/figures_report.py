@@ -14,6 +14,7 @@ from gl_ris.files import write_json
 from gl_ris.heat import as_pictures
 from gl_ris.masks import decode_rle
 from gl_ris.predictions import Prediction
+from gl_ris.progress import bar
 from gl_ris.results import git_commit, versions
 
 _TOLD = ("image_id", "ref_id", "sent_id", "expression", "noun_phrase", "method", "choice", "score", "iou")
@@ -34,21 +35,18 @@ class FigureReport:
             )
         self.sheets: dict[str, Found] = {str(model.name): self._chosen(found)}
 
-    def write(self, folder: Path, settings: Mapping[str, Any]) -> list[Path]:
-        """Write sheets as PNG and PDF, and how they were made as JSON; return all files."""
-        from tqdm import tqdm
-
-        paths, told = list[Path](), dict[str, Any]()
+    def write(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Write sheets as PNG and PDF, and how they were made as JSON."""
+        told = dict[str, Any]()
         for name, found in self.sheets.items():
-            rows = [self._row(*one) for one in tqdm(found.items(), f"drawing {name}", disable=None)]
+            rows = [self._row(*one) for one in bar(f"drawing {name}", "row", found.items())]
             records = [record for own in found.values() for record in own]
             titles = ["Target", *dict.fromkeys(record.method for record in records)]
-            paths += draw(Page(rows, self.model.width, titles), folder / name)
+            draw(Page(rows, self.model.width, titles), folder / name)
             told[name] = [{key: getattr(one, key) for key in (*_TOLD, "failure")} for one in records]
         created = datetime.now().astimezone().isoformat(timespec="seconds")
         made = {"schema": 1, "created": created, "versions": versions(), "git_commit": git_commit()}
         write_json(folder / f"{self.model.name}.json", {**made, "config": settings, "sheets": told})
-        return [*paths, folder / f"{self.model.name}.json"]
 
     def _chosen(self, found: Found) -> Found:
         some = disagreeing(found) if self.model.items == DISAGREE else found
