@@ -1,4 +1,4 @@
-"""Figures 5, 6 and 7 of the paper, and heat maps: ``python -m experiments.figures figure=5``."""
+"""Figures 5, 6 and 7 of the paper, heat maps and misses: ``python -m experiments.figures figure=5``."""
 
 from __future__ import annotations
 
