@@ -139,28 +139,25 @@ def make_records(
     """
     targeted, absent = targeted_in(scene), absent_in(scene)
     nothing = [False] * len(scene.expressions) if absent is None else absent.tolist()
-    measured = [True] * len(nothing) if targeted is None else targeted.tolist()
-    measured = [known or none for known, none in zip(measured, nothing, strict=True)]
-    right = [none and i in choices.abstained for i, none in enumerate(nothing)]
-    intersections, unions = (
-        [size if known else None for size, known in zip(area.tolist(), measured, strict=True)]
-        for area in areas
-    )
+    known = [True] * len(nothing) if targeted is None else targeted.tolist()
     subsets = {name: members.tolist() for name, members in subsets_of(scene).items()}
-    meant = targets_of(scene)
-    return [
-        Prediction(
+    meant, (intersections, unions) = targets_of(scene), (area.tolist() for area in areas)
+
+    def record(i: int) -> Prediction:
+        measured, abstained = known[i] or nothing[i], i in choices.abstained
+        iou = 1.0 if nothing[i] and abstained else intersections[i] / unions[i] if unions[i] else 0.0
+        return Prediction(
             image_id=scene.image_id,
             ref_id=scene.ref_ids[i],
             sent_id=scene.sent_ids[i],
-            expression=expression,
+            expression=scene.expressions[i],
             noun_phrase=noun_phrases[i],
             method=method,
-            choice=None if i in choices.abstained else choices.rows[i],
+            choice=None if abstained else choices.rows[i],
             score=choices.scores[i],
-            iou=1.0 if right[i] else _iou(intersections[i], unions[i]),
-            intersection=intersections[i],
-            union=unions[i],
+            iou=iou if measured else None,
+            intersection=intersections[i] if measured else None,
+            union=unions[i] if measured else None,
             segmentation=segmentations[i],
             failure=choices.failures[i],
             tied=choices.ties[i],
@@ -168,15 +165,11 @@ def make_records(
             subsets=tuple(name for name in subsets if subsets[name][i]) if subsets else None,
             parsed=parsed[i] if parsed else None,
             target=() if nothing[i] else meant[i],
-            chosen=None if i in choices.abstained else choices.unions.get(i),
-            abstained=i in choices.abstained,
+            chosen=None if abstained else choices.unions.get(i),
+            abstained=abstained,
         )
-        for i, expression in enumerate(scene.expressions)
-    ]
 
-
-def _iou(intersection: int | None, union: int | None) -> float | None:
-    return None if intersection is None or union is None else intersection / union if union else 0.0
+    return [record(i) for i in range(len(scene.expressions))]
 
 
 class Evaluator(LightningModule):
@@ -318,8 +311,7 @@ def _check_counts(evaluation: Evaluation, data: Any) -> None:
             f"{data.n_images:,} with {data.n_expressions:,}."
         )
     for name, figures in evaluation.subsets.items():
-        counted, expected = figures.n_evaluated + figures.n_skipped, data.subset_sizes[name]
-        if counted != expected:
+        if (counted := figures.n_evaluated + figures.n_skipped) != (expected := data.subset_sizes[name]):
             raise EvaluationError(
                 f"Evaluated {counted:,} expressions of subset '{name}', but the split has {expected:,}."
             )

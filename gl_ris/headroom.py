@@ -9,42 +9,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from gl_ris.misses import (
-    ABSTAINED,
-    BACKGROUND,
-    FAILED,
-    HIT,
-    NO_PROPOSAL,
-    NOTHING_MEANT,
-    OBJECT,
-    OTHER,
-    PART,
-    SAME,
-    TOO_LARGE,
-    Areas,
-    Seen,
-    measured,
-)
+from gl_ris.files import read_table
+from gl_ris.misses import FAILED, HIT, NO_PROPOSAL, Areas, Seen, measured
 from gl_ris.predictions import Prediction
 
 # kinds of miss in the order of tables: what they are called there, and in a sentence behind a number
-KINDS = {
-    SAME: ("same cat.", "took another object of the same category"),
-    OTHER: ("other cat.", "took an object of another category"),
-    OBJECT: ("other obj.", "took another object"),
-    BACKGROUND: ("backgr.", "took the background"),
-    PART: ("part", "took a part of the target"),
-    TOO_LARGE: ("too large", "took the target with too much around it"),
-    NO_PROPOSAL: ("no mask", "had no mask to choose that fits the target"),
-    ABSTAINED: ("abstained", "were given no mask on purpose"),
-    FAILED: ("failed", "failed"),
-    NOTHING_MEANT: ("no target", "were given a mask where nothing is meant"),
+KINDS: dict[str, tuple[str, str]] = {
+    kind: tuple(names) for kind, names in read_table(Path(__file__).parent / "assets" / "misses.yaml").items()
 }
+
 _IOU_BITS = 32  # as in gl_ris.metrics: IoU is added up in units of 2**-32
 
 _Count = Annotated[int, Meta(ge=0)]
@@ -133,12 +112,10 @@ class _Method:
 
     def misses(self) -> dict[str, Miss]:
         """Return the kinds of miss that occur, in the order of tables."""
-        now, total = self.all.figures(), sum(self.counts.values())
-        found = {}
-        for kind in (kind for kind in KINDS if self.counts.get(kind)):
+        now, total, found = self.all.figures(), sum(self.counts.values()), dict[str, Miss]()
+        for kind, count in ((kind, self.counts[kind]) for kind in KINDS if self.counts.get(kind)):
             then = self.all.plus(self.changes[kind]).figures()
             gains = {f"{name}_gain": then[name] - now[name] if now else None for name in ("oIoU", "mIoU")}
-            count = self.counts[kind]
             found[kind] = Miss(count=count, share=100 * count / total, **gains)
         return found
 
@@ -210,6 +187,8 @@ def _change(room: Headroom, then: Mapping[str, float]) -> str:
 
 
 def _table(errors: Mapping[str, Mapping[str, Miss]], headroom: Mapping[str, Headroom]) -> str:
+    from tabulate import tabulate
+
     kinds = [kind for kind in KINDS if any(kind in found for found in errors.values())]
     rows = [["Misses, % of expressions", "hits", *(KINDS[kind][0] for kind in kinds)]]
     for method, room in headroom.items():
@@ -217,7 +196,5 @@ def _table(errors: Mapping[str, Mapping[str, Miss]], headroom: Mapping[str, Head
         shares = [found[kind].share if kind in found else 0.0 for kind in kinds]
         hits = 100 * room.hits / max(1, room.expressions)
         rows.append([method, *(f"{share:.1f}" for share in (hits, *shares))])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    )
+    sides = ["left", *["right"] * (len(rows[0]) - 1)]
+    return tabulate(rows[1:], rows[0], "plain", disable_numparse=True, colalign=sides)

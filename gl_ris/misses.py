@@ -28,13 +28,8 @@ from gl_ris.predictions import NO_PROPOSALS, SKIPPED, ImageFacts, Prediction
 
 Areas = tuple[int, int]  # intersection and union
 
-HIT, FAILED, NO_PROPOSAL, ABSTAINED, NOTHING_MEANT = (
-    "hit",
-    "failed",
-    "no_proposal",
-    "abstained",
-    "nothing_meant",
-)
+HIT, FAILED, NO_PROPOSAL = "hit", "failed", "no_proposal"
+ABSTAINED, NOTHING_MEANT = "abstained", "nothing_meant"
 SAME, OTHER, OBJECT = "same_category", "other_category", "other_object"
 BACKGROUND, PART, TOO_LARGE = "background", "part", "too_large"
 

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, cast
 
 import msgspec
 import numpy as np
@@ -27,9 +27,6 @@ _THRESHOLD = 0.5
 FEW_EXPRESSIONS, FEW_IMAGES = 30, 10
 _SIDES = ("left", "right", "top", "bottom")
 _UNKNOWN = "not known"  # of single expressions, such as those on a damaged target
-_NO_PARSE = "no method has parsed the expressions"
-_NO_OBJECTS = "the records do not say which objects are in the image and which are meant"
-_NO_CATEGORY = "the data name no categories"
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Image = ImageFacts | None  # what the first record of an image says of it
@@ -51,93 +48,84 @@ Slices = dict[str, dict[str, dict[str, Slice]]]
 """By method, kind of slice and its value."""
 
 
-class Missing(NamedTuple):
-    """Why a record does not say to which slice it belongs."""
-
-    reason: str
+class _UntoldError(Exception):
+    """A record does not say to which slice it belongs; the message says why."""
 
 
-def _binned(name: str, number: float) -> str:
-    return str(next(label for label, most in _TABLE[name].items() if number <= most))
+def _binned(name: str, number: float) -> list[str]:
+    return [str(next(label for label, most in _TABLE[name].items() if number <= most))]
 
 
-def _words(record: Prediction, image: Image) -> Sequence[str] | Missing:
-    return [_binned("words in the expression", max(1, len(record.expression.split())))]
+def _words(record: Prediction, image: Image) -> Sequence[str]:
+    return _binned("words in the expression", max(1, len(record.expression.split())))
 
 
-def _said(record: Prediction, image: Image) -> Sequence[str] | Missing:
-    """Name the kinds of words: what the parse found, and what single words say."""
+def _parsed(record: Prediction) -> dict[str, Any]:
     if record.parsed is None:
-        return Missing(_NO_PARSE)
-    words = {word.lower() for word in _WORD.findall(record.expression)}
-    parsed, most = record.parsed, " ".join(record.parsed.get("superlatives", ()))
+        raise _UntoldError("no method has parsed the expressions")
+    return record.parsed
+
+
+def _said(record: Prediction, image: Image) -> Sequence[str]:
+    """Name the kinds of words: what the parse found, and what single words say."""
+    parsed, words = _parsed(record), {word.lower() for word in _WORD.findall(record.expression)}
+    most = " ".join(parsed.get("superlatives", ()))
     denied = any(relation.get("negated") for relation in parsed.get("relations", ()))
-    sizes = str(parsed.get("size") or "") + " ".join(re.findall("biggest|smallest", most))
     found = {
-        "place": bool(parsed.get("places")) or any(side in most for side in _SIDES),
-        "relation": bool(parsed.get("relations")),
+        "place": parsed.get("places") or any(side in most for side in _SIDES),
+        "relation": parsed.get("relations"),
         "ordinal": "ordinal" in parsed,
-        "size": bool(sizes),
+        "size": parsed.get("size") or re.search("biggest|smallest", most),
         "colour": not words.isdisjoint(_TABLE["colours"]),
         "negation": denied or any(word in _TABLE["negations"] or word.endswith("n't") for word in words),
     }
     return [kind for kind, there in found.items() if there] or ["none of these"]
 
 
-def _head(record: Prediction, image: Image) -> Sequence[str] | Missing:
+def _head(record: Prediction, image: Image) -> Sequence[str]:
     # a head that is all of the expression is what a parse also gives where it finds none
-    if record.parsed is None:
-        return Missing(_NO_PARSE)
-    whole = record.parsed.get("head", "").split() == record.expression.split()
+    whole = _parsed(record).get("head", "").split() == record.expression.split()
     return ["all of the expression, or none found" if whole else "a part of the expression"]
 
 
-def _targets(record: Prediction, image: Image) -> list[AnnotatedObject] | Missing:
+def _targets(record: Prediction, image: Image) -> tuple[list[AnnotatedObject], ImageFacts]:
     if record.target is None or image is None:
-        return Missing(_NO_OBJECTS)
-    return [image.objects[place] for place in record.target]
+        raise _UntoldError("the records do not say which objects are in the image and which are meant")
+    return [image.objects[place] for place in record.target], image
 
 
-def _categories(record: Prediction, image: Image) -> set[str] | Missing:
-    targets = _targets(record, image)
-    if isinstance(targets, Missing):
-        return targets
-    names = {target.category for target in targets if target.category is not None}
-    return Missing(_NO_CATEGORY) if any(target.category is None for target in targets) else names
+def _categories(record: Prediction, image: Image) -> set[str]:
+    names = {target.category for target in _targets(record, image)[0]}
+    if None in names:
+        raise _UntoldError("the data name no categories")
+    return cast("set[str]", names)
 
 
-def _same_category(record: Prediction, image: Image) -> Sequence[str] | Missing:
-    names = _categories(record, image)
-    if isinstance(names, Missing):
-        return names
-    count = sum(one.category in names for one in (image.objects if image else ()))
-    return [_binned("objects of its category", count)] if names else []
+def _same_category(record: Prediction, image: Image) -> Sequence[str]:
+    names, (_, facts) = _categories(record, image), _targets(record, image)
+    count = sum(one.category in names for one in facts.objects)
+    return _binned("objects of its category", count) if names else []
 
 
-def _size(record: Prediction, image: Image) -> Sequence[str] | Missing:
-    targets = _targets(record, image)
-    if isinstance(targets, Missing) or image is None:
-        return Missing(_NO_OBJECTS)
+def _size(record: Prediction, image: Image) -> Sequence[str]:
+    targets, facts = _targets(record, image)
     # objects that are one target may overlap
-    united = [one.area for one in image.united if one.objects == record.target]
-    areas = united or [target.area for target in targets]
-    return [_binned("size of the target", sum(areas))] if targets else []
+    united = [one.area for one in facts.united if one.objects == record.target]
+    return _binned("size of the target", sum(united or [one.area for one in targets])) if targets else []
 
 
-def _people(record: Prediction, image: Image) -> Sequence[str] | Missing:
-    names = _categories(record, image)
-    if isinstance(names, Missing) or not names:
-        return names if isinstance(names, Missing) else []
-    return ["other" if {name.lower() for name in names}.isdisjoint(_TABLE["people"]) else "people"]
+def _people(record: Prediction, image: Image) -> Sequence[str]:
+    names = {name.lower() for name in _categories(record, image)}
+    return ["other" if names.isdisjoint(_TABLE["people"]) else "people"] if names else []
 
 
-def _proposals(record: Prediction, image: Image) -> Sequence[str] | Missing:
+def _proposals(record: Prediction, image: Image) -> Sequence[str]:
     if image is None:
-        return Missing("the records do not say how many proposals there are")
-    return [_binned("proposals", len(image.areas))]
+        raise _UntoldError("the records do not say how many proposals there are")
+    return _binned("proposals", len(image.areas))
 
 
-_KINDS: dict[str, Callable[[Prediction, Image], Sequence[str] | Missing]] = {
+_KINDS: dict[str, Callable[[Prediction, Image], Sequence[str]]] = {
     "words in the expression": _words,
     "kinds of words": _said,
     "head": _head,
@@ -174,11 +162,11 @@ class Slicing:
             return
         self._ids.append(record.image_id)
         for name, of in _KINDS.items():
-            values = of(record, self._image[1])
-            if isinstance(values, Missing):
-                self._missing[name] = values.reason
-                values = [_UNKNOWN]
-            self._values[name].append(values)
+            try:
+                self._values[name].append(of(record, self._image[1]))
+            except _UntoldError as error:
+                self._missing[name] = str(error)
+                self._values[name].append([_UNKNOWN])
 
     def compute(self, sure: bool = True) -> Slices:
         """Return the figures of all slices, with intervals if they shall be ``sure``."""
@@ -203,24 +191,14 @@ class Slicing:
         names, figures = figure_names([_THRESHOLD]), percent(sums.sum(axis=0)).tolist()
         ends = intervals(sums) if sure else [[]] * len(figures)
         for place, method in enumerate(self._areas):
-            n = int(sums[:, place, 3].sum())
-            yield (
-                method,
-                Slice(
-                    n=n,
-                    n_images=len(ids),
-                    oIoU=figures[place][0],
-                    mIoU=figures[place][1],
-                    precision=figures[place][2],
-                    intervals={one: list(pair) for one, pair in zip(names, ends[place], strict=False)},
-                    small=n < FEW_EXPRESSIONS or len(ids) < FEW_IMAGES,
-                ),
-            )
+            n, (overall, mean, precision) = int(sums[:, place, 3].sum()), figures[place]
+            small = n < FEW_EXPRESSIONS or len(ids) < FEW_IMAGES
+            found = {one: list(pair) for one, pair in zip(names, ends[place], strict=False)}
+            own = Slice(n=n, n_images=len(ids), oIoU=overall, mIoU=mean, precision=precision, small=small)
+            yield method, msgspec.structs.replace(own, intervals=found)
 
 
 def _in_order(name: str, values: Iterable[str]) -> list[str]:
-    """Bring values into the order of their table; others as they come in the alphabet, kinds as listed."""
-    order = [str(label) for label in _TABLE.get(name, ())] or [
-        *("place", "relation", "ordinal", "size", "colour", "negation", "none of these")
-    ]
+    """Bring values into the order of their table; others as they come in the alphabet."""
+    order = [str(label) for label in _TABLE.get(name, ())]
     return sorted(values, key=lambda value: (order.index(value) if value in order else math.inf, value))

@@ -13,7 +13,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from experiments.reporting.frame import FIGURES, frame_of, number, render, write_csv, write_text
+from experiments.reporting.frame import FIGURES, number, write_csv, write_text
+from experiments.reporting.frame import table as table_of
 from experiments.run.effects import ALL, BASE, POINTS, RecipeEffects, applies, other_recipe, owner_of
 from gl_ris.analysis import Interval, bootstrap, differences, explained
 from gl_ris.files import write_json
@@ -133,9 +134,8 @@ def _intervals(pairs: Sequence[tuple[Prediction, Prediction]]) -> dict[str, Any]
         ([one.intersection for one in records], [one.union for one in records])
         for records in zip(*pairs, strict=True)
     )
-    alone = all(one is other for one, other in pairs)
-    changes = {} if alone else differences(ids, base, own)
-    return {"intervals": bootstrap(ids, own[0], own[1]), "change_intervals": changes}
+    changes = {} if all(one is other for one, other in pairs) else differences(ids, base, own)
+    return {"intervals": bootstrap(ids, *own), "change_intervals": changes}
 
 
 def _retargeting(data: Any, rule: Any) -> Callable[[Records], list[Prediction]] | None:
@@ -186,12 +186,11 @@ def write_effects(folder: Path, rows: Sequence[Row], document: Mapping[str, Any]
 
 def _ends(row: Row) -> dict[str, float | None]:
     """Return the columns of the ends of intervals, empty where a line has none."""
-    kinds = {"": row.intervals, "_change": row.change_intervals}
     return {
-        f"{name}{kind}_{end}": ends[place] if (ends := found.get(name)) else None
-        for kind, found in kinds.items()
+        f"{name}{kind}_{end}": value
+        for kind, found in (("", row.intervals), ("_change", row.change_intervals))
         for name in FIGURES
-        for place, end in enumerate(("low", "high"))
+        for end, value in zip(("low", "high"), found.get(name, (None, None)), strict=True)
     }
 
 
@@ -208,7 +207,7 @@ def markdown(rows: Sequence[Row]) -> str:
         misses = "-" if row.missed is None else f"{row.missed:,} of {row.expressions:,}"
         about = [str(row.point or "-"), row.name, _value(row.value) or "-"]
         cells.append([*about, *figures, number(row.changed), misses, row.note])
-    return render(frame_of(cells, _HEADS), "markdown", text=(0, 1, 2, 9))
+    return table_of(cells, _HEADS, text=(0, 1, 2, 9))
 
 
 def _value(value: Any) -> str:
