@@ -31,6 +31,11 @@ _T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
+_TIES = (
+    "%s: %d of %d choices are ties, the first of proposals with one and the same score; its figures say more "
+    "about the order of the proposals than about the method."
+)
+
 
 class SceneLike(Protocol):
     """What is asked of one image with ``E`` expressions; `datamodules.Scene` is one and says what is in it.
@@ -269,7 +274,9 @@ class Evaluator(LightningModule):
         if data is not None:
             _check_counts(evaluation, data)
         self.evaluation = evaluation
-        _warn_of_ties(evaluation)
+        for method, ties in evaluation.ties.items():
+            if 2 * ties > (choices := evaluation.choices[method]):
+                rank_zero_only(log.warning)(_TIES, method, ties, choices)
 
     def attempt(
         self, what: str, scene: SceneLike, work: Callable[[], _T], otherwise: _T
@@ -289,16 +296,6 @@ class Evaluator(LightningModule):
     def data(self) -> Any:
         """Return the data module, if the scenes come from one."""
         return getattr(self.trainer, "datamodule", None)
-
-
-def _warn_of_ties(evaluation: Evaluation) -> None:
-    for method, ties in evaluation.ties.items():
-        if 2 * ties > (choices := evaluation.choices[method]):
-            rank_zero_only(log.warning)(
-                "%s: %d of %d choices are ties, the first of proposals with one and the same score; its "
-                "figures say more about the order of the proposals than about the method.",
-                *(method, ties, choices),
-            )
 
 
 def _check_counts(evaluation: Evaluation, data: Any) -> None:

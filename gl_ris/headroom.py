@@ -6,13 +6,13 @@ proposal reaches 0.5, and where masks are drawn. Sums are of whole numbers, so t
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from gl_ris.files import read_table
@@ -55,43 +55,15 @@ class Headroom(msgspec.Struct, frozen=True, kw_only=True):
     masks: dict[str, float]
 
 
-@dataclass
-class _Sums:
-    """Sums over expressions with a target, exact in whole numbers."""
-
-    count: int = 0
-    intersection: int = 0
-    union: int = 0
-    iou: int = 0
-
-    def add(self, areas: Areas, times: int = 1) -> None:
-        intersection, union = areas
-        self.count += times
-        self.intersection += times * intersection
-        self.union += times * union
-        some = max(1, union)
-        self.iou += times * (((intersection << _IOU_BITS) + some // 2) // some)
-
-    def plus(self, other: _Sums) -> _Sums:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return _Sums(*(own + more for own, more in pairs))
-
-    def figures(self) -> dict[str, float]:
-        """Return oIoU and mIoU in percent; empty without an expression."""
-        if not self.count:
-            return {}
-        mean = 100 * self.iou / (self.count << _IOU_BITS)
-        return {"oIoU": 100 * self.intersection / max(1, self.union), "mIoU": mean}
-
-
-@dataclass
 class _Method:
-    """What is counted of one method; what each kind of mending would change."""
+    """What the records of one method come to, and what each kind of mending would change."""
 
-    all: _Sums = field(default_factory=_Sums)
-    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    changes: dict[str, _Sums] = field(default_factory=lambda: defaultdict(_Sums))
-    proposals: bool = False
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+        self.kinds: list[str] = []  # of the expressions with a target
+        # their areas: as they are, mended, by the best ranking, by the best masks
+        self.areas: list[tuple[Areas, ...]] = []
+        self.proposals = False
 
     def add(self, record: Prediction, seen: Seen) -> None:
         kind = seen.kind(record)
@@ -99,37 +71,38 @@ class _Method:
         if record.target == ():
             return
         now, target, best = measured(record), seen.exact(record), seen.best(record)
-        self.all.add(now)
-        self.proposals |= best is not None
-        self._change(kind, now, target if best is None or kind == NO_PROPOSAL else best)
+        mended = target if best is None or kind == NO_PROPOSAL else best
         drawn = now if kind in (HIT, FAILED, NO_PROPOSAL) else target
-        self._change("ranking", now, drawn if best is None else best)
-        self._change("masks", now, target if kind in (HIT, NO_PROPOSAL) else now)
+        masks = target if kind in (HIT, NO_PROPOSAL) else now
+        self.kinds.append(kind)
+        self.areas.append((now, mended, drawn if best is None else best, masks))
+        self.proposals |= best is not None
 
-    def _change(self, what: str, now: Areas, then: Areas) -> None:
-        self.changes[what].add(then)
-        self.changes[what].add(now, -1)
-
-    def misses(self) -> dict[str, Miss]:
-        """Return the kinds of miss that occur, in the order of tables."""
-        now, total, found = self.all.figures(), sum(self.counts.values()), dict[str, Miss]()
-        for kind, count in ((kind, self.counts[kind]) for kind in KINDS if self.counts.get(kind)):
-            then = self.all.plus(self.changes[kind]).figures()
-            gains = {f"{name}_gain": then[name] - now[name] if now else None for name in ("oIoU", "mIoU")}
-            found[kind] = Miss(count=count, share=100 * count / total, **gains)
-        return found
-
-    def headroom(self) -> Headroom:
-        """Return the rest."""
-        ranking, masks = (self.all.plus(self.changes[what]).figures() for what in ("ranking", "masks"))
-        return Headroom(
-            expressions=sum(self.counts.values()),
-            hits=self.counts.get(HIT, 0),
-            proposals=self.proposals,
-            now=self.all.figures(),
-            ranking=ranking,
-            masks=masks,
+    def explained(self) -> tuple[dict[str, Miss], Headroom]:
+        """Return the kinds of miss that occur, in the order of tables, and the rest."""
+        areas, kinds = (
+            np.array(self.areas, dtype=np.int64).reshape(-1, 4, 2),
+            np.array(self.kinds, dtype=object),
         )
+        now, _, ranking, masks = (_figures(areas[:, place]) for place in range(4))
+        total, misses = self.counts.total(), dict[str, Miss]()
+        for kind, count in ((kind, self.counts[kind]) for kind in KINDS if kind in self.counts):
+            then = _figures(np.where((kinds == kind)[:, None], areas[:, 1], areas[:, 0]))
+            gains = {f"{name}_gain": then[name] - now[name] if now else None for name in ("oIoU", "mIoU")}
+            misses[kind] = Miss(count=count, share=100 * count / total, **gains)
+        own = {"now": now, "ranking": ranking, "masks": masks, "proposals": self.proposals}
+        return misses, Headroom(expressions=total, hits=self.counts[HIT], **own)
+
+
+def _figures(areas: Any) -> dict[str, float]:
+    """Return oIoU and mIoU in percent of areas, int64 ``(E, 2)``; empty without an expression."""
+    if not len(areas):
+        return {}
+    intersection, union = areas.T
+    some = np.maximum(1, union)
+    iou = ((intersection << _IOU_BITS) + some // 2) // some
+    overall = 100 * int(intersection.sum()) / max(1, int(union.sum()))
+    return {"oIoU": overall, "mIoU": 100 * int(iou.sum()) / (len(areas) << _IOU_BITS)}
 
 
 def explain(records: Iterable[Prediction]) -> tuple[dict[str, dict[str, Miss]], dict[str, Headroom]]:
@@ -145,10 +118,10 @@ def explain(records: Iterable[Prediction]) -> tuple[dict[str, dict[str, Miss]], 
         if seen is None:
             return {}, {}
         methods[record.method].add(record, seen)
-    return (
-        {method: one.misses() for method, one in methods.items()},
-        {method: one.headroom() for method, one in methods.items()},
-    )
+    found = {method: one.explained() for method, one in methods.items()}
+    return {name: misses for name, (misses, _) in found.items()}, {
+        name: room for name, (_, room) in found.items()
+    }
 
 
 def with_images(records: Iterable[Prediction]) -> Iterator[tuple[Prediction, Seen | None]]:

@@ -169,14 +169,10 @@ class _Count:
 
     def read(self, values: Mapping[str, Any]) -> _Count:
         """Return what `plain` has written; this count, of nothing, says what is of which type."""
-        return replace(self, **{name: _as(getattr(self, name), value) for name, value in values.items()})
-
-
-def _as(example: Any, value: Any) -> Any:
-    if isinstance(example, AreaSums):
-        sums = zip(example, value, strict=True)
-        return AreaSums(*(torch.tensor(part, dtype=own.dtype) for own, part in sums))
-    return type(example)(value)
+        kinds = {name: type(getattr(self, name)) for name in values}
+        made = {name: kind(value) for name, value in values.items() if (kind := kinds[name]) is not AreaSums}
+        sums = {name: map(torch.tensor, value) for name, value in values.items() if name not in made}
+        return replace(self, **made, **{name: AreaSums(*parts) for name, parts in sums.items()})
 
 
 class Tally:
@@ -303,7 +299,7 @@ class Tally:
         last = len(self.methods)
         said = [torch.tensor([one.abstained[name] for name in self.methods]) for one in counts]
         own = [AreaSums(*(part[:last] if part.ndim else part for part in whole)) for whole in sums]
-        found = GRESSums(*own, *said).figures()
+        found = GRESSums(own[0], own[1], *said).figures()
         for place, row in enumerate(rows.values()):
             row |= {name: 100 * float(value[place]) for name, value in found.items()}
 

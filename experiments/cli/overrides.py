@@ -68,9 +68,8 @@ def normalise(
             rewritten += [word for _, words in sorted(ready, key=lambda item: item[0]) for word in words]
             given = dict(word.removeprefix("--").partition("=")[::2] for word in single)
             rewritten += [*_without_weights(given, options), *single]
-            rewritten += (
-                [*_cleared(Path(token.partition("=")[2]), {*options, *CLEARED}), token] if token else []
-            )
+            if token:
+                rewritten += [*_cleared(Path(token.partition("=")[2]), {*options, *CLEARED}), token]
             ready, single = [], []
             continue
         matched = _NAME.fullmatch(token)
@@ -82,10 +81,10 @@ def normalise(
                 raise unknown_name(name, value, known)
             if value in groups[name]:
                 file = folder / name / f"{value}.yaml"
-                words = [*_cleared(file, options), f"--config={file}"]
-                ready.append((list(groups).index(name), words))
+                ready.append((list(groups).index(name), [*_cleared(file, options), f"--config={file}"]))
                 continue
-        full = _full_name(name, shorthand)
+        head, dot, tail = name.partition(".")
+        full = {"help_all": "help", **shorthand}.get(head, head) + dot + tail
         single += [f"--{full}=null"] if full in CLEARED and value not in ("", "null", "None") else []
         single.append(f"--{full}{rest}" if matched else token)
     return rewritten
@@ -127,21 +126,13 @@ def joined(args: Sequence[str]) -> Iterator[str]:
     while queue:
         token = queue.popleft()
         token = "--config" if token == "-c" else token
+        alone = not token.startswith("--") or "=" in token or token in FLAGS or token.endswith(".help")
         if _OVERRIDE.match(token):
             yield f"--{token}"
-        elif _lacks_value(token) and queue and not queue[0].startswith("--"):
-            yield f"{token}={queue.popleft()}"
-        else:
+        elif alone or not queue or queue[0].startswith("--"):
             yield token
-
-
-def _lacks_value(token: str) -> bool:
-    return token.startswith("--") and "=" not in token and token not in FLAGS and not token.endswith(".help")
-
-
-def _full_name(name: str, shorthand: Mapping[str, str]) -> str:
-    head, dot, tail = name.partition(".")
-    return {"help_all": "help", **shorthand}.get(head, head) + dot + tail
+        else:
+            yield f"{token}={queue.popleft()}"
 
 
 def current_paths(value: Any) -> Any:

@@ -72,7 +72,14 @@ class OverrideParser(LightningArgumentParser):
         if self.command is not None:
             given = current_paths(list(sys.argv[1:] if args is None else args))
             options, kinds, short = self.option_names(), self.command.settings(), self.command.shorthand
-            chosen = _chosen_by_environment(options)
+            # what the environment chooses comes with its own defaults
+            given_by = {name: f"{ENV_PREFIX}_{name.replace('.', '__').upper()}" for name in CLEARED}
+            chosen = [
+                token
+                for name, variable in given_by.items()
+                if (value := os.environ.get(variable)) and name in options
+                for token in (f"--{name}=null", f"--{name}={value}")
+            ]
             args = [*chosen, *normalise(given, short, kinds, CONFIGS, self.class_names, options)]
             files = [token.partition("=")[2] for token in args if token.startswith("--config=")]
             for file in filter(None, [os.environ.get(f"{ENV_PREFIX}_CONFIG"), *files]):
@@ -133,13 +140,6 @@ class OverrideParser(LightningArgumentParser):
             named |= token.startswith(("--config=", f"{_RECIPE}="))
             spelled.append(token)
         return spelled
-
-
-def _chosen_by_environment(options: Sequence[str]) -> list[str]:
-    """Return the arguments that choose what the environment chooses, and that with its own defaults."""
-    given = {name: os.environ.get(f"{ENV_PREFIX}_{name.replace('.', '__').upper()}") for name in CLEARED}
-    chosen = {name: value for name, value in given.items() if value and name in options}
-    return [token for name, value in chosen.items() for token in (f"--{name}=null", f"--{name}={value}")]
 
 
 def known_part(content: Mapping[str, Any], options: Collection[str]) -> dict[str, Any]:

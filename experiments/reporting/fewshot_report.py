@@ -125,6 +125,9 @@ def _row(planned: Sequence[Shot], cells: FewShotCells) -> dict[str, Any]:
     figures = [next(iter(one["methods"].values())) for one in results]
     spreads = {name: over_seeds([row.get(name) for row in figures]) for name in figures[0]}
     sure = [next(iter(one["intervals"].values())) for one in results if one.get("intervals")]
+    by_end = {name: zip(*(one[name] for one in sure), strict=True) for name in (sure[0] if sure else ())}
+    # what images leave open, without what seeds do
+    ends = {name: tuple(map(statistics.fmean, own)) for name, own in by_end.items()}
     return {
         "model": training[0]["model"],
         "baseline": shots[0].baseline,
@@ -138,14 +141,8 @@ def _row(planned: Sequence[Shot], cells: FewShotCells) -> dict[str, Any]:
         "steps": [one["steps"] for one in training],
         "training_seconds": [one["seconds"] for one in training],
         "evaluation_seconds": [one["seconds"]["total"] for one in results],
-        **({"intervals": _mean_interval(sure)} if len(sure) == len(results) else {}),
+        **({"intervals": ends} if len(sure) == len(results) else {}),
     }
-
-
-def _mean_interval(sure: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, tuple[float, ...]]:
-    """Average the ends over seeds: what images leave open, without what seeds do."""
-    by_end = {name: zip(*(one[name] for one in sure), strict=True) for name in sure[0]}
-    return {name: tuple(map(statistics.fmean, ends)) for name, ends in by_end.items()}
 
 
 def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:

@@ -172,13 +172,12 @@ def merged(
 def notes_on_skipped(part: Mapping[str, Any], of: str = "") -> list[str]:
     """Say what the figures come to where what a recipe left out counts as missed, if it left anything out."""
     skipped = part.get("n_expressions_skipped", 0)
-    return [
-        note(
-            "skipped", of=of, method=method, skipped=skipped, **{name: number(row[name]) for name in FIGURES}
-        )
+    changed = {
+        method: [number(row[name]) for name in FIGURES]
         for method, row in part.get("every_miss", {}).items()
         if skipped and row != part["methods"].get(method)
-    ]
+    }
+    return [note("skipped", of=of, method=m, skipped=skipped, figures=f) for m, f in changed.items()]
 
 
 def limit_of(document: Mapping[str, Any]) -> int | None:

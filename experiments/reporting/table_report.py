@@ -41,6 +41,7 @@ _COUNTED = ("proposals", *_NUMBERS, "n_failed", "n_skipped", "seconds")
 _INTERVALS = {"methods": "intervals", "every_miss": "every_miss_intervals"}
 _INSIDE = ("methods", "every_miss", *_INTERVALS.values(), "unlike_the_papers", "made_by")
 _SHOWN = {
+    "Data set": "{name}",
     "Proposals": "{proposals}",
     "Images": "{n_images:,}",
     "Expressions": "{n_expressions_evaluated:,} of {n_expressions_expected:,}",
@@ -112,7 +113,9 @@ def joined(document: Results, trained: Iterable[Results]) -> Results:
     def beside(part: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         titled = dict(zip(map(_title, models), parts, strict=True))
         figures = {title: next(iter(own["methods"].values())) for title, own in titled.items()}
-        sure = {title: next(iter(own.get("intervals", {}).values()), {}) for title, own in titled.items()}
+        sure: dict[str, Any] = {
+            title: next(iter(own.get("intervals", {}).values()), {}) for title, own in titled.items()
+        }
         # what draws its masks leaves nothing out
         added = {**dict.fromkeys(_INTERVALS, figures), **dict.fromkeys(_INTERVALS.values(), sure)}
         return {**part, **{key: part[key] | more for key, more in added.items() if key in part}}
@@ -211,13 +214,8 @@ class Table:
 
     def counts(self) -> list[dict[str, str]]:
         """Return what was counted in each run, as text to be read."""
-        return [
-            {
-                "Data set": self.names[place_of(run)],
-                **{what: form.format_map(run) for what, form in _SHOWN.items()},
-            }
-            for run in self.runs
-        ]
+        named = [{"name": self.names[place_of(run)], **run} for run in self.runs]
+        return [{what: form.format_map(run) for what, form in _SHOWN.items()} for run in named]
 
     def notes(self) -> list[str]:
         """Return what a reader must know: whose numbers are whose, what failed, what was limited."""
@@ -225,10 +223,9 @@ class Table:
         lines = next(filter(None, map(note_on_intervals, self.runs)), [])
         if self.paper is not None and PAPER in sources:
             lines.append(note("paper", paper=self.paper))
-            shown = {
-                one.label: self.paper.rows[str(one.paper)] for one in self.entries if any(self._papers(one))
-            }
-            lines += [f"{name} (paper): {own['league']}." for name, own in shown.items() if "league" in own]
+            rows = {one.label: str(one.paper) for one in self.entries if any(self._papers(one))}
+            leagues = {label: self.paper.rows[row].get("league") for label, row in rows.items()}
+            lines += [f"{label} (paper): {league}." for label, league in leagues.items() if league]
         lines += [note("every miss")] if EVERY_MISS in sources else []
         return lines + [line for run in self.runs for line in self._notes_on(run, self.names[place_of(run)])]
 
@@ -239,9 +236,8 @@ class Table:
             return
         if not run["whole_split"]:
             yield f"{name}: limited to {run['n_images']:,} images."
-        elif self.paper is not None and place_of(run)[:3] in self.paper.columns:
-            if why := self.paper.unlike(run):
-                yield f"{name}: not beside the paper's figures: {why}."
+        elif self.paper and place_of(run)[:3] in self.paper.columns and (why := self.paper.unlike(run)):
+            yield f"{name}: not beside the paper's figures: {why}."
         yield from (f"{name}: {reason}: {count:,} expressions." for reason, count in run["failures"].items())
 
 

@@ -163,14 +163,12 @@ def _line(made: Mapping[str, Any], row: Mapping[str, Any], place: str, label: st
     on_seen, before = place == "seen", row["seen"] or {}
     data = (made["unseen_domain"]["seen"] or {}) if on_seen else made
     now = {**row["subsets"], "seen": before, "all": row["all"]}.get(place) or {}
-    changes = {
-        f"{name}_change": None
-        if on_seen or None in (before.get(name), now.get(name))
-        else now[name] - before[name]
-        for name in FIGURES
-    }
-    about = {"model": row["model"], "dataset": data.get("dataset"), "split": data.get("split")}
-    return about | {"subset": "All" if on_seen else label} | dict.fromkeys(FIGURES) | now | changes
+    line = {"model": row["model"], "dataset": data.get("dataset"), "split": data.get("split")}
+    line |= {"subset": "All" if on_seen else label} | dict.fromkeys(FIGURES) | now
+    for name in FIGURES:
+        both = not on_seen and None not in (before.get(name), now.get(name))
+        line[f"{name}_change"] = now[name] - before[name] if both else None
+    return line
 
 
 def bars(made: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.predictions import Prediction
@@ -22,8 +21,7 @@ Key = tuple[int | str, int | str, int | str]  # an expression: its image, ref an
 Found = dict[Key, list[Prediction]]  # what the methods chose for each
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """An expression, and where its image is in the split."""
 
     index: int
@@ -34,7 +32,7 @@ class Item:
     @property
     def key(self) -> Key:
         """What finds it again where images were left out."""
-        return self.image_id, self.ref_id, self.sent_id
+        return self[1:]
 
 
 class Figures(ZeroShotRIS):
@@ -77,14 +75,10 @@ class Figures(ZeroShotRIS):
             )
         if shows == ERRORS and items != RANDOM:
             raise UserError(f"Of misses n of each kind are drawn at random; leave items={items} out.")
-        if shows == HEAT:
-            self._check_maps()
-
-    def _check_maps(self) -> None:
-        if self.run is not None:
+        if shows == HEAT and run is not None:
             raise UserError("Heat maps are not kept in a run; leave run= out, and they are computed.")
         dense = [name for name, scorer in available_scorers().items() if hasattr(scorer, "maps")]
-        for variant in self.variants:
+        for variant in self.variants if shows == HEAT else ():
             if not hasattr(load_scorer(variant.method), "maps"):
                 raise unknown_name("method with a heat map", variant.method, dense)
 
@@ -112,9 +106,8 @@ class Figures(ZeroShotRIS):
             by_name[f"{item.ref_id}_{item.sent_id}"].append(item)
         for name in self.items:
             if (count := len(by_name[str(name)])) != 1:
-                fix = (
-                    "give REF_SENT" if count else "look for it in predictions.jsonl of a run, or raise limit"
-                )
+                there = "look for it in predictions.jsonl of a run, or raise limit"
+                fix = "give REF_SENT" if count else there
                 raise UserError(f"items: {count} expressions have the sent_id {name}; {fix}.")
         return [by_name[str(name)][0] for name in self.items]
 
