@@ -6,7 +6,7 @@ import functools
 import logging
 import random
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,8 @@ class RISDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.allow_missing_images = allow_missing_images
+        # what leaves further images out, set before any is asked for
+        self.narrow: Callable[[list[ImageRecord]], list[ImageRecord]] = list
         self._dataset: SceneDataset | None = None
         self._left: list[int] | None = None
         self._work: list[int] | None = None
@@ -146,9 +148,9 @@ class RISDataModule(LightningDataModule):
                 f"No expression of split '{self.split}' is left by data.sentences or data.without."
             )
         if self.limit_seed is None or self.limit is None or self.limit >= len(records):
-            return records[: self.limit]
+            return self.narrow(records[: self.limit])
         drawn = random.Random(self.limit_seed).sample(range(len(records)), self.limit)
-        return [records[place] for place in sorted(drawn)]
+        return self.narrow([records[place] for place in sorted(drawn)])
 
     @property
     def proposals_name(self) -> str | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from datamodules.files import written_whole
 from datamodules.shapes.pairs import FAMILY, family
@@ -78,12 +78,11 @@ class CaptionedShapes(LightningDataModule):
                 images[index] = pictures
                 texts.append(captions)
             images.flush()
-            (draft / "captions.json").write_text(json.dumps(texts))
+            (draft / "captions.json").write_bytes(msgspec.json.encode(texts))
 
     def texts(self) -> list[list[list[str]]]:
         """All captions, by family and image, those held out last."""
-        loaded: list[list[list[str]]] = json.loads((self.folder / "captions.json").read_text())
-        return loaded
+        return msgspec.json.decode((self.folder / "captions.json").read_bytes(), type=list[list[list[str]]])
 
     def training_captions(self) -> Iterator[str]:
         """Every caption but those held out."""
@@ -98,36 +97,21 @@ class CaptionedShapes(LightningDataModule):
         return self._loader(slice(self.families, None), None)
 
     def _loader(self, part: slice, drawn: int | None) -> DataLoader[Any]:
-        images = np.load(self.folder / "images.npy", mmap_mode="r")[part]
-        families = _Families(images, self.texts()[part], drawn)
-        size = self.batch_size // FAMILY if drawn else len(families)
-        return DataLoader(
-            families, batch_size=size, shuffle=bool(drawn), drop_last=bool(drawn), collate_fn=_join
-        )
+        images, texts = np.load(self.folder / "images.npy", mmap_mode="r")[part], self.texts()[part]
+        collate = functools.partial(_batch, images, texts, drawn)
+        size = self.batch_size // FAMILY if drawn else len(texts)
+        options: dict[str, Any] = {"shuffle": bool(drawn), "drop_last": bool(drawn), "collate_fn": collate}
+        return DataLoader(range(len(texts)), batch_size=size, **options)  # type: ignore[arg-type]
 
 
-_Item = tuple[np.ndarray, list[list[str]]]
+def _batch(
+    images: np.ndarray, texts: list[list[list[str]]], drawn: int | None, families: list[int]
+) -> tuple[Tensor, list[list[str]]]:
+    """Stack the images of families; draw captions of each, or take the first, one list for each visit."""
 
+    def chosen(said: list[str]) -> list[str]:
+        return said[:1] if drawn is None else [said[k] for k in torch.randperm(len(said))[:drawn]]
 
-class _Families(Dataset[_Item]):
-    def __init__(self, images: np.ndarray, texts: list[list[list[str]]], drawn: int | None) -> None:
-        self.images, self.texts, self.drawn = images, texts, drawn
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def __getitem__(self, index: int) -> _Item:
-        return self.images[index], [self._draw(texts) for texts in self.texts[index]]
-
-    def _draw(self, texts: list[str]) -> list[str]:
-        if self.drawn is None:
-            return texts[:1]
-        return [texts[k] for k in torch.randperm(len(texts))[: self.drawn]]
-
-
-def _join(items: list[_Item]) -> tuple[Tensor, list[list[str]]]:
-    """Stack the images; turn the captions of each image into one list for each visit."""
-    captions = [texts for _, family in items for texts in family]
-    return torch.from_numpy(np.concatenate([images for images, _ in items])), [
-        list(t) for t in zip(*captions, strict=True)
-    ]
+    captions = [chosen(said) for family in families for said in texts[family]]
+    stacked = np.concatenate([images[family] for family in families])
+    return torch.from_numpy(stacked), [list(visit) for visit in zip(*captions, strict=True)]

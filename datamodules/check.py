@@ -42,6 +42,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
         raise UserError("Say what to check, e.g. refcoco or a folder; --help lists the names.")
     if arguments.workers < 0 or arguments.tiny < 0:
         raise UserError("--workers and --tiny must be 0 or more.")
+    from datamodules.checking.counts import read_counts
     from datamodules.checking.run import Options, check, find_targets
 
     root, split_by = arguments.root.expanduser(), _listed(arguments.split_by)
@@ -62,6 +63,9 @@ def main(tokens: Sequence[str] | None = None) -> None:
         failed |= report.problems.failed(arguments.strict)
     if failed:
         sys.exit(1)
+    if known := [name for name in arguments.names if name in read_counts()]:
+        at = "" if root == Path("data") else f" data.root={root}"
+        show(f"to use it: python -m experiments.zero_shot data={known[0]}{at}")
 
 
 def _listed(text: str) -> list[str]:

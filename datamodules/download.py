@@ -115,10 +115,10 @@ def _say_what_is_next(there: Sequence[Item], root: Path) -> None:
 
     needs = dict.fromkeys(name for item in there for name in item.needs)
     if more := [name for name in needs if missing(find_item(name), root)]:
-        print(f"to use them, fetch also: {' '.join(more)}")
+        show(f"to use them, fetch also: {' '.join(more)}")
     if checks := [item.check for item in there if item.check]:
         at = "" if root == Path("data") else f" --root={root}"
-        print(f"to check them: python -m datamodules.check {' '.join(checks)}{at}")
+        show(f"to check them: python -m datamodules.check {' '.join(checks)}{at}")
 
 
 def free_bytes(root: Path) -> int:

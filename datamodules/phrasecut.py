@@ -6,8 +6,8 @@ import functools
 import logging
 import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -198,9 +198,8 @@ def write_phrasecut(
 ) -> None:
     """Write one split in the format of PhraseCut; `read_split` is the inverse.
 
-    Writes ``image_data_split.json`` (images of other splits that it lists already are kept),
-    ``name_att_rel_count.json`` (counted over all splits in the folder) and last ``refer_<split>.json``, each
-    complete or not at all; `UserError` if the records lack a field that the format has.
+    Writes ``image_data_split.json`` (images of other splits that it lists already are kept) and then
+    ``refer_<split>.json``, each complete or not at all; `UserError` if the records lack a field.
 
     Tasks are dicts with ``task_id, image_id, ann_ids, phrase, phrase_structure`` (``name, attributes,
     relation_ids, relation_descriptions, type``), ``instance_boxes`` (XYWH) and ``Polygons``: per instance a
@@ -208,27 +207,11 @@ def write_phrasecut(
     """
     listed, own = Path(folder) / IMAGE_FILES[0], _tasks_path(Path(folder), split)
     written = compact_json([dict(task) for task in tasks], list[Task], f"'{own}'")
-    known = {image["image_id"]: image for image in (*_plain(listed), *images)}
+    before = read_annotations(listed, list[dict[str, Any]]) if listed.is_file() else []
+    known = {image["image_id"]: image for image in (*before, *images)}
     ordered = [dict(known[key]) for key in sorted(known, key=sort_key)]
     write_bytes(listed, compact_json(ordered, list[Image], f"'{listed}'"))
-    others = [path for path in Path(folder).glob("refer_*.json") if path != own]
-    counts = _counts([*(task for path in others for task in _plain(path)), *tasks])
-    write_bytes(listed.with_name("name_att_rel_count.json"), compact_json(counts, dict, "the counts"))
     write_bytes(own, written)
-
-
-def _plain(path: Path) -> list[dict[str, Any]]:
-    return read_annotations(path, list[dict[str, Any]]) if path.is_file() else []
-
-
-def _counts(tasks: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[str, int]]]:
-    structures = [task.get("phrase_structure") or {} for task in tasks]
-    counters = {
-        "cat": Counter(s["name"] for s in structures if "name" in s),
-        "att": Counter(a for s in structures for a in s.get("attributes", ())),
-        "rel": Counter(r[0] for s in structures for r in s.get("relation_descriptions", ())),
-    }
-    return {kind: counter.most_common() for kind, counter in counters.items()}
 
 
 def coco_names() -> Mapping[str, list[str]]:

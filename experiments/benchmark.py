@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments.cli.command import Command, run
+from experiments.cli.command import Command, closing_words, run
 
 if TYPE_CHECKING:
     import torch
@@ -191,24 +191,17 @@ def _machine(settings: Benchmark) -> dict[str, Any]:
 
 def main() -> None:
     """Measure what the command line describes."""
-    from experiments.cli.command import CONFIGS
-    from experiments.cli.overrides import normalise
     from experiments.cli.parts import parse_settings
     from experiments.grid.runner import PATIENCE
     from experiments.reporting.benchmark_report import page_of
     from experiments.run.evaluate import write_config
     from experiments.run.folder import RunFolder
-    from gl_ris.errors import UserError
     from gl_ris.files import write_json
     from gl_ris.signals import kept_if_ended
 
     given, run_dir, overwrite = parse_settings(COMMAND, Benchmark, sys.argv[1:])
-    if "--resume=true" in normalise(sys.argv[1:], {}, {}, CONFIGS):
-        raise UserError(
-            "resume=true: a benchmark is measured in one go; begin it anew, by overwrite=true in its folder."
-        )
     settings = Benchmark(**given)
-    place = RunFolder(COMMAND.name, run_dir, overwrite)
+    place = RunFolder(COMMAND.name, run_dir, overwrite, resumable=False)
     settings.check()
     folder = place.create()
 
@@ -221,7 +214,8 @@ def main() -> None:
     write_config(folder / "config.yaml", asdict(settings), COMMAND.program)
     write_json(folder / "benchmark.json", document)
     place.close()
-    print(f"\n{page_of(document)}\n\nRun folder   {folder}")
+    print(f"\n{page_of(document)}\n")
+    closing_words(COMMAND.name, folder)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.cli.command import closing_words
 from experiments.run.folder import RunFolder
 from gl_ris.command_line import Arguments, leave, show
 from gl_ris.errors import UserError
@@ -33,7 +34,8 @@ def main(tokens: Sequence[str] | None = None) -> None:
     found = compare([read_run(path) for path in paths], given.common == "true")
     write_all(folder.create(), found)
     folder.close()
-    show(f"{report(found.document)}\n\nRun folder   {folder.path}")
+    show(f"{report(found.document)}\n")
+    closing_words("compare", folder.path)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def show_filled(cli: ExperimentCLI, folder: Path) -> None:
 
     document = describe(cli.model, cli.datamodule, cli.settings())
     write_json(folder / "proposals.json", document)
-    print(f"\n{summary(document)}\nRun folder   {folder}")
+    print(f"\n{summary(document)}")
 
 
 def describe(module: StoreFiller, data: Any, settings: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def show_measured(cli: ExperimentCLI, folder: Path) -> None:
     from experiments.reporting.proposal_report import write_report
 
     text = write_report(folder, cli.model, cli.datamodule, cli.settings())
-    print(f"\n{text}\nCurve        {folder / 'curve.png'}\nRun folder   {folder}")
+    print(f"\n{text}\n")
 
 
 def main() -> None:

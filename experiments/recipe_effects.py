@@ -25,7 +25,7 @@ def main() -> None:
         records = read_predictions(folder / "predictions.jsonl")
         sure = cli.config.intervals
         rows = EffectsTable(cast("Any", cli.model), cli.datamodule, records, sure).rows()
-        print(f"\n{write_effects(folder, rows, document)}\n\nRun folder   {folder}")
+        print(f"\n{write_effects(folder, rows, document)}\n")
 
     carry_out(cli, recorder, report)
 

@@ -104,14 +104,14 @@ def main() -> None:
 
     cli = parts_of(COMMAND, Sweep)
 
-    def report(folder: Path) -> None:
+    def report(folder: Path) -> dict[str, float]:
         model = cast("Any", cli.model)
         evaluated = describe(model, cli.datamodule, cli.command.name, cli.settings()).document()
         ids = cast("Any", cli.datamodule).image_ids() if cli.config.intervals else None
         document = write_sweep(folder, model, evaluated, ids)
         print(f"\n{format_table(msgspec.convert(document, Results))}\n{remarks(document)}\n")
-        pictures = (str(folder / f"sweep_k{k}.png") for k in model.blocks)
-        print(f"Heat maps    {', '.join(pictures)}\nRun folder   {folder}")
+        best = document["best"]["oIoU"]
+        return {"alpha": best["alpha"], "beta": best["beta"]}
 
     carry_out(cli, Keeper(), report)
 

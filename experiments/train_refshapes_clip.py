@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from experiments.cli.command import Command, run
+from experiments.cli.command import Command, closing_words, run
 
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
@@ -42,6 +42,7 @@ def train(cli: ExperimentCLI) -> Path:
     join_curves(folder / "curve", folder / "model" / "training.csv")
     run.close()
     print(f"\nModel        {folder / 'model'}")
+    closing_words(COMMAND.name, folder)
     return folder / "model"
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from experiments.run.wandb import DOCUMENTS, MODES, document_of, log_folder
-from gl_ris.command_line import add_version
+from gl_ris.command_line import add_version, as_typed
 from gl_ris.errors import in_short
 from gl_ris.processes import end_with_starter
 
@@ -13,7 +13,10 @@ from gl_ris.processes import end_with_starter
 def main() -> None:
     """Log the run folder that the command line names."""
     end_with_starter()
-    parser = argparse.ArgumentParser(description="Log a finished run folder to wandb.", allow_abbrev=False)
+    program = as_typed("python -m experiments.wandb_log")
+    parser = argparse.ArgumentParser(
+        program, description="Log a finished run folder to wandb.", allow_abbrev=False
+    )
     add_version(parser)
     parser.add_argument("folder", type=Path, help="the run folder")
     parser.add_argument(

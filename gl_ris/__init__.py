@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gl_ris.scorers.hybrid_gl import HybridGL
     from gl_ris.scorers.region_token import RegionToken
     from gl_ris.scorers.score_map import ScoreMap
-    from gl_ris.segmentation import Segmentation, segment
+    from gl_ris.segmentation import Segmentation, Segmenter, segment
     from gl_ris.text import noun_phrases
     from gl_ris.zero_shot import ZeroShotRIS
 
@@ -37,7 +37,7 @@ _NAMES = {
     "scorers.hybrid_gl": "HybridGL",
     "scorers.region_token": "RegionToken",
     "scorers.score_map": "ScoreMap",
-    "segmentation": "Segmentation segment",
+    "segmentation": "Segmentation Segmenter segment",
     "text": "noun_phrases",
     "zero_shot": "ZeroShotRIS",
 }

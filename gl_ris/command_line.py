@@ -19,6 +19,15 @@ from gl_ris.signals import Ended, endable, ended, say
 _CHILD_WAITS = 6.0
 _SIGNAL_COMES = 1.0
 _OVERRIDE = re.compile(r"[a-z][\w-]*=")
+SCRIPT = "GL_RIS_SCRIPT"
+"""Variable that is set where a command was started as ``gl-ris COMMAND``."""
+
+_MODULE = re.compile(r"python -m (?:experiments|datamodules)\.(?=[a-z])")
+
+
+def as_typed(text: str) -> str:
+    """Write commands in a text as the user has typed this one: ``python -m MODULE`` or ``gl-ris COMMAND``."""
+    return _MODULE.sub("gl-ris ", text) if SCRIPT in os.environ else text
 
 
 class Arguments(argparse.ArgumentParser):
@@ -26,7 +35,8 @@ class Arguments(argparse.ArgumentParser):
 
     def __init__(self, program: str, description: str, epilog: str) -> None:
         layout = argparse.RawDescriptionHelpFormatter
-        super().__init__(program, None, description, epilog, formatter_class=layout, allow_abbrev=False)
+        texts = as_typed(program), None, description, as_typed(epilog)
+        super().__init__(*texts, formatter_class=layout, allow_abbrev=False)
         add_version(self)
 
     def read(self, tokens: Sequence[str]) -> argparse.Namespace:
@@ -69,9 +79,9 @@ def print_anything() -> None:
 
 
 def show(text: str) -> None:
-    """Print a text to a reader that may have enough of it before its end, as ``| head`` has."""
+    """Print a text `as_typed` to a reader that may have enough of it before its end, as ``| head`` has."""
     try:
-        print(text, flush=True)
+        print(as_typed(text), flush=True)
     except BrokenPipeError:
         # Python flushes once more on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -129,5 +139,5 @@ def _told(error: Exception) -> int:
     if not expected:
         traceback.print_exc()
         return 1
-    print(f"error: {error}", file=sys.stderr)
+    print(as_typed(f"error: {error}"), file=sys.stderr)
     return 2 if isinstance(error, UserError) else 1

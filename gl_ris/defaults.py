@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,8 @@ from gl_ris.errors import UserError, in_short
 from gl_ris.proposals.base import ProposalGenerator
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gl_ris.proposals import SAM
 
 CLIP = ("ViT-B-32-quickgelu", "openai")
@@ -19,9 +23,14 @@ CLIP = ("ViT-B-32-quickgelu", "openai")
 SAM2 = "facebook/sam2.1-hiera-tiny"
 """What proposes masks on photographs; downloaded on first use, Apache-2.0."""
 
-# what these repositories hold of what is fetched, in MB
-_SIZES = {"timm/vit_base_patch32_clip_224.openai": 605, SAM2: 156}
+# what these repositories hold of what is fetched, in MB, and which files that are
+_VIT = "timm/vit_base_patch32_clip_224.openai"
+_SIZES = {_VIT: 605, SAM2: 156}
+_FILES = {_VIT: "open_clip_model.safetensors", SAM2: "--include '*.json' --include '*.safetensors'"}
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors")
+
+# of pictures of RefShapes: heights and widths, and at most how many colours, as a share of the pixels
+_CANVASES, _MOST_COLOURS = ((192, 240), (216, 216), (240, 192)), 0.25
 
 
 def usual_weights(name: str) -> str | None:
@@ -51,8 +60,8 @@ def usual_proposals(clip_name: str) -> ProposalGenerator:
         raise UserError(
             f"On photographs SAM 2 ({SAM2}) proposes masks by default, and it cannot be had "
             f"({in_short(error.__cause__ or error, 100)}). Give others to segment: with nothing to download, "
-            "proposals=gl_ris.proposals.Felzenszwalb.for_photos(); or gl_ris.proposals.SAM('FOLDER')"
-            f", a local folder of that model; `hf download {SAM2} --local-dir FOLDER` makes one elsewhere."
+            "proposals=gl_ris.proposals.Felzenszwalb.for_photos() (on the command line "
+            "proposals=felzenszwalb-photo); or gl_ris.proposals.SAM('FOLDER'), a local folder of that model."
         ) from error
 
 
@@ -63,15 +72,52 @@ def _sam2() -> SAM:
     return SAM(SAM2)
 
 
-def announce(clip: str, weights: str | None, named: bool, masks: str | None) -> None:
-    """Say on stderr, once, which models are used and what is not here yet, with sizes.
+def is_drawing(pixels: Tensor) -> bool:
+    """Say whether an image, uint8 ``(3, H, W)``, may be of RefShapes: of its sizes, and of few colours."""
+    if tuple(pixels.shape[1:]) not in _CANVASES:
+        return False
+    distinct = pixels.flatten(1).unique(dim=1).shape[1]
+    return distinct < _MOST_COLOURS * pixels[0].numel()
 
-    ``named``: whether the CLIP model is one to be loaded; ``masks``: what proposes, where nobody named it.
+
+def warn_of_photograph(clip: str) -> None:
+    """Say on stderr what a CLIP of the drawn world is worth on other pictures."""
+    print(
+        f"{clip} knows drawn shapes (RefShapes) and nothing else: what it chooses on this picture means "
+        f"nothing. Photographs need real weights: clip={CLIP[0]}.",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+@contextmanager
+def fetching(clip: str, weights: str | None, named: bool, masks: str | None) -> Iterator[None]:
+    """Say on stderr, once, which models are used and what is not here yet; then let them be fetched inside.
+
+    ``named``: whether the CLIP model is one to be loaded; ``masks``: what proposes, where nobody named it. A
+    `UserError` inside also says how to fetch elsewhere what is not here.
     """
     repositories = [_repository(clip, weights)] if named else []
     repositories += [SAM2] if masks == "sam" else []
     absent = [repository for repository in repositories if repository and not _is_here(repository)]
-    _say(clip if weights is None else f"{clip} ({weights})", masks, tuple(absent))
+    if named or masks:
+        _say(clip if weights is None else f"{clip} ({weights})", masks, tuple(absent))
+    try:
+        yield
+    except UserError as error:
+        if not absent:
+            raise
+        raise UserError(f"{error} {_elsewhere(absent)}") from error
+
+
+def _elsewhere(absent: Sequence[str]) -> str:
+    from huggingface_hub import constants
+
+    fetch = " && ".join(f"hf download {name} {_FILES.get(name, '')}".rstrip() for name in absent)
+    return (
+        f"On a machine with network, `export HF_HUB_CACHE=$PWD/hub && {fetch}` fetches what is not here; put "
+        f"what is in that folder hub into {constants.HF_HUB_CACHE}."
+    )
 
 
 @functools.cache
@@ -82,7 +128,7 @@ def _say(clip: str, masks: str | None, absent: tuple[str, ...]) -> None:
         from huggingface_hub import constants
 
         parts = " and ".join(f"{repository}, {_size(repository)}" for repository in absent)
-        text += f"; to be downloaded into {constants.HF_HUB_CACHE}: {parts}"
+        text += f"; to be downloaded from {constants.ENDPOINT} into {constants.HF_HUB_CACHE}: {parts}"
     print(f"{text}.", file=sys.stderr, flush=True)
 
 

@@ -322,6 +322,11 @@ def _truncate(path: Path, size: int) -> None:
         sync(file)
 
 
+def areas_of(record: Prediction) -> tuple[int | None, int | None]:
+    """Return intersection and union as oIoU and mIoU count them: None of what is known to have no target."""
+    return (None, None) if record.target == () else (record.intersection, record.union)
+
+
 def key_of(record: Prediction) -> Key:
     """Return what a record is about: its image, ref, expression and method."""
     return record.image_id, record.ref_id, record.sent_id, record.method

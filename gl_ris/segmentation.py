@@ -1,26 +1,38 @@
-"""The three-line use: one photo, one sentence, one mask."""
+"""One's own photo: one sentence, one mask; or many of both, with models and features that are kept."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from gl_ris.defaults import CLIP, announce, suits_drawings, usual_proposals, usual_weights
+from gl_ris.bits import Bits
+from gl_ris.defaults import (
+    CLIP,
+    fetching,
+    is_drawing,
+    suits_drawings,
+    usual_proposals,
+    usual_weights,
+    warn_of_photograph,
+)
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.pictures import Picture, read_picture
 from gl_ris.proposals import PostProcessing, ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE
 from gl_ris.rerank import check_reranking, reranked
 from gl_ris.scorers import Scorer, load_scorer
+from gl_ris.split_texts import SplitTexts
 
 if TYPE_CHECKING:
     from gl_ris.clip import RegionCLIP
+    from gl_ris.parsing import Parsed
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,7 @@ class Segmentation:
         scores: float32 ``(N,)`` of all proposals, in their own order; -inf without a pixel.
         proposals: What was chosen from, after post-processing.
         noun_phrase: The words of the expression that name its target, as the parser found them.
+        parsed: What else the expression says: places, relations ...
     """
 
     mask: Tensor
@@ -44,33 +57,17 @@ class Segmentation:
     scores: Tensor
     proposals: Proposals
     noun_phrase: str
+    parsed: Parsed
 
 
-def segment(
-    image: Picture,
-    expression: str,
-    *,
-    clip: str | RegionCLIP = CLIP[0],
-    pretrained: str | None = None,
-    method: str = "global_local",
-    proposals: ProposalGenerator | Proposals | Any = None,
-    post: PostProcessing = AS_MADE,
-    recipe: Any = "clean",
-    device: str = "cpu",
-    rerank: str = "none",
-    top: int | None = None,
-    **options: Any,
-) -> Segmentation:
-    """Find what an expression refers to in an image, as a run of `gl_ris.ZeroShotRIS` does.
+class Segmenter:
+    """Finds what expressions refer to, in any number of images, with models that it keeps.
 
-    Before anything is loaded, a line on stderr says which models are used and what has to be downloaded.
+    Nothing is loaded before the first image, or `load`. A line on stderr says then which models are used and
+    what has to be downloaded, and another one if a CLIP of the drawn world sees something else.
 
     Args:
-        image: A file, its bytes or a PIL image, which are turned upright as their EXIF orientation says
-            (annotated data sets are read as stored instead); or uint8 RGB as an array ``(H, W, 3)`` or a
-            tensor ``(3, H, W)``, taken as it is. `gl_ris.pictures.read_picture` says what else is read.
-        expression: A referring expression, e.g. "a cat is lying on the seat of the scooter".
-        clip: A name for `gl_ris.load_clip`, kept loaded between calls, or a loaded model.
+        clip: A name for `gl_ris.load_clip`, shared by all who ask for the same, or a loaded model.
         pretrained: Weights of that name; None takes OpenAI's for the default model.
         method: A scoring method by short name or class path.
         proposals: A generator; or ready masks of the upright image: `Proposals`, bool ``(N, H, W)``, or the
@@ -81,7 +78,177 @@ def segment(
         device: Where a model given by name is put.
         rerank: What ranks the masks anew, ``"none"``, ``"full"`` ...: see `gl_ris.rerank.load_reranker`.
         top: How many of the best masks; None for the re-ranker's own number.
-        **options: ``alpha``, ``beta``, ``masked_blocks``, ``parser`` of the method.
+        alpha: Share of the global visual feature, from 0 to 1 (Eq. 5).
+        beta: Share of the global text feature, from 0 to 1 (Eq. 8).
+        masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).
+        parser: What parses expressions: None for the shipped pipeline of spaCy, or another one.
+        **options: What else the method takes.
+
+    Raises:
+        UserError: A name is unknown, or a setting cannot be; from the first image on, a model cannot be had.
+    """
+
+    def __init__(
+        self,
+        clip: str | RegionCLIP = CLIP[0],
+        pretrained: str | None = None,
+        *,
+        method: str = "global_local",
+        proposals: ProposalGenerator | Proposals | Any = None,
+        post: PostProcessing = AS_MADE,
+        recipe: Any = "clean",
+        device: str = "cpu",
+        rerank: str = "none",
+        top: int | None = None,
+        alpha: float = 0.85,
+        beta: float = 0.5,
+        masked_blocks: int = 3,
+        parser: Any = None,
+        **options: Any,
+    ) -> None:
+        kind = load_scorer(method)
+        _check_options(kind, options)
+        check_reranking(rerank, top)
+        self.clip_name = clip if isinstance(clip, str) else clip.name
+        self.weights = (pretrained or usual_weights(clip)) if isinstance(clip, str) else None
+        self._clip, self._device, self._given, self._post = clip, device, proposals, post
+        shares = alpha, beta, masked_blocks
+        self._make = lambda model: reranked(kind(model, *shares, recipe, parser, **options), rerank, top)
+        self._rerank, self._scorer = rerank, cast("Scorer | None", None)
+        self._texts = SplitTexts(parser)
+        self._opened: OpenImage | None = None
+        self._warned = False
+
+    def load(self) -> Scorer:
+        """Load what is not loaded yet, and return the scorer."""
+        if self._scorer is None:
+            named, usual = isinstance(self._clip, str), None
+            if self._given is None:
+                usual = "slic" if suits_drawings(self.clip_name) else "sam"
+            with fetching(self.clip_name, self.weights, named, usual):
+                # what is smaller to fetch, and quicker to fail, first
+                self._given = usual_proposals(self.clip_name) if usual else self._given
+                self._scorer = self._make(
+                    _loaded(self._clip, self.weights, self._device)
+                    if isinstance(self._clip, str)
+                    else self._clip
+                )
+        return self._scorer
+
+    def prepare(self, expressions: Sequence[str]) -> None:
+        """Parse and encode expressions that will be asked, all at once, which costs less than one by one."""
+        scorer = self.load()
+        phrases = self._texts.phrases(expressions, scorer.recipe.text)
+        self._texts.parsed(expressions)
+        scorer.clip.prepare_texts(scorer.texts(expressions, phrases))
+
+    def models(self) -> dict[str, Any]:
+        """Name what answers: the CLIP model and its weights, the method, and what makes the masks."""
+        made = self._given.name if isinstance(self._given, ProposalGenerator) else "given"
+        clip = {"clip": self.clip_name, "pretrained": self.weights}
+        return {**clip, "method": self.load().title, "proposals": made, "rerank": self._rerank}
+
+    def open(self, image: Picture) -> OpenImage:
+        """Read an image, make its masks and encode them, once for all expressions to come.
+
+        Args:
+            image: A file, its bytes or a PIL image, which are turned upright as their EXIF orientation says
+                (annotated data sets are read as stored instead); or uint8 RGB as an array ``(H, W, 3)`` or a
+                tensor ``(3, H, W)``, taken as it is. `gl_ris.pictures.read_picture` says what else is read.
+
+        Raises:
+            UserError: It cannot be read, there are no masks or none has a pixel, or a model cannot be had.
+        """
+        pixels = read_picture(image)
+        scorer = self.load()
+        if not self._warned and suits_drawings(self.clip_name) and not is_drawing(pixels):
+            self._warned = True
+            warn_of_photograph(self.clip_name)
+        found = self._post(_masks(self._given, pixels.to(scorer.clip.device)))
+        return OpenImage(scorer, self._texts, pixels, found)
+
+    def __call__(self, image: Picture, expression: str) -> Segmentation:
+        """Find what an expression refers to; the image of the last call is not opened again.
+
+        `UserError` as `open` and `OpenImage` raise.
+        """
+        _check_expression(expression)
+        pixels = read_picture(image)
+        if self._opened is None or not torch.equal(self._opened.image, pixels):
+            self._opened = self.open(pixels)
+        return self._opened(expression)
+
+
+class OpenImage:
+    """An image with its masks and their features, by `Segmenter.open`: an expression costs its text alone.
+
+    Attributes:
+        image: uint8 ``(3, H, W)`` RGB, upright.
+        proposals: What is chosen from, after post-processing.
+    """
+
+    def __init__(self, scorer: Scorer, texts: SplitTexts, image: Tensor, proposals: Proposals) -> None:
+        count = len(proposals)
+        if not proposals.masks.any():
+            lack = f"None of the {count} masks has a pixel" if count else "The generator proposed no masks"
+            raise UserError(f"{lack} for this image; give others by proposals=.")
+        self.image, self.proposals, self._scorer, self._texts = image, proposals, scorer, texts
+        device = scorer.clip.device
+        self._context = scorer.clip.context(image.to(device), Bits(proposals.masks.to(device)))
+        scorer.prepare(self._context)
+
+    @property
+    def areas(self) -> Tensor:
+        """Pixels of each mask, int64 ``(N,)``."""
+        return self._context.bits.areas.cpu()
+
+    def __call__(self, expression: str) -> Segmentation:
+        """Find what an expression refers to; `UserError` as `all` raises."""
+        return self.all([expression])[0]
+
+    def all(self, expressions: Sequence[str]) -> list[Segmentation]:
+        """Find what each of several expressions refers to.
+
+        Raises:
+            UserError: One is no text or empty, or a score is not a number.
+        """
+        from gl_ris.choices import choose
+
+        for expression in expressions:
+            _check_expression(expression)
+        if not expressions:
+            return []
+        scorer, texts = self._scorer, self._texts
+        phrases, parses = texts.phrases(expressions, scorer.recipe.text), texts.parsed(expressions)
+        self._context = context = scorer.clip.again(self._context)
+        scores = scorer(context.image, context.bits, expressions, phrases).cpu()
+        choices = choose(scores)
+        return [
+            self._chosen(choices, row, scores[row], phrase, parsed)
+            for row, (phrase, parsed) in enumerate(zip(phrases, parses, strict=True))
+        ]
+
+    def _chosen(self, choices: Any, row: int, scores: Tensor, phrase: str, parsed: Parsed) -> Segmentation:
+        best, score, found = choices.rows[row], choices.scores[row], self.proposals
+        if best is None or not np.isfinite(score):
+            reason = choices.failures[row] or f"the best score is {score}"
+            raise UserError(
+                f"No mask can be chosen: {reason}. The weights of the CLIP model may hold NaN or infinite "
+                "values."
+            )
+        ranking = scores.argsort(descending=True, stable=True)
+        return Segmentation(
+            found.masks[best], found.boxes[best], score, ranking, scores, found, phrase, parsed
+        )
+
+
+def segment(image: Picture, expression: str, **settings: Any) -> Segmentation:
+    """Find what an expression refers to in an image, as a run of `gl_ris.ZeroShotRIS` does.
+
+    Args:
+        image: Any picture, see `Segmenter.open`.
+        expression: A referring expression, e.g. "a cat is lying on the seat of the scooter".
+        **settings: Those of a `Segmenter`, which is what to use for more images or expressions.
 
     Returns:
         The chosen mask, and the ranking of all.
@@ -91,21 +258,7 @@ def segment(
             has a pixel, a score is not a number, a model cannot be had, or a name is unknown.
     """
     _check_expression(expression)
-    kind = load_scorer(method)
-    _check_options(kind, options)
-    check_reranking(rerank, top)
-    pixels = read_picture(image)
-    name = clip if isinstance(clip, str) else clip.name
-    weights = (pretrained or usual_weights(clip)) if isinstance(clip, str) else None
-    usual = None if proposals is not None else "slic" if suits_drawings(name) else "sam"
-    if usual or isinstance(clip, str):
-        announce(name, weights, isinstance(clip, str), usual)
-    # what is smaller to fetch, and quicker to fail, first
-    given = usual_proposals(name) if proposals is None else proposals
-    model = _loaded(clip, weights, device) if isinstance(clip, str) else clip
-    scorer = reranked(kind(model, recipe=recipe, **options), rerank, top)
-    found = post(_masks(given, pixels.to(model.device)))
-    return _choose(scorer, pixels, expression, found)
+    return Segmenter(**settings)(image, expression)
 
 
 def _check_expression(expression: Any) -> None:
@@ -155,27 +308,3 @@ def _masks(given: Any, pixels: Tensor) -> Proposals:
     # in the layout of a store, which bears on the last bits of sums over pixels
     found = found.to("cpu")
     return Proposals(found.masks.contiguous(), found.boxes.float(), found.scores.float())
-
-
-def _choose(scorer: Scorer, pixels: Tensor, expression: str, found: Proposals) -> Segmentation:
-    from gl_ris.choices import choose
-    from gl_ris.text import noun_phrases
-
-    if not found.masks.any():
-        lack = (
-            f"None of the {len(found)} masks has a pixel" if len(found) else "The generator proposed no masks"
-        )
-        raise UserError(f"{lack} for this image; give others by proposals=.")
-    phrases = noun_phrases([expression], scorer.parser, published=scorer.recipe.text == "tokens")
-    device = scorer.clip.device
-    scores = scorer(pixels.to(device), found.masks.to(device), [expression], phrases)
-    choices = choose(scores)
-    best, score = choices.rows[0], choices.scores[0]
-    if best is None or score is None or not np.isfinite(score):
-        reason = choices.failures[0] or f"the best score is {score}"
-        raise UserError(
-            f"No mask can be chosen: {reason}. The weights of the CLIP model may hold NaN or infinite values."
-        )
-    row = scores[0].cpu()
-    ranking = row.argsort(descending=True, stable=True)
-    return Segmentation(found.masks[best], found.boxes[best], score, ranking, row, found, phrases[0])

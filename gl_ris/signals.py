@@ -92,6 +92,11 @@ def leave_the_telling() -> None:
     _state.part = True
 
 
+def left_to_another() -> bool:
+    """Say whether another process, which started this one for its work, does the telling."""
+    return _state.part
+
+
 def say(cause: Ended) -> None:
     """Print once why the process ends; of several processes that a signal ends, the first one says it."""
     _state.ended = _state.ended or cause

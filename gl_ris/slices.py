@@ -1,7 +1,7 @@
 """Figures by kind of expression, target and image, from predictions alone.
 
 A kind of slice that no record says anything about is left out, with the reason, and nothing is guessed. Every
-miss counts, also on images that a recipe skips.
+miss counts, also on images that a recipe skips; what has no target is in no slice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from gl_ris.analysis import figure_names, image_sums, intervals, percent
 from gl_ris.files import read_table
-from gl_ris.predictions import AnnotatedObject, ImageFacts, Prediction
+from gl_ris.predictions import AnnotatedObject, ImageFacts, Prediction, areas_of
 
 _TABLE: Mapping[str, Any] = read_table(Path(__file__).parent / "assets" / "slices.yaml")
 _WORD = re.compile(r"[^\W_]+(?:'\w+)?")
@@ -166,9 +166,8 @@ class Slicing:
 
     def _add(self, record: Prediction) -> None:
         first = next(iter(self._areas), record.method)
-        shared, covered = self._areas.setdefault(record.method, ([], []))
-        shared.append(record.intersection)
-        covered.append(record.union)
+        for own, area in zip(self._areas.setdefault(record.method, ([], [])), areas_of(record), strict=True):
+            own.append(area)
         if record.image_id != self._image[0]:
             self._image = record.image_id, record.image
         if record.method != first:

@@ -40,20 +40,23 @@ class SplitTexts:
 
     def parsed(self, expressions: Sequence[str]) -> list[Parsed]:
         """Return what each expression says."""
-        new = [text for text in expressions if text not in self._parses]
+        new = [text for text in dict.fromkeys(expressions) if text not in self._parses]
         if new:
-            from gl_ris.parsing import parse
+            from gl_ris.parsing import read
 
-            self._parses.update(zip(new, parse(new, self._parser), strict=True))
+            # one parse gives both
+            for text, (phrase, parsed) in zip(new, read(new, self._parser), strict=True):
+                self._parses[text], self._phrases["as_given"][text] = parsed, phrase
         return [self._parses[text] for text in expressions]
 
     def phrases(self, expressions: Sequence[str], rule: str) -> list[str]:
         """Return the noun phrase of each expression by a recipe's rule for texts."""
         known = self._phrases[rule]
-        new = [text for text in expressions if text not in known]
-        if new:
+        new = [text for text in dict.fromkeys(expressions) if text not in known]
+        if new and rule == "tokens":
             from gl_ris.text import noun_phrases
 
-            found = noun_phrases(new, self._parser, published=rule == "tokens")
-            known.update(zip(new, found, strict=True))
+            known.update(zip(new, noun_phrases(new, self._parser, published=True), strict=True))
+        elif new:
+            self.parsed(new)
         return [known[text] for text in expressions]

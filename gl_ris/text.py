@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from gl_ris.errors import UserError, in_short, unknown_name
 from gl_ris.hashes import check_shipped
 from gl_ris.parser_folder import UNUSED, unused_components
+from gl_ris.progress import bar
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -53,8 +54,6 @@ def load_parser(name_or_path: str | Path | None = None) -> Language:
             parts from elsewhere, the name is unknown, or the pipeline gives no noun chunks.
     """
     if name_or_path is None:
-        if SHIPPED.is_dir():
-            check_shipped(SHIPPED)
         return _load(str(SHIPPED), "reinstall gl-ris to get it back")
     name = str(name_or_path)
     if isinstance(name_or_path, str) and _is_installed(name):
@@ -105,6 +104,8 @@ def _load(source: str, fix: str, installed: bool = False) -> Language:
 
     if not installed and not Path(source).is_dir():
         raise UserError(f"The parser is missing at '{source}'; {fix}.")
+    if source == str(SHIPPED):
+        check_shipped(SHIPPED)
     try:
         with warnings.catch_warnings():
             # W095: written by another patch version of spaCy.  Loading still fails if it does not fit.
@@ -225,7 +226,8 @@ def documents(
     written = published_texts(texts, pipeline) if published else [join_apostrophes(text) for text in texts]
     # Sorted, so that the batches depend on the set of texts alone.
     distinct = sorted({text for text in written if text.strip()})
-    return written, zip(distinct, pipeline.pipe(distinct, batch_size=batch_size), strict=True)
+    shown = bar("parsing expressions", "text", distinct)
+    return written, zip(distinct, pipeline.pipe(shown, batch_size=batch_size), strict=True)
 
 
 def published_texts(texts: Sequence[str], parser: str | Path | Language | None = None) -> list[str]:

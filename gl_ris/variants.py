@@ -11,7 +11,7 @@ from gl_ris.clip.loading import PRECISIONS
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import plain
 from gl_ris.recipe import Recipe
-from gl_ris.rerank import check_reranking, reranked
+from gl_ris.rerank import NONE, check_reranking, reranked
 from gl_ris.scorers import Scorer, load_scorer
 from gl_ris.scorers.base import check_shares
 from gl_ris.thresholds import Given, read_thresholds, rule_of
@@ -148,6 +148,8 @@ def resolve_variants(methods: Methods, defaults: Mapping[str, Any]) -> list[Vari
                 f"methods must name one method or more, each once; '{title}' is there {titles.count(title)} "
                 "times: give each a title of its own, e.g. {method: global_local, title: A, alpha: 1.0}."
             )
+    if all(variant.rerank == NONE for variant in variants):
+        check_reranking(NONE, defaults.get("top"))
     return variants
 
 
@@ -159,6 +161,8 @@ def _resolve(entry: str | Mapping[str, Any], defaults: Mapping[str, Any]) -> Var
         given.setdefault("pretrained", None)
     recipe = _recipe(title, given.pop("recipe", defaults["recipe"]), defaults["recipe"])
     values = {**defaults, **given, "recipe": recipe}
+    if values.get("rerank", NONE) == NONE and "top" not in given:
+        values["top"] = None  # that of the whole run is for its other methods
     return Variant(**{**values, "alpha": float(values["alpha"]), "beta": float(values["beta"])})
 
 

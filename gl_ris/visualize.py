@@ -5,7 +5,7 @@ import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from gl_ris.predictions import Prediction, read_predictions
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_Item = TypeVar("_Item", bound=Any)
 
 # cyan and magenta: rare in photographs, told apart with any colour vision, and by fill against outline
 PREDICTION: Colour = (0, 229, 255)
@@ -215,12 +216,17 @@ def pick(records: Sequence[Prediction], count: int, seed: int) -> list[Predictio
         >>> pick([], 12, 0)
         []
     """
-    own = [record for record in records if record.method == records[0].method]
-    random.Random(seed).shuffle(own)
-    first_of_image = {record.index: record for record in reversed(own)}
-    # the first of each image before all others, each in the order of the shuffle
-    own.sort(key=lambda record: first_of_image[record.index] is not record)
-    return sorted(own[:count], key=lambda record: (record.index, str(record.ref_id), str(record.sent_id)))
+    own = spread([record for record in records if record.method == records[0].method], count, seed)
+    return sorted(own, key=lambda record: (record.index, str(record.ref_id), str(record.sent_id)))
+
+
+def spread(items: Sequence[_Item], count: int, seed: int) -> list[_Item]:
+    """Draw from items with an ``index``, their image's, one of each image before all others."""
+    drawn = list(items)
+    random.Random(seed).shuffle(drawn)
+    first_of_image = {item.index: item for item in reversed(drawn)}
+    # stable: the first of each image and all others, each in the order of the draw
+    return sorted(drawn, key=lambda item: first_of_image[item.index] is not item)[:count]
 
 
 def _draw(record: Prediction, scene: Any) -> Image.Image:

@@ -33,6 +33,7 @@ from gl_ris.evaluator import (
 from gl_ris.evidence import with_facts, with_unions
 from gl_ris.inputs import Input, clip_files, parser_files
 from gl_ris.masks import encode_rle, pairwise_areas
+from gl_ris.progress import bar
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
 from gl_ris.proposals.source import COUNTS, ProposalSource, give_to, open_source
@@ -150,7 +151,8 @@ class ZeroShotRIS(Evaluator):
         (load_parser if writes else check_parser)(self.parser)
         # variants of one model share it, and with it the work on an image
         loaders = {variant.model: variant.load for variant in self.variants}
-        clips = {model: load() for model, load in loaders.items()}
+        loading = bar("loading models", "model", loaders.items(), delay=0)
+        clips = {model: load() for model, load in loading}
         self.clips.extend(clips.values())
         self.scorers.extend(self.make_scorers(clips))
 

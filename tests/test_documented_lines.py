@@ -21,6 +21,7 @@ import yaml
 from PIL import Image
 
 from documented import Line, documented_lines
+from experiments.cli import script
 from experiments.cli.command import CONFIGS
 from gl_ris.errors import UserError
 from gl_ris.expression_ids import expression_keys
@@ -39,6 +40,7 @@ NOT_DRIVEN = {
     "python -m tools.parser": "on files that are not in the repository; tests/tools/parser drives each",
     "python -m tests.fuzz": "takes a minute; test_fuzz.py runs cases of every target",
     "python -m experiments.benchmark": "measures for minutes; its test reads each line",
+    "python -m experiments.segment 'rerank={rerank}'": "is made of a command; its test takes it apart",
     "python -m experiments.NAME": "stands for any command; test_house.py asks each for its help",
     "python -m experiments.zero_shot KIND=NAME": "stands for any ready-made setting; all are below",
     "python -m experiments.zero_shot 'methods=[NAME]'": "stands for a method of one's own",
@@ -51,6 +53,10 @@ NOT_DRIVEN = {
 LAUNCHERS = {"torchrun": ("--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint"), "srun": ()}
 # what placeholders of the lines stand for here
 PLACEHOLDERS = {
+    "{folder}/model": str(CONFIGS.parent / "gl_ris" / "assets" / "refshapes-vit"),
+    "{folder}": "runs/zero_shot/<time>",
+    "{alpha}": "0.5",
+    "{beta}": "0.5",
     "DIR/weights.pt": "weights.pt",
     "=FILE": "=weights.pt",
     "DIR": "data/mine",
@@ -61,6 +67,7 @@ PLACEHOLDERS = {
 REFUSED = {
     r"experiments.*proposals=cutler": "CutLER needs detectron2, which is not installed",
     r"experiments\.tables$": "There is no method to compare; choose a table",
+    r"experiments\.segment$": "Give an image and what to look for",
     r"datamodules\.check$": "Say what to check",
     r"abstain=runs/thresholds": "No file of thresholds at 'runs/thresholds/thresholds.json'",
     r"datamodules\.download$": "Say what to fetch",
@@ -92,6 +99,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # heat maps and scores of another program
     (root / "maps").mkdir()
     (root / "scores.jsonl").touch()
+    (root / "photos").mkdir()
+    for name in ("photo.jpg", "drawing.png", "photos/1.jpg"):
+        (root / name).touch()
     for name in WEIGHTS:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -220,6 +230,8 @@ def made_on_meta(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def launched(words: Sequence[str]) -> list[str]:
     """Return the command that a launcher starts, which `experiments/test_launchers.py` has it do for real."""
+    if words[0] == "gl-ris":
+        return ["python", "-m", script.commands()[words[1]], *words[2:]]
     if words[0] not in LAUNCHERS:
         return list(words)
     start = words.index("-m")
@@ -240,6 +252,12 @@ def drive(words: Sequence[str]) -> None:
         assert module.COMMAND.help()
     elif name == "cache":
         module.main(arguments)  # a look at the cache of this test's world
+    elif name == "segment":
+        from experiments.cli.photo_words import apart, images_in, read_settings
+
+        asked, options = apart(arguments)
+        assert images_in(asked)
+        assert read_settings(module.COMMAND, options)[0].models
     elif name == "export":
         drive_export(module, arguments)
     elif name == "compare":
@@ -327,7 +345,9 @@ def drive_export(module: Any, arguments: list[str]) -> None:
 def test_each_line_is_driven_or_has_its_reason() -> None:
     driven = [line for line in LINES if reason_not_to(line) is None]
     assert len(driven) > 150
-    assert all(line.words[:2] == ("python", "-m") or line.words[0] in LAUNCHERS for line in driven)
+    assert all(
+        line.words[:2] == ("python", "-m") or line.words[0] in (*LAUNCHERS, "gl-ris") for line in driven
+    )
     begun = [begin for begin in NOT_DRIVEN if not any(line.text.startswith(begin) for line in LINES)]
     assert begun == [], "reasons for lines that are nowhere"
 

@@ -11,7 +11,7 @@ from itertools import combinations
 from random import Random
 from typing import Any
 
-from datamodules.shapes.language import kind, sentence, telegram
+from datamodules.shapes.language import kind, plural, sentence, telegram
 from datamodules.shapes.meaning import Expression, denotes, holds
 from datamodules.shapes.speakers import REGISTERS, Utterance, refer, some_noun
 from datamodules.shapes.world import COLORS, SEEN_CATEGORIES, SEEN_FILLS, ShapeScene, Thing
@@ -70,9 +70,9 @@ def _as_a_pair(rng: Random, scene: ShapeScene, pair: tuple[int, int]) -> Utteran
         named = {name for name, value in vars(noun).items() if value}
         if not named <= shared.keys() or not words.endswith(one.category) or not _means(meaning, scene, pair):
             continue
-        many = f"{words}es" if words.endswith("s") else f"{words}s"
         place = f" {rng.choice(('on', 'at'))} the {meaning.place}" if meaning.place else ""
-        return Utterance(f"{rng.choice(('the two', 'the two', 'both', 'two'))} {many}{place}", meaning)
+        many = rng.choice(("the two", "the two", "both", "two"))
+        return Utterance(f"{many} {plural(words)}{place}", meaning)
     return None
 
 

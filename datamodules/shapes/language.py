@@ -75,3 +75,8 @@ def _ranked(rng: Random, name: str, axis: str, number: int) -> str:
         return rng.choice((first, f"{name} farthest to the {axis}" if axis in ("left", "right") else first))
     ordinal = rng.choice(_WORDS["ordinals"][number])
     return rng.choice((f"{ordinal} {name} from the {axis}", f"{ordinal} {name} from {axis}"))
+
+
+def plural(words: str) -> str:
+    """Name several of a kind, e.g. ``"red crosses"``."""
+    return f"{words}es" if words.endswith("s") else f"{words}s"

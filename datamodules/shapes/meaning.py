@@ -81,7 +81,8 @@ PLACES: dict[str, Callable[[float, float], float]] = {
     "middle": lambda x, y: 0.2 - max(abs(x - 0.5), abs(y - 0.5)),
 }
 
-_AXES: dict[str, Callable[[Thing], float]] = {
+# how far an object stands from a side, but for a constant
+AXES: dict[str, Callable[[Thing], float]] = {
     "left": lambda thing: thing.x,
     "right": lambda thing: -thing.x,
     "top": lambda thing: thing.y,
@@ -118,7 +119,7 @@ def _in_rank(expression: Expression, scene: ShapeScene, index: int) -> bool:
     if expression.rank is None:
         return True
     axis, number = expression.rank
-    key = _AXES[axis]
+    key = AXES[axis]
     alike = sorted((thing for thing in scene.things if expression.noun.fits(thing)), key=key)
     places = [key(thing) for thing in alike]
     if len(alike) < 2 or any(after - before < 14 for before, after in pairwise(places)):

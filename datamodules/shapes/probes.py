@@ -11,8 +11,8 @@ from math import hypot
 from random import Random
 
 from datamodules.shapes.draw import outline
-from datamodules.shapes.language import clause, kind
-from datamodules.shapes.meaning import RELATIONS, Expression, Noun, Relation
+from datamodules.shapes.language import clause, kind, plural
+from datamodules.shapes.meaning import AXES, RELATIONS, Expression, Noun, Relation
 from datamodules.shapes.speakers import Utterance, some_noun
 from datamodules.shapes.world import ShapeScene, Thing
 
@@ -20,13 +20,6 @@ Claim = Callable[[int, bool], bool]  # whether a claim holds of an object of the
 Draft = Callable[[Random, ShapeScene, int], tuple[Noun, Claim, str] | None]
 
 _ORDINALS = {1: ("first", "1st"), 2: ("second", "2nd"), 3: ("third", "3rd"), 4: ("fourth", "4th")}
-# by side, where an object's centre or nearest point lies, counted from there
-_SIDES: dict[str, Callable[[Thing, float], float]] = {
-    "left": lambda thing, edge: thing.x - edge * thing.radius,
-    "right": lambda thing, edge: -thing.x - edge * thing.radius,
-    "top": lambda thing, edge: thing.y - edge * thing.radius,
-    "bottom": lambda thing, edge: -thing.y - edge * thing.radius,
-}
 # word, superlatives, and the sign of the difference
 _SIZES = ((("bigger", "larger"), ("biggest", "largest"), 1), (("smaller",), ("smallest", "tiniest"), -1))
 _FILL_NOUNS = {"striped": "stripes", "dotted": "dots"}
@@ -75,11 +68,12 @@ def outgrows(thing: Thing, other: Thing, sign: int, strict: bool) -> bool:
 
 def _ordinal(rng: Random, scene: ShapeScene, index: int) -> tuple[Noun, Claim, str] | None:
     noun = some_noun(rng, scene.things[index], category=0.55, color=0.35, fill=0, size=0.1)
-    side, number = rng.choice(tuple(_SIDES)), rng.choice((1, 2, 2, 3, 3, 4, 4))
+    side, number = rng.choice(tuple(AXES)), rng.choice((1, 2, 2, 3, 3, 4, 4))
     alike = [i for i, thing in enumerate(scene.things) if noun.fits(thing)]
 
     def places(edge: float) -> dict[int, float]:
-        return {i: _SIDES[side](scene.things[i], edge) for i in alike}
+        # of objects' centres (0) or nearest points (1), counted from that side
+        return {i: AXES[side](scene.things[i]) - edge * scene.things[i].radius for i in alike}
 
     def claim(i: int, strict: bool) -> bool:
         orders = [sorted(alike, key=places(edge).__getitem__) for edge in (0, 1)]
@@ -108,7 +102,7 @@ def _between(rng: Random, scene: ShapeScene, index: int) -> tuple[Noun, Claim, s
     link = rng.choice(("between", "between", "that is between", "in between"))
     pair = Noun(one.category)
     if one.category == other.category and sum(map(pair.fits, scene.things)) == 2:
-        return noun, claim, f"{kind(rng, noun)} {link} the two {_plural(one.category)}"
+        return noun, claim, f"{kind(rng, noun)} {link} the two {plural(one.category)}"
     first, second = _only(scene, one), _only(scene, other)
     return (noun, claim, f"{kind(rng, noun)} {link} {first} and {second}") if first and second else None
 
@@ -126,7 +120,7 @@ def _size(rng: Random, scene: ShapeScene, index: int) -> tuple[Noun, Claim, str]
         return noun, leads, f"{rng.choice(superlatives)} {kind(rng, noun)}"
     word = rng.choice(comparatives)
     if manner < 0.45 and len(alike) == 2 and noun.category and noun.fill is None:
-        return noun, leads, f"{word} of the two {_plural(kind(rng, noun))}"
+        return noun, leads, f"{word} of the two {plural(kind(rng, noun))}"
     anchor = rng.choice(scene.things)
     name = _only(scene, anchor)
     if name is None:
@@ -169,10 +163,6 @@ def _only(scene: ShapeScene, thing: Thing) -> str | None:
     nouns = [Noun(thing.category), Noun(thing.category, thing.color)]
     alone = [sum(map(noun.fits, scene.things)) == 1 for noun in nouns]
     return next((text for text, single in zip(words, alone, strict=True) if single), None)
-
-
-def _plural(words: str) -> str:
-    return f"{words}es" if words.endswith("s") else f"{words}s"
 
 
 # how a register drafts an expression, which may fail

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +13,15 @@ from typing import Any, NoReturn
 
 from experiments.cli.help import CONFIGS as CONFIGS
 from experiments.cli.help import ROOT as ROOT
-from experiments.cli.help import WIDTH, class_options, configured, option_lines
+from experiments.cli.help import class_options, configured, option_lines, paragraph
 from gl_ris.command_line import leave, print_anything, show, version
 from gl_ris.errors import UserError
 from gl_ris.files import read_table
+from gl_ris.signals import left_to_another
 
 _COMMANDS = CONFIGS / "commands.yaml"
 ENV_PREFIX = "GL_RIS"
+_FEW = 4  # folders that are named
 
 # Short spellings of options that several commands have.
 SHORTHAND = {
@@ -49,6 +51,8 @@ class Command:
     groups: tuple[str, ...] = ()  # kinds of ready-made settings that it knows: folders of ``configs``
     # options to explain in the help: prefixes, and the classes that take them, as ``module:Class``
     explained: tuple[tuple[str, str], ...] = ()
+    words: str = ""  # what stands in front of options, if anything does
+    common: tuple[str, ...] = ()  # of the options of every command those that it has; all if empty
     spelling: str | None = None  # what stands in place of ``name`` on the command line, if anything does
 
     @classmethod
@@ -61,7 +65,8 @@ class Command:
             short |= SHORTHAND if option == "all" else more
         words = own["summary"], tuple(own["examples"].items())
         explained = tuple(own["explained"].items())
-        return cls(name, *words, short, tuple(own.get("groups", ())), explained, spelling)
+        more = {"words": own.get("words", ""), "common": tuple(own.get("common", ())), "spelling": spelling}
+        return cls(name, *words, short, tuple(own.get("groups", ())), explained, **more)
 
     @property
     def program(self) -> str:
@@ -82,11 +87,11 @@ class Command:
         every = read_table(_COMMANDS)["every command"]
         return "\n".join(
             [
-                f"usage: {self.program} [NAME=VALUE | --NAME=VALUE | --NAME VALUE] ...",
+                f"usage: {self.program} {self.words}[NAME=VALUE | --NAME=VALUE | --NAME VALUE] ...",
                 "",
-                _paragraph(self.summary),
+                paragraph(self.summary),
                 "",
-                _paragraph(every["spellings"].format(config=self.config.name, prefix=ENV_PREFIX)),
+                paragraph(every["spellings"].format(config=self.config.name, prefix=ENV_PREFIX)),
                 "",
                 "examples:",
                 *(f"  {self.program} {words}".rstrip() + f"\n      {what}" for words, what in self.examples),
@@ -95,7 +100,12 @@ class Command:
                 *self._explained(),
                 "",
                 "every command:",
-                *(line for name, of in every["options"].items() for line in option_lines(name, *of)),
+                *(
+                    line
+                    for name, of in every["options"].items()
+                    if not self.common or name in self.common
+                    for line in option_lines(name, *of)
+                ),
                 "",
                 "more:",
                 *(f"  {name}".ljust(22) + what for name, what in every["more"].items()),
@@ -106,10 +116,10 @@ class Command:
         if self.groups:
             yield "ready-made settings (files in configs/, which every other option can change):"
         for kind, names in self.settings().items():
-            yield _paragraph(", ".join(names), f"  {kind}=NAME".ljust(22))
+            yield paragraph(", ".join(names), f"  {kind}=NAME".ljust(22))
         if self.shorthand:
             yield "\nshort spellings:"
-            yield _paragraph(
+            yield paragraph(
                 ", ".join(f"{name}={full}" for name, full in sorted(self.shorthand.items())), "  "
             )
 
@@ -128,9 +138,19 @@ def common_options() -> Mapping[str, tuple[Any, str]]:
     return options
 
 
-def _paragraph(text: str, first: str = "") -> str:
-    rest = " " * len(first)
-    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+def closing_words(name: str, folder: Path, **facts: object) -> None:
+    """Say what the command of a name has written, and which one is useful next, by ``next`` of the table."""
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    folders, files = (
+        [f"{path.name}/" for path in paths if path.is_dir()],
+        [p.name for p in paths if p.is_file()],
+    )
+    folders = folders if len(folders) <= _FEW else [f"{len(folders):,} folders"]
+    lines = [f"Run folder   {folder}", paragraph(", ".join([*files, *folders]), "Written      ")]
+    following = read_table(_COMMANDS)["next"].get(name)
+    if following is not None and not left_to_another():
+        lines.append("Next         " + following.format(folder=shlex.quote(str(folder)), **facts))
+    show("\n".join(lines))
 
 
 def run(command: Command, main: Callable[[], None]) -> NoReturn:

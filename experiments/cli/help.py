@@ -64,6 +64,12 @@ def option_lines(name: str, default: object, text: str) -> Iterator[str]:
     yield from (" " * _INDENT + line for line in lines[1:])
 
 
+def paragraph(text: str, first: str = "") -> str:
+    """Break a text into lines behind ``first``, below which the others are indented."""
+    rest = " " * len(first)
+    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+
+
 def configured(file: Path, group: str) -> dict[str, str]:
     """Return the defaults in a configuration file for a group of options, or for those of no group."""
     import yaml

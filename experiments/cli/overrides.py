@@ -63,7 +63,7 @@ def normalise(
     # Of the stretch between two --config: files by the place of their kind, and single options.
     ready: list[tuple[int, list[str]]] = []
     single: list[str] = []
-    for token in [*_joined(args), None]:
+    for token in [*joined(args), None]:
         if token is None or token.startswith("--config="):
             rewritten += [word for _, words in sorted(ready, key=lambda item: item[0]) for word in words]
             given = dict(word.removeprefix("--").partition("=")[::2] for word in single)
@@ -121,7 +121,7 @@ def _chooses(content: Any, name: str) -> bool:
     return "class_path" in content if isinstance(content, dict) else bool(content)
 
 
-def _joined(args: Sequence[str]) -> Iterator[str]:
+def joined(args: Sequence[str]) -> Iterator[str]:
     """Write ``name=value`` and ``--name value`` as ``--name=value``."""
     queue = deque(args)
     while queue:

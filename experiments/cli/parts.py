@@ -24,9 +24,11 @@ from experiments.cli.config_file import read_config
 from experiments.cli.messages import explain
 from experiments.cli.overrides import CLEARED, FLAGS, HARMLESS, current_paths, normalise
 from experiments.cli.ranks import as_launched, take_over
+from gl_ris.command_line import as_typed
 from gl_ris.cores import share_cores
 from gl_ris.errors import UserError
 from gl_ris.evaluator import Evaluator
+from gl_ris.progress import QUIET
 from gl_ris.recipe import Recipe
 
 _DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+(,\d+)+,?|\d+,")
@@ -202,7 +204,7 @@ def _parser_options(command: Command) -> dict[str, Any]:
     read_config(command.config)
     return {
         "command": command,
-        "prog": command.program,
+        "prog": as_typed(command.program),
         "description": command.summary,
         "default_config_files": [str(command.config)],
         "default_env": True,
@@ -266,6 +268,8 @@ class ExperimentCLI(LightningCLI):
         `UserError` if ``trainer.devices`` is not a number of devices, or a group of options holds a value.
         """
         check_run_options(self.config)
+        if self.config.trainer.enable_progress_bar is False:
+            os.environ[QUIET] = "1"
         for name in ("model", "trainer"):
             value = self.config[name]
             if not isinstance(value, Namespace):
@@ -306,7 +310,7 @@ class ExperimentCLI(LightningCLI):
                 f"{launched['devices']} processes on each of {launched['num_nodes']} machines that are "
                 "started already; leave both out."
             )
-        take_over(trainer)
+        take_over(trainer, f"{self.command.name}, images")
         share_cores(trainer.num_devices)
         return trainer
 
@@ -326,10 +330,7 @@ class ExperimentCLI(LightningCLI):
         """Return all settings but the place of the run; those that it began with if it goes on."""
         if self._began_with is not None:
             return self._began_with
-        config = self.config.clone()
-        for name in _RUN_OPTIONS:
-            config.pop(name, None)
-        return yaml.safe_load(self.parser.dump(config, skip_none=False, skip_validation=True, format="yaml"))
+        return settings_of(self.parser, self.config)
 
 
 def parts_of(command: Command, model_class: type[LightningModule], args: ArgsType = None) -> ExperimentCLI:
@@ -340,6 +341,23 @@ def parts_of(command: Command, model_class: type[LightningModule], args: ArgsTyp
     return ExperimentCLI(command, model_class, RISDataModule, args=args)
 
 
+def settings_of(parser: Any, config: Namespace) -> dict[str, Any]:
+    """Return all settings that a parser has read, as plain values, but the place of the run."""
+    config = config.clone()
+    for name in _RUN_OPTIONS:
+        config.pop(name, None)
+    return yaml.safe_load(parser.dump(config, skip_none=False, skip_validation=True, format="yaml"))
+
+
+def settings_parser(command: Command, settings: type, group: str | None = None) -> OverrideParser:
+    """Make a parser of the arguments of a class, as ``group.*``, and of the command's common options."""
+    parser = OverrideParser(**_parser_options(command))
+    parser.add_argument("--config", action=ActionConfigFile, help="Settings from a YAML file.")
+    parser.add_class_arguments(settings, group)
+    _add_common(parser, command.common or _RUN_OPTIONS)
+    return parser
+
+
 def parse_settings(
     command: Command, settings: type, arguments: Sequence[str]
 ) -> tuple[dict[str, Any], str | None, bool]:
@@ -348,12 +366,9 @@ def parse_settings(
     Returns the settings, as plain values; the folder, or None; whether to run everything anew. `UserError` if
     an option is wrong. ``resume`` says nothing more: grids go on by themselves.
     """
-    parser = OverrideParser(**_parser_options(command))
-    parser.add_argument("--config", action=ActionConfigFile, help="Settings from a YAML file.")
-    parser.add_class_arguments(settings)
-    _add_common(parser, _RUN_OPTIONS)
-    parsed = parser.parse_args(list(arguments))
-    check_run_options(parsed)
+    parsed = settings_parser(command, settings).parse_args(list(arguments))
+    if "resume" in parsed:
+        check_run_options(parsed)
     config = parsed.as_dict()
     given = {name: config[name] for name in inspect.signature(settings).parameters}
     return given, config["run_dir"], config["overwrite"]

@@ -15,14 +15,18 @@ _POLL = 0.2
 _SEEN_LATER = 1.0
 
 
-def take_over(trainer: Trainer) -> None:
+def take_over(trainer: Trainer, title: str) -> None:
     """Let signals, and the end of a process, be answered by this project rather than by Lightning.
+
+    Its bar says ``title`` in place of "Predicting".
 
     Its handler of SIGTERM waits, inside, for other processes that may wait for this one; what watches its
     processes kills the first one without a word.
     """
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     subprocess_script._launch_process_observer = watch
+    if (shown := trainer.progress_bar_callback) is not None:
+        shown.__class__ = type("Bar", (type(shown),), {"predict_description": title})
 
 
 def as_launched() -> dict[str, int]:

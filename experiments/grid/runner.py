@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.cli.command import ROOT, Command
+from experiments.cli.command import ROOT, Command, closing_words
 from experiments.grid.cells import MANIFEST, RESULTS, Cell, Results, plan, read_results
 from experiments.grid.settings import Grid
 from gl_ris import signals
@@ -52,7 +52,8 @@ def carry_out(command: Command, kind: type[Grid]) -> None:
             report = Runner(cells, folder, grid, jobs, together, overwrite).perform()
     finally:
         place.close()
-    print(f"\n{report}\n\nRun folder   {folder}", flush=True)
+    print(f"\n{report}\n", flush=True)
+    closing_words(command.name, folder)
     if grid.wandb is not None:
         log_run(folder, grid.wandb, group)
 

@@ -20,7 +20,7 @@ from experiments.run.folder import PROGRESS
 from gl_ris.analysis import DRAWS, SEED, Interval, differences, image_sums, intervals, percent
 from gl_ris.errors import UserError
 from gl_ris.files import write_json
-from gl_ris.predictions import Prediction, read_predictions
+from gl_ris.predictions import Prediction, areas_of, read_predictions
 from gl_ris.results import Results
 
 _PLACE = ("dataset", "partition", "split")
@@ -147,7 +147,7 @@ def _changed(first: Sequence[Prediction], second: Sequence[Prediction]) -> Itera
             "expression": one.expression,
             "iou_first": one.iou,
             "iou_second": other.iou,
-            "difference": None if one.iou is None or other.iou is None else other.iou - one.iou,
+            "difference": _difference(one, other),
             "mask_iou": shared,
             "choice_first": one.choice,
             "choice_second": other.choice,
@@ -156,6 +156,11 @@ def _changed(first: Sequence[Prediction], second: Sequence[Prediction]) -> Itera
         if (shared := _mask_iou(one, other)) < 1
     ]
     yield from sorted(found, key=lambda row: (row["difference"] is None, row["difference"]))
+
+
+def _difference(one: Prediction, other: Prediction) -> float | None:
+    targeted = None not in (*areas_of(one), *areas_of(other))
+    return other.iou - one.iou if targeted and one.iou is not None and other.iou is not None else None
 
 
 def _mask_iou(one: Prediction, other: Prediction) -> float:
@@ -183,7 +188,7 @@ def _row(
     """Lay out what a comparison of two says."""
     image_ids = [record.image_id for record in records[0]]
     first, second = (
-        ([record.intersection for record in one], [record.union for record in one]) for one in records
+        ([areas_of(record)[0] for record in one], [areas_of(record)[1] for record in one]) for one in records
     )
     ids, sums = image_sums(image_ids, [first, second])
     sure: dict[str, Interval] = differences(image_ids, first, second)

@@ -48,10 +48,10 @@ def legend_below(picture: Any, axes: Any, columns: int) -> None:
     picture.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
 
 
-def save(picture: Any, path: Path) -> None:
-    """Write a picture as PNG, complete or not at all."""
+def save(picture: Any, path: Path, **options: Any) -> None:
+    """Write a picture in the format that its name ends with, complete or not at all."""
     with atomic_file(path) as file:
-        picture.savefig(file, format="png")
+        picture.savefig(file, format=path.suffix.removeprefix("."), **options)
 
 
 def axis_place(row: Row) -> float:

@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from msgspec import UNSET, UnsetType
 
+from experiments.cli.command import closing_words
 from experiments.cli.parts import ExperimentCLI
 from experiments.cli.ranks import end_ranks
 from experiments.run.folder import RunFolder, room_needed
@@ -59,7 +60,7 @@ def evaluate(
     def report(folder: Path) -> None:
         assert writes.results is not None
         # now, also where the output is a file or a pipe
-        print(f"\n{format_table(writes.results)}\n\nRun folder   {folder}", flush=True)
+        print(f"\n{format_table(writes.results)}\n", flush=True)
         with kept_if_ended(lambda: f"the results in {folder} are complete, but for the pictures"):
             draw_overlays(folder, cast("Any", cli.datamodule).scenes)
 
@@ -69,14 +70,15 @@ def evaluate(
 def carry_out(
     cli: ExperimentCLI,
     recorder: Beginning | None,
-    report: Callable[[Path], None],
+    report: Callable[[Path], Mapping[str, Any] | None],
     before: Before | None = None,
 ) -> Path | None:
     """Run an `Evaluator` over its data, report, and hand the run over to wandb; the run folder in rank 0.
 
     All checks come before any work, and the run folder comes after the checks; then ``before``, in every
     process. ``recorder`` is a callback that writes into the folder; None where ``report`` writes, and a run
-    that was cut off begins anew. One that is finished is not run again.
+    that was cut off begins anew. ``report`` may return what the closing words tell. A run that is finished is
+    not run again.
     """
     main = getattr(rank_zero_only, "rank", 0) == 0
     if _nothing_left(cli, main):
@@ -87,8 +89,9 @@ def carry_out(
         path = _predict(cli, recorder, before, folder)
         if path is not None:
             with room_needed(path):
-                report(path)
+                facts = report(path) or {}
             end(path)
+            closing_words(cli.command.name, path, **facts)
     if folder is not None and path is not None:
         folder.close()
         log_run(path, cli.config.wandb)

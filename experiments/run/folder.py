@@ -15,17 +15,19 @@ RUNS = Path("runs")
 _FILES = (
     *("results.json", "config.yaml", "table.csv", "table.txt", "benchmark.json"),
     *("predictions.jsonl", "predictions_rank*.jsonl", "slices.csv", "slices.md", "thresholds.json"),
+    *("mask.png", "cutout.png", "overlay.png", "segmentation.json", "segmentations.jsonl"),
     *("sweep.csv", "sweep.json", "sweep_k*.png"),
     *("recipe_effects.csv", "recipe_effects.json", "recipe_effects.md"),
     *("learning_curve.csv", "manifest.json", "weights.pt"),
     *("proposals.json", "report.csv", "report.json", "report.md", "curve.csv", "curve.png"),
-    *("unseen_domain.csv", "figure4_*.png"),
+    *("unseen_domain.csv", "figure*.png", "figure*.pdf", "figure*.json"),
     *("export/coco_*.json", "export/leaderboard.md", "export/masks/*.png"),
     *("compare.json", "compare.md", "compare.csv", "changed.csv"),
     *(".*.tmp", f"{LOCKS}?"),  # of files that were being written when a run was killed
 )
 _DRAFTS = (LOCKS, ".*.tmp")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ANSWERS = "segmentations"  # of several images or expressions, a folder of each
 OVERLAYS, PROGRESS = "overlays", "progress"  # pictures, and what a run that goes on has counted so far
 UNFINISHED, STATE = "training", "last.ckpt"  # a training that is under way, and the state to go on from
 
@@ -48,8 +50,9 @@ class RunFolder:
         overwrite: bool = False,
         program: str | None = None,
         resume: bool = False,
+        resumable: bool = True,
     ) -> None:
-        self.experiment = experiment
+        self.experiment, self.resumable = experiment, resumable
         self.given = None if path is None else Path(path).expanduser()
         self.overwrite, self.program, self.resume = overwrite, program, resume
         self._made: list[Path] = []
@@ -101,7 +104,8 @@ class RunFolder:
         if self._path is None or not self._path.is_dir():
             return True
         made = [*self.path.glob("predictions*.jsonl"), *self.path.glob(f"{PROGRESS}/rank*.jsonl")]
-        made += [*self.path.glob("weights.pt"), *self.path.glob(f"{UNFINISHED}/{STATE}")]
+        made += [*self.path.glob("segmentations.jsonl"), *self.path.glob("weights.pt")]
+        made += [*self.path.glob(f"{UNFINISHED}/{STATE}")]
         if self._begun and (self.resume or any(path.stat().st_size for path in made)):
             self.close()
             return False
@@ -125,7 +129,8 @@ class RunFolder:
         if self.resume and mark.is_file():
             return
         if self.program is None:
-            fix = "name another one, or go on with its run by resume=true, or replace it by overwrite=true."
+            again = ", or go on with its run by resume=true" if self.resumable else ""
+            fix = f"name another one{again}, or replace it by overwrite=true."
             raise UserError(f"The run folder '{path}' is not empty; {fix}")
         if not mark.is_file() or not mark.read_bytes().startswith(f"# {self.program} ".encode()):
             what = f"holds something else than what {self.program} writes"
@@ -154,7 +159,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         # the files of a run and nothing else: the folder may be any folder
-        for folder in (OVERLAYS, PROGRESS, f".{PROGRESS}.tmp", UNFINISHED):
+        for folder in (OVERLAYS, ANSWERS, PROGRESS, f".{PROGRESS}.tmp", UNFINISHED):
             shutil.rmtree(self.path / folder, ignore_errors=True)
         for pattern in _FILES:
             for path in self.path.glob(pattern):

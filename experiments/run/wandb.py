@@ -20,7 +20,7 @@ from gl_ris.signals import kept_if_ended
 MODES = ("auto", "online", "offline", "disabled")
 PROJECT = "gl-ris"
 DOCUMENTS = ("results.json", "sweep.json", "report.json", "proposals.json")
-FIGURES = ("sweep_k*.png", "curve.png", "figure4_*.png")
+FIGURES = ("sweep_k*.png", "curve.png", "figure*.png")
 CURVE, STEP = "learning_curve.csv", "training/step"
 LIMIT_SECONDS = 180
 _INIT_SECONDS = 20

@@ -95,6 +95,7 @@ class ImageContext:
         self.masks, self.occupied = self.bits.masks, self.bits.areas > 0
         self._made: dict[Hashable, Any] = {}
         self.scene: Any = None
+        self.weights: Any = None  # of which state of the model the features are
 
     def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Give what ``make`` gives: made once for ``key``, without gradients, on one thread per operation."""

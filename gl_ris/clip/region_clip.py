@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from gl_ris.bits import Bits
 from gl_ris.clip.image import ImageContext
 from gl_ris.clip.kernels import Kernels, Layers, kernels_here
-from gl_ris.clip.text_tower import TextTower
+from gl_ris.clip.text_tower import TextTower, TokenBatch
 from gl_ris.clip.tower import map_batches, one_thread_per_operation, open_tower
 from gl_ris.errors import UserError
+from gl_ris.progress import bar
 
 Gather = Callable[[list[Any]], list[list[Any]]]
 
@@ -132,7 +133,15 @@ class RegionCLIP(nn.Module):
         self._forget_if_weights_changed()
         if self._context is None or not self._context.is_about(image, masks, boxes):
             self._context = ImageContext(self, image, masks, boxes)
+            self._context.weights = self._seen_weights
         return self._context
+
+    def again(self, context: ImageContext) -> ImageContext:
+        """Go on with an earlier `context`; it is made anew if the weights have changed since."""
+        self._forget_if_weights_changed()
+        if context.weights == self._seen_weights:
+            self._context = context
+        return self.context(context.image, context.bits, context.boxes)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Encode texts, any number with any repeats; each distinct text once, then remembered.
@@ -172,8 +181,15 @@ class RegionCLIP(nn.Module):
                 stacklevel=3,
             )
         own = batches[rank::world_size]
-        with one_thread_per_operation(self.device):
-            features = map_batches(self._text_tower.encode, own)
+        count = sum(len(batch.texts) for batch in own)
+        with one_thread_per_operation(self.device), bar("encoding texts", "text", total=count) as shown:
+
+            def encode(batch: TokenBatch) -> Tensor:
+                features = self._text_tower.encode(batch)
+                shown.update(len(batch.texts))
+                return features
+
+            features = map_batches(encode, own)
         encoded = [(batch.texts, rows.cpu()) for batch, rows in zip(own, features, strict=True)]
         for keys, rows in itertools.chain.from_iterable(gather(encoded) if gather else [encoded]):
             self._texts.update(zip(keys, rows, strict=True))

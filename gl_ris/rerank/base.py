@@ -87,3 +87,8 @@ def check_reranking(rerank: str, top: int | None) -> None:
     check_top(top)
     if rerank != NONE:
         load_reranker(rerank)(None, top)
+    elif top is not None:
+        raise UserError(
+            f"top={top} says how many of the best masks are ranked anew, but rerank=none ranks none: leave "
+            "top out, or give rerank=full."
+        )

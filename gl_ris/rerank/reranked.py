@@ -1,6 +1,6 @@
 """A scorer whose best masks are ranked anew."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -37,6 +37,10 @@ class Reranked(Scorer):
     def prepare(self, context: ImageContext) -> None:
         """Compute ahead what the scorer does."""
         self._inner[0].prepare(context)
+
+    def maps(self, context: ImageContext, expressions: Texts) -> Tensor:
+        """Give the maps of the scorer, if it has any."""
+        return cast("Any", self._inner[0]).maps(context, expressions)
 
     def texts(self, expressions: Texts, noun_phrases: Texts | None = None) -> list[str]:
         """Everything that will be encoded, phrases of the expressions included."""

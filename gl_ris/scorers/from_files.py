@@ -133,15 +133,21 @@ class HeatFiles(FromFile):
     missing = "no heat map in the folder"
 
     def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
-        """Score the masks by one map after the other."""
-        masks, rows, (height, width) = context.masks, [], context.image.shape[1:]
+        """Score the masks by one map after the other; those of one without a map are not numbers."""
+        pictures = self._pictures(context, expressions)
+        return torch.cat([mask_scores(one, context.masks, self.recipe.heat_rule) for one in pictures])
+
+    def maps(self, context: ImageContext, expressions: Texts) -> Tensor:
+        """Maps of expressions, ``(E, H, W)`` in [0, 1]; NaN where there is none."""
+        return torch.cat([*self._pictures(context, expressions)])
+
+    def _pictures(self, context: ImageContext, expressions: Texts) -> Iterator[Tensor]:
+        (height, width), device = context.image.shape[1:], context.masks.device
         for asked in self.asked(context, expressions):
-            row = torch.full((1, len(masks)), torch.nan, device=masks.device)
-            if (found := self._read(*asked)) is not None:
-                picture = as_pictures(torch.from_numpy(found)[None].to(row), (height, width))
-                row = mask_scores(picture, masks, self.recipe.heat_rule)
-            rows.append(row)
-        return torch.cat(rows)
+            if (found := self._read(*asked)) is None:
+                yield torch.full((1, height, width), torch.nan, device=device)
+            else:
+                yield as_pictures(torch.from_numpy(found)[None].to(device), (height, width))
 
     def _read(self, image: str, names: Sequence[str]) -> np.ndarray | None:
         if os.path.isfile(path := self._inside(f"{image}.npz")):

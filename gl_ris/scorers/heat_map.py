@@ -71,6 +71,10 @@ class HeatMap(Scorer):
         for part in text.split(_AT_ONCE):
             yield as_pictures(cosine_maps(part, self._dense(context)), (height, width), self._size)
 
+    def maps(self, context: ImageContext, expressions: Texts) -> Tensor:
+        """Maps of expressions, ``(E, H, W)`` in [0, 1]."""
+        return torch.cat([*self.pictures(context, self.text_features(expressions))])
+
     def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Score every mask by the rule."""
         pictures = self.pictures(context, self.text_features(expressions))

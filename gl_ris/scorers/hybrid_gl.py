@@ -189,6 +189,10 @@ class HybridGL(HeatMap):
     def _prompts(self, expressions: Texts, noun_phrases: Texts | None) -> list[str]:
         return [f"a photo of a {phrase}." for phrase in self._phrases(expressions, noun_phrases)]
 
+    def maps(self, context: ImageContext, expressions: Texts) -> Tensor:
+        """Maps of the prompts of noun phrases, ``(E, H, W)`` in [0, 1], before places weigh them."""
+        return torch.cat([*self.pictures(context, self.clip.encode_texts(self._prompts(expressions, None)))])
+
     def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
         """Score by the cosine, and rank the candidates anew; other masks stand behind them in their order."""
         scores = self._cosines(context, self.text_features(expressions, noun_phrases))

@@ -42,7 +42,7 @@ def intervals_by_hand(lines: list[dict[str, Any]]) -> dict[str, list[float]]:
     drawn: dict[str, list[float]] = {name: [] for name in ("gIoU", "cIoU", "N_acc", "T_acc")}
     for draw in np.random.default_rng(0).integers(0, len(ids), (5000, len(ids))):
         own = [line for place in draw for line in rows[ids[place]]]
-        none, some = ([x for x in own if ("target" in x) == missing] for missing in (True, False))
+        none, some = ([x for x in own if bool(x["target"]) == there] for there in (False, True))
         drawn["gIoU"].append(np.mean([x["iou"] for x in own]))
         drawn["cIoU"].append(sum(x["intersection"] for x in own) / sum(x["union"] for x in own))
         drawn["N_acc"].append(np.mean(["abstained" in x for x in none]))
@@ -74,7 +74,7 @@ def test_thresholds_from_train_are_used_on_val(run_command: Run, gref: list[str]
     assert results["rules"]["Global-Local"].items() >= {k: v for k, v in rule.items() if k != "gIoU"}.items()
     assert list(results["inputs"]["thresholds"]) == [str(file)]
     lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
-    assert [line.get("target") for line in lines[::2]] == [None, []] * 4
+    assert [line["target"] for line in lines[::2]] == [[0, 1], []] * 4
     own = [line for line in lines if line["method"] == "Random"]
     assert results["methods"]["Random"]["gIoU"] == pytest.approx(100 * np.mean([x["iou"] for x in own]))
     sure = results["intervals"]["Random"]

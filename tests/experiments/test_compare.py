@@ -189,8 +189,16 @@ def test_other_mistakes_are_told(runs: tuple[Path, Path], tmp_path: Path) -> Non
     assert exit_code(lambda: compare.main([str(single)])) == 2
 
 
-def test_what_has_no_target_is_in_no_figure(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    nothing = dict.fromkeys(("iou", "intersection", "union"))
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        dict.fromkeys(("iou", "intersection", "union")),
+        {"target": (), "iou": 0.0, "intersection": 0, "union": 36},
+    ],
+)
+def test_what_has_no_target_is_in_no_figure(
+    nothing: dict[str, Any], runs: tuple[Path, Path], tmp_path: Path
+) -> None:
     with (runs[0] / "predictions.jsonl").open("ab") as file:
         file.write(record("A", 4, 1, 3, **nothing).line() + record("B", 4, 1, 5, **nothing).line())
     compare.main([str(runs[0]), f"run_dir={tmp_path / 'out'}"])
@@ -198,6 +206,7 @@ def test_what_has_no_target_is_in_no_figure(runs: tuple[Path, Path], tmp_path: P
     assert row["n_expressions"] == 12
     last = rows(tmp_path / "out", "changed.csv")[-1]
     assert (last["sent_id"], last["difference"], float(last["mask_iou"])) == ("1", "", pytest.approx(3 / 5))
+    assert row["n_changed"] == 1 + sum(a != b for a, b in zip(FIRST["A"], FIRST["B"], strict=True))
 
 
 def test_it_needs_no_torch() -> None:

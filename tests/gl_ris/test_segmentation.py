@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from gl_ris.clip import RegionCLIP
 from gl_ris.clip.image import ImageContext
 from gl_ris.errors import UserError
 from gl_ris.masks import decode_rle, encode_rle
+from gl_ris.pictures import read_picture
 from gl_ris.predictions import Prediction
 from gl_ris.proposals import SAM, SLIC, Felzenszwalb, PostProcessing, Proposals
 from gl_ris.scorers import Scorer
@@ -264,7 +266,11 @@ def test_the_drawn_world_takes_slic(
     found = gl_ris.segment(picture, "red square", clip="refshapes-rn")
     wanted = SLIC()(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
     assert torch.equal(found.proposals.masks, wanted.masks)
-    assert capsys.readouterr().err == "gl_ris.segment: CLIP model refshapes-rn, masks by SLIC.\n"
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "gl_ris.segment: CLIP model refshapes-rn, masks by SLIC."
+    assert [line.partition(":")[0] for line in said[1:]] == [
+        "refshapes-rn knows drawn shapes (RefShapes) and nothing else"
+    ]
     loaded = gl_ris.segment(picture, "red square", clip=gl_ris.load_clip("refshapes-rn"))
     assert torch.equal(loaded.mask, found.mask)
 
@@ -277,15 +283,21 @@ def test_what_is_to_be_downloaded_is_said_with_sizes_before(
             gl_ris.segment(picture, "red")
     assert capsys.readouterr().err == (
         "gl_ris.segment: CLIP model ViT-B-32-quickgelu (openai), masks by SAM 2 (facebook/sam2.1-hiera-tiny)"
-        f"; to be downloaded into {offline}: timm/vit_base_patch32_clip_224.openai, 605 MB and "
-        "facebook/sam2.1-hiera-tiny, 156 MB.\n"
+        f"; to be downloaded from https://huggingface.co into {offline}: "
+        "timm/vit_base_patch32_clip_224.openai, 605 MB and facebook/sam2.1-hiera-tiny, 156 MB.\n"
     )
     for way in ("proposals=gl_ris.proposals.Felzenszwalb.for_photos()", "SAM('FOLDER')", "a local folder"):
         assert way in str(caught.value)
+    clip = "hf download timm/vit_base_patch32_clip_224.openai open_clip_model.safetensors"
+    sam = "hf download facebook/sam2.1-hiera-tiny --include '*.json' --include '*.safetensors'"
+    assert f"`export HF_HUB_CACHE=$PWD/hub && {clip} && {sam}`" in str(caught.value)
+    assert str(caught.value).endswith(f"put what is in that folder hub into {offline}.")
     in_cache(offline, "facebook/sam2.1-hiera-tiny", save_sam(tmp_path / "sam2", "sam2"))
-    with pytest.raises(UserError, match="CLIP model 'ViT-B-32-quickgelu'"):
+    with pytest.raises(UserError, match="CLIP model 'ViT-B-32-quickgelu'") as caught:
         gl_ris.segment(picture, "red")
     assert "openai, 605 MB.\n" in capsys.readouterr().err
+    assert clip in str(caught.value)
+    assert sam not in str(caught.value)
 
 
 def test_an_unfinished_download_is_not_taken_for_the_model(
@@ -310,3 +322,96 @@ def test_nothing_is_said_of_what_was_given(
 ) -> None:
     gl_ris.segment(picture, "red", clip=clip, proposals=Felzenszwalb())
     assert capsys.readouterr().err == ""
+
+
+class CountingSLIC(SLIC):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def __call__(self, image: Tensor) -> Proposals:
+        self.asked += 1
+        return super().__call__(image)
+
+
+TEXTS = ["the red square", "a blue thing on the left", "the red square"]
+
+
+def other(picture: Image.Image) -> Image.Image:
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+@pytest.mark.parametrize("settings", [{}, {"method": "cropping", "rerank": "full"}, {"recipe": "published"}])
+def test_a_segmenter_gives_what_segment_gives(
+    settings: dict[str, Any], clip: RegionCLIP, picture: Image.Image
+) -> None:
+    segmenter = gl_ris.Segmenter(clip, proposals=SLIC(), **settings)
+    opened = {False: segmenter.open(picture), True: segmenter.open(other(picture))}
+    for text, flipped in itertools.product(TEXTS, (False, True)):
+        image = other(picture) if flipped else picture
+        wanted = gl_ris.segment(image, text, clip=clip, proposals=SLIC(), **settings)
+        for found in (segmenter(image, text), opened[flipped](text)):
+            assert torch.equal(found.scores, wanted.scores)
+            assert torch.equal(found.mask, wanted.mask)
+            assert (found.score, found.noun_phrase, found.parsed) == (
+                wanted.score,
+                wanted.noun_phrase,
+                wanted.parsed,
+            )
+    for text, found in zip(TEXTS, opened[True].all(TEXTS), strict=True):
+        torch.testing.assert_close(found.scores, opened[True](text).scores)
+    assert opened[True].all([]) == []
+
+
+def test_an_expression_costs_its_text_alone(
+    clip: RegionCLIP, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither masks nor features are made again, whatever image was looked at in between."""
+    generator, encoded = CountingSLIC(), []
+    own = type(clip.tower).encode
+
+    def encode(tower: Any, pixels: Tensor) -> Tensor:
+        encoded.append(len(pixels))
+        return own(tower, pixels)
+
+    monkeypatch.setattr(type(clip.tower), "encode", encode)
+    segmenter = gl_ris.Segmenter(clip, proposals=generator)
+    first, second = segmenter.open(picture), segmenter.open(other(picture))
+    done = len(encoded)
+    assert (generator.asked, done > 0) == (2, True)
+    for text in ("red", "blue", "green"):
+        assert not torch.equal(first(text).mask, second(text).mask)
+    assert (generator.asked, len(encoded)) == (2, done)
+    segmenter(picture, "red")
+    segmenter(np.array(picture), "blue")
+    assert generator.asked == 3, "the image of the last call is not opened again"
+
+
+def test_features_of_other_weights_are_made_anew(
+    clip_folder: Callable[..., Path], picture: Image.Image
+) -> None:
+    clip = gl_ris.load_clip(f"local-dir:{clip_folder('vit')}")
+    opened = gl_ris.Segmenter(clip, proposals=masks()).open(picture)
+    before = opened("red").scores
+    with torch.no_grad():
+        clip.model.visual.conv1.weight.mul_(-1)
+    after = opened("red").scores
+    assert not torch.equal(before, after)
+    assert torch.equal(after, gl_ris.segment(picture, "red", clip=clip, proposals=masks()).scores)
+
+
+@pytest.mark.parametrize("size", [(192, 240), (216, 216), (480, 640), (192, 241)])
+def test_a_photograph_is_no_drawing(size: tuple[int, int]) -> None:
+    noise = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    assert not defaults.is_drawing(noise)
+    assert defaults.is_drawing(noise // 64 * 64) == (size in ((192, 240), (216, 216)))
+
+
+@pytest.mark.parametrize("name", ["make_picture", "make_probes", "make_phrases"])
+def test_pictures_of_refshapes_are_drawings(name: str, tmp_path: Path) -> None:
+    from datamodules.shapes import scenes
+
+    file = tmp_path / ("a.jpg" if name == "make_phrases" else "a.png")
+    words = () if name == "make_phrases" else ("val",)
+    getattr(scenes, name)("a seed", *words, file)
+    assert defaults.is_drawing(read_picture(file))

@@ -35,25 +35,25 @@ SAID: list[tuple[int, str, dict[str, Any], Any]] = [
     (2, "nothing of that, don't", {"head": "nothing of that, don't"}, ()),
 ]
 EXPECTED = {
-    "words in the expression": {"1-2": [0, 1], "3-5": [5], "6-10": [2, 3], "over 10": [4]},
+    "words in the expression": {"1-2": [0, 1], "6-10": [2, 3], "over 10": [4]},
     "kinds of words": {
         "place": [0],
         "relation": [3],
         "ordinal": [2],
         "size": [2, 4],
         "colour": [2, 3],
-        "negation": [3, 5],
+        "negation": [3],
         "none of these": [1],
     },
-    "head": {"a part of the expression": [0, 2, 3, 4], "all of the expression, or none found": [1, 5]},
+    "head": {"a part of the expression": [0, 2, 3, 4], "all of the expression, or none found": [1]},
     "objects of its category": {"1": [0, 4], "2": [1, 2, 3]},
     "size of the target": {"small": [0, 3], "medium": [1, 4], "large": [2]},
     "people": {"people": [0, 3], "other": [1, 2, 4]},
-    "proposals": {"1-5": [0, 1, 2], "over 50": [3, 4, 5]},
+    "proposals": {"1-5": [0, 1, 2], "over 50": [3, 4]},
 }
 AREAS = {
     "A": [(3, 9), (5, 10), (0, 7), (8, 8), (1, 3), (0, 0)],
-    "B": [(9, 9), (4, 10), (1, 7), (0, 9), (1, 3), (2, 3)],
+    "B": [(9, 9), (4, 10), (1, 7), (0, 9), (1, 3), (0, 3)],
 }
 
 
@@ -135,7 +135,7 @@ def test_what_the_records_do_not_say_is_left_out_with_the_reason(
     found = slicing.compute(sure=False)
     assert list(slicing.left_out) == list(left_out)
     assert all(said in slicing.left_out[kind] for kind, said in left_out.items())
-    if changes.get("iou", 1) is None:
+    if changes.get("iou", 1) is None or changes.get("target") == ():
         assert found == {}
     else:
         assert list(found["B"]) == [kind for kind in EXPECTED if kind not in left_out]

@@ -152,6 +152,9 @@ def test_none_is_the_scorer_itself(clips: dict[str, RegionCLIP]) -> None:
             "'rerank' of method 'cropping' must be none, reclip",
         ),
         ({"methods": [{"method": "cropping", "top": 1.5}]}, "must be a whole number, or null"),
+        ({"top": 5}, "top=5 says how many .* rerank=none ranks none"),
+        ({"methods": [{"method": "cropping", "top": 5}]}, "top=5 .* rerank=none ranks none"),
+        ({"rerank": "full", "methods": [{"method": "cropping", "rerank": "none", "top": 5}]}, "rerank=none"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_loaded(settings: dict[str, Any], message: str) -> None:
@@ -210,3 +213,9 @@ def test_a_run_says_how_it_ranked(predict: Callable[..., Any]) -> None:
     assert [record.choice for record in plain] == [1, 0]
     assert all(a.choice != b.choice for a, b in zip(plain, turned, strict=True))
     assert isinstance(model.scorers[0], Reranked)
+
+
+def test_the_number_of_the_run_is_for_those_of_its_methods_that_rank_anew() -> None:
+    methods = ["cropping", {"method": "global_local", "rerank": "full"}]
+    found = ZeroShotRIS(methods=methods, top=5).variants
+    assert [(variant.rerank, variant.top) for variant in found] == [("none", None), ("full", 5)]

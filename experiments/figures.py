@@ -1,0 +1,61 @@
+"""Figures 5, 6 and 7 of the paper, and heat maps: ``python -m experiments.figures figure=5``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from experiments.cli.command import CONFIGS, Command, run
+from experiments.cli.overrides import normalise
+
+if TYPE_CHECKING:
+    from experiments.cli.parts import ExperimentCLI
+
+COMMAND = Command.documented("figures")
+
+
+def parts(arguments: list[str] | None = None) -> ExperimentCLI:
+    """Make the parts that a command line describes; the settings of a finished ``run`` go before it."""
+    from experiments.cli.parts import parts_of
+    from experiments.run.figure_items import Figures
+
+    words = sys.argv[1:] if arguments is None else arguments
+    given = (token.partition("=") for token in normalise(words, {}, {}, CONFIGS))
+    runs = [Path(value) / "config.yaml" for name, _, value in given if name in ("--run", "--model.run")]
+    cli = parts_of(COMMAND, Figures, [*(f"--config={file}" for file in runs[-1:]), *words])
+    if not runs:
+        cast("Any", cli.datamodule).narrow = cast("Any", cli.model).narrow
+    return cli
+
+
+def main() -> None:
+    """Evaluate what is to be shown, or take it from a finished run, and draw it."""
+    from experiments.reporting.figures_report import FigureReport
+    from experiments.run.evaluate import Recorder, carry_out, write_config
+    from experiments.run.figure_items import by_expression
+    from experiments.run.folder import RunFolder, room_needed
+    from gl_ris.predictions import read_predictions
+
+    cli = parts()
+    model, data = cast("Any", cli.model), cast("Any", cli.datamodule)
+
+    def draw(run: Path, folder: Path) -> None:
+        found = by_expression(read_predictions(run / "predictions.jsonl"))
+        paths = FigureReport(model, data, found).write(folder, cli.settings())
+        print("\nFigures      " + "\n             ".join(map(str, paths)))
+
+    if model.run is None:
+        carry_out(cli, Recorder(cli), lambda folder: draw(folder, folder))
+        return
+    folder = RunFolder(COMMAND.name, cli.config.run_dir, cli.config.overwrite)
+    data.require_files()
+    data.prepare_data()
+    with room_needed(folder.create()):
+        write_config(folder.path / "config.yaml", cli.settings(), COMMAND.program)
+        draw(model.run, folder.path)
+    folder.close()
+
+
+if __name__ == "__main__":
+    run(COMMAND, main)
