@@ -17,6 +17,8 @@ from gl_ris.errors import UserError
 from gl_ris.files import atomic_file, sync, sync_folder, to_json
 
 Key = tuple[int | str, int | str, int | str, str]  # What a record is about: image, ref, expression, method.
+# reasons of a failure that is the lack of anything to choose from
+NO_PROPOSALS, SKIPPED = "no proposals", "skipped, no proposals"
 _NAME = "predictions.jsonl"
 _RANK = re.compile(r"predictions_rank(\d+)\.jsonl")
 _BLOCK = 1 << 20  # bytes of predictions that are there twice while files are merged, at most about
@@ -117,7 +119,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         rows = (*(self.chosen or ()), *(() if self.choice is None else (self.choice,)))
         known = all(place < len(image.objects) for place in self.target or ())
         alike = self.overlaps is None or len(self.overlaps) == len(image.objects)
-        return known and alike and all(row < len(image.areas) for row in rows)
+        whole = len(self.target or ()) < 2 or self.target in [one.objects for one in image.united]
+        return known and alike and whole and all(row < len(image.areas) for row in rows)
 
     def line(self) -> bytes:
         """Return the record as a line of strict JSON."""

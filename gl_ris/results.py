@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from gl_ris.analysis import explained, half
 from gl_ris.files import atomic_file, decode, plain, write_json
+from gl_ris.headroom import Headroom, Miss, told
 from gl_ris.program import git_commit, versions
 from gl_ris.slices import Slices
 
@@ -149,6 +150,10 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     intervals: Intervals | UnsetType = UNSET
     every_miss_intervals: Intervals | UnsetType = UNSET
     resampling: dict[str, Count] | UnsetType = UNSET  # how intervals were made: ``draws`` and ``seed``
+    # why expressions were missed, every miss counted (see `gl_ris.misses`): by method and kind, and what
+    # stands between each method and better figures; empty where the predictions do not tell
+    errors: dict[str, dict[str, Miss]] = {}
+    headroom: dict[str, Headroom] = {}
     # for each method, how many choices have a score that another proposal of the image has, too
     ties: dict[str, Count] = {}
     # SHA-256 of every file that bears on the figures, by what it is and its name (see `gl_ris.inputs`)
@@ -209,7 +214,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, Any]:
         """Return what JSON is made of; what only some data or models have is left out elsewhere."""
         content: dict[str, Any] = msgspec.to_builtins(self)
-        for name in ("subsets", *_WHERE_ANY, "kernels", "parsed"):
+        for name in ("subsets", *_WHERE_ANY, "kernels", "parsed", "errors", "headroom"):
             if not content[name]:
                 del content[name]
         return content
@@ -263,7 +268,8 @@ def format_table(results: Results) -> str:
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in results.seconds.items())
     # GRES has figures of its own by these names
     also = [] if any("gIoU" in row for row in results.methods.values()) else [ALSO_CALLED, ""]
-    return "\n".join([heading, *lines, "", *also, _counts(results), f"Seconds      {seconds}"])
+    misses = [told(results.errors, results.headroom), ""] if results.headroom else []
+    return "\n".join([heading, *lines, "", *misses, *also, _counts(results), f"Seconds      {seconds}"])
 
 
 def _block(part: Results | Subset, whole: Results) -> list[str]:

@@ -33,6 +33,7 @@ from gl_ris.evaluator import (
 from gl_ris.evidence import with_facts, with_unions
 from gl_ris.inputs import Input, clip_files, parser_files
 from gl_ris.masks import encode_rle, pairwise_areas
+from gl_ris.predictions import NO_PROPOSALS, SKIPPED
 from gl_ris.progress import bar
 from gl_ris.proposals.base import ProposalGenerator, Proposals
 from gl_ris.proposals.post import AS_MADE, PostProcessing
@@ -45,9 +46,6 @@ from gl_ris.tally import absent_in, gather_objects, subsets_of, targeted_in
 from gl_ris.variants import resolve_variants
 
 log = logging.getLogger(__name__)
-
-NO_PROPOSALS = "no proposals"
-SKIPPED = "skipped, no proposals"
 
 
 class ZeroShotRIS(Evaluator):

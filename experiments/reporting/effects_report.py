@@ -19,10 +19,9 @@ from gl_ris.analysis import Interval, bootstrap, differences, explained
 from gl_ris.files import write_json
 from gl_ris.masks import decode_rle
 from gl_ris.metrics import RISMetrics, mask_areas
-from gl_ris.predictions import Prediction
+from gl_ris.predictions import NO_PROPOSALS, Prediction
 from gl_ris.recipe import Recipe
 from gl_ris.tally import subset_label
-from gl_ris.zero_shot import NO_PROPOSALS
 
 NAME = "recipe_effects"
 Records = Sequence[Prediction]

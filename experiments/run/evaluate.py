@@ -35,6 +35,7 @@ from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.evaluator import Evaluator
 from gl_ris.files import atomic_file
+from gl_ris.headroom import explain
 from gl_ris.inputs import inputs_of
 from gl_ris.predictions import Key, PredictionWriter, each_prediction, merge_predictions
 from gl_ris.results import Results, format_table, write_table_csv
@@ -275,9 +276,10 @@ class Recorder(Keeper):
         more: dict[str, Any] = {} if isinstance(self.training, UnsetType) else {"training": self.training}
         counted = Counted(self.path, module, data.image_ids()) if self.cli.config.intervals else None
         settings = self.cli.settings()
+        errors, headroom = explain(each_prediction(predictions))
         slicing = Slicing(each_prediction(predictions))
         sliced = {"slices": slicing.compute(counted is not None), "slices_left_out": slicing.left_out}
-        more |= msgspec.to_builtins(sliced)
+        more |= msgspec.to_builtins({**sliced, "errors": errors, "headroom": headroom})
         self.results = describe(module, data, self.cli.command.name, settings, counted, **more)
         write_slices(self.path, self.results)
         write_table_csv(self.path / "table.csv", self.results)

@@ -45,6 +45,8 @@ def figures(folder: Path) -> dict[str, Any]:
         "n_images",
         "n_expressions_expected",
         "n_expressions_evaluated",
+        "errors",
+        "headroom",
     )
     return {name: whole[name] for name in names}
 
@@ -100,9 +102,17 @@ def test_a_run_leaves_everything_in_its_folder(run_here: Run, toy: list[str], tm
         name: pytest.approx(ends, abs=1e-6) for name, ends in sure.items()
     }
     assert found["intervals"]["Upper bound"] == {"oIoU": [100, 100], "mIoU": [100, 100]}
+    # every miss has one kind, and all of them are the ranking's: the right mask was there
+    room, hits = found["headroom"]["Cropping"], sum(2 * one.intersection >= one.union for one in own)
+    assert (room["expressions"], room["hits"], room["ranking"]) == (45, hits, found["upper_bound"])
+    assert {name: found["methods"]["Cropping"][name] for name in room["now"]} == pytest.approx(room["now"])
+    kinds = found["errors"]["Cropping"]
+    assert sum(kind["count"] for kind in kinds.values()) == 45 - hits
+    assert set(kinds) <= {"same_category", "other_category"}
     table, (low, high) = (run / "table.txt").read_text(), sure["oIoU"]
     assert f"{found['methods']['Cropping']['oIoU']:.2f} ±{(high - low) / 2:.1f}" in table
     assert table.strip() in output
+    assert "Misses, % of expressions  hits" in table
     assert str(run) in output
     pictures = sorted((run / "overlays").iterdir())
     assert len(pictures) == 13

@@ -90,6 +90,19 @@ def _line(index: int, sent: int, method: str = "Random") -> dict[str, Any]:
     }
 
 
+def _facts(sent: int) -> dict[str, Any]:
+    """What a line tells of masks: the first of an image, of the image, too."""
+    image = {
+        "size": [2, 4],
+        "areas": [1, 2, 3],
+        "objects": [{"category": "star", "area": 2}, {"category": None, "area": 4}],
+        "overlaps": [[1, 0, 2], [0, 2, 0]],
+        "united": [{"objects": [0, 1], "area": 5, "overlaps": [1, 2, 2]}],
+    }
+    own = {"target": [0, 1], "overlaps": [1, 1], "area": 2, "chosen": [0, 1]}
+    return own if sent % 2 else {"target": [0], "image": image}
+
+
 KINDS = {
     "image_id": (int, str),
     "ref_id": (int, str),
@@ -149,12 +162,13 @@ def _lines(random: Random, records: list[dict[str, Any]], share: float) -> bytes
 
 def predictions(folder: Path) -> Case:
     """``predictions.jsonl``, against a strict reading of each line by json."""
+    from gl_ris.headroom import explain
     from gl_ris.predictions import read_predictions
 
     path = folder / "predictions.jsonl"
 
     def case(random: Random) -> str:
-        content = _lines(random, [_line(k // 2, k) for k in range(4)], 0.2)
+        content = _lines(random, [_line(k // 2, k) | _facts(k) for k in range(4)], 0.2)
         path.write_bytes(content)
         found = read_predictions(path)
         for record, line in zip(
@@ -170,6 +184,12 @@ def predictions(folder: Path) -> Case:
             record.line()
         if len(found) != content.count(b"\n") + (not content.endswith(b"\n") and bool(content)):
             raise Wrong(f"{len(found)} records of {content.count(10)} lines")
+        errors, headroom = explain(found)  # what can be read can be explained, or is not told of its image
+        for method, kinds in errors.items():
+            if sum(kind.count for kind in kinds.values()) + headroom[method].hits != len(
+                [record for record in found if record.method == method and record.iou is not None]
+            ):
+                raise Wrong(f"some of the expressions of {method} have no kind")
         return "read"
 
     return case

@@ -1,0 +1,222 @@
+"""Where the misses of a run come from, and what would be gained if one kind alone were mended.
+
+To mend a miss is to take the proposal of highest IoU in place of the choice; the target itself where no
+proposal reaches 0.5, and where masks are drawn. Sums are of whole numbers, so that any order gives the same.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from gl_ris.misses import (
+    ABSTAINED,
+    BACKGROUND,
+    FAILED,
+    HIT,
+    NO_PROPOSAL,
+    NOTHING_MEANT,
+    OBJECT,
+    OTHER,
+    PART,
+    SAME,
+    TOO_LARGE,
+    Areas,
+    Seen,
+    measured,
+)
+from gl_ris.predictions import Prediction
+
+# kinds of miss in the order of tables: what they are called there, and in a sentence behind a number
+KINDS = {
+    SAME: ("same cat.", "took another object of the same category"),
+    OTHER: ("other cat.", "took an object of another category"),
+    OBJECT: ("other obj.", "took another object"),
+    BACKGROUND: ("backgr.", "took the background"),
+    PART: ("part", "took a part of the target"),
+    TOO_LARGE: ("too large", "took the target with too much around it"),
+    NO_PROPOSAL: ("no mask", "had no mask to choose that fits the target"),
+    ABSTAINED: ("abstained", "were given no mask on purpose"),
+    FAILED: ("failed", "failed"),
+    NOTHING_MEANT: ("no target", "were given a mask where nothing is meant"),
+}
+_IOU_BITS = 32  # as in gl_ris.metrics: IoU is added up in units of 2**-32
+
+_Count = Annotated[int, Meta(ge=0)]
+_Percent = Annotated[float, Meta(ge=0, le=100)]
+
+
+class Miss(msgspec.Struct, frozen=True, kw_only=True):
+    """Misses of one kind by one method."""
+
+    count: _Count
+    share: _Percent  # of the expressions that are counted, in percent
+    # by how many points the figure, with every miss counted, would be higher if these alone were mended;
+    # None if there is no expression
+    oIoU_gain: float | None
+    mIoU_gain: float | None
+
+
+class Headroom(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands between one method and better figures; figures in percent, every miss counted."""
+
+    expressions: _Count  # that are counted
+    hits: _Count
+    proposals: bool  # whether it chooses from proposals
+    now: dict[str, float]  # oIoU and mIoU
+    # the same if the ranking were perfect: the best proposal taken each time; of drawn masks, if every miss
+    # were mended
+    ranking: dict[str, float]
+    # the same if masks were perfect: those of hits exact, and one there for every target
+    masks: dict[str, float]
+
+
+@dataclass
+class _Sums:
+    """Sums over expressions with a target, exact in whole numbers."""
+
+    count: int = 0
+    intersection: int = 0
+    union: int = 0
+    iou: int = 0
+
+    def add(self, areas: Areas, times: int = 1) -> None:
+        intersection, union = areas
+        self.count += times
+        self.intersection += times * intersection
+        self.union += times * union
+        some = max(1, union)
+        self.iou += times * (((intersection << _IOU_BITS) + some // 2) // some)
+
+    def plus(self, other: _Sums) -> _Sums:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return _Sums(*(own + more for own, more in pairs))
+
+    def figures(self) -> dict[str, float]:
+        """Return oIoU and mIoU in percent; empty without an expression."""
+        if not self.count:
+            return {}
+        mean = 100 * self.iou / (self.count << _IOU_BITS)
+        return {"oIoU": 100 * self.intersection / max(1, self.union), "mIoU": mean}
+
+
+@dataclass
+class _Method:
+    """What is counted of one method; what each kind of mending would change."""
+
+    all: _Sums = field(default_factory=_Sums)
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    changes: dict[str, _Sums] = field(default_factory=lambda: defaultdict(_Sums))
+    proposals: bool = False
+
+    def add(self, record: Prediction, seen: Seen) -> None:
+        kind = seen.kind(record)
+        self.counts[kind] += 1
+        if record.target == ():
+            return
+        now, target, best = measured(record), seen.exact(record), seen.best(record)
+        self.all.add(now)
+        self.proposals |= best is not None
+        self._change(kind, now, target if best is None or kind == NO_PROPOSAL else best)
+        drawn = now if kind in (HIT, FAILED, NO_PROPOSAL) else target
+        self._change("ranking", now, drawn if best is None else best)
+        self._change("masks", now, target if kind in (HIT, NO_PROPOSAL) else now)
+
+    def _change(self, what: str, now: Areas, then: Areas) -> None:
+        self.changes[what].add(then)
+        self.changes[what].add(now, -1)
+
+    def misses(self) -> dict[str, Miss]:
+        """Return the kinds of miss that occur, in the order of tables."""
+        now, total = self.all.figures(), sum(self.counts.values())
+        found = {}
+        for kind in (kind for kind in KINDS if self.counts.get(kind)):
+            then = self.all.plus(self.changes[kind]).figures()
+            gains = {f"{name}_gain": then[name] - now[name] if now else None for name in ("oIoU", "mIoU")}
+            count = self.counts[kind]
+            found[kind] = Miss(count=count, share=100 * count / total, **gains)
+        return found
+
+    def headroom(self) -> Headroom:
+        """Return the rest."""
+        ranking, masks = (self.all.plus(self.changes[what]).figures() for what in ("ranking", "masks"))
+        return Headroom(
+            expressions=sum(self.counts.values()),
+            hits=self.counts.get(HIT, 0),
+            proposals=self.proposals,
+            now=self.all.figures(),
+            ranking=ranking,
+            masks=masks,
+        )
+
+
+def explain(records: Iterable[Prediction]) -> tuple[dict[str, dict[str, Miss]], dict[str, Headroom]]:
+    """Return by method the kinds of miss that occur, and what stands between it and better figures.
+
+    Records are in the order of a ``predictions.jsonl``. Both are empty if one of them was written by a
+    program that did not yet tell of its image; a method without a measured expression is in neither.
+    """
+    methods: dict[str, _Method] = defaultdict(_Method)
+    for record, seen in _with_images(records):
+        if record.iou is None:
+            continue
+        if seen is None:
+            return {}, {}
+        methods[record.method].add(record, seen)
+    return (
+        {method: one.misses() for method, one in methods.items()},
+        {method: one.headroom() for method, one in methods.items()},
+    )
+
+
+def _with_images(records: Iterable[Prediction]) -> Iterator[tuple[Prediction, Seen | None]]:
+    seen, index = None, None
+    for record in records:
+        if record.index != index or record.image is not None:
+            seen, index = None if record.image is None else Seen(record.image), record.index
+        yield record, seen
+
+
+def told(errors: Mapping[str, Mapping[str, Miss]], headroom: Mapping[str, Headroom]) -> str:
+    """Say in three lines where the misses of a method come from; of several in a table."""
+    if not headroom:
+        return ""
+    if len(headroom) > 1:
+        return _table(errors, headroom)
+    ((method, room),) = headroom.items()
+    misses = "; ".join(f"{one.count:,} {KINDS[kind][1]}" for kind, one in errors[method].items())
+    missed = f"{room.expressions - room.hits:,} were missed: {misses}." if misses else "None was missed."
+    lines = [
+        f"Misses       Of {room.expressions:,} expressions {room.hits:,} were hits (IoU >= 0.5). {missed}"
+    ]
+    if room.now:
+        right = "the best mask taken each time" if room.proposals else "every target that was missed drawn"
+        masks = "hits exact, and a mask for every target" if room.proposals else "hits exact"
+        lines += [
+            f"If only the ranking were perfect ({right}), oIoU would be {_change(room, room.ranking)}.",
+            f"If only the masks were perfect ({masks}), oIoU would be {_change(room, room.masks)}.",
+        ]
+    return "\n             ".join(lines)
+
+
+def _change(room: Headroom, then: Mapping[str, float]) -> str:
+    return f"{then['oIoU']:.1f}, not {room.now['oIoU']:.1f}"
+
+
+def _table(errors: Mapping[str, Mapping[str, Miss]], headroom: Mapping[str, Headroom]) -> str:
+    kinds = [kind for kind in KINDS if any(kind in found for found in errors.values())]
+    rows = [["Misses, % of expressions", "hits", *(KINDS[kind][0] for kind in kinds)]]
+    for method, room in headroom.items():
+        found = errors[method]
+        shares = [found[kind].share if kind in found else 0.0 for kind in kinds]
+        hits = 100 * room.hits / max(1, room.expressions)
+        rows.append([method, *(f"{share:.1f}" for share in (hits, *shares))])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    )
