@@ -21,9 +21,9 @@ PAGES = ("README.md", "docs/results.md")
 PLAN = Path(__file__).with_name("results.yaml")
 
 _DESCRIPTION = """\
-Run what README.md and docs/results.md state, one job after the other, put their figures between the markers of both
-pages, and copy their pictures. Each job has a folder in --work; what is finished there is kept, and what was cut off
-goes on. Blocks of jobs that have not been run there stay as they are."""
+Run what README.md and docs/results.md state, one job after the other, put their figures between the
+markers of both pages, and copy their pictures. Each job has a folder in --work; what is finished there is
+kept, and what was cut off goes on. Blocks of jobs that have not been run there stay as they are."""
 _EXAMPLES = """\
 examples:
   python -m tools.results
@@ -37,11 +37,12 @@ examples:
 def parser() -> Arguments:
     """Make the parser of the command."""
     made = Arguments("python -m tools.results", _DESCRIPTION, _EXAMPLES)
-    made.add_argument("--list", action="store_true", help="list the jobs, and which are finished")
-    made.add_argument("--only", default="", metavar="JOB,...", help="these jobs [all]")
-    made.add_argument("--check", action="store_true", help="compare the pages with the runs, and change nothing")
-    made.add_argument("--work", type=Path, default=Path("runs/results"), help="folder of the runs [runs/results]")
-    made.add_argument("--root", type=Path, default=ROOT, help="folder with the pages [this checkout]")
+    add = made.add_argument
+    add("--list", action="store_true", help="list the jobs, and which have a folder")
+    add("--only", default="", metavar="JOB,...", help="these jobs [all]")
+    add("--check", action="store_true", help="compare the pages with the runs, and change nothing")
+    add("--work", type=Path, default=Path("runs/results"), help="folder of the runs [runs/results]")
+    add("--root", type=Path, default=ROOT, help="folder with the pages [this checkout]")
     return made
 
 
@@ -132,7 +133,9 @@ def check(plan: dict[str, Any], work: Path, root: Path) -> list[str]:
     pages = {name: _page(root, name) for name in PAGES}
     new = {name: texts(plan, work, page) for name, page in pages.items()}
     if not any(new.values()):
-        raise UserError(f"There is no finished run in '{work}'; python -m tools.results runs what the pages state.")
+        raise UserError(
+            f"There is no finished run in '{work}'; python -m tools.results runs what the pages state."
+        )
     # published figures are in the text, too
     known = figures_in((ROOT / "configs" / "paper.yaml").read_text(encoding="utf-8"))
     for name, page in pages.items():

@@ -5,21 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.reporting.frame import frame_of, interval_in, number, render
-from gl_ris.errors import unknown_name
 
 Row = dict[str, Any]
 
 _MARKED = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
-_FIGURE = re.compile(r"(?<![\d.,])\d+\.\d\d(?![\d.])")  # as figures are written: two decimals
-_TIMES = re.compile(r"^Seconds.*\n?", re.MULTILINE)
+_FIGURE = re.compile(r"(?<![\d.,])[1-9]\d*\.\d\d(?![\d.])")  # as figures are written: two decimals
+_LAST = re.compile(r"\|[^|\n]*\|$", re.MULTILINE)  # the last column of a table
 
 
 class Block(NamedTuple):
@@ -43,12 +43,9 @@ def filled(page: str, texts: Mapping[str, str]) -> str:
 
 
 def made(kind: Mapping[str, Any], work: Path) -> str | None:
-    """Make the text of a block by its kind, one of `KINDS`; None if a run that it is made of is not there."""
-    name, *_ = kind
-    if name not in KINDS:
-        raise unknown_name("kind of block", name, KINDS)
+    """Make the text of a block by its kind, the first key; None if a run that it is made of is not there."""
     try:
-        return f"\n{KINDS[name](work, **kind)}\n\n"
+        return f"\n{KINDS[next(iter(kind))](work, **kind)}\n\n"
     except FileNotFoundError:
         return None
 
@@ -60,25 +57,29 @@ def _terminal(work: Path, terminal: str) -> str:
 
 
 def _report(work: Path, report: str, by: str | None = None) -> str:
-    """Show a report, its title and what it says of seconds left out.
+    """Show a report without its title and its column of seconds.
 
     It is a Markdown file, or what the ``report`` of the module ``by`` makes of a result document.
     """
     text = (work / report).read_text(encoding="utf-8")
-    parts = (text if by is None else import_module(by).report(json.loads(text))).strip().split("\n\n")
-    return "\n\n".join(part for part in parts if not part.startswith("# ") and "| Seconds" not in part)
+    text = text if by is None else import_module(by).report(json.loads(text))
+    parts = [part for part in text.strip().split("\n\n") if not part.startswith("# ")]
+    return "\n\n".join(
+        _LAST.sub("|", part) if part.split("\n")[0].endswith("Seconds |") else part for part in parts
+    )
 
 
 def _crossed(work: Path, crossed: Mapping[str, Any]) -> str:
     """Show rows of several files as one table.
 
-    ``lines`` maps the keys that name a line to its heads, ``columns`` has the keys that name a column, and ``cell`` is
-    a form of what stands where they cross; ``where`` keeps rows by what they have under a key. Rows without an encoder
-    are in the lines of every encoder.
+    ``lines`` maps the keys that name a line to its heads, ``columns`` has the keys that name a column, and
+    ``cell`` is a form of what stands where they cross; ``where`` keeps rows by what they have under a key,
+    in the order in which it has them. Rows without an encoder are in the lines of every encoder.
     """
     lines, columns, where = crossed["lines"], crossed["columns"], crossed.get("where", {})
     rows = [row for file in crossed["files"] for row in _rows(work / file)]
     rows = [row for row in rows if all(row.get(key) in kept for key, kept in where.items())]
+    rows.sort(key=lambda row: [kept.index(row[key]) for key, kept in where.items()])
     keys = dict.fromkeys(tuple(row[key] for key in lines) for row in rows if {*lines} <= {*row})
     table: dict[tuple[Any, ...], Row] = {key: {} for key in keys}
     for row, key in ((row, key) for row in rows for key in keys):
@@ -93,14 +94,13 @@ def _crossed(work: Path, crossed: Mapping[str, Any]) -> str:
 
 
 def _cell(form: str, row: Row) -> str:
-    texts = {name: number(value, interval=interval_in(row, name)) for name, value in row.items() if _is(value)}
-    text = form.format_map({**{name: _written(value) for name, value in row.items()}, **texts})
+    floats = {name: value for name, value in row.items() if isinstance(value, float)}
+    texts = {name: number(value, interval=interval_in(row, name)) for name, value in floats.items()}
+    text = form.format_map(
+        defaultdict(lambda: "-", {name: _written(value) for name, value in row.items()} | texts)
+    )
     # too few to read anything from
     return f"*{text}*" if row.get("small") else text
-
-
-def _is(value: Any) -> bool:
-    return isinstance(value, float)
 
 
 def _written(value: Any) -> str:
@@ -121,7 +121,8 @@ def _misses(document: Mapping[str, Any]) -> Iterator[Row]:
     """Yield a row for hits and each kind of miss, and one for each way of doing better, by their names."""
     for method, room in document["headroom"].items():
         common = {"dataset": document["dataset"], "method": method}
-        yield common | {"kind": "hit", "count": room["hits"], "share": 100 * room["hits"] / room["expressions"]}
+        share = 100 * room["hits"] / room["expressions"]
+        yield common | {"kind": "hit", "count": room["hits"], "share": share}
         for kind, one in document["errors"][method].items():
             yield common | {"kind": kind} | one
         for name in ("now", "ranking", "masks"):
@@ -147,25 +148,25 @@ def differences(block: Block, now: str, page: str) -> list[str]:
             continue
         numbers = zip_longest(_NUMBER.findall(was), _NUMBER.findall(new), fillvalue="nothing")
         changes = [pair for pair in numbers if pair[0] != pair[1]] or [(was.strip(), new.strip())]
-        found += [f"{page}:{line}: {block.name}: {old!r} in the page, {is_!r} in the run" for old, is_ in changes]
+        found += [
+            f"{page}:{line}: {block.name}: {old!r} in the page, {is_!r} in the run" for old, is_ in changes
+        ]
     return found
 
 
 def strays(page: str, name: str, known: Iterable[str]) -> list[str]:
     """Name the figures in the text of a page, outside of its blocks, that are not ``known``."""
-    known = {*known}
-    text = _MARKED.sub(lambda found: "\n" * found[0].count("\n"), page)
-    lines: Sequence[str] = text.splitlines()
+    known, text = {*known}, _MARKED.sub(lambda found: "\n" * found[0].count("\n"), page)
     return [
-        f"{name}:{number}: {figure!r} in the text, and in none of the runs' tables"
-        for number, line in enumerate(lines, 1)
+        f"{name}:{place}: {figure!r} in the text, and in none of the runs' tables"
+        for place, line in enumerate(text.splitlines(), 1)
         for figure in _FIGURE.findall(line)
         if figure not in known
     ]
 
 
 def figures_in(text: str) -> set[str]:
-    """Return the numbers with two decimals in a text."""
+    """Return the figures in a text: numbers of 1 or more with two decimals."""
     return {*_FIGURE.findall(text)}
 
 
