@@ -1,4 +1,4 @@
-"""Figures 5, 6 and 7 of the paper, and heat maps: ``python -m experiments.figures figure=5``."""
+"""Figures 5, 6 and 7 of the paper, heat maps and misses: ``python -m experiments.figures figure=5``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from experiments.cli.command import CONFIGS, Command, run
+from experiments.cli.command import CONFIGS, Command, closing_words, run
 from experiments.cli.overrides import normalise
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def main() -> None:
 
     def draw(run: Path, folder: Path) -> None:
         found = by_expression(read_predictions(run / "predictions.jsonl"))
-        paths = FigureReport(model, data, found).write(folder, cli.settings())
-        print("\nFigures      " + "\n             ".join(map(str, paths)))
+        FigureReport(model, data, found).write(folder, cli.settings())
 
     if model.run is None:
         carry_out(cli, Recorder(cli), lambda folder: draw(folder, folder))
@@ -54,6 +53,7 @@ def main() -> None:
     with room_needed(folder.create()):
         write_config(folder.path / "config.yaml", cli.settings(), COMMAND.program)
         draw(model.run, folder.path)
+    closing_words(COMMAND.name, folder.path)
     folder.close()
 
 

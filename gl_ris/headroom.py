@@ -162,7 +162,7 @@ def explain(records: Iterable[Prediction]) -> tuple[dict[str, dict[str, Miss]], 
     program that did not yet tell of its image; a method without a measured expression is in neither.
     """
     methods: dict[str, _Method] = defaultdict(_Method)
-    for record, seen in _with_images(records):
+    for record, seen in with_images(records):
         if record.iou is None:
             continue
         if seen is None:
@@ -174,7 +174,8 @@ def explain(records: Iterable[Prediction]) -> tuple[dict[str, dict[str, Miss]], 
     )
 
 
-def _with_images(records: Iterable[Prediction]) -> Iterator[tuple[Prediction, Seen | None]]:
+def with_images(records: Iterable[Prediction]) -> Iterator[tuple[Prediction, Seen | None]]:
+    """Yield records in the order of a ``predictions.jsonl`` with what is told of their image, if it is."""
     seen, index = None, None
     for record in records:
         if record.index != index or record.image is not None:
@@ -205,7 +206,7 @@ def told(errors: Mapping[str, Mapping[str, Miss]], headroom: Mapping[str, Headro
 
 
 def _change(room: Headroom, then: Mapping[str, float]) -> str:
-    return f"{then['oIoU']:.1f}, not {room.now['oIoU']:.1f}"
+    return f"{then['oIoU']:.1f} (it is {room.now['oIoU']:.1f})"
 
 
 def _table(errors: Mapping[str, Mapping[str, Miss]], headroom: Mapping[str, Headroom]) -> str:

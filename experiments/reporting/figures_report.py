@@ -1,6 +1,7 @@
 """From the predictions of `Figures` to pages of panels, and how they were made."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -8,14 +9,18 @@ from typing import Any, cast
 import torch
 
 from experiments.reporting.panels import Page, Panel, Row, draw
-from experiments.run.figure_items import DISAGREE, HEAT, Figures, Found, Item, disagreeing
+from experiments.run.figure_items import DISAGREE, ERRORS, HEAT, Figures, Found, Item, disagreeing
 from gl_ris.errors import UserError
 from gl_ris.files import write_json
+from gl_ris.headroom import KINDS, with_images
 from gl_ris.heat import as_pictures
 from gl_ris.masks import decode_rle
+from gl_ris.misses import HIT
 from gl_ris.predictions import Prediction
+from gl_ris.progress import bar
 from gl_ris.results import git_commit, versions
 
+_SIDE = 1.7  # of a panel among misses, in inches
 _TOLD = ("image_id", "ref_id", "sent_id", "expression", "noun_phrase", "method", "choice", "score", "iou")
 
 
@@ -32,23 +37,24 @@ class FigureReport:
             raise UserError(
                 f"The data have no image {foreign[0]}; give data= and limit= as they were in the run."
             )
-        self.sheets: dict[str, Found] = {str(model.name): self._chosen(found)}
+        missed = model.shows == ERRORS
+        # by name of the file: what it is headed by, and what it shows
+        self.sheets = dict(self._missed(found)) if missed else {str(model.name): ("", self._chosen(found))}
 
-    def write(self, folder: Path, settings: Mapping[str, Any]) -> list[Path]:
-        """Write sheets as PNG and PDF, and how they were made as JSON; return all files."""
-        from tqdm import tqdm
-
-        paths, told = list[Path](), dict[str, Any]()
-        for name, found in self.sheets.items():
-            rows = [self._row(*one) for one in tqdm(found.items(), f"drawing {name}", disable=None)]
+    def write(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Write sheets as PNG and PDF, and how they were made as JSON."""
+        told = dict[str, Any]()
+        for name, (heading, found) in self.sheets.items():
+            rows = [self._row(*one) for one in bar(f"drawing {name}", "row", found.items())]
             records = [record for own in found.values() for record in own]
-            titles = ["Target", *dict.fromkeys(record.method for record in records)]
-            paths += draw(Page(rows, self.model.width, titles), folder / name)
+            titles, across = ["Target", *dict.fromkeys(record.method for record in records)], 1
+            if self.model.shows == ERRORS:
+                titles, across = [], max(1, round(self.model.width / _SIDE))
+            draw(Page(rows, self.model.width, titles, heading, across), folder / name)
             told[name] = [{key: getattr(one, key) for key in (*_TOLD, "failure")} for one in records]
         created = datetime.now().astimezone().isoformat(timespec="seconds")
         made = {"schema": 1, "created": created, "versions": versions(), "git_commit": git_commit()}
         write_json(folder / f"{self.model.name}.json", {**made, "config": settings, "sheets": told})
-        return [*paths, folder / f"{self.model.name}.json"]
 
     def _chosen(self, found: Found) -> Found:
         some = disagreeing(found) if self.model.items == DISAGREE else found
@@ -57,8 +63,28 @@ class FigureReport:
                 f"The methods choose the same mask for all {len(found):,} expressions; look at more images "
                 "by limit=, or take items=random."
             )
-        items = [Item(self._index[key[0]], *key) for key in some]
-        return {key: some[key] for key in self.model.chosen or [one.key for one in self.model.choose(items)]}
+        return {key: some[key] for key in self.model.chosen} if self.model.chosen else self._some(some)
+
+    def _some(self, found: Found) -> Found:
+        items = [Item(self._index[key[0]], *key) for key in found]
+        return {item.key: found[item.key] for item in self.model.choose(items)}
+
+    def _missed(self, found: Found) -> Iterator[tuple[str, tuple[str, Found]]]:
+        """Choose misses of each kind, by the method and the kind."""
+        missed = defaultdict[tuple[str, str], Found](dict)
+        for record, seen in with_images(record for own in found.values() for record in own):
+            if seen is None:
+                raise UserError("These predictions do not tell of the objects of images; evaluate anew.")
+            if record.iou is not None and (kind := seen.kind(record)) != HIT:
+                missed[record.method, kind][record.image_id, record.ref_id, record.sent_id] = [record]
+        if not missed:
+            raise UserError(f"None of {len(found):,} expressions was missed: there is nothing to draw.")
+        for number, method in enumerate(dict.fromkeys(method for method, _ in missed), start=1):
+            for kind in (kind for kind in KINDS if (method, kind) in missed):
+                own = missed[method, kind]
+                some = self._some(own)
+                heading = f"{method}: {len(some):,} of the {len(own):,} that {KINDS[kind][1]}"
+                yield f"{self.model.name}_{kind}" + (f"_{number}" if number > 1 else ""), (heading, some)
 
     def _row(self, key: tuple[Any, ...], records: Sequence[Prediction]) -> Row:
         scene, measured = self.data.scenes[self._index[key[0]]], records[0].iou is not None
@@ -69,6 +95,8 @@ class FigureReport:
         if self.model.shows == HEAT:
             maps = [self._map(scene, row, record) for record in records]
             panels = [panel._replace(heat=heat) for panel, heat in zip(panels, maps, strict=True)]
+        if self.model.shows == ERRORS:
+            return Row(records[0].expression, None, [panels[0]._replace(target=target)])
         phrase = next((record.noun_phrase for record in records if record.noun_phrase), None)
         return Row(records[0].expression, phrase, [bare._replace(target=target), *panels])
 

@@ -155,6 +155,7 @@ def _write(figure: Any, left: float, top: float, line: Line) -> None:
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
     axes.set_axis_off()
+    axes.set_anchor("N")
     axes.imshow(_pixels(panel), interpolation="bicubic")
     _outline(axes, panel.chosen, _CHOICE)
     _outline(axes, panel.target, _TARGET)

@@ -17,7 +17,7 @@ from gl_ris.zero_shot import ZeroShotRIS
 if TYPE_CHECKING:
     from datamodules.records import ImageRecord
 
-DISAGREE, HEAT = "disagree", "heat"
+RANDOM, DISAGREE, HEAT, ERRORS = "random", "disagree", "heat", "errors"
 Key = tuple[int | str, int | str, int | str]  # an expression: its image, ref and sentence
 Found = dict[Key, list[Prediction]]  # what the methods chose for each
 
@@ -42,11 +42,12 @@ class Figures(ZeroShotRIS):
 
     Args:
         name: What the files are called; figure=NAME sets it.
-        shows: What the panels beside the target show: choices, the mask of each method, or heat, its map.
+        shows: What the panels beside the target show: choices, the mask of each method, or heat, its map;
+            errors are sheets of misses, one for each kind and method.
         items: Which expressions: random; disagree, where the methods choose different masks; or a list of
             sent_ids, each as REF_SENT where it repeats in the split. Unless they disagree, no other images
             are evaluated.
-        n: How many of them, of different images as far as there are enough.
+        n: How many of them (of misses, of each kind), of different images as far as there are enough.
         seed: What they are drawn with.
         width: Of the figure, in inches: 6.9 is both columns of a page, 3.3 one.
         run: The folder of a finished run, whose data and predictions are drawn; nothing is evaluated.
@@ -56,7 +57,7 @@ class Figures(ZeroShotRIS):
     def __init__(
         self,
         name: str | None = None,
-        shows: Literal["choices", "heat"] = "choices",
+        shows: Literal["choices", "heat", "errors"] = "choices",
         items: list[int | str] | Literal["random", "disagree"] = "random",
         n: int = 4,
         seed: int = 0,
@@ -69,11 +70,13 @@ class Figures(ZeroShotRIS):
         self.run = None if run is None else Path(run).expanduser()
         self.chosen: list[Key] = []  # the expressions, where they are known before anything is evaluated
         if name is None:
-            raise UserError("There is nothing to draw; choose a figure: figure=5, 6, 7 or heat.")
+            raise UserError("There is nothing to draw; choose a figure: figure=5, 6, 7, heat or errors.")
         if n < 1 or not 2 <= width <= 40 or items == []:
             raise UserError(
                 f"n={n} must be 1 or more, width={width} from 2 to 40, and items={items} not empty."
             )
+        if shows == ERRORS and items != RANDOM:
+            raise UserError(f"Of misses n of each kind are drawn at random; leave items={items} out.")
         if shows == HEAT:
             self._check_maps()
 
@@ -87,7 +90,7 @@ class Figures(ZeroShotRIS):
 
     def narrow(self, records: list[ImageRecord]) -> list[ImageRecord]:
         """Leave out the images that no chosen expression is about, if those are known without predictions."""
-        if self.items == DISAGREE:
+        if self.items == DISAGREE or self.shows == ERRORS:
             return records
         items = [
             Item(index, record.image_id, referent.ref_id, sent_id)

@@ -50,7 +50,7 @@ def data(toy: list[str]) -> list[str]:
 def pages(monkeypatch: pytest.MonkeyPatch) -> list[Page]:
     """What is handed over to be drawn, which takes its time, and is not drawn."""
     given: list[Page] = []
-    monkeypatch.setattr(figures_report, "draw", lambda page, stem: given.append(page) or [stem])
+    monkeypatch.setattr(figures_report, "draw", lambda page, stem: given.append(page))
     return given
 
 
@@ -79,7 +79,7 @@ def test_figure_5_is_drawn_of_the_images_that_it_shows_alone(
     code, output, _ = run_here("figure=5", "n=2", *data, f"run_dir={folder}")
     assert code == 0
     names = [f"figure5.{kind}" for kind in ("png", "pdf", "json")]
-    assert all(str(folder / name) in output for name in names)
+    assert all(name in output for name in (str(folder), *names))
     assert {path.name for path in folder.iterdir()} >= {*names, "results.json", "config.yaml"}
     with Image.open(folder / "figure5.png") as picture:
         assert picture.width == 1380
@@ -127,7 +127,7 @@ def test_a_finished_run_is_drawn_without_evaluating(
     drawn = ["figure=7", f"run={run}", "items=disagree", "n=3", f"run_dir={folder}"]
     code, output, error = run_here(*drawn)
     assert (code, error) == (0, "")
-    assert str(folder / "figure7.json") in output
+    assert "figure7.json" in output
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "figure7.json"]
     kept = lines(run)
@@ -169,15 +169,43 @@ def test_heat_maps_are_those_that_masks_were_scored_by(
     assert peak == pytest.approx(grid.max(), rel=0.2, abs=1e-9)
 
 
+def test_misses_are_drawn_by_their_kinds(
+    run_here: Run, data: list[str], tmp_path: Path, toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All proposals are the squares, which do not overlap much: a miss is one of the others."""
+    pages: dict[str, Page] = {}
+    monkeypatch.setattr(figures_report, "draw", lambda page, stem: pages.setdefault(stem.name, page))
+    folder = tmp_path / "run"
+    code, _, error = run_here("figure=errors", "methods=[random,largest]", "n=5", *data, f"run_dir={folder}")
+    assert code == 0, error
+    assert list(pages) == ["figure_errors_same_category", "figure_errors_same_category_2"]
+    kept = lines(folder)
+    told = document(folder / "figure_errors.json")["sheets"]
+    for (name, page), method in zip(pages.items(), ("Random", "Largest"), strict=True):
+        missed = [line for line in kept if line["method"] == method and line["iou"] < 0.5]
+        assert (
+            page.heading == f"{method}: 5 of the {len(missed)} that took another object of the same category"
+        )
+        assert (len(page.rows), page.across, list(page.titles)) == (5, 4, [])
+        assert len({one["image_id"] for one in told[name]}) == 5
+        for row, one in zip(page.rows, told[name], strict=True):
+            (line,) = (line for line in missed if line["sent_id"] == one["sent_id"])
+            (panel,) = row.panels
+            assert panel.chosen is not None
+            assert (panel.chosen == decode_rle(line["segmentation"]).numpy()).all()
+            assert (panel.target == target(toy_root, line["ref_id"], panel.image.shape[:2])).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["figure=8"], "Unknown figure '8'. Available: 5, 6, 7, heat"),
+        (["figure=8"], "Unknown figure '8'. Available: 5, 6, 7, errors, heat"),
         ([], "There is nothing to draw; choose a figure"),
         (["figure=7", "methods=[global_lokal]"], "Did you mean 'global_local'"),
         (["figure=heat", "methods=[cropping]"], "Unknown method with a heat map 'cropping'"),
         (["figure=5", "items=[5]"], "0 expressions have the sent_id 5"),
-        (["figure=5", "items=best"], "items"),
+        (["figure=5", "items=best"], "items must be random or disagree"),
+        (["figure=errors", "items=disagree"], "Of misses n of each kind are drawn at random"),
         (["figure=7", "run=nowhere"], "nowhere"),
     ],
     ids=str,

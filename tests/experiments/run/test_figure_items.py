@@ -70,6 +70,7 @@ def test_methods_disagree_by_their_masks() -> None:
         ({"n": 0}, "n=0 must be 1 or more"),
         ({"width": 0.5}, r"width=0\.5 from 2 to 40"),
         ({"items": []}, r"items=\[\] not empty"),
+        ({"shows": "errors", "items": [1]}, r"leave items=\[1\] out"),
         ({"shows": "heat"}, "Unknown method with a heat map 'global_local'.*grad_cam, heat_files, heat_map"),
         ({"shows": "heat", "methods": "grad_cam", "run": "r"}, "Heat maps are not kept in a run"),
         ({"methods": "nope"}, "Unknown method 'nope'"),
