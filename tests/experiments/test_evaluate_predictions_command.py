@@ -266,9 +266,7 @@ def test_where_a_method_abstained_the_export_says_so(tmp_path: Path) -> None:
 def test_a_leaderboard_names_what_its_figures_are_of(
     changes: dict[str, Any], heads: list[str], expressions: str, said: str, tmp_path: Path
 ) -> None:
-    figures = {"oIoU": 10.0, "mIoU": 11.0} | {
-        name: changes.pop(name) for name in ("gIoU",) if name in changes
-    }
+    figures = {"oIoU": 10.0, "mIoU": 11.0, **({"gIoU": 12.0} if "gIoU" in heads else {})}
     document = {**zero_shot_results(), "methods": {"A": figures}, "n_expressions_evaluated": 60, **changes}
     document = {key: value for key, value in document.items() if not key.startswith("every_miss")}
     (tmp_path / "results.json").write_text(json.dumps(document))
