@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
@@ -86,9 +86,11 @@ def _crossed(work: Path, crossed: Mapping[str, Any]) -> str:
         own = zip(lines, key, strict=True)
         if all(row.get(name) == part or (name == "encoder" and name not in row) for name, part in own):
             table[key][", ".join(str(row[name]) for name in columns)] = _cell(crossed["cell"], row)
+    firsts = [key[0] for key in keys]
     heads = dict.fromkeys(column for line in table.values() for column in line)
     shown = [
-        [*map(_written, key), *(line.get(column, "-") for column in heads)] for key, line in table.items()
+        [*map(_written, key), *(line.get(column, "-") for column in heads)]
+        for key, line in sorted(table.items(), key=lambda item: firsts.index(item[0][0]))
     ]
     return render(frame_of(shown, [*lines.values(), *heads]), "markdown", text=range(len(lines)))
 
@@ -170,4 +172,4 @@ def figures_in(text: str) -> set[str]:
     return {*_FIGURE.findall(text)}
 
 
-KINDS = {"terminal": _terminal, "report": _report, "crossed": _crossed}
+KINDS: dict[str, Callable[..., str]] = {"terminal": _terminal, "report": _report, "crossed": _crossed}
