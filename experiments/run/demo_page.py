@@ -50,7 +50,8 @@ class Server:
             )
         import gradio
 
-        fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+        # those of the system: gradio's own would be fetched
+        theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace"])
         switches = ("share", "ssr_mode", "mcp_server", "pwa", "enable_monitoring", "run_history", "inbrowser")
         page.launch(
             server_name=self.host,
@@ -60,7 +61,7 @@ class Server:
             quiet=True,
             footer_links=[],
             css=_CSS,
-            theme=gradio.themes.Default(**fonts),
+            theme=theme,
             **dict.fromkeys(switches, False),
         )
         return str(page.local_url)
@@ -89,7 +90,9 @@ def require_gradio(uploads: Path) -> None:
 
 def make_page(desk: Desk, examples: list[list[str]]) -> Any:
     """Make the page of a desk, a ``gradio.Blocks``; examples are pairs of a file and a sentence."""
-    import gradio as gr
+    import gradio
+
+    gr: Any = gradio  # its types know no arguments by name that are shared
 
     def answer(file: str | None, text: str, *settings: Any) -> tuple[Any, ...]:
         found = desk.answer(file, text, Asked(*settings))
@@ -104,7 +107,7 @@ def make_page(desk: Desk, examples: list[list[str]]) -> Any:
         )
         with gr.Row():
             with gr.Column():
-                picture: Any = gr.Image(
+                picture = gr.Image(
                     label="Picture", sources=["upload", "clipboard"], height=300, elem_id="picture"
                 )
                 # gradio would open the file, and answer with an error of its own where it cannot
