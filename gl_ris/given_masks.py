@@ -70,7 +70,8 @@ class GivenMasks(DrawingEvaluator):
     def found(self) -> dict[str, list[Found]]:
         """The masks of each method by its title, as the files name what they are about."""
         titled: dict[str, list[Found]] = {}
-        for path, name in zip(self.paths, self.names or [None] * len(self.paths), strict=True):
+        names: Sequence[str | None] = self.names or [None] * len(self.paths)
+        for path, name in zip(self.paths, names, strict=True):
             for method, own in self._groups(path, name).items():
                 if titled.setdefault(title := name or method or path.stem, own) is not own:
                     raise UserError(f"Two of the predictions are called '{title}'; give names by name=[A,B].")

@@ -8,43 +8,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from gl_ris.analysis import aligned, figure_names, image_sums, percent
-from gl_ris.misses import (
-    ABSTAINED,
-    BACKGROUND,
-    FAILED,
-    HIT,
-    NO_PROPOSAL,
-    NOTHING_MEANT,
-    OBJECT,
-    OTHER,
-    PART,
-    SAME,
-    TOO_LARGE,
-    Areas,
-    Seen,
-    measured,
-)
+from gl_ris.files import read_table
+from gl_ris.misses import FAILED, HIT, NO_PROPOSAL, Areas, Seen, measured
 from gl_ris.predictions import Prediction
 
-# kinds of miss in the order of tables: what they are called there, and in a sentence behind a number
-KINDS = {
-    SAME: ("same cat.", "took another object of the same category"),
-    OTHER: ("other cat.", "took an object of another category"),
-    OBJECT: ("other obj.", "took another object"),
-    BACKGROUND: ("backgr.", "took the background"),
-    PART: ("part", "took a part of the target"),
-    TOO_LARGE: ("too large", "took the target with too much around it"),
-    NO_PROPOSAL: ("no mask", "had no mask to choose that fits the target"),
-    ABSTAINED: ("abstained", "were given no mask on purpose"),
-    FAILED: ("failed", "failed"),
-    NOTHING_MEANT: ("no target", "were given a mask where nothing is meant"),
-}
+KINDS: Mapping[str, Sequence[str]] = read_table(Path(__file__).parent / "assets" / "misses.yaml")
 
 _Count = Annotated[int, Meta(ge=0)]
 _Percent = Annotated[float, Meta(ge=0, le=100)]
@@ -77,8 +52,11 @@ class Headroom(msgspec.Struct, frozen=True, kw_only=True):
 
 def _figures(areas: Sequence[Areas]) -> dict[str, float]:
     """Return oIoU and mIoU in percent; empty without an expression."""
-    _, sums = image_sums([0] * len(areas), [tuple(zip(*areas, strict=True))] if areas else [])
-    return dict(zip(figure_names(), percent(sums[0, 0]).tolist(), strict=True)) if areas else {}
+    if not areas:
+        return {}
+    intersections, unions = zip(*areas, strict=True)
+    _, sums = image_sums([0] * len(areas), [(intersections, unions)])
+    return dict(zip(figure_names(), percent(sums[0, 0]).tolist(), strict=True))
 
 
 class _Method:
@@ -87,7 +65,7 @@ class _Method:
     def __init__(self) -> None:
         self.kinds: Counter[str] = Counter()
         # of each expression with a target: the kind of miss; areas now, mended, of the best choice, if exact
-        self.rows: list[tuple[str, Areas, Areas, Areas, Areas]] = []
+        self.rows: list[tuple[str, tuple[Areas, Areas, Areas, Areas]]] = []
         self.proposals = False
 
     def add(self, record: Prediction, seen: Seen) -> None:
@@ -100,13 +78,13 @@ class _Method:
         mended = target if best is None or kind == NO_PROPOSAL else best
         drawn = now if kind in (HIT, FAILED, NO_PROPOSAL) else target
         exact = target if kind in (HIT, NO_PROPOSAL) else now
-        self.rows.append((kind, now, mended, drawn if best is None else best, exact))
+        self.rows.append((kind, (now, mended, drawn if best is None else best, exact)))
 
     def misses(self) -> dict[str, Miss]:
         """Return the kinds of miss that occur, in the order of tables."""
-        now, found = _figures([row[1] for row in self.rows]), {}
+        now, found = _figures([areas[0] for _, areas in self.rows]), {}
         for kind in (kind for kind in KINDS if kind in self.kinds):
-            then = _figures([row[1 + (row[0] == kind)] for row in self.rows])
+            then = _figures([areas[own == kind] for own, areas in self.rows])
             gains = {f"{name}_gain": then[name] - now[name] if now else None for name in figure_names()}
             count = self.kinds[kind]
             found[kind] = Miss(count=count, share=100 * count / self.kinds.total(), **gains)
@@ -114,14 +92,9 @@ class _Method:
 
     def headroom(self) -> Headroom:
         """Return the rest."""
-        return Headroom(
-            expressions=self.kinds.total(),
-            hits=self.kinds[HIT],
-            proposals=self.proposals,
-            now=_figures([now for _, now, _, _, _ in self.rows]),
-            ranking=_figures([best for _, _, _, best, _ in self.rows]),
-            masks=_figures([exact for *_, exact in self.rows]),
-        )
+        now, _, ranking, masks = (_figures([areas[place] for _, areas in self.rows]) for place in range(4))
+        counts = {"expressions": self.kinds.total(), "hits": self.kinds[HIT]}
+        return Headroom(**counts, proposals=self.proposals, now=now, ranking=ranking, masks=masks)
 
 
 def explain(records: Iterable[Prediction]) -> tuple[dict[str, dict[str, Miss]], dict[str, Headroom]]:

@@ -309,7 +309,7 @@ def write_table_csv(path: Path | str, results: Results) -> None:
     columns, _ = _table(results, results)
     shown = [name for name, there in extra.items() if there]
     ends = [f"{name}_{end}" for name in columns if results.intervals for end in ("low", "high")]
-    rows = [[*setting, *shown, "n_expressions_evaluated", "method", *columns, *ends]]
+    rows: list[list[Any]] = [[*setting, *shown, "n_expressions_evaluated", "method", *columns, *ends]]
     for label, counting, part in views:
         names = {"subset": label, "counting": counting}
         where = [*(getattr(results, key) for key in setting), *(names[name] for name in shown)]

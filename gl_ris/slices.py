@@ -6,7 +6,6 @@ miss counts, also on images that a recipe skips; what has no target is in no sli
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -195,11 +194,13 @@ class Slicing:
         if not ids:
             return
         n, names = int(sums[:, 0, 3].sum()), figure_names([_THRESHOLD])
-        figures, ends = percent(sums.sum(axis=0)).tolist(), intervals(sums) if sure else []
-        for method, row, pairs in itertools.zip_longest(self._areas, figures, ends, fillvalue=()):
-            overall, mean, precision = row
+        figures, ends = (
+            percent(sums.sum(axis=0)).tolist(),
+            intervals(sums) if sure else [[]] * len(self._areas),
+        )
+        for method, (overall, mean, precision), pairs in zip(self._areas, figures, ends, strict=True):
             yield (
-                str(method),
+                method,
                 Slice(
                     n=n,
                     n_images=len(ids),
