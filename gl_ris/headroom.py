@@ -1,30 +1,25 @@
 """Where the misses of a run come from, and what would be gained if one kind alone were mended.
 
 To mend a miss is to take the proposal of highest IoU in place of the choice; the target itself where no
-proposal reaches 0.5, and where masks are drawn. Sums are of whole numbers, so that any order gives the same.
+proposal reaches 0.5, and where masks are drawn.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
+from gl_ris.analysis import aligned, figure_names, image_sums, percent
 from gl_ris.files import read_table
 from gl_ris.misses import FAILED, HIT, NO_PROPOSAL, Areas, Seen, measured
 from gl_ris.predictions import Prediction
 
-# kinds of miss in the order of tables: what they are called there, and in a sentence behind a number
-KINDS: dict[str, tuple[str, str]] = {
-    kind: tuple(names) for kind, names in read_table(Path(__file__).parent / "assets" / "misses.yaml").items()
-}
-
-_IOU_BITS = 32  # as in gl_ris.metrics: IoU is added up in units of 2**-32
+KINDS: Mapping[str, Sequence[str]] = read_table(Path(__file__).parent / "assets" / "misses.yaml")
 
 _Count = Annotated[int, Meta(ge=0)]
 _Percent = Annotated[float, Meta(ge=0, le=100)]
@@ -55,54 +50,51 @@ class Headroom(msgspec.Struct, frozen=True, kw_only=True):
     masks: dict[str, float]
 
 
+def _figures(areas: Sequence[Areas]) -> dict[str, float]:
+    """Return oIoU and mIoU in percent; empty without an expression."""
+    if not areas:
+        return {}
+    intersections, unions = zip(*areas, strict=True)
+    _, sums = image_sums([0] * len(areas), [(intersections, unions)])
+    return dict(zip(figure_names(), percent(sums[0, 0]).tolist(), strict=True))
+
+
 class _Method:
-    """What the records of one method come to, and what each kind of mending would change."""
+    """What became of each expression by one method, and what each kind of mending would make of it."""
 
     def __init__(self) -> None:
-        self.counts = Counter[str]()
-        self.kinds: list[str] = []  # of the expressions with a target
-        # their areas: as they are, mended, by the best ranking, by the best masks
-        self.areas: list[tuple[Areas, ...]] = []
+        self.kinds: Counter[str] = Counter()
+        # of each expression with a target: the kind of miss; areas now, mended, of the best choice, if exact
+        self.rows: list[tuple[str, tuple[Areas, Areas, Areas, Areas]]] = []
         self.proposals = False
 
     def add(self, record: Prediction, seen: Seen) -> None:
         kind = seen.kind(record)
-        self.counts[kind] += 1
+        self.kinds[kind] += 1
         if record.target == ():
             return
         now, target, best = measured(record), seen.exact(record), seen.best(record)
+        self.proposals |= best is not None
         mended = target if best is None or kind == NO_PROPOSAL else best
         drawn = now if kind in (HIT, FAILED, NO_PROPOSAL) else target
-        masks = target if kind in (HIT, NO_PROPOSAL) else now
-        self.kinds.append(kind)
-        self.areas.append((now, mended, drawn if best is None else best, masks))
-        self.proposals |= best is not None
+        exact = target if kind in (HIT, NO_PROPOSAL) else now
+        self.rows.append((kind, (now, mended, drawn if best is None else best, exact)))
 
-    def explained(self) -> tuple[dict[str, Miss], Headroom]:
-        """Return the kinds of miss that occur, in the order of tables, and the rest."""
-        areas, kinds = (
-            np.array(self.areas, dtype=np.int64).reshape(-1, 4, 2),
-            np.array(self.kinds, dtype=object),
-        )
-        now, _, ranking, masks = (_figures(areas[:, place]) for place in range(4))
-        total, misses = self.counts.total(), dict[str, Miss]()
-        for kind, count in ((kind, self.counts[kind]) for kind in KINDS if kind in self.counts):
-            then = _figures(np.where((kinds == kind)[:, None], areas[:, 1], areas[:, 0]))
-            gains = {f"{name}_gain": then[name] - now[name] if now else None for name in ("oIoU", "mIoU")}
-            misses[kind] = Miss(count=count, share=100 * count / total, **gains)
-        own = {"now": now, "ranking": ranking, "masks": masks, "proposals": self.proposals}
-        return misses, Headroom(expressions=total, hits=self.counts[HIT], **own)
+    def misses(self) -> dict[str, Miss]:
+        """Return the kinds of miss that occur, in the order of tables."""
+        now, found = _figures([areas[0] for _, areas in self.rows]), {}
+        for kind in (kind for kind in KINDS if kind in self.kinds):
+            then = _figures([areas[own == kind] for own, areas in self.rows])
+            gains = {f"{name}_gain": then[name] - now[name] if now else None for name in figure_names()}
+            count = self.kinds[kind]
+            found[kind] = Miss(count=count, share=100 * count / self.kinds.total(), **gains)
+        return found
 
-
-def _figures(areas: Any) -> dict[str, float]:
-    """Return oIoU and mIoU in percent of areas, int64 ``(E, 2)``; empty without an expression."""
-    if not len(areas):
-        return {}
-    intersection, union = areas.T
-    some = np.maximum(1, union)
-    iou = ((intersection << _IOU_BITS) + some // 2) // some
-    overall = 100 * int(intersection.sum()) / max(1, int(union.sum()))
-    return {"oIoU": overall, "mIoU": 100 * int(iou.sum()) / (len(areas) << _IOU_BITS)}
+    def headroom(self) -> Headroom:
+        """Return the rest."""
+        now, _, ranking, masks = (_figures([areas[place] for _, areas in self.rows]) for place in range(4))
+        counts = {"expressions": self.kinds.total(), "hits": self.kinds[HIT]}
+        return Headroom(**counts, proposals=self.proposals, now=now, ranking=ranking, masks=masks)
 
 
 def explain(records: Iterable[Prediction]) -> tuple[dict[str, dict[str, Miss]], dict[str, Headroom]]:
@@ -118,10 +110,10 @@ def explain(records: Iterable[Prediction]) -> tuple[dict[str, dict[str, Miss]], 
         if seen is None:
             return {}, {}
         methods[record.method].add(record, seen)
-    found = {method: one.explained() for method, one in methods.items()}
-    return {name: misses for name, (misses, _) in found.items()}, {
-        name: room for name, (_, room) in found.items()
-    }
+    return (
+        {method: one.misses() for method, one in methods.items()},
+        {method: one.headroom() for method, one in methods.items()},
+    )
 
 
 def with_images(records: Iterable[Prediction]) -> Iterator[tuple[Prediction, Seen | None]]:
@@ -160,8 +152,6 @@ def _change(room: Headroom, then: Mapping[str, float]) -> str:
 
 
 def _table(errors: Mapping[str, Mapping[str, Miss]], headroom: Mapping[str, Headroom]) -> str:
-    from tabulate import tabulate
-
     kinds = [kind for kind in KINDS if any(kind in found for found in errors.values())]
     rows = [["Misses, % of expressions", "hits", *(KINDS[kind][0] for kind in kinds)]]
     for method, room in headroom.items():
@@ -169,5 +159,4 @@ def _table(errors: Mapping[str, Mapping[str, Miss]], headroom: Mapping[str, Head
         shares = [found[kind].share if kind in found else 0.0 for kind in kinds]
         hits = 100 * room.hits / max(1, room.expressions)
         rows.append([method, *(f"{share:.1f}" for share in (hits, *shares))])
-    sides = ["left", *["right"] * (len(rows[0]) - 1)]
-    return tabulate(rows[1:], rows[0], "plain", disable_numparse=True, colalign=sides)
+    return "\n".join(aligned(rows))

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -27,6 +27,9 @@ _THRESHOLD = 0.5
 FEW_EXPRESSIONS, FEW_IMAGES = 30, 10
 _SIDES = ("left", "right", "top", "bottom")
 _UNKNOWN = "not known"  # of single expressions, such as those on a damaged target
+_NO_PARSE = "no method has parsed the expressions"
+_NO_OBJECTS = "the records do not say which objects are in the image and which are meant"
+_NO_CATEGORY = "the data name no categories"
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Image = ImageFacts | None  # what the first record of an image says of it
@@ -48,22 +51,22 @@ Slices = dict[str, dict[str, dict[str, Slice]]]
 """By method, kind of slice and its value."""
 
 
-class _UntoldError(Exception):
-    """A record does not say to which slice it belongs; the message says why."""
+class Missing(Exception):
+    """Why a record does not say to which slice it belongs."""
 
 
-def _binned(name: str, number: float) -> list[str]:
-    return [str(next(label for label, most in _TABLE[name].items() if number <= most))]
-
-
-def _words(record: Prediction, image: Image) -> Sequence[str]:
-    return _binned("words in the expression", max(1, len(record.expression.split())))
+def _binned(name: str, number: float) -> str:
+    return str(next(label for label, most in _TABLE[name].items() if number <= most))
 
 
 def _parsed(record: Prediction) -> dict[str, Any]:
     if record.parsed is None:
-        raise _UntoldError("no method has parsed the expressions")
+        raise Missing(_NO_PARSE)
     return record.parsed
+
+
+def _words(record: Prediction, image: Image) -> Sequence[str]:
+    return [_binned("words in the expression", max(1, len(record.expression.split())))]
 
 
 def _said(record: Prediction, image: Image) -> Sequence[str]:
@@ -75,9 +78,9 @@ def _said(record: Prediction, image: Image) -> Sequence[str]:
         "place": parsed.get("places") or any(side in most for side in _SIDES),
         "relation": parsed.get("relations"),
         "ordinal": "ordinal" in parsed,
-        "size": parsed.get("size") or re.search("biggest|smallest", most),
-        "colour": not words.isdisjoint(_TABLE["colours"]),
-        "negation": denied or any(word in _TABLE["negations"] or word.endswith("n't") for word in words),
+        "size": parsed.get("size") or "biggest" in most or "smallest" in most,
+        "colour": words & {*_TABLE["colours"]},
+        "negation": denied or words & {*_TABLE["negations"]} or any(word.endswith("n't") for word in words),
     }
     return [kind for kind, there in found.items() if there] or ["none of these"]
 
@@ -88,41 +91,43 @@ def _head(record: Prediction, image: Image) -> Sequence[str]:
     return ["all of the expression, or none found" if whole else "a part of the expression"]
 
 
-def _targets(record: Prediction, image: Image) -> tuple[list[AnnotatedObject], ImageFacts]:
+def _targets(record: Prediction, image: Image) -> tuple[ImageFacts, list[AnnotatedObject]]:
     if record.target is None or image is None:
-        raise _UntoldError("the records do not say which objects are in the image and which are meant")
-    return [image.objects[place] for place in record.target], image
+        raise Missing(_NO_OBJECTS)
+    return image, [image.objects[place] for place in record.target]
 
 
-def _categories(record: Prediction, image: Image) -> set[str]:
-    names = {target.category for target in _targets(record, image)[0]}
-    if None in names:
-        raise _UntoldError("the data name no categories")
-    return cast("set[str]", names)
+def _categories(record: Prediction, image: Image) -> tuple[ImageFacts, set[str]]:
+    known, targets = _targets(record, image)
+    names = {target.category for target in targets if target.category is not None}
+    if any(target.category is None for target in targets):
+        raise Missing(_NO_CATEGORY)
+    return known, names
 
 
 def _same_category(record: Prediction, image: Image) -> Sequence[str]:
-    names, (_, facts) = _categories(record, image), _targets(record, image)
-    count = sum(one.category in names for one in facts.objects)
-    return _binned("objects of its category", count) if names else []
+    known, names = _categories(record, image)
+    count = sum(one.category in names for one in known.objects)
+    return [_binned("objects of its category", count)] if names else []
 
 
 def _size(record: Prediction, image: Image) -> Sequence[str]:
-    targets, facts = _targets(record, image)
+    known, targets = _targets(record, image)
     # objects that are one target may overlap
-    united = [one.area for one in facts.united if one.objects == record.target]
-    return _binned("size of the target", sum(united or [one.area for one in targets])) if targets else []
+    united = [one.area for one in known.united if one.objects == record.target]
+    areas = united or [target.area for target in targets]
+    return [_binned("size of the target", sum(areas))] if targets else []
 
 
 def _people(record: Prediction, image: Image) -> Sequence[str]:
-    names = {name.lower() for name in _categories(record, image)}
+    names = {name.lower() for name in _categories(record, image)[1]}
     return ["other" if names.isdisjoint(_TABLE["people"]) else "people"] if names else []
 
 
 def _proposals(record: Prediction, image: Image) -> Sequence[str]:
     if image is None:
-        raise _UntoldError("the records do not say how many proposals there are")
-    return _binned("proposals", len(image.areas))
+        raise Missing("the records do not say how many proposals there are")
+    return [_binned("proposals", len(image.areas))]
 
 
 _KINDS: dict[str, Callable[[Prediction, Image], Sequence[str]]] = {
@@ -164,8 +169,8 @@ class Slicing:
         for name, of in _KINDS.items():
             try:
                 self._values[name].append(of(record, self._image[1]))
-            except _UntoldError as error:
-                self._missing[name] = str(error)
+            except Missing as reason:
+                self._missing[name] = str(reason)
                 self._values[name].append([_UNKNOWN])
 
     def compute(self, sure: bool = True) -> Slices:
@@ -188,17 +193,29 @@ class Slicing:
         ids, sums = image_sums([self._ids[i] for i in some], areas, [_THRESHOLD])
         if not ids:
             return
-        names, figures = figure_names([_THRESHOLD]), percent(sums.sum(axis=0)).tolist()
-        ends = intervals(sums) if sure else [[]] * len(figures)
-        for place, method in enumerate(self._areas):
-            n, (overall, mean, precision) = int(sums[:, place, 3].sum()), figures[place]
-            small = n < FEW_EXPRESSIONS or len(ids) < FEW_IMAGES
-            found = {one: list(pair) for one, pair in zip(names, ends[place], strict=False)}
-            own = Slice(n=n, n_images=len(ids), oIoU=overall, mIoU=mean, precision=precision, small=small)
-            yield method, msgspec.structs.replace(own, intervals=found)
+        n, names = int(sums[:, 0, 3].sum()), figure_names([_THRESHOLD])
+        figures, ends = (
+            percent(sums.sum(axis=0)).tolist(),
+            intervals(sums) if sure else [[]] * len(self._areas),
+        )
+        for method, (overall, mean, precision), pairs in zip(self._areas, figures, ends, strict=True):
+            yield (
+                method,
+                Slice(
+                    n=n,
+                    n_images=len(ids),
+                    oIoU=overall,
+                    mIoU=mean,
+                    precision=precision,
+                    intervals={name: list(pair) for name, pair in zip(names, pairs, strict=False)},
+                    small=n < FEW_EXPRESSIONS or len(ids) < FEW_IMAGES,
+                ),
+            )
 
 
 def _in_order(name: str, values: Iterable[str]) -> list[str]:
-    """Bring values into the order of their table; others as they come in the alphabet."""
-    order = [str(label) for label in _TABLE.get(name, ())]
+    """Bring values into the order of their table; others as they come in the alphabet, kinds as listed."""
+    order = [str(label) for label in _TABLE.get(name, ())] or [
+        *("place", "relation", "ordinal", "size", "colour", "negation", "none of these")
+    ]
     return sorted(values, key=lambda value: (order.index(value) if value in order else math.inf, value))

@@ -52,7 +52,7 @@ class Command:
     # options to explain in the help: prefixes, and the classes that take them, as ``module:Class``
     explained: tuple[tuple[str, str], ...] = ()
     words: str = ""  # what stands in front of options, if anything does
-    common: tuple[str, ...] = ()  # of the options of every command those that it has; all if empty
+    common: tuple[str, ...] | None = None  # of the options of every command those that it has; all if None
     spelling: str | None = None  # what stands in place of ``name`` on the command line, if anything does
 
     @classmethod
@@ -65,7 +65,8 @@ class Command:
             short |= SHORTHAND if option == "all" else more
         words = own["summary"], tuple(own["examples"].items())
         explained = tuple(own["explained"].items())
-        more = {"words": own.get("words", ""), "common": tuple(own.get("common", ())), "spelling": spelling}
+        common = tuple(own["common"]) if "common" in own else None
+        more = {"words": own.get("words", ""), "common": common, "spelling": spelling}
         return cls(name, *words, short, tuple(own.get("groups", ())), explained, **more)
 
     @property
@@ -85,7 +86,6 @@ class Command:
     def help(self) -> str:
         """Return the help: spellings, examples, ready-made settings, the options that matter."""
         every = read_table(_COMMANDS)["every command"]
-        common = [(name, of) for name, of in every["options"].items() if name in (self.common or [name])]
         return "\n".join(
             [
                 f"usage: {self.program} {self.words}[NAME=VALUE | --NAME=VALUE | --NAME VALUE] ...",
@@ -96,8 +96,7 @@ class Command:
                 "",
                 *self._ready_made(),
                 *self._explained(),
-                "\nevery command:",
-                *(line for name, of in common for line in option_lines(name, *of)),
+                *self._common(every["options"]),
                 "\nmore:",
                 *(f"  {name}".ljust(22) + what for name, what in every["more"].items()),
             ]
@@ -111,6 +110,13 @@ class Command:
         if self.shorthand:
             yield "\nshort spellings:"
             yield paragraph(", ".join(map("=".join, sorted(self.shorthand.items()))), "  ")
+
+    def _common(self, options: Mapping[str, tuple[Any, str]]) -> Iterator[str]:
+        if self.common != ():
+            yield "\nevery command:"
+        for name, of in options.items():
+            if self.common is None or name in self.common:
+                yield from option_lines(name, *of)
 
     def _explained(self) -> Iterator[str]:
         for prefix, where in self.explained:
