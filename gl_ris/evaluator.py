@@ -1,4 +1,3 @@
-# ruff: noqa: D102  the members of SceneLike are explained where scenes are made
 """From the choices for one scene to areas and records, and what all modules that measure have in common."""
 
 from __future__ import annotations
@@ -44,26 +43,16 @@ class SceneLike(Protocol):
     ``objects``, see `gl_ris.evidence`.
     """
 
-    @property
-    def image(self) -> Tensor: ...
-    @property
-    def expressions(self) -> list[str]: ...
-    @property
-    def targets(self) -> Tensor: ...
-    @property
-    def referents(self) -> Tensor: ...
-    @property
-    def image_id(self) -> int | str: ...
-    @property
-    def ref_ids(self) -> Sequence[int | str]: ...
-    @property
-    def sent_ids(self) -> Sequence[int | str]: ...
-    @property
-    def index(self) -> int: ...
-    @property
-    def proposals(self) -> Proposals | None: ...
-    @property
-    def error(self) -> str | None: ...
+    image: Tensor
+    expressions: list[str]
+    targets: Tensor
+    referents: Tensor
+    image_id: int | str
+    ref_ids: Sequence[int | str]
+    sent_ids: Sequence[int | str]
+    index: int
+    proposals: Proposals | None
+    error: str | None
 
 
 def faults_of(scene: Any) -> list[str | None]:

@@ -169,10 +169,12 @@ class _Count:
 
     def read(self, values: Mapping[str, Any]) -> _Count:
         """Return what `plain` has written; this count, of nothing, says what is of which type."""
-        kinds = {name: type(getattr(self, name)) for name in values}
-        made = {name: kind(value) for name, value in values.items() if (kind := kinds[name]) is not AreaSums}
-        sums = {name: map(torch.tensor, value) for name, value in values.items() if name not in made}
-        return replace(self, **made, **{name: AreaSums(*parts) for name, parts in sums.items()})
+        made: dict[str, Any] = {}
+        for name, value in values.items():
+            kind: Any = type(getattr(self, name))
+            parts = [torch.tensor(part, dtype=torch.int64) for part in value] if kind is AreaSums else [value]
+            made[name] = kind(*parts)
+        return replace(self, **made)
 
 
 class Tally:

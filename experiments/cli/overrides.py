@@ -43,26 +43,19 @@ def normalise(
 ) -> list[str]:
     """Rewrite arguments so that ``k=64``, ``limit=20`` and ``data=refshapesg`` are read like native options.
 
-    All become ``--name=value``, also ``--name value``, and a ready-made setting ``--config=FILE``. These go
-    before the single options around them, in the order of their kinds, so that an option changes them
-    wherever it stands. A ``--config`` keeps its place. `UserError` if there is no such ready-made setting.
-
-    Args:
-        args: The arguments as given.
-        shorthand: Short names and the options that they stand for; ``short.x`` stands for ``option.x``.
-        groups: Kinds of ready-made settings, with the names there are of each.
-        folder: Where they are: ``<folder>/<kind>/<name>.yaml``.
-        classes: Gives the names of classes that a kind also accepts.
-        options: Full names of the options there are; ready-made settings may have those of other commands.
+    All become ``--name=value``, also ``--name value``, and a ready-made setting, one of ``groups`` by kind in
+    ``<folder>/<kind>/<name>.yaml``, ``--config=FILE``. These go before the single options around them, in the
+    order of their kinds, so that an option changes them wherever it stands. A ``--config`` keeps its place.
+    By ``shorthand``, ``short.x`` stands for ``option.x``; ``classes`` names those that a kind also accepts;
+    ``options`` are the full names of all. `UserError` if there is no such ready-made setting.
 
     Example:
         >>> normalise(["limit=20", "--model.alpha", "0.5"], {"limit": "data.limit"}, {}, Path("configs"))
         ['--data.limit=20', '--model.alpha=0.5']
     """
     rewritten: list[str] = []
-    # Of the stretch between two --config: files by the place of their kind, and single options.
-    ready: list[tuple[int, list[str]]] = []
-    single: list[str] = []
+    # of the stretch between two --config: files by the place of their kind, and single options
+    ready, single = list[tuple[int, list[str]]](), list[str]()
     for token in [*joined(args), None]:
         if token is None or token.startswith("--config="):
             rewritten += [word for _, words in sorted(ready, key=lambda item: item[0]) for word in words]

@@ -33,8 +33,14 @@ from gl_ris.recipe import Recipe
 
 _DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+(,\d+)+,?|\d+,")
 _RECIPE = "--model.recipe"
-# Nothing to train, so nothing to save; results go to the run folder by other ways.
-_TRAINER = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+_LIGHTNING: dict[str, Any] = {
+    # nothing to train, so nothing to save; results go to the run folder by other ways
+    "trainer_defaults": {"logger": False, "enable_checkpointing": False, "enable_model_summary": False},
+    **dict.fromkeys(("run", "auto_configure_optimizers", "load_from_checkpoint_support"), False),
+    "save_config_callback": None,
+    "seed_everything_default": 0,
+    "subclass_mode_data": True,
+}
 _RUN_OPTIONS = ("run_dir", "overwrite", "resume")
 _KINDS: dict[str, Any] = {
     "run_dir": str | None,
@@ -143,9 +149,7 @@ class OverrideParser(LightningArgumentParser):
 
 
 def known_part(content: Mapping[str, Any], options: Collection[str]) -> dict[str, Any]:
-    """Leave out of ready-made settings what is for other commands: options of groups that have none such.
-
-    ``options`` are the full names of all options of a command.
+    """Leave out of ready-made settings what is for commands with other ``options``, given by full names.
 
     Example:
         >>> known_part({"model": {"clip": "RN50", "recipe": "clean"}, "k": 4}, ["model", "model.recipe"])
@@ -222,14 +226,9 @@ def _add_common(parser: LightningArgumentParser, names: Collection[str]) -> None
 class ExperimentCLI(LightningCLI):
     """Parses the command line of an experiment and makes its parts; runs nothing.
 
-    The parts are ``model``, ``datamodule`` and ``trainer``, and all settings ``config``. `UserError` if an
-    option is unknown or its value is wrong.
-
-    Args:
-        command: The experiment; its configuration file gives the defaults.
-        model_class: Class of the module; its arguments are the options ``model.*``.
-        datamodule_class: Base class of the data modules that ``data`` may choose from.
-        args: The command line; by default that of the process.
+    The parts are ``model``, a ``model_class`` by the options ``model.*``, ``datamodule``, of a class below
+    ``datamodule_class``, and ``trainer``; all settings are ``config``. Defaults are those of the command's
+    configuration file. `UserError` if an option is unknown or its value is wrong.
     """
 
     def __init__(
@@ -242,20 +241,8 @@ class ExperimentCLI(LightningCLI):
     ) -> None:
         self.command = command
         self._began_with: dict[str, Any] | None = None
-        super().__init__(
-            model_class,
-            datamodule_class,
-            save_config_callback=None,
-            trainer_defaults=_TRAINER,
-            seed_everything_default=0,
-            parser_class=OverrideParser,
-            parser_kwargs=_parser_options(command),
-            subclass_mode_data=True,
-            args=args,
-            run=False,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-        )
+        own: dict[str, Any] = {"parser_class": OverrideParser, "parser_kwargs": _parser_options(command)}
+        super().__init__(model_class, datamodule_class, args=args, **own, **_LIGHTNING)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that every command has."""

@@ -38,21 +38,17 @@ _RETARGETED = "the base recipe's choices, measured against the other targets"
 class Row:
     """One line of the table."""
 
-    point: int | None  # Point of the published code.
-    # The field, or what the line is about, and its value here.
-    name: str
+    point: int | None  # of the published code
+    name: str  # the field, or what the line is about
     value: Any = ""
-    # In percent; empty where the line does not apply.
-    figures: Mapping[str, float] = field(default_factory=dict)
-    # Of the figures and, paired, of their changes from the base; empty where there is no line of changes.
+    figures: Mapping[str, float] = field(default_factory=dict)  # in percent; empty where it does not apply
+    # of the figures and, paired, of their changes from the base; empty where there is no line of changes
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     change_intervals: Mapping[str, Interval] = field(default_factory=dict)
-    # Share of the expressions with another choice than under the base recipe, in percent.
-    changed: float | None = None
-    # How many are behind the figures, and how many of them have no choice.
-    expressions: int | None = None
-    missed: int | None = None
-    note: str = ""  # Why the line does not apply, or how it was measured.
+    changed: float | None = None  # percent of the expressions with another choice than under the base recipe
+    expressions: int | None = None  # how many are behind the figures
+    missed: int | None = None  # how many of them have no choice
+    note: str = ""  # why the line does not apply, or how it was measured
 
 
 class EffectsTable:
@@ -86,7 +82,8 @@ class EffectsTable:
         if not applies(name, self.model.method):
             return replace(row, note=f"does not apply: for method {owner_of(name)} only")
         if name == "unseen":
-            return replace(row, note=_LABEL + self._both_definitions())
+            both = ", ".join(self._both_definitions())
+            return replace(row, note=_LABEL + (f"; oIoU by the base recipe: {both}" if both else ""))
         if name == "skip_images_without_proposals":
             return self._measured(replace(row, note=_TALLIED), base, value)
         if name != "target_overlap":
@@ -95,15 +92,14 @@ class EffectsTable:
             return replace(row, note="does not apply: these data have no option overlap")
         return self._measured(replace(row, note=_RETARGETED), self.retarget(base))
 
-    def _both_definitions(self) -> str:
+    def _both_definitions(self) -> list[str]:
         """Give the base recipe's oIoU by each definition of unseen, where the data have them."""
         subsets = self.model.evaluation.subsets if self.model.evaluation else {}
-        both = [
+        return [
             f"{subset_label(name, self.own)} {figures.methods[BASE]['oIoU']:.2f} of {figures.n_evaluated:,}"
             for name, figures in subsets.items()
             if name.startswith("unseen_") and figures.n_evaluated
         ]
-        return f"; oIoU by the base recipe: {', '.join(both)}" if both else ""
 
     def _measured(self, row: Row, records: Records, skip: bool | None = None) -> Row:
         """Fill in the figures of some records; ``skip`` leaves out images without proposals."""

@@ -17,8 +17,7 @@ from gl_ris.files import decode, write_json
 Results = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Shot:
+class Shot(NamedTuple):
     """A supervised cell: name of its settings, refs of each class (or "all"), seed."""
 
     baseline: str
@@ -29,11 +28,6 @@ class Shot:
     def name(self) -> str:
         """Of its folder."""
         return f"{self.baseline}_k{self.k}_seed{self.seed}"
-
-    @property
-    def label(self) -> str:
-        """For messages."""
-        return f"{self.baseline} k={self.k} seed={self.seed}"
 
 
 @dataclass(frozen=True)
@@ -237,18 +231,15 @@ class Point(NamedTuple):
 class Crossing:
     """How a curve lies to a level; its points go by their names."""
 
-    # "above" (or at the level) or "below": the first point measured; None if none was.
-    start: str | None = None
-    last: str | None = None  # The last point measured.
-    # The points before and behind the first crossing upwards; None without one.
+    start: str | None = None  # the first point measured: "above" (or at the level), "below"; None if none was
+    last: str | None = None  # the last point measured
+    # the points before and behind the first crossing upwards; None without one
     below: str | None = None
     above: str | None = None
-    # Where the line between the two over log k meets the level; None if they stand in one place.
-    place: float | None = None
-    # Points at which the curve comes from above to below, and how often it comes from below to above.
-    falls: tuple[str, ...] = ()
-    rises: int = 0
-    missing: tuple[str, ...] = ()  # Points between the first and the last that were not measured.
+    place: float | None = None  # where the line between the two over log k meets the level, if it does
+    falls: tuple[str, ...] = ()  # points at which the curve comes from above to below
+    rises: int = 0  # how often it comes from below to above
+    missing: tuple[str, ...] = ()  # points between the first and the last that were not measured
 
 
 def crossings(rows: Sequence[Mapping[str, Any]], cells: FewShotCells) -> list[dict[str, Any]]:

@@ -57,14 +57,12 @@ Results = Mapping[str, Any]
 class Entry:
     """One method of a table."""
 
-    # Name of its line, and the encoder as the line shows it; empty if it has none.
-    label: str
-    encoder: str
-    context: str  # Name of its column within those of a data set; empty in tables without such columns.
-    title: str | None  # What results call it; None where nothing of ours belongs (a line of the paper alone).
-    # The method with its settings, for ``model.methods``; None if nothing is to be run for it.
-    variant: dict[str, Any] | None
-    paper: str | None  # Row of the paper's table that belongs beside it.
+    label: str  # the name of its line
+    encoder: str  # as the line shows it; empty if it has none
+    context: str  # the name of its column within those of a data set; empty in tables without such columns
+    title: str | None  # what results call it; None where nothing of ours belongs (a line of the paper alone)
+    variant: dict[str, Any] | None  # the method with its settings, for ``model.methods``, if it is to be run
+    paper: str | None  # the row of the paper's table that belongs beside it
 
 
 def runs_of(document: Mapping[str, Any], folder: str) -> Iterator[Row]:
@@ -74,8 +72,7 @@ def runs_of(document: Mapping[str, Any], folder: str) -> Iterator[Row]:
     """
     subsets = document.get("subsets") or {}
     for part in (document, *subsets.values()):
-        failures: Mapping[str, int] = part["failures"]
-        every_miss = part.get("every_miss", {})
+        failures, every_miss = part["failures"], part.get("every_miss", {})
         bound = {UPPER_BOUND: part["every_miss_upper_bound"]} if every_miss else {}
         skipped = sum(count for reason, count in failures.items() if reason.startswith("skipped"))
         yield {

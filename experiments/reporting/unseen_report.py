@@ -115,18 +115,12 @@ def _figures(part: Results, title: str | None) -> Figures | None:
 
 
 def _methods(parts: Mapping[str, Results], labels: Mapping[str, str]) -> dict[str, dict[str, Figures]]:
-    """Return the methods of several documents, or of subsets of them, a supervised one by its label.
-
-    With every miss counted, too, and with intervals, where all of the documents have that.
-    """
+    """Return the methods of parts, a supervised one by its label; with what else all of the parts have."""
+    kinds = [key for key in ("methods", "every_miss", "intervals") if all(key in p for p in parts.values())]
+    items = [(labels.get(cell), part) for cell, part in parts.items()]
     return {
-        key: {
-            labels.get(cell) or title: figures
-            for cell, part in parts.items()
-            for title, figures in part[key].items()
-        }
-        for key in ("methods", "every_miss", "intervals")
-        if all(key in part for part in parts.values())
+        key: {label or title: figures for label, part in items for title, figures in part[key].items()}
+        for key in kinds
     }
 
 

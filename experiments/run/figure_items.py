@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.predictions import Prediction
@@ -21,7 +22,8 @@ Key = tuple[int | str, int | str, int | str]  # an expression: its image, ref an
 Found = dict[Key, list[Prediction]]  # what the methods chose for each
 
 
-class Item(NamedTuple):
+@dataclass(frozen=True)
+class Item:
     """An expression, and where its image is in the split."""
 
     index: int
@@ -32,7 +34,7 @@ class Item(NamedTuple):
     @property
     def key(self) -> Key:
         """What finds it again where images were left out."""
-        return self[1:]
+        return self.image_id, self.ref_id, self.sent_id
 
 
 class Figures(ZeroShotRIS):

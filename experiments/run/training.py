@@ -158,10 +158,7 @@ def _rates(trainer: Trainer) -> list[float]:
 
 
 class Training:
-    """A training of a configured model that is to come.
-
-    `UserError` if the refs cannot be chosen, or are too few for the trainer.
-    """
+    """A training to come; `UserError` if the refs cannot be chosen, or are too few for the trainer."""
 
     def __init__(
         self, module: SupervisedRIS, source: RISDataModule, settings: TrainingSettings, trainer: Trainer
@@ -181,21 +178,19 @@ class Training:
         steps = self.data.steps_per_epoch(trainer.world_size)
         self.epochs = settings.length(steps, module.baseline.epochs)
         self.steps = steps * self.epochs
-        self.record = self._describe()  # what results say of it; complete after `run`
-
-    def _describe(self) -> dict[str, Any]:
-        subset = self.data.subset
-        return {
-            "model": self.module.baseline.title,
+        subset, parameters = self.data.subset, list(module.parameters())
+        # what results say of it; complete after `run`
+        self.record: dict[str, Any] = {
+            "model": module.baseline.title,
             **{name: getattr(subset.manifest, name) for name in _CHOSEN},
             "shortfall": subset.shortfall,
             "epochs": self.epochs,
             "steps": self.steps,
             "batch_size": self.data.batch_size,
-            "schedule": self.settings.schedule,
-            "weights": self.module.weights,
-            "parameters": sum(p.numel() for p in self.module.parameters()),
-            "trained_parameters": sum(p.numel() for p in self.module.parameters() if p.requires_grad),
+            "schedule": settings.schedule,
+            "weights": module.weights,
+            "parameters": sum(one.numel() for one in parameters),
+            "trained_parameters": sum(one.numel() for one in parameters if one.requires_grad),
         }
 
     def summary(self) -> str:
