@@ -260,6 +260,10 @@ def drive(words: Sequence[str]) -> None:
         asked, options = apart(arguments)
         assert images_in(asked)
         assert read_settings(module.COMMAND, options)[0].models
+    elif name == "demo":
+        models, server = module.read(arguments)
+        assert models.generators()
+        assert server.host
     elif name == "export":
         drive_export(module, arguments)
     elif name == "compare":
