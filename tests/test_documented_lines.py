@@ -267,7 +267,7 @@ def drive(words: Sequence[str]) -> None:
     elif name == "export":
         drive_export(module, arguments)
     elif name == "compare":
-        with pytest.raises(UserError, match=r"no finished run in 'RUN'|Name each run once: RUN"):
+        with pytest.raises(UserError, match=r"'RUN' is not the folder of a finished|Name each run once: RUN"):
             module.main(arguments)
     elif name in GRIDS:
         from experiments.grid.cells import plan
