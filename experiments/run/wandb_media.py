@@ -14,8 +14,10 @@ from gl_ris.visualize import BITS, CAPTION, MASKS
 
 FIGURES = ("sweep_k*.png", "curve.png", "figure*.png")
 # what is kept beside the document, where a run has it
-FILES = ("results.json", "sweep.json", "report.json", "proposals.json", "config.yaml", "predictions.jsonl")
-FILES += ("table.csv", "slices.csv", "sweep.csv", "report.csv")
+FILES = (
+    *("results.json", "sweep.json", "report.json", "proposals.json", "config.yaml", "predictions.jsonl"),
+    *("table.csv", "slices.csv", "sweep.csv", "report.csv"),
+)
 
 Document = Mapping[str, Any]
 Table = tuple[list[str], list[list[Any]]]
