@@ -7,11 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from gl_ris.visualize import BITS, CAPTION, MASKS
-
 FIGURES = ("sweep_k*.png", "curve.png", "figure*.png")
 # what is kept beside the document, where a run has it
 FILES = (
@@ -66,6 +61,8 @@ def pictures(folder: Path) -> dict[str, Any]:
     """Return charts and the sheet of overlays by their names, and samples with their masks as one list."""
     import wandb
 
+    from gl_ris.visualize import MASKS
+
     charts = [file for pattern in FIGURES for file in sorted(folder.glob(pattern))]
     sheet = folder / "overlays" / "contact_sheet.png"
     samples = [_sample(file) for file in sorted((folder / "overlays" / MASKS).glob("*.png"))]
@@ -75,7 +72,11 @@ def pictures(folder: Path) -> dict[str, Any]:
 
 def _sample(file: Path) -> Any:
     """Return an image whose prediction and target are masks that wandb switches on and off."""
+    import numpy as np
     import wandb
+    from PIL import Image
+
+    from gl_ris.visualize import BITS, CAPTION
 
     with Image.open(file) as labels:
         bits, caption = np.asarray(labels), getattr(labels, "text", {}).get(CAPTION)
