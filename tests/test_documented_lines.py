@@ -42,6 +42,7 @@ NOT_DRIVEN = {
     "python -m tests.fuzz": "takes a minute; test_fuzz.py runs cases of every target",
     "python -m experiments.benchmark": "measures for minutes; its test reads each line",
     "python -m experiments.segment 'rerank={rerank}'": "is made of a command; its test takes it apart",
+    "python -m experiments.wandb_log": "wants a finished run; test_wandb_media.py starts it on one",
     "python -m experiments.NAME": "stands for any command; test_house.py asks each for its help",
     "python -m experiments.zero_shot KIND=NAME": "stands for any ready-made setting; all are below",
     "python -m experiments.zero_shot 'methods=[NAME]'": "stands for a method of one's own",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,41 +40,29 @@ class Server:
 
     def serve(self, page: Any) -> str:
         """Serve a page from threads of this process; return its address, or raise a `UserError`."""
-        ports = range(7860, 7960) if self.port is None else [self.port]
-        port = next((one for one in ports if _is_free(self.host, one)), None)
-        if port is None:
-            which = f"{ports[0]} to {ports[-1]}" if ports[1:] else str(ports[0])
-            raise UserError(
-                f"Nothing can listen on {self.host}, port {which}: give another port=, or host=127.0.0.1."
-            )
         import gradio
 
         # those of the system: gradio's own would be fetched
         theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace"])
         switches = ("share", "ssr_mode", "mcp_server", "pwa", "enable_monitoring", "run_history", "inbrowser")
-        page.launch(
-            server_name=self.host,
-            server_port=port,
-            max_file_size=MAX_BYTES,
-            prevent_thread_lock=True,
-            quiet=True,
-            footer_links=[],
-            css=_CSS,
-            theme=theme,
-            **dict.fromkeys(switches, False),
-        )
+        try:
+            page.launch(
+                server_name=self.host,
+                server_port=self.port,
+                max_file_size=MAX_BYTES,
+                prevent_thread_lock=True,
+                quiet=True,
+                footer_links=[],
+                css=_CSS,
+                theme=theme,
+                **dict.fromkeys(switches, False),
+            )
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"Nothing can listen on host={self.host} port={self.port} ({in_short(error)}); "
+                "give another port=, or host=127.0.0.1."
+            ) from error
         return str(page.local_url)
-
-
-def _is_free(host: str, port: int) -> bool:
-    try:
-        place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(*place[:2]) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind(place[4])
-    except (OSError, OverflowError):
-        return False
-    return 0 < port < 1 << 16
 
 
 def require_gradio(uploads: Path) -> None:
