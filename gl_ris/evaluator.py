@@ -170,6 +170,7 @@ def make_records(
             target=() if nothing[i] else meant[i],
             chosen=None if i in choices.abstained else choices.unions.get(i),
             abstained=i in choices.abstained,
+            ranked=(choices.ranked[i] or None) if choices.ranked else None,
         )
         for i, expression in enumerate(scene.expressions)
     ]

@@ -156,7 +156,8 @@ class Slicing:
 
     def __init__(self, records: Iterable[Prediction]) -> None:
         self._ids: list[int | str] = []
-        self._values: dict[str, list[Sequence[str]]] = {name: [] for name in _KINDS}
+        # by kind of slice, of each expression in which slices it is
+        self.values: dict[str, list[Sequence[str]]] = {name: [] for name in _KINDS}
         self._areas: dict[str, tuple[list[int | None], list[int | None]]] = {}
         self._image: tuple[int | str | None, Image] = (None, None)
         self._missing: dict[str, str] = {}
@@ -178,12 +179,12 @@ class Slicing:
             if isinstance(values, Missing):
                 self._missing[name] = values.reason
                 values = [_UNKNOWN]
-            self._values[name].append(values)
+            self.values[name].append(values)
 
     def compute(self, sure: bool = True) -> Slices:
         """Return the figures of all slices, with intervals if they shall be ``sure``."""
         found: Slices = {method: {} for method in self._areas}
-        for name, values in self._values.items():
+        for name, values in self.values.items():
             there = _in_order(name, {value for own in values for value in own})
             if len(there) < 2:
                 alone = there[0] if there else "no target"
