@@ -353,7 +353,11 @@ def format_counts(results: Results) -> str:
     reasons = "; ".join(f"{reason}: {count:,}" for reason, count in results.failures.items()) or "none"
     counted = f" (counted as misses{', those skipped where every miss counts' if skipped else ''})"
     tied = "; ".join(f"{method}: {count:,}" for method, count in results.ties.items() if count)
-    sure = f"\n±            {explained(results.resampling['draws'])}" if results.resampling else ""
+    sure = (
+        f"\n±            {explained(results.resampling['draws'])}"
+        if results.resampling and results.intervals
+        else ""
+    )
     ties = f"\nTies         {tied} (the first of proposals with one score was chosen)" if tied else ""
     more_lines = f"{ties}{sure}{_rules(results)}{_parsed(results)}"
     return (

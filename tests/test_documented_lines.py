@@ -38,6 +38,7 @@ NOT_DRIVEN = {
     "python -m spacy": "a command of spaCy, on what tests/tools/parser makes",
     "spacy ": "a command of spaCy",
     "python -m tools.parser": "on files that are not in the repository; tests/tools/parser drives each",
+    "python -m tools.results": "runs all that the pages state; tests/tools/test_results.py reads its lines",
     "python -m tests.fuzz": "takes a minute; test_fuzz.py runs cases of every target",
     "python -m experiments.benchmark": "measures for minutes; its test reads each line",
     "python -m experiments.segment 'rerank={rerank}'": "is made of a command; its test takes it apart",

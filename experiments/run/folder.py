@@ -22,7 +22,7 @@ _FILES = (
     *("proposals.json", "report.csv", "report.json", "report.md", "curve.csv", "curve.png"),
     *("unseen_domain.csv", "figure*.png", "figure*.pdf", "figure*.json"),
     *("export/coco_*.json", "export/leaderboard.md", "export/masks/*.png"),
-    *("compare.json", "compare.md", "compare.csv", "changed.csv"),
+    *("compare.json", "compare.md", "compare.csv", "changed.csv", "report.html"),
     *(".*.tmp", f"{LOCKS}?"),  # of files that were being written when a run was killed
 )
 _DRAFTS = (LOCKS, ".*.tmp")
