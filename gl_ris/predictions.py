@@ -80,8 +80,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     noun_phrase: str | None  # its target noun phrase, or None where no method asked for it
     method: str  # The method's name, e.g. "Global-Local".
     choice: _Count | None  # index of the chosen proposal, or None if there was nothing to choose from
-    # the method's score of the choice, or None; NaN is written as null
-    score: _Score | None
+    score: _Score | None  # the method's, of the choice; NaN is written as null
     # intersection over union in [0, 1]; 0 where the union is empty. It and both areas are None where the data
     # have no target for the expression.
     iou: Annotated[float, Meta(ge=0, le=1)] | None
@@ -106,8 +105,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     chosen: tuple[_Count, ...] | None = None
     # whether nothing was chosen because the best score was too low; no key in the line where it is not so
     abstained: bool = False
-    # the few best proposals with their scores to five digits, the best first; no key where nothing was ranked
-    ranked: tuple[tuple[_Count, _Score], ...] | None = None
+    ranked: tuple[tuple[_Count, _Score], ...] | None = None  # the few best proposals and their scores
     image: ImageFacts | None = None  # in the first record of each image alone
     # of a mask that is no proposal: the pixels that it shares with each of the image's objects, and its own
     overlaps: tuple[_Pixels, ...] | None = None

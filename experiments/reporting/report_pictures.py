@@ -31,7 +31,7 @@ from gl_ris.zero_shot import ZeroShotRIS
 BUDGET = 25_000_000  # bytes of pictures, unless their number is given
 _SIDE, _QUALITY = 480, 80  # of a JPEG: longest side in pixels
 _GRID = 2  # units of outlines in a pixel of the JPEG
-_SLACK = 0.8  # pixels of the JPEG by which an outline may be off
+_SLACK = 0.8  # pixels by which an outline may be off where the image is shown at that size
 
 
 class Pictures:
@@ -42,18 +42,20 @@ class Pictures:
 
     def __init__(self, columns: Sequence[Column], paths: Sequence[Path], heat: bool) -> None:
         self.columns, self.left_out = columns, Counter[str]()
-        self.data = data_of(paths[0])
-        self._index = {image: index for index, image in enumerate(self.data.image_ids())}
-        foreign = [record.image_id for record in columns[0].records if record.image_id not in self._index]
-        if foreign:
-            raise UserError(
-                f"The data of '{paths[0]}' have no image {foreign[0]} any more; bring its files back, or "
-                "leave images out by pictures=0."
-            )
+        self._data = [data_of(path) for path in paths]
+        self._index = [{image: n for n, image in enumerate(data.image_ids())} for data in self._data]
+        images = {record.image_id for record in columns[0].records}
+        for path, index in zip(paths, self._index, strict=True):
+            if foreign := images - index.keys():
+                raise UserError(
+                    f"The data of '{path}' have no image {min(foreign, key=str)} any more; bring its files "
+                    "back, or leave images out by pictures=0."
+                )
         ranked = {own.run for own in columns if any(record.ranked for record in own.records)}
         self._models = {run: model for run in ranked if (model := self._model(paths[run])) is not None}
-        self._stores = {run: model.open_source(self.data) for run, model in self._models.items()}
-        give_to(self.data, None)  # nothing is generated for a page
+        self._sources = {run: model.open_source(self._data[run]) for run, model in self._models.items()}
+        for data in self._data:
+            give_to(data, None)  # nothing is generated for a page
         self._heat = heat
 
     def _model(self, path: Path) -> ZeroShotRIS | None:
@@ -83,13 +85,19 @@ class Pictures:
                 bound = f"{BUDGET / 1e6:.0f} MB" if limit is None else f"pictures={limit}"
                 self.left_out[f"images beyond {bound}"] = len(drawn) - count
                 return
-            scene = self.data.scenes[self._index[document["images"][number][0]]]
+            scene = self._scene(document["images"][number][0])
             if scene.error is not None:
                 self.left_out["images that cannot be read"] += 1
                 continue
             picture = _jpeg(scene.image)
             outlines = Outlines(scene.image.shape[1:], picture.size)
-            self._draw(scene, [(row, document["items"][row]) for row in rows[number]], outlines)
+            try:
+                self._draw(scene, [(row, document["items"][row]) for row in rows[number]], outlines)
+            except (KeyError, ValueError) as error:  # another expression, another size
+                raise UserError(
+                    f"Image {scene.image_id} of the data is no longer what the runs were on; bring its files "
+                    "back, or leave images out by pictures=0."
+                ) from error
             document["images"][number][1:] = outlines.size
             code, drawings = _data_url(picture), to_json({"paths": outlines.paths, "heat": outlines.heat})
             size += len(code) + len(drawings)
@@ -108,24 +116,31 @@ class Pictures:
                 if record.segmentation is not None:
                     code = record.segmentation
                     result["mask"] = outlines.add(code["counts"], decode_rle(code, scene.image.shape[1:]))
-                one = heat.get((column.run, column.method))
-                if one is not None and one[place[item["ref"], item["sent"]]].isfinite().all():
+                maps = heat.get((column.run, column.method))
+                if maps is not None and (one := maps[place[item["ref"], item["sent"]]]).isfinite().all():
                     result["heat"] = len(outlines.heat)
-                    outlines.heat.append(_data_url(_heated(one[place[item["ref"], item["sent"]]])))
-                for entry in result.get("ranked", ()) if masks is not None else ():
-                    entry.append(outlines.add((column.run, entry[0]), masks[entry[0]]))
+                    outlines.heat.append(_data_url(_heated(one)))
+                if masks is not None:
+                    for entry in result.get("ranked", ()):
+                        entry.append(outlines.add((column.run, entry[0]), masks[entry[0]]))
 
     def _proposals(self, run: int, scene: Any) -> Tensor | None:
         """Return the masks that a run chose from, as the data or the store still have them; else None."""
-        source, proposals = self._stores[run], scene.proposals
-        if proposals is None and source is not None and source.store is not None:
-            proposals = source.store.get(ImageKey.of(scene.image_id, scene.image))
+        source = self._sources[run]
+        if source is None:
+            proposals = (self._scene(scene.image_id, run) if run else scene).proposals
+        else:
+            key = ImageKey.of(scene.image_id, scene.image)
+            proposals = None if source.store is None else source.store.get(key)
         masks = None if proposals is None else self._models[run].post(proposals).masks
         seen = next(column.seen.get(scene.image_id) for column in self.columns if column.run == run)
         if masks is None or (seen is not None and len(seen.facts.areas) != len(masks)):
             self.left_out["images whose proposals are no longer stored"] += 1
             return None
         return masks
+
+    def _scene(self, image_id: int | str, run: int = 0) -> Any:
+        return self._data[run].scenes[self._index[run][image_id]]
 
     def _maps(self, scene: Any) -> dict[tuple[int, str], Tensor]:
         """Compute the maps ``(E, h, w)`` of the methods that have some, by run and method."""
@@ -171,10 +186,10 @@ def _path(mask: np.ndarray, scale: float) -> str:
     parts = []
     for contour in find_contours(inside, 0.5):
         line = Line(contour)
-        line.simplify_threshold = _SLACK / scale
+        line.simplify_threshold = _SLACK * max(mask.shape) / _SIDE
         # without the mark of its end; many times as fast as skimage's approximate_polygon
-        points = line.cleaned(simplify=True).vertices[:-1] + np.array([top - 0.5, left - 0.5])
-        whole = np.rint(points[:, ::-1] * scale * _GRID).astype(int)
+        points = np.asarray(line.cleaned(simplify=True).vertices, dtype=np.float64)[:-1]
+        whole = np.rint((points[:, ::-1] + (left - 0.5, top - 0.5)) * scale * _GRID).astype(int)
         whole = whole[np.any(whole != np.roll(whole, 1, axis=0), axis=1)]
         if len(whole) < 3:
             continue
@@ -190,7 +205,9 @@ def _jpeg(image: Tensor) -> Image.Image:
 
 
 def _heated(values: Tensor) -> Image.Image:
-    picture = Image.fromarray((255 * values).byte().numpy())
+    from matplotlib import colormaps
+
+    picture = Image.fromarray(colormaps["inferno"](values.numpy(), bytes=True)[..., :3])
     picture.thumbnail((_SIDE // 3, _SIDE // 3))
     return picture
 

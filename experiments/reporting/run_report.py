@@ -142,7 +142,7 @@ def _context(runs: Sequence[Run], columns: Sequence[Column], common: bool) -> di
 
 
 def _blocks(runs: Sequence[Run], columns: Sequence[Column]) -> Iterator[dict[str, Any]]:
-    """Yield the figures of all and of each subset: rows are the methods, and what bounds those of each run."""
+    """Yield the figures of all and of each subset: rows are the methods, and the bound of each run."""
     shown = [views_of(run.results) for run in runs]
     parts = [{", ".join(filter(None, (name, how))): part for name, how, part in one} for one in shown]
     bounds = zip(labels_of([run.path for run in runs]), range(len(runs)), strict=True)
@@ -151,7 +151,7 @@ def _blocks(runs: Sequence[Run], columns: Sequence[Column]) -> Iterator[dict[str
         (f"{name}: {UPPER_BOUND}" if len(runs) > 1 else UPPER_BOUND, n, UPPER_BOUND) for name, n in bounds
     ]
     for title in dict.fromkeys(title for own in parts for title in own):
-        rows = []
+        rows, names = [], dict[str, None]()
         for label, run, method in wanted:
             if (part := parts[run].get(title)) is None:
                 continue
@@ -160,11 +160,8 @@ def _blocks(runs: Sequence[Run], columns: Sequence[Column]) -> Iterator[dict[str
             if figures.get("oIoU") is not None or method != UPPER_BOUND:
                 sure, n = (part.intervals or {}).get(method, {}), part.n_expressions_evaluated
                 rows.append({"label": label, "method": method, "figures": figures, "sure": sure, "n": n})
-        yield {
-            "title": title,
-            "rows": rows,
-            "names": dict.fromkeys(name for row in rows for name in row["figures"]),
-        }
+                names |= dict.fromkeys(figures)
+        yield {"title": title, "rows": rows, "names": names}
 
 
 def _misses(runs: Sequence[Run], columns: Sequence[Column]) -> Iterator[dict[str, Any]]:
@@ -197,7 +194,7 @@ def _widest(compared: Mapping[str, Any] | None) -> float:
 def _left_out(compared: Mapping[str, Any] | None) -> Iterator[str]:
     for path, count in (compared["n_left_out"] if compared else {}).items():
         if count:
-            yield f"{count:,} expressions of '{path}', which not all have, are left out of differences and below."
+            yield f"{count:,} expressions of '{path}', which not all have, are neither compared nor below."
 
 
 def _settings(results: Results) -> str:

@@ -270,7 +270,8 @@
   slice.parentElement.hidden = !slices.length;
   const form = find("filters");
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", () => filter());
+  search.addEventListener("input", filter);
+  for (const control of [column, verdict, kind, slice, between, order]) control.addEventListener("change", filter);
   form.addEventListener("reset", () => setTimeout(filter));
   function jump(values) {
     form.reset();
