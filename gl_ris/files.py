@@ -1,13 +1,15 @@
 """Writing files that appear complete or not at all, JSON that any parser reads, and the cache folder."""
 
+import csv
 import functools
 import glob
 import hashlib
+import io
 import json
 import math
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar
@@ -94,6 +96,19 @@ def write_json(path: Path | str, value: Any) -> None:
     """Write ``value`` to ``path`` as indented, strict JSON, atomically; missing folders are made."""
     with atomic_file(path) as file:
         file.write(to_json(value, indent=2) + b"\n")
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text, complete or not at all; missing folders are made."""
+    with atomic_file(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def write_rows(path: Path | str, rows: Iterable[Iterable[Any]]) -> None:
+    """Write rows as CSV, complete or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def decode(

@@ -28,15 +28,9 @@ from gl_ris.predictions import NO_PROPOSALS, SKIPPED, ImageFacts, Prediction
 
 Areas = tuple[int, int]  # intersection and union
 
-HIT, FAILED, NO_PROPOSAL, ABSTAINED, NOTHING_MEANT = (
-    "hit",
-    "failed",
-    "no_proposal",
-    "abstained",
-    "nothing_meant",
-)
+HIT, FAILED, NO_PROPOSAL, ABSTAINED = "hit", "failed", "no_proposal", "abstained"
 SAME, OTHER, OBJECT = "same_category", "other_category", "other_object"
-BACKGROUND, PART, TOO_LARGE = "background", "part", "too_large"
+BACKGROUND, PART, TOO_LARGE, NOTHING_MEANT = "background", "part", "too_large", "nothing_meant"
 
 
 class Seen:

@@ -42,6 +42,7 @@ NOT_DRIVEN = {
     "python -m tests.fuzz": "takes a minute; test_fuzz.py runs cases of every target",
     "python -m experiments.benchmark": "measures for minutes; its test reads each line",
     "python -m experiments.segment 'rerank={rerank}'": "is made of a command; its test takes it apart",
+    "python -m experiments.wandb_log": "wants a finished run; test_wandb_media.py starts it on one",
     "python -m experiments.NAME": "stands for any command; test_house.py asks each for its help",
     "python -m experiments.zero_shot KIND=NAME": "stands for any ready-made setting; all are below",
     "python -m experiments.zero_shot 'methods=[NAME]'": "stands for a method of one's own",
@@ -260,12 +261,16 @@ def drive(words: Sequence[str]) -> None:
         asked, options = apart(arguments)
         assert images_in(asked)
         assert read_settings(module.COMMAND, options)[0].models
+    elif name == "demo":
+        models, server = module.read(arguments)
+        assert models.generators()
+        assert server.host
     elif name == "export":
         drive_export(module, arguments)
     elif name == "report":
         drive_report(module, arguments)
     elif name == "compare":
-        with pytest.raises(UserError, match=r"no finished run in 'RUN'|Name each run once: RUN"):
+        with pytest.raises(UserError, match=r"'RUN' is not the folder of a finished|Name each run once: RUN"):
             module.main(arguments)
     elif name in GRIDS:
         from experiments.grid.cells import plan

@@ -58,7 +58,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
         show("\n".join(_listed(plan["jobs"], options.work)))
     elif options.check:
         wrong = check(plan, options.work, options.root)
-        show("\n".join(wrong or ["Every figure is that of the last run."]))
+        show("\n".join(wrong or ["Every figure of what was run is that of the last run."]))
         sys.exit(1 if wrong else 0)
     else:
         failed = [name for name in names if not run(name, plan["jobs"][name], options.work)]
@@ -70,7 +70,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
 
 def _listed(jobs: dict[str, str], work: Path) -> list[str]:
     done = {name: "begun" if (work / name).is_dir() else "" for name in jobs}
-    return [f"{name:<20} {done[name]:<9} python -m {line}" for name, line in jobs.items()]
+    return [f"{name:<20} {done[name]:<9} python -m {line.format(work=work)}" for name, line in jobs.items()]
 
 
 def run(name: str, line: str, work: Path) -> bool:
@@ -96,30 +96,31 @@ def _stale(folder: Path) -> bool:
         return False
 
 
-def texts(plan: dict[str, Any], work: Path, page: str) -> dict[str, str]:
-    """Make the blocks of a page whose runs are there, by their names."""
+def made_anew(plan: dict[str, Any], work: Path, root: Path) -> dict[str, tuple[str, dict[str, str]]]:
+    """Read the pages, and make the blocks of each whose runs are there, by their names."""
     from tools.results_blocks import blocks_of, made
 
     found = {}
-    for block in blocks_of(page):
-        if block.name not in plan["blocks"]:
-            raise unknown_name("block of results in a page:", block.name, plan["blocks"])
-        if (text := made(plan["blocks"][block.name], work)) is not None:
-            found[block.name] = text
+    for name in PAGES:
+        page, texts = (root / name).read_text(encoding="utf-8"), {}
+        for block in blocks_of(page):
+            if block.name not in plan["blocks"]:
+                raise unknown_name(f"block in {name}:", block.name, plan["blocks"])
+            if (text := made(plan["blocks"][block.name], work)) is not None:
+                texts[block.name] = text
+        left = [block.name for block in blocks_of(page) if block.name not in texts]
+        show(f"{name}: {len(texts)} tables of runs" + (f"; not run: {', '.join(left)}" if left else ""))
+        found[name] = page, texts
     return found
 
 
 def fill(plan: dict[str, Any], work: Path, root: Path) -> None:
     """Put what the runs have found into the pages, and copy the pictures."""
-    from tools.results_blocks import blocks_of, filled
+    from tools.results_blocks import filled
 
-    for name in PAGES:
-        page = _page(root, name)
-        new = texts(plan, work, page)
+    for name, (page, texts) in made_anew(plan, work, root).items():
         with atomic_file(root / name) as file:
-            file.write(filled(page, new).encode())
-        left = [block.name for block in blocks_of(page) if block.name not in new]
-        show(f"{name}: {len(new)} tables filled in" + (f", not run: {', '.join(left)}" if left else ""))
+            file.write(filled(page, texts).encode())
     for picture, source in plan["pictures"].items():
         if (work / source).is_file():
             shutil.copyfile(work / source, root / picture)
@@ -128,29 +129,21 @@ def fill(plan: dict[str, Any], work: Path, root: Path) -> None:
 
 def check(plan: dict[str, Any], work: Path, root: Path) -> list[str]:
     """Name what the pages say and the runs do not; `UserError` without a run."""
-    from tools.results_blocks import blocks_of, differences, figures_in, strays
+    from tools.results_blocks import blocks_of, differences, figures_in, filled, strays
 
-    pages = {name: _page(root, name) for name in PAGES}
-    new = {name: texts(plan, work, page) for name, page in pages.items()}
-    if not any(new.values()):
-        raise UserError(
-            f"There is no finished run in '{work}'; python -m tools.results runs what the pages state."
-        )
+    pages = made_anew(plan, work, root)
+    if not any(texts for _, texts in pages.values()):
+        raise UserError(f"There is no finished run in '{work}'; python -m tools.results makes them.")
     # published figures are in the text, too
     known = figures_in((ROOT / "configs" / "paper.yaml").read_text(encoding="utf-8"))
-    for name, page in pages.items():
-        for block in blocks_of(page):
-            known |= figures_in(new[name].get(block.name, block.text))
+    for page, texts in pages.values():
+        known |= {figure for block in blocks_of(filled(page, texts)) for figure in figures_in(block.text)}
     wrong = []
-    for name, page in pages.items():
+    for name, (page, texts) in pages.items():
         for block in blocks_of(page):
-            wrong += differences(block, new[name].get(block.name, block.text), name)
+            wrong += differences(block, texts.get(block.name, block.text), name)
         wrong += strays(page, name, known)
     return wrong
-
-
-def _page(root: Path, name: str) -> str:
-    return (root / name).read_text(encoding="utf-8")
 
 
 if __name__ == "__main__":
