@@ -16,7 +16,7 @@ from gl_ris.slices import Slicing
 
 UNEXPLAINED, UNMEASURED = "missed", "not measured"
 # what the page calls each kind, and in a sentence behind a method
-LABELS: Mapping[str, tuple[str, str]] = {
+LABELS: Mapping[str, Sequence[str]] = {
     HIT: ("hit", "took the target (IoU of 0.5 or more)"),
     **KINDS,
     UNEXPLAINED: ("missed", "missed the target"),
