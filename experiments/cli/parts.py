@@ -255,12 +255,12 @@ class ExperimentCLI(LightningCLI):
         `UserError` if ``trainer.devices`` is not a number of devices, or a group of options holds a value.
         """
         check_run_options(self.config)
-        if self.config.trainer.enable_progress_bar is False:
-            os.environ[QUIET] = "1"
         for name in ("model", "trainer"):
             value = self.config[name]
             if not isinstance(value, Namespace):
                 raise UserError(f"{name} cannot be '{value}'; it holds options, as in {name}.NAME=VALUE.")
+        if self.config.trainer.enable_progress_bar is False:
+            os.environ[QUIET] = "1"
         # Apple's MPS has neither float64 nor every resize that the recipes need; it must be named.
         if self.config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
             self.config.trainer.accelerator = "cpu"
