@@ -159,14 +159,9 @@ def make_records(
             subsets=tuple(name for name in subsets if subsets[name][i]) if subsets else None,
             parsed=parsed[i] if parsed else None,
             target=() if nothing[i] else meant[i],
-<<<<<<< HEAD
             chosen=None if abstained else choices.unions.get(i),
             abstained=abstained,
-=======
-            chosen=None if i in choices.abstained else choices.unions.get(i),
-            abstained=i in choices.abstained,
             ranked=(choices.ranked[i] or None) if choices.ranked else None,
->>>>>>> main
         )
 
     return [record(i) for i in range(len(scene.expressions))]

@@ -13,23 +13,7 @@ from gl_ris.errors import UserError
 from gl_ris.files import read_table
 
 RUNS = Path("runs")
-<<<<<<< HEAD
 _FILES: list[str] = read_table(Path(__file__).with_name("folder.yaml"))
-=======
-_FILES = (
-    *("results.json", "config.yaml", "table.csv", "table.txt", "benchmark.json"),
-    *("predictions.jsonl", "predictions_rank*.jsonl", "slices.csv", "slices.md", "thresholds.json"),
-    *("mask.png", "cutout.png", "overlay.png", "segmentation.json", "segmentations.jsonl"),
-    *("sweep.csv", "sweep.json", "sweep_k*.png"),
-    *("recipe_effects.csv", "recipe_effects.json", "recipe_effects.md"),
-    *("learning_curve.csv", "manifest.json", "weights.pt"),
-    *("proposals.json", "report.csv", "report.json", "report.md", "curve.csv", "curve.png"),
-    *("unseen_domain.csv", "figure*.png", "figure*.pdf", "figure*.json"),
-    *("export/coco_*.json", "export/leaderboard.md", "export/masks/*.png"),
-    *("compare.json", "compare.md", "compare.csv", "changed.csv", "report.html"),
-    *(".*.tmp", f"{LOCKS}?"),  # of files that were being written when a run was killed
-)
->>>>>>> main
 _DRAFTS = (LOCKS, ".*.tmp")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ANSWERS = "segmentations"  # of several images or expressions, a folder of each
