@@ -20,6 +20,7 @@ from browser import DESKTOP, PHONE, console_errors, is_too_wide, resize
 from experiments import report, zero_shot
 from experiments.reporting import report_pictures
 from experiments.reporting.report_pictures import Outlines
+from experiments.run.folder import RunFolder
 from finished_cells import zero_shot_results
 from gl_ris.command_line import exit_code
 from gl_ris.errors import UserError
@@ -395,3 +396,12 @@ def test_the_data_of_the_page_are_the_records(many: Path) -> None:
     items = json.loads(text[1])["items"]
     assert [item["text"] for item in items[:3]] == list(EVIL)
     assert (items[7]["results"][0]["iou"], items[7]["results"][0]["kind"]) == (0.5, 0)
+
+
+def test_a_page_goes_with_the_run_that_it_shows(tmp_path: Path) -> None:
+    folder = RunFolder("zero_shot", tmp_path / "run", overwrite=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "report.html").touch()
+    folder.create()
+    folder.close()
+    assert not (tmp_path / "run" / "report.html").exists()
