@@ -34,9 +34,9 @@ def parts(arguments: list[str] | None = None) -> ExperimentCLI:
 def _settings_of(file: Path) -> str:
     """Return the option for the settings of a run; where it did not choose by methods, for its data alone."""
     content = current_paths(read_config(file))
-    if "methods" in (content.get("model") or {}):
-        return f"--config={file}"
-    return f"--data={json.dumps(content.get('data'))}"
+    if "data" in content and "methods" not in (content.get("model") or {}):
+        return f"--data={json.dumps(content['data'])}"
+    return f"--config={file}"
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ REFUSED = {
     r"experiments.*proposals=cutler": "CutLER needs detectron2, which is not installed",
     r"experiments\.tables$": "There is no method to compare; choose a table",
     r"experiments\.evaluate_predictions$": "There are no predictions",
-    r"experiments\.segment$": "Give an image and what to look for",
+    r"(experiments\.|gl-ris )segment$": "Give an image and what to look for",
     r"datamodules\.check$": "Say what to check",
     r"abstain=runs/thresholds": "No file of thresholds at 'runs/thresholds/thresholds.json'",
     r"datamodules\.download$": "Say what to fetch",
