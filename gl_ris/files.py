@@ -7,13 +7,14 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar
 
 from gl_ris.drafts import draft_of, sweep
 from gl_ris.errors import UserError, in_short
+from gl_ris.mapped import Mapped, Mend
 
 _T = TypeVar("_T")
 
@@ -101,25 +102,32 @@ def decode(
     kind: type[_T],
     what: str = "file",
     fix: str = "Fetch the file anew.",
-    mend: Callable[[mmap.mmap], bytes | None] | None = None,
+    mend: Mend | None = None,
 ) -> _T:
+    """Read a JSON file as a value of a given type; see `decode_mapped`."""
+    return decode_mapped(path, kind, what, fix)[0]
+
+
+def decode_mapped(
+    path: Path | str, kind: type[_T], what: str, fix: str, mend: Mend | None = None
+) -> tuple[_T, Mapped]:
     """Read a JSON file as a value of a given type; nothing that is not of that type comes through.
 
     A `UserError` that says where it is damaged, with ``fix``, a sentence. The file is mapped, not copied, and
-    `msgspec.Raw` values in ``kind`` are views of it. What is no JSON is read once more as ``mend`` makes it,
-    unless that is None.
+    `msgspec.Raw` values in ``kind`` are views of what is returned beside the value. What is no JSON is read
+    once more as ``mend`` makes it, unless that is None.
     """
     import msgspec
 
     try:
-        with Path(path).open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        file = Mapped(Path(path))
         try:
-            return msgspec.json.decode(content, type=kind)
+            return msgspec.json.decode(file.content, type=kind), file
         except msgspec.DecodeError:
-            if mend is None or (mended := mend(content)) is None:
+            mended = Mapped(Path(path), mend, file.mark)
+            if mend is None or isinstance(mended.content, mmap.mmap):
                 raise
-            return msgspec.json.decode(mended, type=kind)
+            return msgspec.json.decode(mended.content, type=kind), mended
     except FileNotFoundError as error:
         raise UserError(f"No {what} at '{path}'.") from error
     except (OSError, ValueError, RecursionError, MemoryError) as error:
