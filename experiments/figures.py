@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from experiments.cli.command import CONFIGS, Command, closing_words, run
-from experiments.cli.overrides import normalise
+from experiments.cli.config_file import read_config
+from experiments.cli.overrides import current_paths, normalise
 
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
@@ -23,10 +25,18 @@ def parts(arguments: list[str] | None = None) -> ExperimentCLI:
     words = sys.argv[1:] if arguments is None else arguments
     given = (token.partition("=") for token in normalise(words, {}, {}, CONFIGS))
     runs = [Path(value) / "config.yaml" for name, _, value in given if name in ("--run", "--model.run")]
-    cli = parts_of(COMMAND, Figures, [*(f"--config={file}" for file in runs[-1:]), *words])
+    cli = parts_of(COMMAND, Figures, [*map(_settings_of, runs[-1:]), *words])
     if not runs:
         cast("Any", cli.datamodule).narrow = cast("Any", cli.model).narrow
     return cli
+
+
+def _settings_of(file: Path) -> str:
+    """Return the option for the settings of a run; where it did not choose by methods, for its data alone."""
+    content = current_paths(read_config(file))
+    if "methods" in (content.get("model") or {}):
+        return f"--config={file}"
+    return f"--data={json.dumps(content.get('data'))}"
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ draw by draw. It needs no more than the areas in ``predictions.jsonl``, and no t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -136,18 +136,11 @@ def _weights(n: int, draws: int, seed: int) -> Iterator[Array]:
         yield np.bincount(drawn.reshape(-1), minlength=rows * n).reshape(rows, n).astype(np.float64)
 
 
-def intervals(sums: Array, draws: int = DRAWS, seed: int = SEED) -> list[list[Interval]]:
-    """Return for each of ``M`` methods the interval of each figure, in percent; see `bootstrap`."""
-    return [_between(method) for method in np.moveaxis(percent(resampled(sums, draws, seed)), 1, 0)]
-
-
-def ratio_intervals(sums: Array, draws: int = DRAWS, seed: int = SEED) -> list[list[Interval]]:
-    """Return for each of ``M`` methods the intervals of ratios, in percent; 0 where nothing is below a line.
-
-    Sums are ``(n, M, K, 2)``: of each image what is above the line of each of ``K`` ratios, and below it.
-    """
-    above, below = np.moveaxis(resampled(sums, draws, seed), -1, 0)
-    return [_between(method) for method in np.moveaxis(100 * above / np.maximum(below, 1), 1, 0)]
+def intervals(
+    sums: Array, draws: int = DRAWS, seed: int = SEED, of: Callable[[Array], Array] = percent
+) -> list[list[Interval]]:
+    """Return for each of ``M`` methods the interval of each figure ``of`` its sums; see `bootstrap`."""
+    return [_between(method) for method in np.moveaxis(of(resampled(sums, draws, seed)), 1, 0)]
 
 
 def _between(values: Array) -> list[Interval]:
@@ -163,6 +156,24 @@ def half(interval: Sequence[float] | None) -> str:
         ('61.22 ±4.1', '61.22')
     """
     return f" ±{(interval[1] - interval[0]) / 2:.1f}" if interval else ""
+
+
+def number(value: float | None, form: str = ".2f", interval: Sequence[float] | None = None) -> str:
+    """Write a figure for a reader: two decimals, half of its interval if it has one; "-" where there is none.
+
+    Example:
+        >>> number(12.345), number(-0.5, "+.2f"), number(None)
+        ('12.35', '-0.50', '-')
+        >>> number(61.22, interval=(57.1, 65.3))
+        '61.22 ±4.1'
+    """
+    return "-" if value is None or value != value else format(value, form) + half(interval)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lay out a table as plain text, the first column to the left; a library would take longer to load."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
 
 
 def explained(draws: int = DRAWS) -> str:

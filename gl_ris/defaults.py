@@ -80,13 +80,11 @@ def is_drawing(pixels: Tensor) -> bool:
     return distinct < _MOST_COLOURS * pixels[0].numel()
 
 
-def warn_of_photograph(clip: str) -> None:
-    """Say on stderr what a CLIP of the drawn world is worth on other pictures."""
-    print(
+def of_photograph(clip: str) -> str:
+    """Say what a CLIP of the drawn world is worth on other pictures."""
+    return (
         f"{clip} knows drawn shapes (RefShapes) and nothing else: what it chooses on this picture means "
-        f"nothing. Photographs need real weights: clip={CLIP[0]}.",
-        file=sys.stderr,
-        flush=True,
+        f"nothing. Photographs need real weights: clip={CLIP[0]}."
     )
 
 

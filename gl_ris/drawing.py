@@ -69,13 +69,14 @@ class DrawingEvaluator(Evaluator):
             masks[[fault is not None for fault in faults]] = False
             pixels = masks.flatten(1).any(dim=1).tolist()
             blank = [not some and why in (None, NONE) for some, why in zip(pixels, reported, strict=True)]
-            right = frozenset(place for place, none in enumerate(nothing) if none and blank[place])
+            empty = [place for place, none in enumerate(blank) if none and faults[place] is None]
+            right = {place for place in empty if nothing[place]}
             failures = [None if place in right else why for place, why in enumerate(reported)]
             none = Choices.none(len(masks), None)
-            choices = replace(none, failures=failures, abstained=right).on_targets(reasons)
+            choices = replace(none, failures=failures, abstained=frozenset(empty)).on_targets(reasons)
             found.append(areas := mask_areas(masks, targets))
             missed.append(choices.failures)
-            said.append([place for place, empty in enumerate(blank) if empty and faults[place] is None])
+            said.append(empty)
             lost = [why or faults[place] or place in right for place, why in enumerate(failures)]
             encoded = [None if why else encode_rle(mask) for mask, why in zip(masks, lost, strict=True)]
             records = make_records(title, scene, choices, areas, [None] * len(masks), encoded)

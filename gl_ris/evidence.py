@@ -36,26 +36,6 @@ def targets_of(scene: Any) -> list[tuple[int, ...] | None]:
     return [found.meant[row] for row in scene.referents.tolist()]
 
 
-def facts_of(scene: Any, proposals: Tensor | Bits | None = None) -> ImageFacts | None:
-    """Count what proposals, bool ``(N, H, W)`` or none, share with the objects of a scene; None without."""
-    found = objects_of(scene)
-    if found is None:
-        return None
-    masks, objects = Bits.of(found.masks[:0] if proposals is None else proposals), Bits(found.masks)
-    several = sorted({meant for meant in found.meant if meant is not None and len(meant) > 1})
-    unions = [found.masks[list(meant)].any(dim=0) for meant in several]
-    united = Bits(torch.stack(unions) if unions else found.masks[:0])
-    height, width = found.masks.shape[1:]
-    in_united = _rows(masks.intersections(united).T)
-    return ImageFacts(
-        size=(height, width),
-        areas=tuple(masks.areas.tolist()),
-        objects=tuple(map(AnnotatedObject, found.categories, objects.areas.tolist())),
-        overlaps=_rows(masks.intersections(objects).T),
-        united=tuple(map(UnitedObjects, several, united.areas.tolist(), in_united)),
-    )
-
-
 def _rows(table: Tensor) -> tuple[tuple[int, ...], ...]:
     return tuple(map(tuple, table.tolist()))
 
@@ -63,9 +43,28 @@ def _rows(table: Tensor) -> tuple[tuple[int, ...], ...]:
 def with_facts(
     records: Sequence[Prediction], scene: Any, proposals: Tensor | Bits | None = None
 ) -> list[Prediction]:
-    """Return the records of a scene, the first of which tells what `facts_of` counts."""
-    facts = facts_of(scene, proposals) if records else None
-    return [*records] if facts is None else [replace(records[0], image=facts), *records[1:]]
+    """Return the records of a scene, the first of which tells what its objects and proposals share.
+
+    Proposals are bool ``(N, H, W)``, or none.
+    """
+    found = objects_of(scene)
+    if found is None or not records:
+        return [*records]
+    masks, objects = Bits.of(found.masks[:0] if proposals is None else proposals), Bits(found.masks)
+    several = sorted({meant for meant in found.meant if meant is not None and len(meant) > 1})
+    unions = [found.masks[list(meant)].any(dim=0) for meant in several]
+    united = Bits(torch.stack(unions) if unions else found.masks[:0])
+    height, width = found.masks.shape[1:]
+    facts = ImageFacts(
+        size=(height, width),
+        areas=tuple(masks.areas.tolist()),
+        objects=tuple(map(AnnotatedObject, found.categories, objects.areas.tolist())),
+        overlaps=_rows(masks.intersections(objects).T),
+        united=tuple(
+            map(UnitedObjects, several, united.areas.tolist(), _rows(masks.intersections(united).T))
+        ),
+    )
+    return [replace(records[0], image=facts), *records[1:]]
 
 
 def with_unions(

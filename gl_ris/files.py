@@ -1,13 +1,15 @@
 """Writing files that appear complete or not at all, JSON that any parser reads, and the cache folder."""
 
+import csv
 import functools
 import glob
 import hashlib
+import io
 import json
 import math
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar
@@ -97,13 +99,20 @@ def write_json(path: Path | str, value: Any) -> None:
         file.write(to_json(value, indent=2) + b"\n")
 
 
-def decode(
-    path: Path | str,
-    kind: type[_T],
-    what: str = "file",
-    fix: str = "Fetch the file anew.",
-    mend: Mend | None = None,
-) -> _T:
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text, complete or not at all; missing folders are made."""
+    with atomic_file(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def write_rows(path: Path | str, rows: Iterable[Iterable[Any]]) -> None:
+    """Write rows as CSV, complete or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def decode(path: Path | str, kind: type[_T], what: str = "file", fix: str = "Fetch the file anew.") -> _T:
     """Read a JSON file as a value of a given type; see `decode_mapped`."""
     return decode_mapped(path, kind, what, fix)[0]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,28 +70,25 @@ class GivenMasks(DrawingEvaluator):
     def found(self) -> dict[str, list[Found]]:
         """The masks of each method by its title, as the files name what they are about."""
         titled: dict[str, list[Found]] = {}
-        for number, path in enumerate(self.paths):
-            for title, own in self._methods(path, None if self.names is None else self.names[number]):
-                if title in titled:
+        names: Sequence[str | None] = self.names or [None] * len(self.paths)
+        for path, name in zip(self.paths, names, strict=True):
+            for method, own in self._groups(path, name).items():
+                if titled.setdefault(title := name or method or path.stem, own) is not own:
                     raise UserError(f"Two of the predictions are called '{title}'; give names by name=[A,B].")
-                titled[title] = own
         return titled
 
-    def _methods(self, path: Path, name: str | None) -> Iterator[tuple[str, list[Found]]]:
+    def _groups(self, path: Path, name: str | None) -> dict[str | None, list[Found]]:
         groups: dict[str | None, list[Found]] = {}
         for one in read_found(path, self.format):
             groups.setdefault(one.method, []).append(one)
         if self.method is not None:
             if self.method not in groups:
                 raise unknown_name(f"method of '{path}'", self.method, filter(None, groups))
-            groups = {self.method: groups[self.method]}
+            return {self.method: groups[self.method]}
         if name is not None and len(groups) > 1:
-            titles = ", ".join(map(str, groups))
-            raise UserError(
-                f"'{path}' has several methods ({titles}); choose one by method=, or leave name out."
-            )
-        for method, own in groups.items():
-            yield name or method or path.stem, own
+            fix = "choose one by method=, or leave name out"
+            raise UserError(f"'{path}' has several methods ({', '.join(map(str, groups))}); {fix}.")
+        return groups
 
     @property
     def methods(self) -> list[str]:

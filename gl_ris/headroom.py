@@ -1,51 +1,25 @@
 """Where the misses of a run come from, and what would be gained if one kind alone were mended.
 
 To mend a miss is to take the proposal of highest IoU in place of the choice; the target itself where no
-proposal reaches 0.5, and where masks are drawn. Sums are of whole numbers, so that any order gives the same.
+proposal reaches 0.5, and where masks are drawn.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from gl_ris.misses import (
-    ABSTAINED,
-    BACKGROUND,
-    FAILED,
-    HIT,
-    NO_PROPOSAL,
-    NOTHING_MEANT,
-    OBJECT,
-    OTHER,
-    PART,
-    SAME,
-    TOO_LARGE,
-    Areas,
-    Seen,
-    measured,
-)
+from gl_ris.analysis import aligned, figure_names, image_sums, percent
+from gl_ris.files import read_table
+from gl_ris.misses import FAILED, HIT, NO_PROPOSAL, Areas, Seen, measured
 from gl_ris.predictions import Prediction
 
-# kinds of miss in the order of tables: what they are called there, and in a sentence behind a number
-KINDS = {
-    SAME: ("same cat.", "took another object of the same category"),
-    OTHER: ("other cat.", "took an object of another category"),
-    OBJECT: ("other obj.", "took another object"),
-    BACKGROUND: ("backgr.", "took the background"),
-    PART: ("part", "took a part of the target"),
-    TOO_LARGE: ("too large", "took the target with too much around it"),
-    NO_PROPOSAL: ("no mask", "had no mask to choose that fits the target"),
-    ABSTAINED: ("abstained", "were given no mask on purpose"),
-    FAILED: ("failed", "failed"),
-    NOTHING_MEANT: ("no target", "were given a mask where nothing is meant"),
-}
-_IOU_BITS = 32  # as in gl_ris.metrics: IoU is added up in units of 2**-32
+KINDS: Mapping[str, Sequence[str]] = read_table(Path(__file__).parent / "assets" / "misses.yaml")
 
 _Count = Annotated[int, Meta(ge=0)]
 _Percent = Annotated[float, Meta(ge=0, le=100)]
@@ -76,83 +50,51 @@ class Headroom(msgspec.Struct, frozen=True, kw_only=True):
     masks: dict[str, float]
 
 
-@dataclass
-class _Sums:
-    """Sums over expressions with a target, exact in whole numbers."""
-
-    count: int = 0
-    intersection: int = 0
-    union: int = 0
-    iou: int = 0
-
-    def add(self, areas: Areas, times: int = 1) -> None:
-        intersection, union = areas
-        self.count += times
-        self.intersection += times * intersection
-        self.union += times * union
-        some = max(1, union)
-        self.iou += times * (((intersection << _IOU_BITS) + some // 2) // some)
-
-    def plus(self, other: _Sums) -> _Sums:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return _Sums(*(own + more for own, more in pairs))
-
-    def figures(self) -> dict[str, float]:
-        """Return oIoU and mIoU in percent; empty without an expression."""
-        if not self.count:
-            return {}
-        mean = 100 * self.iou / (self.count << _IOU_BITS)
-        return {"oIoU": 100 * self.intersection / max(1, self.union), "mIoU": mean}
+def _figures(areas: Sequence[Areas]) -> dict[str, float]:
+    """Return oIoU and mIoU in percent; empty without an expression."""
+    if not areas:
+        return {}
+    intersections, unions = zip(*areas, strict=True)
+    _, sums = image_sums([0] * len(areas), [(intersections, unions)])
+    return dict(zip(figure_names(), percent(sums[0, 0]).tolist(), strict=True))
 
 
-@dataclass
 class _Method:
-    """What is counted of one method; what each kind of mending would change."""
+    """What became of each expression by one method, and what each kind of mending would make of it."""
 
-    all: _Sums = field(default_factory=_Sums)
-    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    changes: dict[str, _Sums] = field(default_factory=lambda: defaultdict(_Sums))
-    proposals: bool = False
+    def __init__(self) -> None:
+        self.kinds: Counter[str] = Counter()
+        # of each expression with a target: the kind of miss; areas now, mended, of the best choice, if exact
+        self.rows: list[tuple[str, tuple[Areas, Areas, Areas, Areas]]] = []
+        self.proposals = False
 
     def add(self, record: Prediction, seen: Seen) -> None:
         kind = seen.kind(record)
-        self.counts[kind] += 1
+        self.kinds[kind] += 1
         if record.target == ():
             return
         now, target, best = measured(record), seen.exact(record), seen.best(record)
-        self.all.add(now)
         self.proposals |= best is not None
-        self._change(kind, now, target if best is None or kind == NO_PROPOSAL else best)
+        mended = target if best is None or kind == NO_PROPOSAL else best
         drawn = now if kind in (HIT, FAILED, NO_PROPOSAL) else target
-        self._change("ranking", now, drawn if best is None else best)
-        self._change("masks", now, target if kind in (HIT, NO_PROPOSAL) else now)
-
-    def _change(self, what: str, now: Areas, then: Areas) -> None:
-        self.changes[what].add(then)
-        self.changes[what].add(now, -1)
+        exact = target if kind in (HIT, NO_PROPOSAL) else now
+        self.rows.append((kind, (now, mended, drawn if best is None else best, exact)))
 
     def misses(self) -> dict[str, Miss]:
         """Return the kinds of miss that occur, in the order of tables."""
-        now, total = self.all.figures(), sum(self.counts.values())
-        found = {}
-        for kind in (kind for kind in KINDS if self.counts.get(kind)):
-            then = self.all.plus(self.changes[kind]).figures()
-            gains = {f"{name}_gain": then[name] - now[name] if now else None for name in ("oIoU", "mIoU")}
-            count = self.counts[kind]
-            found[kind] = Miss(count=count, share=100 * count / total, **gains)
+        now, found = _figures([areas[0] for _, areas in self.rows]), {}
+        for kind in (kind for kind in KINDS if kind in self.kinds):
+            then = _figures([areas[own == kind] for own, areas in self.rows])
+            gains = {f"{name}_gain": then[name] - now[name] if now else None for name in figure_names()}
+            count = self.kinds[kind]
+            found[kind] = Miss(count=count, share=100 * count / self.kinds.total(), **gains)
         return found
 
     def headroom(self) -> Headroom:
         """Return the rest."""
-        ranking, masks = (self.all.plus(self.changes[what]).figures() for what in ("ranking", "masks"))
-        return Headroom(
-            expressions=sum(self.counts.values()),
-            hits=self.counts.get(HIT, 0),
-            proposals=self.proposals,
-            now=self.all.figures(),
-            ranking=ranking,
-            masks=masks,
-        )
+        now, _, ranking, masks = (_figures([areas[place] for _, areas in self.rows]) for place in range(4))
+        counts = {"expressions": self.kinds.total(), "hits": self.kinds[HIT]}
+        return Headroom(**counts, proposals=self.proposals, now=now, ranking=ranking, masks=masks)
 
 
 def explain(records: Iterable[Prediction]) -> tuple[dict[str, dict[str, Miss]], dict[str, Headroom]]:
@@ -217,7 +159,4 @@ def _table(errors: Mapping[str, Mapping[str, Miss]], headroom: Mapping[str, Head
         shares = [found[kind].share if kind in found else 0.0 for kind in kinds]
         hits = 100 * room.hits / max(1, room.expressions)
         rows.append([method, *(f"{share:.1f}" for share in (hits, *shares))])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    )
+    return "\n".join(aligned(rows))

@@ -22,6 +22,13 @@ _LARGEST, _LONGEST = 4 << 30, 64 << 20  # bytes of a file, and of a line; larger
 _SHOWN = 3  # so many of what is wrong are named
 _FIX = "It must be a JSON list of objects with image_id, sent_id or ref_id, and segmentation."
 _NONE = b"null"
+_TWICE, _UNKNOWN = "for an expression that has one already", "of no expression of the split"
+_NOT_CLEAR = "for which the expression is not clear"
+_MENDED = {
+    _TWICE: "leave one for each expression",
+    _UNKNOWN: "take them out, or name their data by data= and split=",
+    _NOT_CLEAR: "give their ids as the data set has them",
+}
 
 Size = tuple[int, int]
 
@@ -153,17 +160,14 @@ def by_expression(found: Iterable[Found], ids: ExpressionIds) -> dict[Key, Found
         try:
             key = ids.named(one.ids) if isinstance(one.ids, str) else ids.find(one.ids)
             if known.setdefault(key, one) is not one:
-                twice = f"{one.where} (the first: {known[key].where})"
-                wrong.setdefault("for an expression that has one already", []).append(twice)
-        except Unknown as error:
-            wrong.setdefault("of no expression of the split", []).append(f"{one.where} ({error})")
+                wrong.setdefault(_TWICE, []).append(f"{one.where} (the first: {known[key].where})")
         except ValueError as error:
-            wrong.setdefault("for which the expression is not clear", []).append(f"{one.where} ({error})")
+            what = _UNKNOWN if isinstance(error, Unknown) else _NOT_CLEAR
+            wrong.setdefault(what, []).append(f"{one.where} ({error})")
     for what, places in wrong.items():
         more = f", and {len(places) - _SHOWN:,} more" if len(places) > _SHOWN else ""
-        raise UserError(
-            f"There are predictions {what} ({len(places):,}): {'; '.join(places[:_SHOWN])}{more}."
-        )
+        some = "; ".join(places[:_SHOWN])
+        raise UserError(f"There are predictions {what} ({len(places):,}): {some}{more}; {_MENDED[what]}.")
     return known
 
 

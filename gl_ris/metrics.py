@@ -345,8 +345,8 @@ class GRES(Metric):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         none = torch.zeros(0, dtype=torch.int64)
-        for name, value in _flat(gres_sums(none, none, none.bool(), none.bool())).items():
-            self.add_state(name, value, dist_reduce_fx="sum")
+        for place, value in enumerate(_flat(gres_sums(none, none, none.bool(), none.bool()))):
+            self.add_state(f"sum_{place}", value, dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor, predicted_empty: Tensor) -> None:
         """Add samples.
@@ -365,7 +365,7 @@ class GRES(Metric):
             raise ValueError(f"predicted_empty must be bool {tuple(areas[0].shape)}, got {got}.")
         targeted = target.flatten(-2).any(dim=-1)
         parts = [part.reshape(-1).to(targeted.device) for part in (*areas, targeted, predicted_empty)]
-        for name, value in _flat(gres_sums(*parts)).items():
+        for name, value in zip(self._defaults, _flat(gres_sums(*parts)), strict=True):
             setattr(self, name, getattr(self, name) + value)
 
     def compute(self) -> dict[str, float]:
@@ -373,19 +373,12 @@ class GRES(Metric):
 
         Over all processes; see `GRESSums.figures`, and nan for precision where no sample has a target.
         """
-        parts = {name: getattr(self, name) for name in self._defaults}
-        targeted, absent = (
-            AreaSums(*(parts[f"{part}_{field}"] for field in AreaSums._fields))
-            for part in ("targeted", "absent")
-        )
+        parts, n = [getattr(self, name) for name in self._defaults], len(AreaSums._fields)
+        sums = GRESSums(AreaSums(*parts[:n]), AreaSums(*parts[n : 2 * n]), *parts[2 * n :])
         names = (f"Pr@{threshold}" for threshold in GRES_THRESHOLDS)
-        sums = GRESSums(targeted, absent, parts["dropped"], parts["flagged"])
-        found = sums.figures() | dict(zip(names, targeted.precision(), strict=True))
+        found = sums.figures() | dict(zip(names, sums.targeted.precision(), strict=True))
         return {name: float(value) for name, value in found.items()}
 
 
-def _flat(sums: GRESSums) -> dict[str, Tensor]:
-    found = {"dropped": sums.dropped, "flagged": sums.flagged}
-    for part, areas in (("targeted", sums.targeted), ("absent", sums.absent)):
-        found |= {f"{part}_{field}": value for field, value in areas._asdict().items()}
-    return found
+def _flat(sums: GRESSums) -> list[Tensor]:
+    return [*sums.targeted, *sums.absent, sums.dropped, sums.flagged]

@@ -5,7 +5,7 @@ expression whose mask has IoU < 0.5 with its target. It is of the first kind tha
 
 1. ``failed``: the program or the annotation failed; the record says why.
 2. ``no_proposal``: there are proposals, and none has IoU >= 0.5 with the target, or an image has none.
-3. ``abstained``: nothing was chosen on purpose, or a mask without a pixel was drawn.
+3. ``abstained``: nothing was chosen on purpose, or the mask is null or without a pixel.
 4. ``same_category``, ``other_category``, ``other_object``: the mask has IoU >= 0.5 with an object that is not
    meant; the one of highest IoU says whether that has a category of the target, another one, or whether one
    of the two is not known.
@@ -28,15 +28,9 @@ from gl_ris.predictions import NO_PROPOSALS, SKIPPED, ImageFacts, Prediction
 
 Areas = tuple[int, int]  # intersection and union
 
-HIT, FAILED, NO_PROPOSAL, ABSTAINED, NOTHING_MEANT = (
-    "hit",
-    "failed",
-    "no_proposal",
-    "abstained",
-    "nothing_meant",
-)
+HIT, FAILED, NO_PROPOSAL, ABSTAINED = "hit", "failed", "no_proposal", "abstained"
 SAME, OTHER, OBJECT = "same_category", "other_category", "other_object"
-BACKGROUND, PART, TOO_LARGE = "background", "part", "too_large"
+BACKGROUND, PART, TOO_LARGE, NOTHING_MEANT = "background", "part", "too_large", "nothing_meant"
 
 
 class Seen:
@@ -54,7 +48,7 @@ class Seen:
             return HIT if record.iou else FAILED if record.failure else NOTHING_MEANT
         if union and 2 * intersection >= union:
             return HIT
-        if record.failure is not None:
+        if record.failure is not None and not record.abstained:
             return NO_PROPOSAL if record.failure in (NO_PROPOSALS, SKIPPED) else FAILED
         best = self.best(record)
         if best is not None and 2 * best[0] < best[1]:

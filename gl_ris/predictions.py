@@ -114,6 +114,11 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         if (self.overlaps is None) != (self.area is None):
             raise ValueError("of overlaps and area, both are there or none is")
 
+    @property
+    def key(self) -> tuple[int | str, int | str, int | str]:
+        """The expression that it is about."""
+        return self.image_id, self.ref_id, self.sent_id
+
     def fits(self, image: ImageFacts) -> bool:
         """Say whether it speaks of proposals and objects that its image has."""
         rows = (*(self.chosen or ()), *(() if self.choice is None else (self.choice,)))
@@ -233,7 +238,7 @@ def _parts(path: Path, strict: bool = False) -> Iterator[_Part]:
                 part = None
             if record is not None:
                 part = part or _Part(record.index, [], offset, offset)
-                part.keys.append(key_of(record))
+                part.keys.append((*record.key, record.method))
                 part = part._replace(end=offset + len(line))
             offset += len(line)
     if part is not None:
@@ -328,11 +333,6 @@ def _truncate(path: Path, size: int) -> None:
 def areas_of(record: Prediction) -> tuple[int | None, int | None]:
     """Return intersection and union as oIoU and mIoU count them: None of what is known to have no target."""
     return (None, None) if record.target == () else (record.intersection, record.union)
-
-
-def key_of(record: Prediction) -> Key:
-    """Return what a record is about: its image, ref, expression and method."""
-    return record.image_id, record.ref_id, record.sent_id, record.method
 
 
 def read_predictions(path: Path | str) -> list[Prediction]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +12,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
-from gl_ris.analysis import explained, half
-from gl_ris.files import atomic_file, decode, plain, write_json
+from gl_ris.analysis import aligned, explained, number
+from gl_ris.files import decode, plain, write_json, write_rows
 from gl_ris.headroom import Headroom, Miss, told
 from gl_ris.program import git_commit, versions
 from gl_ris.slices import Slices
@@ -275,32 +274,24 @@ def format_table(results: Results) -> str:
 def _block(part: Results | Subset, whole: Results) -> list[str]:
     columns, rows = _table(part, whole)
     sure = part.intervals or {}
-    cells = [["Method", *columns]]
-    cells += [
-        [
-            name,
-            *(
-                "-" if value is None else f"{value:.2f}{half(sure.get(name, {}).get(column))}"
-                for column, value in zip(columns, row, strict=True)
-            ),
-        ]
+    cells = [
+        [name, *(number(row.get(key), interval=sure.get(name, {}).get(key)) for key in columns)]
         for name, row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
+    lines = aligned([["Method", *columns], *cells])
     rule = "-" * len(lines[0])
     bound = len(part.methods) + 1
     return [lines[0], rule, *lines[1:bound], *([rule, *lines[bound:]] if lines[bound:] else [])]
 
 
-def _table(part: Results | Subset, whole: Results) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
+def _table(part: Results | Subset, whole: Results) -> tuple[list[str], list[tuple[str, Figures]]]:
     """Columns (every figure that any method of the document has) and rows (methods, then the upper bound)."""
     columns = list(dict.fromkeys(["oIoU", "mIoU", *(name for row in whole.methods.values() for name in row)]))
     figures = dict(part.methods)
     # methods that draw their masks have no upper bound, and the table no such row
     if whole.upper_bound != Bound(oIoU=None, mIoU=None):
         figures[UPPER_BOUND] = msgspec.structs.asdict(part.upper_bound)
-    return columns, [(method, [row.get(name) for name in columns]) for method, row in figures.items()]
+    return columns, list(figures.items())
 
 
 def write_table_csv(path: Path | str, results: Results) -> None:
@@ -315,21 +306,19 @@ def write_table_csv(path: Path | str, results: Results) -> None:
     setting = ("experiment", "dataset", "split", "partition", "proposals")
     views = list(_views(results))
     extra = {"subset": bool(results.subsets), "counting": any(counting for _, counting, _ in views)}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns, _ = _table(results, results)
     shown = [name for name, there in extra.items() if there]
     ends = [f"{name}_{end}" for name in columns if results.intervals for end in ("low", "high")]
-    writer.writerow([*setting, *shown, "n_expressions_evaluated", "method", *columns, *ends])
+    rows: list[list[Any]] = [[*setting, *shown, "n_expressions_evaluated", "method", *columns, *ends]]
     for label, counting, part in views:
         names = {"subset": label, "counting": counting}
         where = [*(getattr(results, key) for key in setting), *(names[name] for name in shown)]
         counted, sure = part.n_expressions_evaluated, part.intervals or {}
         for name, row in _table(part, results)[1]:
             pairs = [sure.get(name, {}).get(column, (None, None)) for column in columns if results.intervals]
-            writer.writerow([*where, counted, name, *row, *(end for pair in pairs for end in pair)])
-    with atomic_file(path) as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+            figures = [row.get(column) for column in columns]
+            rows.append([*where, counted, name, *figures, *itertools.chain(*pairs)])
+    write_rows(path, rows)
 
 
 def _evaluated(part: Results | Subset) -> str:
@@ -352,7 +341,11 @@ def _counts(results: Results) -> str:
     reasons = "; ".join(f"{reason}: {count:,}" for reason, count in results.failures.items()) or "none"
     counted = f" (counted as misses{', those skipped where every miss counts' if skipped else ''})"
     tied = "; ".join(f"{method}: {count:,}" for method, count in results.ties.items() if count)
-    sure = f"\n±            {explained(results.resampling['draws'])}" if results.resampling else ""
+    sure = (
+        f"\n±            {explained(results.resampling['draws'])}"
+        if results.resampling and results.intervals
+        else ""
+    )
     ties = f"\nTies         {tied} (the first of proposals with one score was chosen)" if tied else ""
     more_lines = f"{ties}{sure}{_rules(results)}{_parsed(results)}"
     return (

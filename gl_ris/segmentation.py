@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,10 +19,10 @@ from gl_ris.defaults import (
     CLIP,
     fetching,
     is_drawing,
+    of_photograph,
     suits_drawings,
     usual_proposals,
     usual_weights,
-    warn_of_photograph,
 )
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.pictures import Picture, read_picture
@@ -163,7 +165,7 @@ class Segmenter:
         scorer = self.load()
         if not self._warned and suits_drawings(self.clip_name) and not is_drawing(pixels):
             self._warned = True
-            warn_of_photograph(self.clip_name)
+            print(of_photograph(self.clip_name), file=sys.stderr, flush=True)
         found = self._post(_masks(self._given, pixels.to(scorer.clip.device)))
         return OpenImage(scorer, self._texts, pixels, found)
 
@@ -201,6 +203,12 @@ class OpenImage:
     def areas(self) -> Tensor:
         """Pixels of each mask, int64 ``(N,)``."""
         return self._context.bits.areas.cpu()
+
+    def by(self, scorer: Scorer) -> OpenImage:
+        """Return the same image for another scorer of its model; what is encoded stays so."""
+        other = copy.copy(self)
+        other._scorer = scorer
+        return other
 
     def __call__(self, expression: str) -> Segmentation:
         """Find what an expression refers to; `UserError` as `all` raises."""

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -51,93 +51,86 @@ Slices = dict[str, dict[str, dict[str, Slice]]]
 """By method, kind of slice and its value."""
 
 
-class Missing(NamedTuple):
+class Missing(Exception):
     """Why a record does not say to which slice it belongs."""
-
-    reason: str
 
 
 def _binned(name: str, number: float) -> str:
     return str(next(label for label, most in _TABLE[name].items() if number <= most))
 
 
-def _words(record: Prediction, image: Image) -> Sequence[str] | Missing:
+def _parsed(record: Prediction) -> dict[str, Any]:
+    if record.parsed is None:
+        raise Missing(_NO_PARSE)
+    return record.parsed
+
+
+def _words(record: Prediction, image: Image) -> Sequence[str]:
     return [_binned("words in the expression", max(1, len(record.expression.split())))]
 
 
-def _said(record: Prediction, image: Image) -> Sequence[str] | Missing:
+def _said(record: Prediction, image: Image) -> Sequence[str]:
     """Name the kinds of words: what the parse found, and what single words say."""
-    if record.parsed is None:
-        return Missing(_NO_PARSE)
-    words = {word.lower() for word in _WORD.findall(record.expression)}
-    parsed, most = record.parsed, " ".join(record.parsed.get("superlatives", ()))
+    parsed, words = _parsed(record), {word.lower() for word in _WORD.findall(record.expression)}
+    most = " ".join(parsed.get("superlatives", ()))
     denied = any(relation.get("negated") for relation in parsed.get("relations", ()))
-    sizes = str(parsed.get("size") or "") + " ".join(re.findall("biggest|smallest", most))
     found = {
-        "place": bool(parsed.get("places")) or any(side in most for side in _SIDES),
-        "relation": bool(parsed.get("relations")),
+        "place": parsed.get("places") or any(side in most for side in _SIDES),
+        "relation": parsed.get("relations"),
         "ordinal": "ordinal" in parsed,
-        "size": bool(sizes),
-        "colour": not words.isdisjoint(_TABLE["colours"]),
-        "negation": denied or any(word in _TABLE["negations"] or word.endswith("n't") for word in words),
+        "size": parsed.get("size") or "biggest" in most or "smallest" in most,
+        "colour": words & {*_TABLE["colours"]},
+        "negation": denied or words & {*_TABLE["negations"]} or any(word.endswith("n't") for word in words),
     }
     return [kind for kind, there in found.items() if there] or ["none of these"]
 
 
-def _head(record: Prediction, image: Image) -> Sequence[str] | Missing:
+def _head(record: Prediction, image: Image) -> Sequence[str]:
     # a head that is all of the expression is what a parse also gives where it finds none
-    if record.parsed is None:
-        return Missing(_NO_PARSE)
-    whole = record.parsed.get("head", "").split() == record.expression.split()
+    whole = _parsed(record).get("head", "").split() == record.expression.split()
     return ["all of the expression, or none found" if whole else "a part of the expression"]
 
 
-def _targets(record: Prediction, image: Image) -> list[AnnotatedObject] | Missing:
+def _targets(record: Prediction, image: Image) -> tuple[ImageFacts, list[AnnotatedObject]]:
     if record.target is None or image is None:
-        return Missing(_NO_OBJECTS)
-    return [image.objects[place] for place in record.target]
+        raise Missing(_NO_OBJECTS)
+    return image, [image.objects[place] for place in record.target]
 
 
-def _categories(record: Prediction, image: Image) -> set[str] | Missing:
-    targets = _targets(record, image)
-    if isinstance(targets, Missing):
-        return targets
+def _categories(record: Prediction, image: Image) -> tuple[ImageFacts, set[str]]:
+    known, targets = _targets(record, image)
     names = {target.category for target in targets if target.category is not None}
-    return Missing(_NO_CATEGORY) if any(target.category is None for target in targets) else names
+    if any(target.category is None for target in targets):
+        raise Missing(_NO_CATEGORY)
+    return known, names
 
 
-def _same_category(record: Prediction, image: Image) -> Sequence[str] | Missing:
-    names = _categories(record, image)
-    if isinstance(names, Missing):
-        return names
-    count = sum(one.category in names for one in (image.objects if image else ()))
+def _same_category(record: Prediction, image: Image) -> Sequence[str]:
+    known, names = _categories(record, image)
+    count = sum(one.category in names for one in known.objects)
     return [_binned("objects of its category", count)] if names else []
 
 
-def _size(record: Prediction, image: Image) -> Sequence[str] | Missing:
-    targets = _targets(record, image)
-    if isinstance(targets, Missing) or image is None:
-        return Missing(_NO_OBJECTS)
+def _size(record: Prediction, image: Image) -> Sequence[str]:
+    known, targets = _targets(record, image)
     # objects that are one target may overlap
-    united = [one.area for one in image.united if one.objects == record.target]
+    united = [one.area for one in known.united if one.objects == record.target]
     areas = united or [target.area for target in targets]
     return [_binned("size of the target", sum(areas))] if targets else []
 
 
-def _people(record: Prediction, image: Image) -> Sequence[str] | Missing:
-    names = _categories(record, image)
-    if isinstance(names, Missing) or not names:
-        return names if isinstance(names, Missing) else []
-    return ["other" if {name.lower() for name in names}.isdisjoint(_TABLE["people"]) else "people"]
+def _people(record: Prediction, image: Image) -> Sequence[str]:
+    names = {name.lower() for name in _categories(record, image)[1]}
+    return ["other" if names.isdisjoint(_TABLE["people"]) else "people"] if names else []
 
 
-def _proposals(record: Prediction, image: Image) -> Sequence[str] | Missing:
+def _proposals(record: Prediction, image: Image) -> Sequence[str]:
     if image is None:
-        return Missing("the records do not say how many proposals there are")
+        raise Missing("the records do not say how many proposals there are")
     return [_binned("proposals", len(image.areas))]
 
 
-_KINDS: dict[str, Callable[[Prediction, Image], Sequence[str] | Missing]] = {
+_KINDS: dict[str, Callable[[Prediction, Image], Sequence[str]]] = {
     "words in the expression": _words,
     "kinds of words": _said,
     "head": _head,
@@ -174,11 +167,11 @@ class Slicing:
             return
         self._ids.append(record.image_id)
         for name, of in _KINDS.items():
-            values = of(record, self._image[1])
-            if isinstance(values, Missing):
-                self._missing[name] = values.reason
-                values = [_UNKNOWN]
-            self._values[name].append(values)
+            try:
+                self._values[name].append(of(record, self._image[1]))
+            except Missing as reason:
+                self._missing[name] = str(reason)
+                self._values[name].append([_UNKNOWN])
 
     def compute(self, sure: bool = True) -> Slices:
         """Return the figures of all slices, with intervals if they shall be ``sure``."""
@@ -200,19 +193,21 @@ class Slicing:
         ids, sums = image_sums([self._ids[i] for i in some], areas, [_THRESHOLD])
         if not ids:
             return
-        names, figures = figure_names([_THRESHOLD]), percent(sums.sum(axis=0)).tolist()
-        ends = intervals(sums) if sure else [[]] * len(figures)
-        for place, method in enumerate(self._areas):
-            n = int(sums[:, place, 3].sum())
+        n, names = int(sums[:, 0, 3].sum()), figure_names([_THRESHOLD])
+        figures, ends = (
+            percent(sums.sum(axis=0)).tolist(),
+            intervals(sums) if sure else [[]] * len(self._areas),
+        )
+        for method, (overall, mean, precision), pairs in zip(self._areas, figures, ends, strict=True):
             yield (
                 method,
                 Slice(
                     n=n,
                     n_images=len(ids),
-                    oIoU=figures[place][0],
-                    mIoU=figures[place][1],
-                    precision=figures[place][2],
-                    intervals={one: list(pair) for one, pair in zip(names, ends[place], strict=False)},
+                    oIoU=overall,
+                    mIoU=mean,
+                    precision=precision,
+                    intervals={name: list(pair) for name, pair in zip(names, pairs, strict=False)},
                     small=n < FEW_EXPRESSIONS or len(ids) < FEW_IMAGES,
                 ),
             )

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,6 +33,9 @@ _SHORT_SIDE = 256
 _LONG_SIDE = 2048
 _MARGIN = 8
 COUNT = 12
+# of images with their masks apart: the folder among the overlays, what each bit of a label says, and what the
+# caption is called in the file
+MASKS, BITS, CAPTION = "masks", {"prediction": 1, "target": 2}, "caption"
 
 
 def overlay(
@@ -192,16 +196,19 @@ def draw_overlays(folder: Path, scenes: Any, *, count: int = COUNT) -> list[Path
 
     They are in the folder's ``predictions.jsonl``, each of another image as far as there are enough;
     ``scenes`` is the data set of the run, by the index of an image. Returns the pictures; the last is
-    ``contact_sheet.png`` with all of them.
+    ``contact_sheet.png`` with all of them. In the folder `MASKS` are the images as they are (JPEG), each with
+    its labels (PNG, by `BITS`).
     """
     overlays = folder / "overlays"
-    overlays.mkdir(exist_ok=True)
+    (overlays / MASKS).mkdir(parents=True, exist_ok=True)
     pictures: dict[Path, Image.Image] = {}
     for number, record in enumerate(
         pick(read_predictions(folder / "predictions.jsonl"), count, seed=0), start=1
     ):
         name = re.sub(r"[^\w-]", "_", str(record.image_id), flags=re.ASCII)[:60]
-        pictures[overlays / f"{number:02d}_image_{name}.png"] = _draw(record, scenes[record.index])
+        path, shown = overlays / f"{number:02d}_image_{name}.png", _Shown(record, scenes[record.index])
+        pictures[path] = shown.drawn()
+        shown.save(overlays / MASKS / path.name)
     if pictures:
         pictures[overlays / "contact_sheet.png"] = contact_sheet(list(pictures.values()))
     for path, picture in pictures.items():
@@ -229,10 +236,27 @@ def spread(items: Sequence[_Item], count: int, seed: int) -> list[_Item]:
     return sorted(drawn, key=lambda item: first_of_image[item.index] is not item)[:count]
 
 
-def _draw(record: Prediction, scene: Any) -> Image.Image:
-    expressions = list(zip(scene.ref_ids, scene.sent_ids, strict=True))
-    row = expressions.index((record.ref_id, record.sent_id))
-    chosen = None if record.segmentation is None else decode_rle(record.segmentation)
-    caption = record.expression + (f" [{record.failure}]" if record.failure else "")
-    target = None if record.iou is None else scene.targets[scene.referents[row]]
-    return overlay(scene.image, chosen, target, caption, iou=record.iou)
+class _Shown:
+    """A prediction, with image and target."""
+
+    def __init__(self, record: Prediction, scene: Any) -> None:
+        expressions = list(zip(scene.ref_ids, scene.sent_ids, strict=True))
+        row = expressions.index((record.ref_id, record.sent_id))
+        self.record, self.image = record, scene.image
+        self.chosen = None if record.segmentation is None else decode_rle(record.segmentation)
+        self.target = None if record.iou is None else scene.targets[scene.referents[row]]
+        self.caption = record.expression + (f" [{record.failure}]" if record.failure else "")
+
+    def drawn(self) -> Image.Image:
+        return overlay(self.image, self.chosen, self.target, self.caption, iou=self.record.iou)
+
+    def save(self, path: Path) -> None:
+        """Write the labels to ``path``, and the image beside it."""
+        labels = torch.zeros(self.image.shape[1:], dtype=torch.uint8)
+        for mask, bit in zip((self.chosen, self.target), BITS.values(), strict=True):
+            labels |= bit * (torch.zeros_like(labels) if mask is None else mask.byte())
+        text, iou = PngInfo(), self.record.iou
+        measured = "" if iou is None else f", IoU {iou:.3f}"
+        text.add_itxt(CAPTION, f"{self.caption} ({self.record.method}{measured})")
+        Image.fromarray(labels.numpy()).save(path, pnginfo=text)
+        Image.fromarray(self.image.permute(1, 2, 0).numpy()).save(path.with_suffix(".jpg"), quality=90)

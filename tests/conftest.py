@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,17 @@ def drawn_refshapes(tmp_path_factory: pytest.TempPathFactory) -> None:
 
     with FileLock(tmp_path_factory.getbasetemp().parent / "refshapes.lock"):
         RefShapes().prepare_data()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless Chromium, see `browser.chromium`; skips where there is none."""
+    from browser import chromium, reason_not_to
+
+    if reason := reason_not_to():
+        pytest.skip(reason)
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 def stray_files(folder: Path) -> list[str]:

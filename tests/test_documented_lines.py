@@ -38,9 +38,11 @@ NOT_DRIVEN = {
     "python -m spacy": "a command of spaCy, on what tests/tools/parser makes",
     "spacy ": "a command of spaCy",
     "python -m tools.parser": "on files that are not in the repository; tests/tools/parser drives each",
+    "python -m tools.results": "runs all that the pages state; tests/tools/test_results.py reads its lines",
     "python -m tests.fuzz": "takes a minute; test_fuzz.py runs cases of every target",
     "python -m experiments.benchmark": "measures for minutes; its test reads each line",
     "python -m experiments.segment 'rerank={rerank}'": "is made of a command; its test takes it apart",
+    "python -m experiments.wandb_log": "wants a finished run; test_wandb_media.py starts it on one",
     "python -m experiments.NAME": "stands for any command; test_house.py asks each for its help",
     "python -m experiments.zero_shot KIND=NAME": "stands for any ready-made setting; all are below",
     "python -m experiments.zero_shot 'methods=[NAME]'": "stands for a method of one's own",
@@ -259,10 +261,14 @@ def drive(words: Sequence[str]) -> None:
         asked, options = apart(arguments)
         assert images_in(asked)
         assert read_settings(module.COMMAND, options)[0].models
+    elif name == "demo":
+        models, server = module.read(arguments)
+        assert models.generators()
+        assert server.host
     elif name == "export":
         drive_export(module, arguments)
     elif name == "compare":
-        with pytest.raises(UserError, match=r"no finished run in 'RUN'|Name each run once: RUN"):
+        with pytest.raises(UserError, match=r"'RUN' is not the folder of a finished|Name each run once: RUN"):
             module.main(arguments)
     elif name in GRIDS:
         from experiments.grid.cells import plan

@@ -52,7 +52,7 @@ class Command:
     # options to explain in the help: prefixes, and the classes that take them, as ``module:Class``
     explained: tuple[tuple[str, str], ...] = ()
     words: str = ""  # what stands in front of options, if anything does
-    common: tuple[str, ...] = ()  # of the options of every command those that it has; all if empty
+    common: tuple[str, ...] | None = None  # of the options of every command those that it has; all if None
     spelling: str | None = None  # what stands in place of ``name`` on the command line, if anything does
 
     @classmethod
@@ -65,7 +65,8 @@ class Command:
             short |= SHORTHAND if option == "all" else more
         words = own["summary"], tuple(own["examples"].items())
         explained = tuple(own["explained"].items())
-        more = {"words": own.get("words", ""), "common": tuple(own.get("common", ())), "spelling": spelling}
+        common = tuple(own["common"]) if "common" in own else None
+        more = {"words": own.get("words", ""), "common": common, "spelling": spelling}
         return cls(name, *words, short, tuple(own.get("groups", ())), explained, **more)
 
     @property
@@ -98,14 +99,7 @@ class Command:
                 "",
                 *self._ready_made(),
                 *self._explained(),
-                "",
-                "every command:",
-                *(
-                    line
-                    for name, of in every["options"].items()
-                    if not self.common or name in self.common
-                    for line in option_lines(name, *of)
-                ),
+                *self._common(every["options"]),
                 "",
                 "more:",
                 *(f"  {name}".ljust(22) + what for name, what in every["more"].items()),
@@ -122,6 +116,13 @@ class Command:
             yield paragraph(
                 ", ".join(f"{name}={full}" for name, full in sorted(self.shorthand.items())), "  "
             )
+
+    def _common(self, options: Mapping[str, tuple[Any, str]]) -> Iterator[str]:
+        if self.common != ():
+            yield "\nevery command:"
+        for name, of in options.items():
+            if self.common is None or name in self.common:
+                yield from option_lines(name, *of)
 
     def _explained(self) -> Iterator[str]:
         for prefix, where in self.explained:

@@ -354,7 +354,7 @@ def settings_parser(command: Command, settings: type, group: str | None = None) 
     parser = OverrideParser(**_parser_options(command))
     parser.add_argument("--config", action=ActionConfigFile, help="Settings from a YAML file.")
     parser.add_class_arguments(settings, group)
-    _add_common(parser, command.common or _RUN_OPTIONS)
+    _add_common(parser, _RUN_OPTIONS if command.common is None else command.common)
     return parser
 
 

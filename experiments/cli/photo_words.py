@@ -94,10 +94,15 @@ def _suffixes() -> set[str]:
     return {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
 
 
+def refuse_true_masks(options: Sequence[str]) -> None:
+    """Raise a `UserError` for options that name the masks of an annotated data set."""
+    if {"proposals=ground_truth", "model.proposals=ground_truth"} & {one.lstrip("-") for one in options}:
+        raise UserError("proposals=ground_truth: a photo of one's own has no true masks; name others.")
+
+
 def read_settings(command: Command, options: Sequence[str]) -> tuple[Segmenter, dict[str, Any], Any]:
     """Make the segmenter that options describe; return also its settings, and all that was read."""
-    if {"--proposals=ground_truth", "--model.proposals=ground_truth"} & set(options):
-        raise UserError("proposals=ground_truth: a photo of one's own has no true masks; name others.")
+    refuse_true_masks(options)
     parser = settings_parser(command, PhotoSegmenter, "model")
     config = parser.parse_args(list(options))
     try:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from experiments.cli.config_file import read_config
 from experiments.cli.overrides import current_paths
+from experiments.reporting.finished import read_methods, require_finished
 from experiments.reporting.frame import frame_of, note_on_intervals, number, render, write_text
 from gl_ris.errors import UserError, in_short, unknown_name
 from gl_ris.expression_ids import ExpressionIds, Key
 from gl_ris.files import atomic_file, to_json
 from gl_ris.masks import decode_rle, encode_rle, tight_boxes
-from gl_ris.predictions import Prediction, read_predictions
+from gl_ris.predictions import SKIPPED, Prediction
 from gl_ris.results import ALSO_CALLED, Results
 
 if TYPE_CHECKING:
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
 
     from datamodules.base import RISDataModule
 
+Codes = list[tuple[Prediction, dict[str, Any] | None]]  # of a method: its records and their masks
+
 _SAFE = re.compile(r"\w[\w.+-]{0,200}", re.ASCII)  # what is a name of a file everywhere, and never a path
+_EVERY = "Every miss is counted."
 _HEADS = ("oIoU (cIoU)", "mIoU (gIoU)")
 
 
@@ -34,8 +40,7 @@ def export(run: Path, form: str, method: str | None, out: Path) -> list[str]:
     """
     if form not in FORMS:
         raise unknown_name("format", form, FORMS)
-    if not (run / "results.json").is_file():
-        raise UserError(f"'{run}' is not the folder of a finished run: it has no results.json.")
+    require_finished(run)
     return FORMS[form](run, method, out)
 
 
@@ -58,33 +63,42 @@ def data_of(run: Path) -> RISDataModule:
     return data
 
 
-def _predicted(run: Path, method: str | None) -> list[Prediction]:
-    records = read_predictions(run / "predictions.jsonl")
-    titles = list(dict.fromkeys(record.method for record in records))
-    if method is None and len(titles) > 1:
-        raise UserError(f"'{run}' has several methods ({', '.join(titles)}); choose one by method=.")
-    if method is not None and method not in titles:
-        raise unknown_name(f"method of '{run}'", method, titles)
-    return [record for record in records if record.method == (method or titles[0])]
+def _predicted(run: Path, method: str | None) -> Codes:
+    """Return the records of a method with their masks; where it abstained, one without a pixel says so."""
+    methods = read_methods(run)
+    if method is None and len(methods) > 1:
+        raise UserError(f"'{run}' has several methods ({', '.join(methods)}); choose one by method=.")
+    if method is not None and method not in methods:
+        raise unknown_name(f"method of '{run}'", method, methods)
+    blank = {
+        one.image_id: encode_rle(torch.zeros(one.image.size, dtype=torch.bool))
+        for own in methods.values()
+        for one in own.values()
+        if one.image is not None
+    }
+    chosen = methods[method or next(iter(methods))].values()
+    return [(one, one.segmentation or (one.abstained and blank.get(one.image_id)) or None) for one in chosen]
 
 
-def _key(record: Prediction) -> Key:
-    return record.image_id, record.ref_id, record.sent_id
+def _counted(codes: Codes) -> str:
+    there = sum(code is not None for _, code in codes)
+    blank = sum(record.abstained and code is not None for record, code in codes)
+    said = f" (without a pixel where it abstained: {blank:,})" if blank else ""
+    return f"{there:,} masks for {len(codes):,} expressions{said}"
 
 
 def _coco(run: Path, method: str | None, out: Path) -> list[str]:
     """Write results and their ground truth; each expression is a category, so that it is its own label."""
-    records, data = _predicted(run, method), data_of(run)
-    labels = dict.fromkeys(record.expression for record in records)
-    numbers = {label: number for number, label in enumerate(labels, start=1)}
+    codes, data = _predicted(run, method), data_of(run)
+    numbers = {label: n for n, label in enumerate(dict.fromkeys(one.expression for one, _ in codes), start=1)}
     targets = dict(_targets(data))
-    if {_key(record) for record in records} != targets.keys():
+    if {record.key for record, _ in codes} != targets.keys():
         raise UserError(f"The data of '{run}' are no longer those that it was on; bring its files back.")
-    found = [_entry(record, numbers, record.segmentation) for record in records if record.segmentation]
+    found = [_entry(record, numbers, code) for record, code in codes if code is not None]
     annotations = [
         {"id": number, **_entry(record, numbers, encode_rle(mask)), "iscrowd": 0}
-        for number, record in enumerate(records, start=1)
-        if (mask := targets[_key(record)]) is not None
+        for number, (record, _) in enumerate(codes, start=1)
+        if (mask := targets[record.key]) is not None
     ]
     images = [
         {"id": one.image_id, "file_name": one.file_name, "height": one.height, "width": one.width}
@@ -96,20 +110,20 @@ def _coco(run: Path, method: str | None, out: Path) -> list[str]:
         with atomic_file(out / name) as file:
             file.write(to_json(content))
     return [
-        f"{out / 'coco_results.json'}: {len(found):,} masks for {len(records):,} expressions",
+        f"{out / 'coco_results.json'}: {_counted(codes)}",
         f"{out / 'coco_instances.json'}: {len(annotations):,} targets on {len(images):,} images",
     ]
 
 
 def _targets(data: RISDataModule) -> Iterator[tuple[Key, Tensor | None]]:
     """Yield the target of every expression; None where it is damaged or not known."""
+    from datamodules.objects import Outlines
+
     for record in data.records:
-        for referent in record.referents:
-            try:
-                mask = referent.mask(record.height, record.width, data.rule) if referent.targeted else None
-            except ValueError:
-                mask = None
-            yield from (((record.image_id, referent.ref_id, sent), mask) for sent in referent.sent_ids)
+        found = zip(record.referents, *Outlines(record, data.rule).targets(), strict=True)
+        for referent, mask, fault in found:
+            known = mask if referent.targeted and fault is None else None
+            yield from (((record.image_id, referent.ref_id, sent), known) for sent in referent.sent_ids)
 
 
 def _entry(record: Prediction, numbers: dict[str, int], code: dict[str, Any]) -> dict[str, Any]:
@@ -131,18 +145,18 @@ def _masks(run: Path, method: str | None, out: Path) -> list[str]:
     """Write a picture of each mask, 255 on 0, by the name of its expression; none where there is no mask."""
     from PIL import Image
 
-    records, folder = _predicted(run, method), out / "masks"
-    names = ExpressionIds(map(_key, records)).names
+    codes, folder = _predicted(run, method), out / "masks"
+    names = ExpressionIds(record.key for record, _ in codes).names
     if odd := [name for name in names.values() if not _SAFE.fullmatch(name)]:
         raise UserError(f"The id {odd[0]!r:.100} of an expression is no name of a file; use format=coco.")
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"'{folder}' is not empty; remove it, or name another folder by out=FOLDER.")
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = [record for record in records if record.segmentation is not None]
-    for record in drawn:
-        pixels = decode_rle(record.segmentation or {}).numpy().astype("uint8") * 255
-        Image.fromarray(pixels).save(folder / f"{names[_key(record)]}.png")
-    return [f"{folder}: {len(drawn):,} masks for {len(records):,} expressions"]
+    for record, code in codes:
+        if code is not None:
+            pixels = decode_rle(code).numpy().astype("uint8") * 255
+            Image.fromarray(pixels).save(folder / f"{names[record.key]}.png")
+    return [f"{folder}: {_counted(codes)}"]
 
 
 def _leaderboard(run: Path, method: str | None, out: Path) -> list[str]:
@@ -153,21 +167,28 @@ def _leaderboard(run: Path, method: str | None, out: Path) -> list[str]:
         raise unknown_name(f"method of '{run}'", method, figures)
     chosen = {name: row for name, row in figures.items() if method in (None, name)}
     keys = list(dict.fromkeys(["oIoU", "mIoU", *(key for row in chosen.values() for key in row)]))
-    counted = str(found.n_expressions_evaluated + found.n_expressions_skipped)
+    # GRES has figures of its own by the names that other papers give to these
+    own = "gIoU" in keys
+    counted = found.n_expressions_evaluated + found.n_expressions_skipped
+    counted += found.n_expressions_no_target if own else 0
     where = " ".join(filter(None, (found.dataset, found.split, found.partition and f"({found.partition})")))
     rows = [
-        [name, where, found.proposals, *_cells(row, sure.get(name, {}), keys), counted]
+        [
+            *(name, where, found.proposals),
+            *(number(row.get(key), interval=sure.get(name, {}).get(key)) for key in keys),
+            str(counted),
+        ]
         for name, row in chosen.items()
     ]
-    columns = ["Method", "Data", "Proposals", *_HEADS, *keys[2:], "Expressions"]
-    notes = ["Every miss is counted.", ALSO_CALLED, *note_on_intervals(found.document())]
+    columns = ["Method", "Data", "Proposals", *(keys[:2] if own else _HEADS), *keys[2:], "Expressions"]
+    also = f"{found.n_expressions_no_target:,} have no target and are in gIoU, cIoU and N_acc alone."
+    # a document of schema 1 has only what its run counted
+    skipped = 0 if found.every_miss else sum(n for why, n in found.failures.items() if why == SKIPPED)
+    missed = f"{skipped:,} expressions are left out for want of proposals." if skipped else _EVERY
+    notes = [missed, also if own else ALSO_CALLED, *note_on_intervals(found.document())]
     text = render(frame_of(rows, columns), "markdown", text=(0, 1, 2))
     write_text(out / "leaderboard.md", f"{text}\n\n{' '.join(notes)}\n")
     return [text, str(out / "leaderboard.md")]
-
-
-def _cells(row: Mapping[str, Any], sure: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
-    return [number(row.get(key), interval=sure.get(key)) for key in keys]
 
 
 FORMS: dict[str, Callable[[Path, str | None, Path], list[str]]] = {

@@ -7,9 +7,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gl_ris.analysis import explained, half
+from gl_ris.analysis import explained
+from gl_ris.analysis import number as number
 from gl_ris.errors import EvaluationError
-from gl_ris.files import atomic_file, plain
+from gl_ris.files import plain
+from gl_ris.files import write_text as write_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -64,18 +66,6 @@ def render(
     return tabulate(body, head, "pipe", disable_numparse=True, colalign=sides)
 
 
-def number(value: float | None, form: str = ".2f", interval: Sequence[float] | None = None) -> str:
-    """Write a figure for a reader: two decimals, half of its interval if it has one; "-" where there is none.
-
-    Example:
-        >>> number(12.345), number(-0.5, "+.2f"), number(None)
-        ('12.35', '-0.50', '-')
-        >>> number(61.22, interval=(57.1, 65.3))
-        '61.22 ±4.1'
-    """
-    return "-" if value is None or value != value else format(value, form) + half(interval)
-
-
 def note_on_intervals(document: Mapping[str, Any]) -> list[str]:
     """Say what ± means, if a result document has intervals."""
     resampling = document.get("resampling")
@@ -101,12 +91,6 @@ def unique_names(models: Mapping[str, str]) -> dict[str, str]:
     """
     taken = list(models.values())
     return {key: f"{name} ({key})" if taken.count(name) > 1 else name for key, name in models.items()}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text, complete or not at all."""
-    with atomic_file(path) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Any = None) -> None:

@@ -34,7 +34,7 @@ from experiments.run.slice_tables import write_slices
 from experiments.run.wandb import log_run
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.evaluator import Evaluator
-from gl_ris.files import atomic_file
+from gl_ris.files import atomic_file, write_text
 from gl_ris.headroom import explain
 from gl_ris.inputs import inputs_of
 from gl_ris.predictions import Key, PredictionWriter, each_prediction, merge_predictions
@@ -283,7 +283,7 @@ class Recorder(Keeper):
         self.results = describe(module, data, self.cli.command.name, settings, counted, **more)
         write_slices(self.path, self.results)
         write_table_csv(self.path / "table.csv", self.results)
-        (self.path / "table.txt").write_text(format_table(self.results) + "\n", encoding="utf-8")
+        write_text(self.path / "table.txt", format_table(self.results) + "\n")
         self.results.write(self.path / "results.json")
 
 

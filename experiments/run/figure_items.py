@@ -123,7 +123,7 @@ def by_expression(records: Iterable[Prediction]) -> Found:
     """Group what the methods chose by what it was chosen for."""
     found = defaultdict[Key, list[Prediction]](list)
     for record in records:
-        found[record.image_id, record.ref_id, record.sent_id].append(record)
+        found[record.key].append(record)
     return dict(found)
 
 

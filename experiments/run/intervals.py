@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from experiments.run.folder import PROGRESS
-from gl_ris.analysis import DRAWS, SEED, Array, Id, figure_names, in_order, intervals, ratio_intervals
+from gl_ris.analysis import DRAWS, SEED, Array, Id, figure_names, in_order, intervals
 from gl_ris.metrics import THRESHOLDS
 from gl_ris.results import UPPER_BOUND
 from gl_ris.tally import ABSENT, ALL
@@ -30,68 +30,68 @@ class Counted:
         self, folder: Path, module: Any, image_ids: Sequence[Id], methods: Mapping[str, str] | None = None
     ) -> None:
         wanted = {name: name for name in module.methods} if methods is None else methods
-        bound = {UPPER_BOUND: -1} if module.bounded else {}
-        self._rows = {name: module.methods.index(title) for name, title in wanted.items()} | bound
-        self._found: dict[str, dict[Id, tuple[Array, Array]]] = {}
-        # by subset and image, of how many expressions each method has said that there is nothing
-        self._abstained: dict[tuple[str, Id], Array] = {}
-        titles = [module.methods[row] for row in self._rows.values() if row >= 0]
+        rows = [module.methods.index(title) for title in wanted.values()] + [-1] * module.bounded
+        self._methods, self._bound = list(wanted), [UPPER_BOUND] * module.bounded
+        # by subset and image the sums of what is counted and of what is skipped, ``(2, M, 4 + T + 1)``
+        self._found: dict[str, dict[Id, Array]] = {}
         for path in sorted((folder / PROGRESS).glob("*.jsonl")):
-            with path.open("rb") as file:
-                for line in file:
-                    image = msgspec.json.decode(line)
-                    for subset, count in image["tally"].items():
-                        if count:
-                            sums = self._read(count["sums"]), self._read(count["skipped"])
-                            own, said = image_ids[image["index"]], count["abstained"]
-                            self._found.setdefault(subset, {})[own] = sums
-                            self._abstained[subset, own] = np.array([said.get(name, 0) for name in titles])
+            for line in path.read_bytes().splitlines():
+                image = msgspec.json.decode(line)
+                for subset, count in image["tally"].items():
+                    if count:
+                        own = self._found.setdefault(subset, {})
+                        own[image_ids[image["index"]]] = _sums(count, module.methods)[:, rows]
 
-    def _read(self, sums: Sequence[Any]) -> Array:
-        """Lay out the sums of one image as `gl_ris.analysis.image_sums` does, ``(M, 4 + T)``."""
-        intersection, union, iou, hits, samples = (np.array(part, dtype=np.float64) for part in sums)
-        columns = [intersection, union, iou / _UNIT, np.full_like(iou, samples), *hits.T]
-        return np.stack(columns, axis=-1)[[*self._rows.values()]]
+    def _of(self, subset: str, every_miss: bool) -> dict[Id, Array]:
+        return {one: sums[: 1 + every_miss].sum(axis=0) for one, sums in self._found.get(subset, {}).items()}
 
     def intervals(self, subset: str = ALL, *, every_miss: bool = False) -> dict[str, dict[str, Any]]:
         """Return by method the intervals of its figures on a subset; empty without an expression."""
-        found = self._found.get(subset, {})
-        both = {one: sums + skipped if every_miss else sums for one, (sums, skipped) in found.items()}
-        both = {one: sums for one, sums in both.items() if sums[0, 3]}
-        if not both:
+        counted = {one: sums for one, sums in self._of(subset, every_miss).items() if sums[0, 3]}
+        if not counted:
             return {}
-        ids, _ = in_order(list(both))
-        rows = intervals(np.stack([both[one] for one in ids]))
         names = figure_names(THRESHOLDS)
+        rows = intervals(np.stack([counted[one][:, :-1] for one in in_order(list(counted))[0]]))
+        bound = {title: dict(zip(names[:2], rows[-1], strict=False)) for title in self._bound}
         sure = {
-            title: dict(zip(names, row, strict=True)) for title, row in zip(self._rows, rows, strict=True)
+            title: dict(zip(names, row, strict=True)) for title, row in zip(self._methods, rows, strict=False)
         }
-        if UPPER_BOUND in sure:
-            sure[UPPER_BOUND] = {name: sure[UPPER_BOUND][name] for name in names[:2]}
         if subset == ALL and ABSENT in self._found:
-            every, _ = in_order(list(self._found[ALL]))
-            rows = ratio_intervals(np.stack([self._ratios(one, every_miss) for one in every]))
-            for title, row in zip(sure, rows, strict=False):
+            with_target, without = self._of(ALL, every_miss), self._of(ABSENT, every_miss)
+            pairs = [
+                (with_target[one], without.get(one, np.zeros_like(with_target[one])))
+                for one in in_order(list(with_target))[0]
+            ]
+            both = np.stack([np.hstack([part[:, [0, 1, 2, 3, -1]] for part in pair]) for pair in pairs])
+            for title, row in zip(self._methods, intervals(both, of=_gres), strict=False):
                 sure[title] |= dict(zip(("cIoU", "gIoU", "N_acc", "T_acc"), row, strict=True))
-        return sure
-
-    def _ratios(self, one: Id, every_miss: bool) -> Array:
-        """Lay out what of one image the figures of `gl_ris.metrics.GRES` are ratios of, ``(M, 4, 2)``."""
-        parts, counts = [], []
-        for kind in (ALL, ABSENT):
-            sums, skipped = self._found[kind].get(one, (np.zeros((len(self._rows), 4)),) * 2)
-            said = self._abstained.get((kind, one), np.zeros(1))
-            parts.append((sums + skipped if every_miss else sums)[: len(self._abstained[ALL, one]), :4].T)
-            counts.append(np.broadcast_to(said, parts[-1].shape[1]))
-        (shared, union, iou, targeted), (_, wrong, _, absent) = parts
-        dropped, flagged = counts
-        ratios = [(shared, union + wrong), (iou + flagged, targeted + absent), (flagged, absent)]
-        return np.moveaxis(np.array([*ratios, (targeted - dropped, targeted)]), -1, 0)
+        return sure | bound
 
     def part(self, subset: str = ALL, skipped: bool = False) -> dict[str, Any]:
         """Return what `gl_ris.results.Results` says of the intervals of a subset; was any skipped?"""
         found = {"intervals": self.intervals(subset)}
         return found | ({"every_miss_intervals": self.intervals(subset, every_miss=True)} if skipped else {})
+
+
+def _sums(count: Mapping[str, Any], methods: Sequence[str]) -> Array:
+    """Lay out a count of one image as `gl_ris.analysis.image_sums` does, and behind it who found nothing."""
+    parts, said = [], [count["abstained"].get(name, 0) for name in methods]
+    for kind, found in (("sums", said), ("skipped", [])):
+        intersection, union, iou, hits, samples = (np.array(part, dtype=np.float64) for part in count[kind])
+        nothing = np.pad(np.array(found, dtype=np.float64), (0, len(iou) - len(found)))
+        parts.append([intersection, union, iou / _UNIT, np.full_like(iou, samples), *hits.T, nothing])
+    return np.moveaxis(np.array(parts), 1, -1)
+
+
+def _gres(sums: Array) -> Array:
+    """Make cIoU, gIoU, N_acc and T_acc (`gl_ris.metrics.GRES`) of ``(..., M, 10)``, in percent.
+
+    Of samples with a target, then of those without: areas, IoU, samples, and how many were said to have none.
+    """
+    shared, union, iou, targeted, dropped, _, wrong, _, absent, flagged = np.moveaxis(sums, -1, 0)
+    above = np.stack([shared, iou + flagged, flagged, targeted - dropped], axis=-1)
+    below = np.stack([union + wrong, targeted + absent, absent, targeted], axis=-1)
+    return 100 * above / np.maximum(below, 1)
 
 
 def how_resampled() -> dict[str, dict[str, int]]:

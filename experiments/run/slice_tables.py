@@ -1,15 +1,13 @@
 """``slices.csv`` and ``slices.md`` of a run: its figures by kind of expression, target and image."""
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from gl_ris.analysis import explained, half
-from gl_ris.files import atomic_file
+from gl_ris.analysis import explained, number
+from gl_ris.files import write_rows, write_text
 from gl_ris.results import Results
 from gl_ris.slices import FEW_EXPRESSIONS, FEW_IMAGES
 
@@ -19,9 +17,8 @@ _HEADS = ("Kind", "Slice", "Expressions", "Images", *_FIGURES)
 
 def write_slices(folder: Path, results: Results) -> None:
     """Write both files, each complete or not at all; what is small in italics."""
-    for name, text in (("slices.csv", _csv(results)), ("slices.md", markdown(results))):
-        with atomic_file(folder / name) as file:
-            file.write(text.encode("utf-8", "backslashreplace"))
+    write_rows(folder / "slices.csv", _lines(results))
+    write_text(folder / "slices.md", markdown(results))
 
 
 def _rows(results: Results) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
@@ -31,18 +28,14 @@ def _rows(results: Results) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
                 yield method, kind, value, msgspec.to_builtins(one)
 
 
-def _csv(results: Results) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def _lines(results: Results) -> Iterator[list[Any]]:
     ends = [(name, place) for name in _FIGURES if results.intervals for place in (0, 1)]
     heads = [f"{name}_{('low', 'high')[place]}" for name, place in ends]
-    writer.writerow(["method", "kind", "slice", "n_expressions", "n_images", *_FIGURES, *heads, "small"])
+    yield ["method", "kind", "slice", "n_expressions", "n_images", *_FIGURES, *heads, "small"]
     for method, kind, value, one in _rows(results):
         sure = [one["intervals"][name][place] for name, place in ends]
-        figures = [one[name] for name in _FIGURES]
-        small = int(one.get("small", False))
-        writer.writerow([method, kind, value, one["n"], one["n_images"], *figures, *sure, small])
-    return text.getvalue()
+        figures, small = [one[name] for name in _FIGURES], int(one.get("small", False))
+        yield [method, kind, value, one["n"], one["n_images"], *figures, *sure, small]
 
 
 def markdown(results: Results) -> str:
@@ -51,7 +44,7 @@ def markdown(results: Results) -> str:
     lines: dict[str, list[list[str]]] = {}
     for method, kind, value, one in _rows(results):
         sure = one.get("intervals", {})
-        figures = [f"{one[name]:.2f}{half(sure.get(name))}" for name in _FIGURES]
+        figures = [number(one[name], interval=sure.get(name)) for name in _FIGURES]
         cells = [kind, value, f"{one['n']:,}", f"{one['n_images']:,}", *figures]
         # Markdown has no grey
         small = [f"*{cell}*" for cell in cells]

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cli.command import ROOT
+from experiments.run.wandb_media import artifact, pictures, tables_of, with_ends
 from gl_ris.signals import kept_if_ended
 
 MODES = ("auto", "online", "offline", "disabled")
 PROJECT = "gl-ris"
 DOCUMENTS = ("results.json", "sweep.json", "report.json", "proposals.json")
-FIGURES = ("sweep_k*.png", "curve.png", "figure*.png")
 CURVE, STEP = "learning_curve.csv", "training/step"
 LIMIT_SECONDS = 180
 _INIT_SECONDS = 20
@@ -89,9 +89,10 @@ def log_folder(folder: Path, mode: str) -> str:
     document = json.loads(path.read_text(encoding="utf-8"))
     if mode == "auto" and "WANDB_MODE" not in os.environ:
         mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
+    name = f"{document['dataset']}-{document['split']}-{folder.name}"
     run: Any = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
-        name=os.environ.get("WANDB_NAME", f"{document['dataset']}-{document['split']}-{folder.name}"),
+        name=os.environ.get("WANDB_NAME", name),
         job_type=document["experiment"],
         dir=folder,
         mode=None if mode == "auto" else mode,  # type: ignore[arg-type]
@@ -104,23 +105,14 @@ def log_folder(folder: Path, mode: str) -> str:
         run.define_metric("training/*", step_metric=STEP)
     for row in rows:
         run.log(row)
-    columns, lines = table_of(document)
-    run.log({"results": wandb.Table(columns=[*columns], data=lines), **_pictures(folder)})
+    tables = {"results": table_of(document), **tables_of(document)}
+    made = {name: wandb.Table(columns=[*columns], data=lines) for name, (columns, lines) in tables.items()}
+    run.log({**made, **pictures(folder)})
     run.summary.update(summary_of(document))
+    run.log_artifact(artifact(folder, name))
     place = f"offline; upload with: wandb sync {Path(run.dir).parent}" if run.offline else run.url
     run.finish()
     return str("disabled" if run.disabled else place)
-
-
-def _pictures(folder: Path) -> dict[str, Any]:
-    """Return charts and the sheet of overlays by their names, and the overlays themselves as one list."""
-    import wandb
-
-    overlays = sorted((folder / "overlays").glob("*.png"))
-    charts = [file for pattern in FIGURES for file in sorted(folder.glob(pattern))]
-    singles = [*charts, *(file for file in overlays if file.stem == "contact_sheet")]
-    rest = [wandb.Image(str(file), caption=file.stem) for file in overlays if file not in singles]
-    return {file.stem: wandb.Image(str(file)) for file in singles} | ({"overlays": rest} if rest else {})
 
 
 def curve_of(path: Path) -> list[dict[str, float]]:
@@ -146,7 +138,7 @@ def table_of(document: Document) -> tuple[list[str], list[list[Any]]]:
         return ["of", "what", "count"], counts
     subsets = document.get("subsets", {})
     parts = [("All", document), *((part["label"], part) for part in subsets.values())]
-    figures = [(label, {**part["methods"], "Upper bound": part["upper_bound"]}) for label, part in parts]
+    figures = [(label, {**_sure(part), "Upper bound": part["upper_bound"]}) for label, part in parts]
     names = list(dict.fromkeys(name for _, rows in figures for row in rows.values() for name in row))
     label = ["subset"] if subsets else []
     lines = [
@@ -155,6 +147,11 @@ def table_of(document: Document) -> tuple[list[str], list[list[Any]]]:
         for method, row in rows.items()
     ]
     return [*label, "method", *names], lines
+
+
+def _sure(part: Document) -> dict[str, dict[str, Any]]:
+    ends = part.get("intervals", {})
+    return {name: with_ends(row, {"intervals": ends.get(name, {})}) for name, row in part["methods"].items()}
 
 
 def summary_of(document: Document) -> dict[str, float]:
@@ -172,13 +169,14 @@ def summary_of(document: Document) -> dict[str, float]:
     if "methods" not in document:
         return dict(_numbers({"images": document["images"], **_counts(document)}))
     subsets = {name: _figures(part) for name, part in document.get("subsets", {}).items()}
-    return dict(_numbers({**_figures(document), "seconds": document.get("seconds", {}), **subsets}))
+    more = {name: document.get(name, {}) for name in ("errors", "headroom", "seconds")}
+    return dict(_numbers({**_figures(document), **more, **subsets}))
 
 
 def _figures(part: Document) -> dict[str, Any]:
     # beside the figures only where it differs
     every_miss = {"every_miss": part["every_miss"]} if part.get("n_expressions_skipped") else {}
-    return {**part["methods"], "upper_bound": part["upper_bound"], **every_miss, **_counts(part)}
+    return {**_sure(part), "upper_bound": part["upper_bound"], **every_miss, **_counts(part)}
 
 
 def _counts(part: Document) -> dict[str, Any]:

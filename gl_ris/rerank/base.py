@@ -17,6 +17,7 @@ _NAMED = {
     "hybridgl_fixed": "gl_ris.rerank.hybridgl.HybridGLRelationFixed",
     "reclip": "gl_ris.rerank.reclip.ReCLIP",
 }
+CHOICES = (NONE, *_NAMED)
 
 
 class Reranker(ABC):
@@ -77,7 +78,7 @@ def load_reranker(name: str) -> type[Reranker]:
         UserError: There is none of that name, or the path does not lead to a `Reranker`.
     """
     if "." not in name and name not in _NAMED:
-        raise unknown_name("rerank", name, [NONE, *_NAMED, "the path of a class"])
+        raise unknown_name("rerank", name, [*CHOICES, "the path of a class"])
     found: type[Reranker] = class_by_path(_NAMED.get(name, name), "Re-ranker", Reranker)
     return found
 

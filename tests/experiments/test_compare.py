@@ -174,7 +174,9 @@ def test_runs_that_do_not_compare_are_refused(
 def test_other_mistakes_are_told(runs: tuple[Path, Path], tmp_path: Path) -> None:
     single = write_run(tmp_path / "single", {"A": FIRST["A"]})
     (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.yaml").touch()
     for line, said in (
+        ([str(tmp_path / "nothing")], "nothing' is not the folder of a finished run: it has no"),
         ([str(tmp_path / "begun")], "There is no finished run in .* resume=true"),
         ([str(single)], "has one method only"),
         ([str(single), str(single)], "Name each run once"),
@@ -207,6 +209,32 @@ def test_what_has_no_target_is_in_no_figure(
     last = rows(tmp_path / "out", "changed.csv")[-1]
     assert (last["sent_id"], last["difference"], float(last["mask_iou"])) == ("1", "", pytest.approx(3 / 5))
     assert row["n_changed"] == 1 + sum(a != b for a, b in zip(FIRST["A"], FIRST["B"], strict=True))
+    known = "target" in nothing
+    assert row["n_expressions_no_target"] == known
+    where = "known to have no target: in gIoU and in changes" if known else "without a target: in changes"
+    assert f"1 more {where} alone" in (tmp_path / "out" / "compare.md").read_text()
+
+
+def test_where_nothing_is_meant_it_is_right_to_choose_nothing(tmp_path: Path) -> None:
+    wrong: dict[str, Any] = {"target": (), "iou": 0.0, "intersection": 0, "union": 36}
+    right = {**wrong, "iou": 1.0, "union": 0, "segmentation": None, "abstained": True}
+    for name, what in (("one", wrong), ("two", right)):
+        folder = write_run(tmp_path / name, {"A": FIRST["A"]})
+        with (folder / "predictions.jsonl").open("ab") as file:
+            file.write(record("A", 4, 1, 3, **what).line() + record("A", 7, 2, 3, **wrong).line())
+    compare.main([str(tmp_path / "one"), str(tmp_path / "two"), f"run_dir={tmp_path / 'out'}"])
+    (row,) = json.loads((tmp_path / "out" / "compare.json").read_text())["rows"]
+    ious = [min(c, TARGET) / max(c, TARGET) for c in FIRST["A"]]
+    figures = [100 * (sum(ious) + more) / 14 for more in (0, 1)]
+    assert [row["gIoU_first"], row["gIoU_second"]] == pytest.approx(figures)
+    # the image of three expressions and of the one about nothing, in no draw, in one, in several
+    low, high = row["gIoU_difference_low"], row["gIoU_difference_high"]
+    values = []
+    for draw in np.random.default_rng(0).integers(0, 4, (5000, 4)):
+        counts = np.bincount(draw, minlength=4) @ np.array([[1, 4], [0, 3], [0, 4], [0, 3]])
+        values.append(100 * counts[0] / counts[1])
+    assert (low, high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
+    assert "| gIoU difference |" in " ".join((tmp_path / "out" / "compare.md").read_text().split())
 
 
 def test_it_needs_no_torch() -> None:

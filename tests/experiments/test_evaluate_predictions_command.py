@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from experiments import evaluate_predictions, export, zero_shot
+from finished_cells import zero_shot_results
 from gl_ris.command_line import exit_code
 from gl_ris.errors import UserError
 from gl_ris.masks import decode_rle
@@ -235,6 +236,46 @@ def test_what_cannot_be_exported_is_refused(
     with pytest.raises(UserError, match=said):
         export.main([str(change(tmp_path / "run", **values)), *words, f"out={tmp_path}/out"])
     assert not (tmp_path / "out").exists()
+
+
+def test_where_a_method_abstained_the_export_says_so(tmp_path: Path) -> None:
+    image = {"size": [2, 2], "areas": [], "objects": [], "overlaps": []}
+    run = change(tmp_path / "run", segmentation=None, abstained=True, image=image)
+    export.main([str(run), "format=masks", f"out={tmp_path}"])
+    assert not np.asarray(Image.open(tmp_path / "masks" / "1.png")).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "heads", "expressions", "said"),
+    [
+        ({}, ["oIoU (cIoU)", "mIoU (gIoU)", "Expressions"], "60", "Every miss is counted. oIoU is also"),
+        (
+            {"n_expressions_no_target": 7},
+            ["oIoU", "mIoU", "gIoU", "Expressions"],
+            "67",
+            "Every miss is counted. 7 have no target and are in gIoU, cIoU and N_acc alone.",
+        ),
+        (
+            {"schema": 1, "failures": {"skipped, no proposals": 3}},
+            ["oIoU (cIoU)", "mIoU (gIoU)", "Expressions"],
+            "60",
+            "3 expressions are left out for want of proposals. oIoU is also",
+        ),
+    ],
+)
+def test_a_leaderboard_names_what_its_figures_are_of(
+    changes: dict[str, Any], heads: list[str], expressions: str, said: str, tmp_path: Path
+) -> None:
+    figures = {"oIoU": 10.0, "mIoU": 11.0, **({"gIoU": 12.0} if "gIoU" in heads else {})}
+    document = {**zero_shot_results(), "methods": {"A": figures}, "n_expressions_evaluated": 60, **changes}
+    document = {key: value for key, value in document.items() if not key.startswith("every_miss")}
+    (tmp_path / "results.json").write_text(json.dumps(document))
+    export.main([str(tmp_path), "format=leaderboard"])
+    head, _, row, _, note = (tmp_path / "export" / "leaderboard.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, row)]
+    assert cells[0][3:] == heads
+    assert cells[1][-1] == expressions
+    assert note.startswith(said)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from experiments import figures, zero_shot
@@ -141,6 +142,12 @@ def test_a_finished_run_is_drawn_without_evaluating(
     code, _, error = run_here(*drawn[:3], "limit=1", f"run_dir={tmp_path / 'other'}")
     assert code == 2
     assert "The data have no image 2" in error
+    # as a run of evaluate_predictions or supervised has it
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "model": {"predictions": "theirs.jsonl"}}))
+    code, _, error = run_here(*drawn[:-1], f"run_dir={tmp_path / 'theirs'}")
+    assert (code, error) == (0, "")
+    assert document(tmp_path / "theirs" / "figure7.json")["sheets"]["figure7"] == shown
 
 
 def test_heat_maps_are_those_that_masks_were_scored_by(

@@ -176,12 +176,14 @@ def test_an_empty_drawing_says_that_there_is_nothing() -> None:
             target, record = scene.targets[scene.referents[place]], next(lines)
             empty = not mask.any() and why != "cut off"
             gres.update(mask[None], target[None], torch.tensor([empty]))
-            assert record.abstained == (empty and not target.any())
-            assert record.failure == (None if record.abstained else why)
+            assert record.abstained == empty
+            assert record.failure == (None if empty and not target.any() else why)
     expected = {name: 100 * value for name, value in gres.compute().items()}
     figures = model.evaluation.methods["Drawn"]  # type: ignore[union-attr]
     assert {name: figures[name] for name in expected} == pytest.approx(expected, abs=1e-7)
     assert 0 < expected["N_acc"] < 100 > expected["T_acc"] > 0
+    dropped = [record.abstained for record in records if record.target != ()]
+    assert figures["T_acc"] == pytest.approx(100 * (1 - sum(dropped) / len(dropped)))
 
 
 def test_where_every_expression_has_a_target_there_are_no_such_figures(predict: Predict) -> None:

@@ -141,7 +141,7 @@ def test_extra_and_doubled_lines_are_refused_by_name(tmp_path: Path) -> None:
         by_expression(found(own, *extra), IDS)
     assert "line 4" in str(told.value)
     assert "line 5" not in str(told.value)
-    assert str(told.value).endswith(", and 2 more.")
+    assert str(told.value).endswith(", and 2 more; take them out, or name their data by data= and split=.")
     with pytest.raises(UserError, match=r"for an expression that has one already \(1\): .* line 2"):
         by_expression(found(own, {**own, "ref_id": 10}), IDS)
     with pytest.raises(UserError, match=r"not clear \(1\): .* line 1 \(ref_id 10, image_id 1 is the "):

@@ -96,6 +96,7 @@ def test_the_kind_of_a_drawn_mask(kind: str, mask: Tensor, categories: list[str 
         ("no_proposal", {"failure": "no proposals"}),
         ("no_proposal", {"choice": 1}),
         ("abstained", {"abstained": True}),
+        ("abstained", {"abstained": True, "failure": "no mask predicted"}),
     ],
 )
 def test_the_kind_where_there_are_proposals(kind: str, changes: dict[str, Any]) -> None:

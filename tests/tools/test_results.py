@@ -1,0 +1,194 @@
+"""The command that runs, fills in and checks the pages, on runs and pages of a few lines."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from gl_ris.errors import UserError
+from tools import results
+from tools.results_blocks import blocks_of, differences, filled, made, strays
+
+PLAN = results.read_table(results.PLAN)
+TABLE = """source,method,encoder,dataset,proposals,n,oIoU,mIoU,oIoU_low,oIoU_high
+ours,Global-Local,rn,b,slic,1482,50.5,60.25,48.5,52.5
+ours,Global-Local,rn,a,slic,953,40.0,41.5,,
+ours,Cropping,rn,a,slic,953,30.0,31.5,,
+ours,Random,,a,slic,953,10.0,11.5,,
+ours,Largest,,a,slic,953,9.0,9.5,,
+"""
+CROSSED = {
+    "files": ["t/table.csv"],
+    "lines": {"dataset": "set", "encoder": "tower", "n": "expressions"},
+    "columns": ["method"],
+    "cell": "{oIoU} / {mIoU} [{absent}]",
+    "where": {"dataset": ["a", "b"], "method": ["Global-Local", "Random"]},
+}
+MISSES = {
+    "dataset": "a",
+    "errors": {"M": {"part": {"count": 1, "share": 25.0, "oIoU_gain": 2.5}}},
+    "headroom": {
+        "M": {
+            "hits": 3,
+            "expressions": 4,
+            **{name: {"oIoU": 1.0, "mIoU": 2.0} for name in ("now", "ranking", "masks")},
+        }
+    },
+}
+PAGE = """# Page
+Of 61.22 in the text, and 0.85 of a share.
+<!-- results: main-job -->
+
+```text
+oIoU  61.22 ±4.0
+Seconds  1.0
+```
+
+<!-- end -->
+"""
+
+
+def cells(text: str | None) -> list[list[str]]:
+    assert text is not None
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()]
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    for name in ("t", "refshapesg"):
+        (folder / name).mkdir(parents=True)
+    (folder / "t" / "table.csv").write_text(TABLE)
+    (folder / "t" / "results.json").write_text(json.dumps(MISSES))
+    (folder / "refshapesg" / "table.txt").write_text("oIoU  61.22 ±4.0\nSeconds  2.0\n")
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(PAGE)
+    (tmp_path / "docs" / "results.md").write_text("# None\n")
+    return tmp_path
+
+
+def test_rows_without_an_encoder_are_in_the_lines_of_every_encoder(work: Path) -> None:
+    heads, _, *lines = cells(made({"crossed": CROSSED}, work))
+    assert heads == ["set", "tower", "expressions", "Global-Local", "Random"]
+    assert lines == [
+        ["a", "rn", "953", "40.00 / 41.50 [-]", "10.00 / 11.50 [-]"],
+        ["b", "rn", "1,482", "50.50 ±2.0 / 60.25 [-]", "-"],
+    ]
+
+
+def test_misses_are_rows_by_kind_and_ways_of_doing_better(work: Path) -> None:
+    kinds = {"files": ["t/results.json"], "lines": {"kind": "kind"}, "columns": ["dataset"]}
+    rooms = {**kinds, "lines": {"room": "room"}, "cell": "{mIoU}"}
+    shown = cells(made({"crossed": {**kinds, "cell": "{count} {share} {oIoU_gain}"}}, work))[2:]
+    assert shown == [["hit", "3 75.00 -"], ["part", "1 25.00 2.50"]]
+    assert cells(made({"crossed": rooms}, work))[2:] == [[n, "2.00"] for n in ("now", "ranking", "masks")]
+
+
+def test_a_report_loses_its_title_and_its_seconds(work: Path) -> None:
+    text = "# Title\n\n| a | Seconds |\n|:--|--------:|\n| b | 1.0 |\n\n* a note\n"
+    (work / "t" / "table.md").write_text(text)
+    assert made({"report": "t/table.md"}, work) == "\n| a |\n|:--|\n| b |\n\n* a note\n\n"
+
+
+def test_a_block_of_runs_that_are_not_there_is_left_alone(work: Path) -> None:
+    assert made({"report": "other/table.md"}, work) is None
+    assert filled(PAGE, {}) == PAGE
+
+
+def test_a_changed_number_is_named_with_file_line_and_both_values(work: Path, root: Path) -> None:
+    assert results.check(PLAN, work, root) == []  # the seconds differ
+    page = root / "README.md"
+    page.write_text(PAGE.replace("oIoU  61.22", "oIoU  61.32"))
+    assert results.check(PLAN, work, root) == [
+        "README.md:6: main-job: '61.32' in the page, '61.22' in the run",
+    ]
+    results.fill(PLAN, work, root)
+    assert results.check(PLAN, work, root) == []
+    assert page.read_text() == PAGE.replace("Seconds  1.0", "Seconds  2.0")
+
+
+def test_lines_that_came_or_went_are_named() -> None:
+    (block,) = blocks_of(PAGE)
+    now = block.text.replace("oIoU  61.22 ±4.0\n", "")
+    assert (block.name, block.line) == ("main-job", 4)
+    assert any(
+        found.startswith("p:6: main-job: '61.22' in the page") for found in differences(block, now, "p")
+    )
+
+
+def test_figures_in_the_text_are_those_of_a_table() -> None:
+    assert strays(PAGE, "p", {"61.22"}) == []
+    assert strays(PAGE, "p", {"61.23"}) == ["p:2: '61.22' in the text, and in none of the runs' tables"]
+
+
+def test_nothing_is_checked_without_a_run(root: Path) -> None:
+    with pytest.raises(UserError, match=r"no finished run in .*nowhere"):
+        results.check(PLAN, root / "nowhere", root)
+
+
+def test_a_job_that_fails_is_named_and_the_others_go_on(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plan = {**PLAN, "jobs": {"bad": "no_such_module", "good": "this --not-read"}}
+    monkeypatch.setattr(results, "read_table", lambda _: plan)
+    with pytest.raises(SystemExit, match="1"):
+        results.main([f"--work={tmp_path / 'work'}", f"--root={root}"])
+    said = capfd.readouterr().out
+    assert re.search(r"bad: exit code 1 after", said)
+    assert re.search(r"good: done after", said)
+    assert "README.md: 0 tables of runs; not run: main-job" in said
+    assert said.endswith("failed: bad\n")
+
+
+def test_a_run_of_older_methods_begins_anew(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[list[str]] = []
+
+    def run(words: list[str], check: bool) -> object:
+        lines.append(words)
+        return type("Done", (), {"returncode": 0})
+
+    monkeypatch.setattr("subprocess.run", run)
+    for version in (0, results_version()):
+        (work / "t" / "results.json").write_text(json.dumps({"methods_version": version}))
+        assert results.run("t", "experiments.zero_shot resume=true", work)
+    ends = [["overwrite=true", f"run_dir={work / 't'}"], ["resume=true", f"run_dir={work / 't'}"]]
+    assert lines == [[sys.executable, "-m", "experiments.zero_shot", *end] for end in ends]
+
+
+def results_version() -> int:
+    from gl_ris.results import METHODS_VERSION
+
+    return METHODS_VERSION
+
+
+def test_unknown_jobs_and_blocks_are_refused(root: Path, work: Path) -> None:
+    with pytest.raises(UserError, match=r"Unknown job 'tabel-1'\. Did you mean 'table-1'"):
+        results.main(["--only=tabel-1"])
+    (root / "README.md").write_text(PAGE.replace("main-job", "main-jib"))
+    with pytest.raises(UserError, match="Did you mean 'main-job'"):
+        results.check(PLAN, work, root)
+
+
+def test_every_block_is_on_a_page_once_and_of_a_job() -> None:
+    pages = [(results.ROOT / name).read_text(encoding="utf-8") for name in results.PAGES]
+    assert sorted(block.name for page in pages for block in blocks_of(page)) == sorted(PLAN["blocks"])
+    kinds = json.dumps([*PLAN["blocks"].values()])
+    files = re.findall(r'"([^"/]+)/[\w.]+\.(?:csv|md|json|txt)"', kinds)
+    assert len(files) > 15
+    sources = [source.partition("/")[0] for source in PLAN["pictures"].values()]
+    assert {*files, *sources} <= {*PLAN["jobs"]}
+
+
+def test_the_jobs_are_commands_of_the_pages() -> None:
+    text = "\n".join((results.ROOT / name).read_text(encoding="utf-8") for name in results.PAGES)
+    for name in ("refshapesg", "table-1", "table-2", "table-3", "recipe", "unseen", "fewshot"):
+        assert f"python -m {PLAN['jobs'][name].removesuffix(' resume=true')}" in text
