@@ -11,7 +11,7 @@ import numpy as np
 
 from datamodules.files import Id
 from datamodules.records import Key, Segmentation
-from gl_ris.mapped import Mapped
+from gl_ris.files import Mapped
 
 NULL = msgspec.Raw(b"null")  # stands for an outline that the file lacks: a fault of that annotation
 
@@ -71,8 +71,7 @@ class Columns:
         self.images = {key: range(*own) for key, own in zip(groups, ends, strict=True)}  # rows of each
         self.rows = dict.fromkeys(targets, 0)  # its keys stay those that were given
         self.rows |= {one.id: row for row, one in enumerate(listed) if one.id in self.rows}
-        kinds = [one.category_id for one in listed]
-        self.categories = [kind if isinstance(kind, int | str) else None for kind in kinds]
+        self.categories = [k if isinstance(k := one.category_id, int | str) else None for one in listed]
         self._crowds = [bool(one.iscrowd) for one in listed]
         self._file, self._places = file, _places(file, [one.segmentation for one in listed]).tobytes()
 
@@ -84,14 +83,9 @@ class Columns:
 
 def _places(file: Mapped, values: Sequence[msgspec.Raw]) -> np.ndarray:
     """Return begin and end of values in the file that they were decoded from; of those elsewhere, 0 and 0."""
-    (first, size), *extents = (_extent(value) for value in (file.content, *values))
-    places = np.array(extents, np.int64).reshape(-1, 2)
-    places[:, 0] -= first
+    views = (np.frombuffer(value, np.uint8) for value in (file.content, *values))
+    (first, size), *extents = ((view.__array_interface__["data"][0], view.size) for view in views)
+    places = np.array(extents, np.int64).reshape(-1, 2) - [first, 0]
     places[:, 1] += places[:, 0]
     places[(places[:, 0] < 0) | (places[:, 1] > size)] = 0
     return places
-
-
-def _extent(value: Any) -> tuple[int, int]:
-    view = np.frombuffer(value, np.uint8)
-    return view.__array_interface__["data"][0], view.size

@@ -17,8 +17,7 @@ from msgspec import Meta
 
 from gl_ris.drafts import draft_of, sweep
 from gl_ris.errors import UserError, in_short
-from gl_ris.files import MAX_PIXELS, atomic_file, decode_mapped
-from gl_ris.mapped import Mapped
+from gl_ris.files import MAX_PIXELS, Mapped, atomic_file, decode_mapped
 
 T = TypeVar("T")
 
@@ -119,10 +118,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Make many values that all stay: to look for cycles among them, time and again, takes twice as long.
-
-    The memory of those that did not stay goes back to the system.
-    """
+    """Make many values that all stay: to look for cycles among them, time and again, takes twice as long."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -130,7 +126,7 @@ def uncollected() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
-        with suppress(AttributeError, OSError, TypeError):  # glibc alone has it
+        with suppress(AttributeError, OSError, TypeError):  # what did not stay, by glibc alone
             ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -195,8 +195,7 @@ def read_split(
     _require_targets(found, by_image, images.keys(), f"'{form.path(folder, split_by)}' and '{path}'", path)
     categories = {category.id: clean_text(category.name) for category in found.categories}
     targets = [number for refs in by_image.values() for ref in refs for number in ref.ann_ids]
-    objects = Columns(found.annotations, file, images.keys(), targets)
-    others = objects
+    objects = others = Columns(found.annotations, file, images.keys(), targets)
     if all_instances:
         if instances is not None:
             found, file = read_mapped(instances, Instances)

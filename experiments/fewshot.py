@@ -62,7 +62,8 @@ class FewShotSettings(Comparison):
         cells = [self.zero_shot_cell(ZERO_SHOT_CELL, ZERO_SHOT_CELL, place)]
         for shot in self.shots():
             own = [f"k={shot.k}", f"seed={shot.seed}"]
-            cells.append(self.supervised_cell(shot.name, shot.label, shot.baseline, place, own))
+            label = f"{shot.baseline} k={shot.k} seed={shot.seed}"
+            cells.append(self.supervised_cell(shot.name, label, shot.baseline, place, own))
         return cells
 
     def write(self, folder: Path, results: Mapping[str, Results]) -> str:

@@ -10,6 +10,9 @@ from torch import Tensor
 
 NOT_A_NUMBER, NOT_FINITE = "score is not a number", "no finite best score"
 EMPTY_TARGET = "empty target"
+KEPT = 5  # of the best proposals of an expression, in what a run keeps
+
+Ranked = tuple[tuple[int, float], ...]  # proposals, the best first, each with its score to five digits
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Choices:
     # places of expressions for which nothing is chosen, as the rule says; ``rows`` and ``unions`` are what
     # would have been
     abstained: frozenset[int] = frozenset()
+    # for each expression the best proposals, to be told; none where there is no choice
+    ranked: Sequence[Ranked] = field(default=(), compare=False)
 
     @classmethod
     def none(cls, count: int, reason: str | None) -> Choices:
@@ -67,6 +72,7 @@ class Choices:
             [tie and sound for tie, sound in zip(self.ties, known, strict=True)],
             {place: taken for place, taken in self.unions.items() if known[place]},
             frozenset(place for place in self.abstained if known[place]),
+            [best if sound else () for best, sound in zip(self.ranked, known, strict=False)],
         )
 
 
@@ -95,7 +101,18 @@ def choose(scores: Tensor, missing: str = NOT_A_NUMBER, rule: Rule = BEST) -> Ch
         ties=[tie and not bad for tie, bad in zip(ties, failures, strict=True)],
         unions={} if rule.union is None else _unions(scores, sound, rule.union),
         abstained=frozenset(place for place in sound if best[place] < least),
+        ranked=[() if bad else own for own, bad in zip(_ranked(scores), failures, strict=True)],
     )
+
+
+def _ranked(scores: Tensor) -> list[Ranked]:
+    """Return the few best of each row, the first of equals first; what is not finite is in no rank."""
+    values, rows = scores.sort(dim=1, descending=True, stable=True)
+    pairs = zip(values[:, :KEPT].tolist(), rows[:, :KEPT].tolist(), strict=True)
+    return [
+        tuple((n, float(f"{x:.5g}")) for x, n in zip(*pair, strict=True) if math.isfinite(x))
+        for pair in pairs
+    ]
 
 
 def _unions(scores: Tensor, sound: Sequence[int], threshold: float) -> dict[int, tuple[int, ...]]:

@@ -1,4 +1,3 @@
-# ruff: noqa: D102  the members of SceneLike are explained where scenes are made
 """From the choices for one scene to areas and records, and what all modules that measure have in common."""
 
 from __future__ import annotations
@@ -31,6 +30,11 @@ _T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
+_TIES = (
+    "%s: %d of %d choices are ties, the first of proposals with one and the same score; its figures say more "
+    "about the order of the proposals than about the method."
+)
+
 
 class SceneLike(Protocol):
     """What is asked of one image with ``E`` expressions; `datamodules.Scene` is one and says what is in it.
@@ -39,26 +43,16 @@ class SceneLike(Protocol):
     ``objects``, see `gl_ris.evidence`.
     """
 
-    @property
-    def image(self) -> Tensor: ...
-    @property
-    def expressions(self) -> list[str]: ...
-    @property
-    def targets(self) -> Tensor: ...
-    @property
-    def referents(self) -> Tensor: ...
-    @property
-    def image_id(self) -> int | str: ...
-    @property
-    def ref_ids(self) -> Sequence[int | str]: ...
-    @property
-    def sent_ids(self) -> Sequence[int | str]: ...
-    @property
-    def index(self) -> int: ...
-    @property
-    def proposals(self) -> Proposals | None: ...
-    @property
-    def error(self) -> str | None: ...
+    image: Tensor
+    expressions: list[str]
+    targets: Tensor
+    referents: Tensor
+    image_id: int | str
+    ref_ids: Sequence[int | str]
+    sent_ids: Sequence[int | str]
+    index: int
+    proposals: Proposals | None
+    error: str | None
 
 
 def faults_of(scene: Any) -> list[str | None]:
@@ -139,28 +133,25 @@ def make_records(
     """
     targeted, absent = targeted_in(scene), absent_in(scene)
     nothing = [False] * len(scene.expressions) if absent is None else absent.tolist()
-    measured = [True] * len(nothing) if targeted is None else targeted.tolist()
-    measured = [known or none for known, none in zip(measured, nothing, strict=True)]
-    right = [none and i in choices.abstained for i, none in enumerate(nothing)]
-    intersections, unions = (
-        [size if known else None for size, known in zip(area.tolist(), measured, strict=True)]
-        for area in areas
-    )
+    known = [True] * len(nothing) if targeted is None else targeted.tolist()
     subsets = {name: members.tolist() for name, members in subsets_of(scene).items()}
-    meant = targets_of(scene)
-    return [
-        Prediction(
+    meant, (intersections, unions) = targets_of(scene), (area.tolist() for area in areas)
+
+    def record(i: int) -> Prediction:
+        measured, abstained = known[i] or nothing[i], i in choices.abstained
+        iou = 1.0 if nothing[i] and abstained else intersections[i] / unions[i] if unions[i] else 0.0
+        return Prediction(
             image_id=scene.image_id,
             ref_id=scene.ref_ids[i],
             sent_id=scene.sent_ids[i],
-            expression=expression,
+            expression=scene.expressions[i],
             noun_phrase=noun_phrases[i],
             method=method,
-            choice=None if i in choices.abstained else choices.rows[i],
+            choice=None if abstained else choices.rows[i],
             score=choices.scores[i],
-            iou=1.0 if right[i] else _iou(intersections[i], unions[i]),
-            intersection=intersections[i],
-            union=unions[i],
+            iou=iou if measured else None,
+            intersection=intersections[i] if measured else None,
+            union=unions[i] if measured else None,
             segmentation=segmentations[i],
             failure=choices.failures[i],
             tied=choices.ties[i],
@@ -168,15 +159,12 @@ def make_records(
             subsets=tuple(name for name in subsets if subsets[name][i]) if subsets else None,
             parsed=parsed[i] if parsed else None,
             target=() if nothing[i] else meant[i],
-            chosen=None if i in choices.abstained else choices.unions.get(i),
-            abstained=i in choices.abstained,
+            chosen=None if abstained else choices.unions.get(i),
+            abstained=abstained,
+            ranked=(choices.ranked[i] or None) if choices.ranked else None,
         )
-        for i, expression in enumerate(scene.expressions)
-    ]
 
-
-def _iou(intersection: int | None, union: int | None) -> float | None:
-    return None if intersection is None or union is None else intersection / union if union else 0.0
+    return [record(i) for i in range(len(scene.expressions))]
 
 
 class Evaluator(LightningModule):
@@ -276,7 +264,9 @@ class Evaluator(LightningModule):
         if data is not None:
             _check_counts(evaluation, data)
         self.evaluation = evaluation
-        _warn_of_ties(evaluation)
+        for method, ties in evaluation.ties.items():
+            if 2 * ties > (choices := evaluation.choices[method]):
+                rank_zero_only(log.warning)(_TIES, method, ties, choices)
 
     def attempt(
         self, what: str, scene: SceneLike, work: Callable[[], _T], otherwise: _T
@@ -298,16 +288,6 @@ class Evaluator(LightningModule):
         return getattr(self.trainer, "datamodule", None)
 
 
-def _warn_of_ties(evaluation: Evaluation) -> None:
-    for method, ties in evaluation.ties.items():
-        if 2 * ties > (choices := evaluation.choices[method]):
-            rank_zero_only(log.warning)(
-                "%s: %d of %d choices are ties, the first of proposals with one and the same score; its "
-                "figures say more about the order of the proposals than about the method.",
-                *(method, ties, choices),
-            )
-
-
 def _check_counts(evaluation: Evaluation, data: Any) -> None:
     """Check that every expression of the data was counted, in all and in each subset, and no other."""
     counted = evaluation.n_evaluated + evaluation.n_skipped
@@ -318,8 +298,7 @@ def _check_counts(evaluation: Evaluation, data: Any) -> None:
             f"{data.n_images:,} with {data.n_expressions:,}."
         )
     for name, figures in evaluation.subsets.items():
-        counted, expected = figures.n_evaluated + figures.n_skipped, data.subset_sizes[name]
-        if counted != expected:
+        if (counted := figures.n_evaluated + figures.n_skipped) != (expected := data.subset_sizes[name]):
             raise EvaluationError(
                 f"Evaluated {counted:,} expressions of subset '{name}', but the split has {expected:,}."
             )

@@ -104,6 +104,14 @@ class Seen:
             self._best[meant] = max(pairs, key=lambda pair: pair[0] / max(1, pair[1]))
         return self._best[meant]
 
+    def ious(self, record: Prediction) -> list[float]:
+        """Return the IoU of each proposal with the target, in [0, 1]; empty where that is not known."""
+        if not record.target:
+            return []
+        size, shared = self._target(record.target)
+        pairs = zip(shared, self.facts.areas, strict=True)
+        return [own / max(1, area + size - own) for own, area in pairs]
+
     def exact(self, record: Prediction) -> Areas:
         """Return the areas of the target itself; what it is measured by where it is not known."""
         size = self._target(record.target)[0] if record.target else measured(record)[1]

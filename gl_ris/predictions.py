@@ -24,10 +24,14 @@ _RANK = re.compile(r"predictions_rank(\d+)\.jsonl")
 _BLOCK = 1 << 20  # bytes of predictions that are there twice while files are merged, at most about
 _LARGEST = sys.float_info.max
 _Count = Annotated[int, Meta(ge=0)]
+_Score = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
 _Pixels = Annotated[int, Meta(ge=0, le=1 << 40)]
 # keys that a line has only where they say something, and what they hold otherwise
 _OPTIONAL = (
-    *((name, None) for name in ("subsets", "parsed", "target", "chosen", "image", "overlaps", "area")),
+    *(
+        (name, None)
+        for name in ("subsets", "parsed", "target", "chosen", "image", "overlaps", "area", "ranked")
+    ),
     *((name, False) for name in ("tied", "abstained")),
 )
 
@@ -76,8 +80,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     noun_phrase: str | None  # its target noun phrase, or None where no method asked for it
     method: str  # The method's name, e.g. "Global-Local".
     choice: _Count | None  # index of the chosen proposal, or None if there was nothing to choose from
-    # the method's score of the choice, or None; NaN is written as null
-    score: Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)] | None
+    score: _Score | None  # the method's, of the choice; NaN is written as null
     # intersection over union in [0, 1]; 0 where the union is empty. It and both areas are None where the data
     # have no target for the expression.
     iou: Annotated[float, Meta(ge=0, le=1)] | None
@@ -102,6 +105,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     chosen: tuple[_Count, ...] | None = None
     # whether nothing was chosen because the best score was too low; no key in the line where it is not so
     abstained: bool = False
+    ranked: tuple[tuple[_Count, _Score], ...] | None = None  # the few best proposals and their scores
     image: ImageFacts | None = None  # in the first record of each image alone
     # of a mask that is no proposal: the pixels that it shares with each of the image's objects, and its own
     overlaps: tuple[_Pixels, ...] | None = None
@@ -121,7 +125,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     def fits(self, image: ImageFacts) -> bool:
         """Say whether it speaks of proposals and objects that its image has."""
-        rows = (*(self.chosen or ()), *(() if self.choice is None else (self.choice,)))
+        rows = [*(self.chosen or ()), *(() if self.choice is None else (self.choice,))]
+        rows += [row for row, _ in self.ranked or ()]
         known = all(place < len(image.objects) for place in self.target or ())
         alike = self.overlaps is None or len(self.overlaps) == len(image.objects)
         whole = len(self.target or ()) < 2 or self.target in [one.objects for one in image.united]

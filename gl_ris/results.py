@@ -232,7 +232,7 @@ def _check_figures(part: Results | Subset) -> None:
             raise ValueError(f"the figures of '{title}' lack oIoU or mIoU")
 
 
-def _views(results: Results) -> Iterator[tuple[str, str, Results | Subset]]:
+def views_of(results: Results) -> Iterator[tuple[str, str, Results | Subset]]:
     """Yield all and each subset by label and counting: as the run counts, and every miss where that differs.
 
     The name of the counting is empty where there is only one.
@@ -257,7 +257,7 @@ def format_table(results: Results) -> str:
     Figures in percent with two decimals and half of their intervals; "-" where there is none. Each subset has
     a block of its own, and so has each of two ways of counting where they differ.
     """
-    views, lines = list(_views(results)), []
+    views, lines = list(views_of(results)), []
     for label, counting, part in views:
         name = f"{label}, {counting}" if counting else label
         figures = _block(part, results) if part.n_expressions_expected else []
@@ -268,7 +268,7 @@ def format_table(results: Results) -> str:
     # GRES has figures of its own by these names
     also = [] if any("gIoU" in row for row in results.methods.values()) else [ALSO_CALLED, ""]
     misses = [told(results.errors, results.headroom), ""] if results.headroom else []
-    return "\n".join([heading, *lines, "", *misses, *also, _counts(results), f"Seconds      {seconds}"])
+    return "\n".join([heading, *lines, "", *misses, *also, format_counts(results), f"Seconds      {seconds}"])
 
 
 def _block(part: Results | Subset, whole: Results) -> list[str]:
@@ -304,7 +304,7 @@ def write_table_csv(path: Path | str, results: Results) -> None:
     """
     # every row says what it was measured on, so that files of several runs can be joined
     setting = ("experiment", "dataset", "split", "partition", "proposals")
-    views = list(_views(results))
+    views = list(views_of(results))
     extra = {"subset": bool(results.subsets), "counting": any(counting for _, counting, _ in views)}
     columns, _ = _table(results, results)
     shown = [name for name, there in extra.items() if there]
@@ -330,7 +330,8 @@ def _evaluated(part: Results | Subset) -> str:
     return f"{counted} on {part.n_images:,} images{missed}"
 
 
-def _counts(results: Results) -> str:
+def format_counts(results: Results) -> str:
+    """Say in lines what was counted and what was not; the first 13 characters of each name it."""
     expected, evaluated = results.n_expressions_expected, results.n_expressions_evaluated
     skipped, missing = results.n_expressions_skipped, expected - evaluated - results.n_expressions_skipped
     notes = [f" ({skipped:,} skipped)" if skipped else "", f" ({missing:,} MISSING)" if missing else ""]

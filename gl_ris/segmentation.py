@@ -109,7 +109,11 @@ class Segmenter:
         **options: Any,
     ) -> None:
         kind = load_scorer(method)
-        _check_options(kind, options)
+        parameters = inspect.signature(kind).parameters
+        named = [name for name in parameters if name not in ("clip", "recipe")]
+        for name in options:
+            if name not in named and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                raise unknown_name("option of segment", name, named)
         check_reranking(rerank, top)
         self.clip_name = clip if isinstance(clip, str) else clip.name
         self.weights = (pretrained or usual_weights(clip)) if isinstance(clip, str) else None
@@ -130,11 +134,8 @@ class Segmenter:
             with fetching(self.clip_name, self.weights, named, usual):
                 # what is smaller to fetch, and quicker to fail, first
                 self._given = usual_proposals(self.clip_name) if usual else self._given
-                self._scorer = self._make(
-                    _loaded(self._clip, self.weights, self._device)
-                    if isinstance(self._clip, str)
-                    else self._clip
-                )
+                own, name = self._clip, self.clip_name
+                self._scorer = self._make(_loaded(name, self.weights, self._device) if named else own)
         return self._scorer
 
     def prepare(self, expressions: Sequence[str]) -> None:
@@ -245,9 +246,8 @@ class OpenImage:
                 "values."
             )
         ranking = scores.argsort(descending=True, stable=True)
-        return Segmentation(
-            found.masks[best], found.boxes[best], score, ranking, scores, found, phrase, parsed
-        )
+        mask, box = found.masks[best], found.boxes[best]
+        return Segmentation(mask, box, score, ranking, scores, found, phrase, parsed)
 
 
 def segment(image: Picture, expression: str, **settings: Any) -> Segmentation:
@@ -275,14 +275,6 @@ def _check_expression(expression: Any) -> None:
         raise UserError(f"The expression must be one text, e.g. 'the dog on the left', but it is a {kind}.")
     if not expression.strip():
         raise UserError("The expression is empty; say what to look for, e.g. 'the dog on the left'.")
-
-
-def _check_options(kind: type[Scorer], options: dict[str, Any]) -> None:
-    parameters = inspect.signature(kind).parameters
-    names = [name for name in parameters if name not in ("clip", "recipe")]
-    for name in options:
-        if name not in names and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            raise unknown_name("option of segment", name, names)
 
 
 @lru_cache(maxsize=2)

@@ -149,7 +149,8 @@ class Slicing:
 
     def __init__(self, records: Iterable[Prediction]) -> None:
         self._ids: list[int | str] = []
-        self._values: dict[str, list[Sequence[str]]] = {name: [] for name in _KINDS}
+        # by kind of slice, of each expression in which slices it is
+        self.values: dict[str, list[Sequence[str]]] = {name: [] for name in _KINDS}
         self._areas: dict[str, tuple[list[int | None], list[int | None]]] = {}
         self._image: tuple[int | str | None, Image] = (None, None)
         self._missing: dict[str, str] = {}
@@ -168,15 +169,15 @@ class Slicing:
         self._ids.append(record.image_id)
         for name, of in _KINDS.items():
             try:
-                self._values[name].append(of(record, self._image[1]))
+                self.values[name].append(of(record, self._image[1]))
             except Missing as reason:
                 self._missing[name] = str(reason)
-                self._values[name].append([_UNKNOWN])
+                self.values[name].append([_UNKNOWN])
 
     def compute(self, sure: bool = True) -> Slices:
         """Return the figures of all slices, with intervals if they shall be ``sure``."""
         found: Slices = {method: {} for method in self._areas}
-        for name, values in self._values.items():
+        for name, values in self.values.items():
             there = _in_order(name, {value for own in values for value in own})
             if len(there) < 2:
                 alone = there[0] if there else "no target"

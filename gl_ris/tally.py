@@ -65,14 +65,12 @@ def in_order(names: Iterable[str], recipe: Any) -> list[str]:
 
 def targeted_in(scene: Any) -> Tensor | None:
     """Return which expressions of a scene have a target, bool ``(E,)``; None if all have."""
-    found: Tensor | None = getattr(scene, "targeted", None)
-    return found
+    return cast("Tensor | None", getattr(scene, "targeted", None))
 
 
 def absent_in(scene: Any) -> Tensor | None:
     """Return which expressions of a scene are known to have no target, bool ``(E,)``; None for none."""
-    found: Tensor | None = getattr(scene, "absent", None)
-    return found
+    return cast("Tensor | None", getattr(scene, "absent", None))
 
 
 def subsets_of(scene: Any) -> dict[str, Tensor]:
@@ -171,14 +169,12 @@ class _Count:
 
     def read(self, values: Mapping[str, Any]) -> _Count:
         """Return what `plain` has written; this count, of nothing, says what is of which type."""
-        return replace(self, **{name: _as(getattr(self, name), value) for name, value in values.items()})
-
-
-def _as(example: Any, value: Any) -> Any:
-    if isinstance(example, AreaSums):
-        sums = zip(example, value, strict=True)
-        return AreaSums(*(torch.tensor(part, dtype=own.dtype) for own, part in sums))
-    return type(example)(value)
+        made: dict[str, Any] = {}
+        for name, value in values.items():
+            kind: Any = type(getattr(self, name))
+            parts = [torch.tensor(part, dtype=torch.int64) for part in value] if kind is AreaSums else [value]
+            made[name] = kind(*parts)
+        return replace(self, **made)
 
 
 class Tally:
@@ -223,19 +219,16 @@ class Tally:
         scene: dict[str, _Count] = {}
         # a GPU is waited for here, and not once more for each of the counts, which are small
         intersection, union = intersection.cpu(), union.cpu()
-        everything = torch.ones_like(intersection[0], dtype=torch.bool)
-        if targeted is not None:
-            everything = targeted.cpu()
-        none = torch.zeros_like(everything) if absent is None else absent.cpu()
-        own = {name: members.cpu() & everything for name, members in (subsets or {}).items()}
-        kinds = {ALL: everything, _WITHOUT: ~(everything | none), ABSENT: none}
+        whole = torch.ones_like(intersection[0], dtype=torch.bool) if targeted is None else targeted.cpu()
+        none = torch.zeros_like(whole) if absent is None else absent.cpu()
+        kinds = {ALL: whole, _WITHOUT: ~(whole | none), ABSENT: none}
+        own = {name: members.cpu() & whole for name, members in (subsets or {}).items()}
         for name, members in {**kinds, **own}.items():
             if name not in kinds and not _NAME.fullmatch(name):
                 raise ValueError(f"The name of a subset must look like unseen or unseen_names, not {name!r}.")
-            which = [index for index, is_in in enumerate(members.tolist()) if is_in]
-            reasons = [[row[index] for index in which] for row in failures]
-            tied = [[row[index] for index in which] for row in ties]
-            dropped = [sum(index in row for index in which) for row in abstained]
+            which = members.nonzero()[:, 0].tolist()
+            reasons, tied = ([[row[i] for i in which] for row in rows_] for rows_ in (failures, ties))
+            dropped = [sum(i in row for i in which) for row in abstained]
             scene[name] = self._none()
             if which or name == ALL:
                 areas = intersection[:, members], union[:, members]
@@ -288,9 +281,6 @@ class Tally:
             both = (count, absent)
             self._add_gres(methods, both, [one.sums for one in both])
             self._add_gres(every_miss, both, [one.sums.plus(one.skipped) for one in both])
-        ties, choices = (
-            {method: counted[method] for method in self.methods} for counted in (count.ties, count.choices)
-        )
         return Figures(
             methods=methods,
             upper_bound=bound,
@@ -300,20 +290,18 @@ class Tally:
             n_evaluated=int(count.sums.samples),
             n_skipped=int(count.skipped.samples),
             failures=dict(sorted(count.failures.items())),
-            ties=ties,
-            choices=choices,
+            ties={method: count.ties[method] for method in self.methods},
+            choices={method: count.choices[method] for method in self.methods},
         )
 
     def _add_gres(
         self, rows: dict[str, dict[str, float]], counts: Iterable[_Count], sums: Iterable[AreaSums]
     ) -> None:
         """Add the figures of GRES to rows of others, given counts with and without targets, and the sums."""
-        methods = len(self.methods)
-        dropped, flagged = (torch.tensor([one.abstained[name] for name in self.methods]) for one in counts)
-        targeted, absent = (
-            AreaSums(*(part[:methods] if part.ndim else part for part in whole)) for whole in sums
-        )
-        found = GRESSums(targeted, absent, dropped, flagged).figures()
+        last = len(self.methods)
+        said = [torch.tensor([one.abstained[name] for name in self.methods]) for one in counts]
+        own = [AreaSums(*(part[:last] if part.ndim else part for part in whole)) for whole in sums]
+        found = GRESSums(own[0], own[1], *said).figures()
         for place, row in enumerate(rows.values()):
             row |= {name: 100 * float(value[place]) for name, value in found.items()}
 

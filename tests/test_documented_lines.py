@@ -267,6 +267,8 @@ def drive(words: Sequence[str]) -> None:
         assert server.host
     elif name == "export":
         drive_export(module, arguments)
+    elif name == "report":
+        drive_report(module, arguments)
     elif name == "compare":
         with pytest.raises(UserError, match=r"'RUN' is not the folder of a finished|Name each run once: RUN"):
             module.main(arguments)
@@ -334,6 +336,22 @@ def drive_data(module: Any, arguments: list[str]) -> None:
     except SystemExit as done:
         code = done.code
     assert code == (0 if own[0].startswith(("cache", "folder", "data/")) else 1)
+
+
+def drive_report(module: Any, arguments: list[str]) -> None:
+    from experiments.reporting import run_report
+
+    given: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_report, "write_report", lambda *options: given.extend(options) or [])
+        if arguments.count("RUN") > 1:
+            arguments = [*arguments, "OTHER"]
+            arguments.remove("RUN")
+        module.main(arguments)
+    paths, folder, pictures, *_ = given
+    assert len(paths) >= 1
+    assert isinstance(folder, Path)
+    assert pictures is None or pictures >= 0
 
 
 def drive_export(module: Any, arguments: list[str]) -> None:

@@ -89,19 +89,15 @@ class Command:
         return "\n".join(
             [
                 f"usage: {self.program} {self.words}[NAME=VALUE | --NAME=VALUE | --NAME VALUE] ...",
-                "",
-                paragraph(self.summary),
-                "",
+                f"\n{paragraph(self.summary)}\n",
                 paragraph(every["spellings"].format(config=self.config.name, prefix=ENV_PREFIX)),
-                "",
-                "examples:",
+                "\nexamples:",
                 *(f"  {self.program} {words}".rstrip() + f"\n      {what}" for words, what in self.examples),
                 "",
                 *self._ready_made(),
                 *self._explained(),
                 *self._common(every["options"]),
-                "",
-                "more:",
+                "\nmore:",
                 *(f"  {name}".ljust(22) + what for name, what in every["more"].items()),
             ]
         )
@@ -113,9 +109,7 @@ class Command:
             yield paragraph(", ".join(names), f"  {kind}=NAME".ljust(22))
         if self.shorthand:
             yield "\nshort spellings:"
-            yield paragraph(
-                ", ".join(f"{name}={full}" for name, full in sorted(self.shorthand.items())), "  "
-            )
+            yield paragraph(", ".join(map("=".join, sorted(self.shorthand.items()))), "  ")
 
     def _common(self, options: Mapping[str, tuple[Any, str]]) -> Iterator[str]:
         if self.common != ():
@@ -135,17 +129,13 @@ class Command:
 
 def common_options() -> Mapping[str, tuple[Any, str]]:
     """Return the options that every command may have, by name: the default, and what it is for."""
-    options: Mapping[str, tuple[Any, str]] = read_table(_COMMANDS)["every command"]["options"]
-    return options
+    return dict[str, tuple[Any, str]](read_table(_COMMANDS)["every command"]["options"])
 
 
 def closing_words(name: str, folder: Path, **facts: object) -> None:
     """Say what the command of a name has written, and which one is useful next, by ``next`` of the table."""
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    folders, files = (
-        [f"{path.name}/" for path in paths if path.is_dir()],
-        [p.name for p in paths if p.is_file()],
-    )
+    files, folders = [p.name for p in paths if p.is_file()], [f"{p.name}/" for p in paths if p.is_dir()]
     folders = folders if len(folders) <= _FEW else [f"{len(folders):,} folders"]
     lines = [f"Run folder   {folder}", paragraph(", ".join([*files, *folders]), "Written      ")]
     following = read_table(_COMMANDS)["next"].get(name)
@@ -161,12 +151,10 @@ def run(command: Command, main: Callable[[], None]) -> NoReturn:
     """
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     print_anything()
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        show(command.help())
-        sys.exit(0)
-    if "--version" in sys.argv[1:]:
-        show(version())
-        sys.exit(0)
+    for names, said in (({"-h", "--help"}, command.help), ({"--version"}, version)):
+        if names & set(sys.argv[1:]):
+            show(said())
+            sys.exit(0)
     # imports leave half a million objects that stay: looking through all of them finds nothing and takes long
     gc.set_threshold(*gc.get_threshold()[:2], 1000)
     leave(main)

@@ -24,6 +24,7 @@ _CLASS = re.compile(
     r"Expected a dot import path string: (?P<short>\S+)|has no attribute '(?P<attribute>[^']+)'"
     r"|No module named '(?P<module>[^']+)'|Problem with given class_path '(?P<path>[^']+)'"
 )
+_NO_OPTION = "What is '{}'? Options are written name=value or --name=value; --help lists them."
 _TYPE_NAMES = {
     "NoneType": "null",
     "bool": "true or false",
@@ -51,7 +52,10 @@ def explain(message: str, options: Iterable[str], classes: Sequence[str] = ()) -
         if found := re.search(pattern, message):
             return sentence.format(key=key, **found.groupdict())
     if found := _ARGUMENTS.search(message):
-        return _unexpected(found[1].split(), options)
+        tokens = found[1].split()
+        names = [token[2:].partition("=")[0].rstrip("+") for token in tokens if token.startswith("--")]
+        known = list(options)
+        return " ".join(unknown_option(name, known) for name in names) or _NO_OPTION.format(tokens[0])
     if found := _UNKNOWN.search(message):
         return unknown_option(".".join(filter(None, (key or found["group"], found["name"]))), options)
     if found := _REQUIRED.search(message):
@@ -88,14 +92,6 @@ def nearest(name: str, options: Iterable[str]) -> str | None:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     close_last = [lasts[match] for match in difflib.get_close_matches(last, lasts, n=1, cutoff=0.7)]
     return next(iter([*same, *close, *close_last]), None)
-
-
-def _unexpected(tokens: Sequence[str], options: Iterable[str]) -> str:
-    names = [token[2:].partition("=")[0].rstrip("+") for token in tokens if token.startswith("--")]
-    if names:
-        known = list(options)
-        return " ".join(unknown_option(name, known) for name in names)
-    return f"What is '{tokens[0]}'? Options are written name=value or --name=value; --help lists them."
 
 
 def _choices(given: str, allowed: Sequence[str]) -> str:

@@ -43,34 +43,26 @@ def normalise(
 ) -> list[str]:
     """Rewrite arguments so that ``k=64``, ``limit=20`` and ``data=refshapesg`` are read like native options.
 
-    All become ``--name=value``, also ``--name value``, and a ready-made setting ``--config=FILE``. These go
-    before the single options around them, in the order of their kinds, so that an option changes them
-    wherever it stands. A ``--config`` keeps its place. `UserError` if there is no such ready-made setting.
-
-    Args:
-        args: The arguments as given.
-        shorthand: Short names and the options that they stand for; ``short.x`` stands for ``option.x``.
-        groups: Kinds of ready-made settings, with the names there are of each.
-        folder: Where they are: ``<folder>/<kind>/<name>.yaml``.
-        classes: Gives the names of classes that a kind also accepts.
-        options: Full names of the options there are; ready-made settings may have those of other commands.
+    All become ``--name=value``, also ``--name value``, and a ready-made setting, one of ``groups`` by kind in
+    ``<folder>/<kind>/<name>.yaml``, ``--config=FILE``. These go before the single options around them, in the
+    order of their kinds, so that an option changes them wherever it stands. A ``--config`` keeps its place.
+    By ``shorthand``, ``short.x`` stands for ``option.x``; ``classes`` names those that a kind also accepts;
+    ``options`` are the full names of all. `UserError` if there is no such ready-made setting.
 
     Example:
         >>> normalise(["limit=20", "--model.alpha", "0.5"], {"limit": "data.limit"}, {}, Path("configs"))
         ['--data.limit=20', '--model.alpha=0.5']
     """
     rewritten: list[str] = []
-    # Of the stretch between two --config: files by the place of their kind, and single options.
-    ready: list[tuple[int, list[str]]] = []
-    single: list[str] = []
+    # of the stretch between two --config: files by the place of their kind, and single options
+    ready, single = list[tuple[int, list[str]]](), list[str]()
     for token in [*joined(args), None]:
         if token is None or token.startswith("--config="):
             rewritten += [word for _, words in sorted(ready, key=lambda item: item[0]) for word in words]
             given = dict(word.removeprefix("--").partition("=")[::2] for word in single)
             rewritten += [*_without_weights(given, options), *single]
-            rewritten += (
-                [*_cleared(Path(token.partition("=")[2]), {*options, *CLEARED}), token] if token else []
-            )
+            if token:
+                rewritten += [*_cleared(Path(token.partition("=")[2]), {*options, *CLEARED}), token]
             ready, single = [], []
             continue
         matched = _NAME.fullmatch(token)
@@ -82,10 +74,10 @@ def normalise(
                 raise unknown_name(name, value, known)
             if value in groups[name]:
                 file = folder / name / f"{value}.yaml"
-                words = [*_cleared(file, options), f"--config={file}"]
-                ready.append((list(groups).index(name), words))
+                ready.append((list(groups).index(name), [*_cleared(file, options), f"--config={file}"]))
                 continue
-        full = _full_name(name, shorthand)
+        head, dot, tail = name.partition(".")
+        full = {"help_all": "help", **shorthand}.get(head, head) + dot + tail
         single += [f"--{full}=null"] if full in CLEARED and value not in ("", "null", "None") else []
         single.append(f"--{full}{rest}" if matched else token)
     return rewritten
@@ -127,21 +119,13 @@ def joined(args: Sequence[str]) -> Iterator[str]:
     while queue:
         token = queue.popleft()
         token = "--config" if token == "-c" else token
+        alone = not token.startswith("--") or "=" in token or token in FLAGS or token.endswith(".help")
         if _OVERRIDE.match(token):
             yield f"--{token}"
-        elif _lacks_value(token) and queue and not queue[0].startswith("--"):
-            yield f"{token}={queue.popleft()}"
-        else:
+        elif alone or not queue or queue[0].startswith("--"):
             yield token
-
-
-def _lacks_value(token: str) -> bool:
-    return token.startswith("--") and "=" not in token and token not in FLAGS and not token.endswith(".help")
-
-
-def _full_name(name: str, shorthand: Mapping[str, str]) -> str:
-    head, dot, tail = name.partition(".")
-    return {"help_all": "help", **shorthand}.get(head, head) + dot + tail
+        else:
+            yield f"{token}={queue.popleft()}"
 
 
 def current_paths(value: Any) -> Any:

@@ -33,8 +33,14 @@ from gl_ris.recipe import Recipe
 
 _DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+(,\d+)+,?|\d+,")
 _RECIPE = "--model.recipe"
-# Nothing to train, so nothing to save; results go to the run folder by other ways.
-_TRAINER = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+_LIGHTNING: dict[str, Any] = {
+    # nothing to train, so nothing to save; results go to the run folder by other ways
+    "trainer_defaults": {"logger": False, "enable_checkpointing": False, "enable_model_summary": False},
+    **dict.fromkeys(("run", "auto_configure_optimizers", "load_from_checkpoint_support"), False),
+    "save_config_callback": None,
+    "seed_everything_default": 0,
+    "subclass_mode_data": True,
+}
 _RUN_OPTIONS = ("run_dir", "overwrite", "resume")
 _KINDS: dict[str, Any] = {
     "run_dir": str | None,
@@ -72,7 +78,14 @@ class OverrideParser(LightningArgumentParser):
         if self.command is not None:
             given = current_paths(list(sys.argv[1:] if args is None else args))
             options, kinds, short = self.option_names(), self.command.settings(), self.command.shorthand
-            chosen = _chosen_by_environment(options)
+            # what the environment chooses comes with its own defaults
+            given_by = {name: f"{ENV_PREFIX}_{name.replace('.', '__').upper()}" for name in CLEARED}
+            chosen = [
+                token
+                for name, variable in given_by.items()
+                if (value := os.environ.get(variable)) and name in options
+                for token in (f"--{name}=null", f"--{name}={value}")
+            ]
             args = [*chosen, *normalise(given, short, kinds, CONFIGS, self.class_names, options)]
             files = [token.partition("=")[2] for token in args if token.startswith("--config=")]
             for file in filter(None, [os.environ.get(f"{ENV_PREFIX}_CONFIG"), *files]):
@@ -135,17 +148,8 @@ class OverrideParser(LightningArgumentParser):
         return spelled
 
 
-def _chosen_by_environment(options: Sequence[str]) -> list[str]:
-    """Return the arguments that choose what the environment chooses, and that with its own defaults."""
-    given = {name: os.environ.get(f"{ENV_PREFIX}_{name.replace('.', '__').upper()}") for name in CLEARED}
-    chosen = {name: value for name, value in given.items() if value and name in options}
-    return [token for name, value in chosen.items() for token in (f"--{name}=null", f"--{name}={value}")]
-
-
 def known_part(content: Mapping[str, Any], options: Collection[str]) -> dict[str, Any]:
-    """Leave out of ready-made settings what is for other commands: options of groups that have none such.
-
-    ``options`` are the full names of all options of a command.
+    """Leave out of ready-made settings what is for commands with other ``options``, given by full names.
 
     Example:
         >>> known_part({"model": {"clip": "RN50", "recipe": "clean"}, "k": 4}, ["model", "model.recipe"])
@@ -222,14 +226,9 @@ def _add_common(parser: LightningArgumentParser, names: Collection[str]) -> None
 class ExperimentCLI(LightningCLI):
     """Parses the command line of an experiment and makes its parts; runs nothing.
 
-    The parts are ``model``, ``datamodule`` and ``trainer``, and all settings ``config``. `UserError` if an
-    option is unknown or its value is wrong.
-
-    Args:
-        command: The experiment; its configuration file gives the defaults.
-        model_class: Class of the module; its arguments are the options ``model.*``.
-        datamodule_class: Base class of the data modules that ``data`` may choose from.
-        args: The command line; by default that of the process.
+    The parts are ``model``, a ``model_class`` by the options ``model.*``, ``datamodule``, of a class below
+    ``datamodule_class``, and ``trainer``; all settings are ``config``. Defaults are those of the command's
+    configuration file. `UserError` if an option is unknown or its value is wrong.
     """
 
     def __init__(
@@ -242,20 +241,8 @@ class ExperimentCLI(LightningCLI):
     ) -> None:
         self.command = command
         self._began_with: dict[str, Any] | None = None
-        super().__init__(
-            model_class,
-            datamodule_class,
-            save_config_callback=None,
-            trainer_defaults=_TRAINER,
-            seed_everything_default=0,
-            parser_class=OverrideParser,
-            parser_kwargs=_parser_options(command),
-            subclass_mode_data=True,
-            args=args,
-            run=False,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-        )
+        own: dict[str, Any] = {"parser_class": OverrideParser, "parser_kwargs": _parser_options(command)}
+        super().__init__(model_class, datamodule_class, args=args, **own, **_LIGHTNING)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that every command has."""
@@ -268,12 +255,12 @@ class ExperimentCLI(LightningCLI):
         `UserError` if ``trainer.devices`` is not a number of devices, or a group of options holds a value.
         """
         check_run_options(self.config)
-        if self.config.trainer.enable_progress_bar is False:
-            os.environ[QUIET] = "1"
         for name in ("model", "trainer"):
             value = self.config[name]
             if not isinstance(value, Namespace):
                 raise UserError(f"{name} cannot be '{value}'; it holds options, as in {name}.NAME=VALUE.")
+        if self.config.trainer.enable_progress_bar is False:
+            os.environ[QUIET] = "1"
         # Apple's MPS has neither float64 nor every resize that the recipes need; it must be named.
         if self.config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
             self.config.trainer.accelerator = "cpu"

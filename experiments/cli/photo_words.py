@@ -74,8 +74,9 @@ def images_in(words: Sequence[str]) -> list[Path]:
     """Return the image that the first word names, or those of a folder by their names; check the others."""
     if len(words) < 2 or not all(map(str.strip, words)):
         raise UserError("Give an image and what to look for in it: photo.jpg 'the cat on the left'.")
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
     for word in words[1:]:
-        if Path(word).suffix.lower() in _suffixes() and Path(word).is_file():
+        if Path(word).suffix.lower() in suffixes and Path(word).is_file():
             raise UserError(
                 f"'{word}' stands where an expression does; to look into several images, give their folder."
             )
@@ -84,14 +85,10 @@ def images_in(words: Sequence[str]) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"The image '{words[0]}' cannot be read: there is no such file or folder.")
-    files = [file for file in path.iterdir() if file.suffix.lower() in _suffixes() and file.is_file()]
+    files = [file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file()]
     if not files:
         raise UserError(f"There is no image in the folder '{words[0]}', no file of {', '.join(FORMATS)}.")
     return sorted(files)
-
-
-def _suffixes() -> set[str]:
-    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
 
 
 def refuse_true_masks(options: Sequence[str]) -> None:

@@ -65,12 +65,10 @@ def _lost(processes: list[subprocess.Popen[bytes]]) -> Ended | None:
 def end_ranks(trainer: Trainer, error: BaseException) -> Ended | None:
     """End the processes started for a trainer; return the loss of one if ``error`` comes of it."""
     launcher = trainer.strategy.launcher
-    processes: list[subprocess.Popen[bytes]] = []
-    if isinstance(launcher, _SubprocessScriptLauncher):
-        processes = launcher.procs.copy()
+    watched = launcher.procs if isinstance(launcher, _SubprocessScriptLauncher) else []
+    processes = watched.copy()
     cause = _cause(error, processes)
-    if isinstance(launcher, _SubprocessScriptLauncher):
-        launcher.procs.clear()  # those that are ended here are not lost
+    watched.clear()  # those that are ended here are not lost
     for process in processes:
         process.kill()
     return cause

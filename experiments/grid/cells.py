@@ -12,14 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from experiments.cli.overrides import current_paths
 from experiments.run.folder import PROGRESS
 from gl_ris.errors import UserError
+from gl_ris.files import plain
 
 RESULTS, WEIGHTS, MANIFEST = "results.json", "weights.pt", "manifest.json"
-
 Results = Mapping[str, Any]
-
-
 ZERO_SHOT_CELL = "zero-shot"  # What comparisons call their zero-shot run, and the folder that it has.
 ZERO_SHOT, SUPERVISED = "experiments.zero_shot", "experiments.supervised"
 _NOWHERE = ("wandb", "intervals", "trainer.enable_progress_bar")  # Settings that cannot change a figure.
@@ -39,15 +38,13 @@ class Cell:
     name: str = ""  # of its folder; empty until `plan` names it by data set, partition and split
     program: str = ZERO_SHOT  # module of its command
     models: str = ""  # names its models: of cells with the same ones, the first is checked with them
-    # name of an earlier cell whose ``weights.pt`` it evaluates; what cannot be checked beforehand
-    after: str | None = None
-    # all settings that the arguments lead to; by `plan`
+    after: str | None = None  # an earlier cell whose ``weights.pt`` it evaluates; not checked beforehand
+    # by `plan`: all settings that the arguments lead to; results that are there already, of the same
+    # settings; whether to go on with a run that was cut off; why what is in its folder is of no use
     settings: Mapping[str, Any] = field(default_factory=dict)
-    # Results that are there already, of the same settings; by `plan`. None if it must be run.
     done: Results | None = None
-    # whether a run of the same settings that was cut off is in its folder, to go on with; by `plan`
     goes_on: bool = False
-    anew: str = ""  # why what is in its folder is of no use, to be said; by `plan`
+    anew: str = ""
 
     def line(self, folder: Path) -> list[str]:
         """Return its arguments with those that say where it and what it hangs on are."""
@@ -82,8 +79,7 @@ def plan(cells: Sequence[Cell], folder: Path | None, overwrite: bool) -> list[Ce
     planned: dict[str, Cell] = {}
     checked: set[str] = set()
     for wanted in cells:
-        cli = parts_of(wanted)
-        data = cli.datamodule
+        data = (cli := parts_of(wanted)).datamodule
         name = wanted.name or f"{data.dataset_name}-{data.partition}-{data.split}".replace(os.sep, "_")
         cell = replace(wanted, name=name, settings=cli.settings())
         if cell.name in planned:
@@ -127,9 +123,7 @@ def _with_what_is_there(cell: Cell, cli: Any, folder: Path, planned: Mapping[str
 
 def _going_on(cell: Cell, folder: Path) -> Cell:
     """Let a cell go on with the run in its folder that was cut off, or say why it cannot."""
-    from experiments.cli.overrides import current_paths
     from experiments.run.resuming import how_it_began, settings_of
-    from gl_ris.files import plain
 
     path, cli = folder / cell.name, parts_of(_in_folder(cell, folder, "resume=true"))
     try:
@@ -162,9 +156,6 @@ def _finished(path: Path, cell: Cell) -> Results | None:
     """Return the results in the folder of a cell, None if there are none; a `UserError` if of another one."""
     if not (path / RESULTS).is_file():
         return None
-    from experiments.cli.overrides import current_paths
-    from gl_ris.files import plain
-
     found = read_results(path / RESULTS)
     # The classes of an old run may have moved since, and the weights of another cell with the folder.
     before, now = _with_all_fields(current_paths(found["config"])), plain(cell.settings)
@@ -183,13 +174,11 @@ def _finished(path: Path, cell: Cell) -> Results | None:
 
 def _with_all_fields(settings: dict[str, Any]) -> dict[str, Any]:
     """Give what a run of before spelled out the settings that are new since, as it went by them."""
-    from gl_ris.files import plain
     from gl_ris.recipe import Recipe
 
     model = settings.get("model")
     if isinstance(model, dict) and isinstance(recipe := model.get("recipe"), dict):
-        later = {"rerank": "none", "top": None, "abstain": None, "union": None}
-        new = later if "methods" in model else {}
+        new = {"rerank": "none", "top": None, "abstain": None, "union": None} if "methods" in model else {}
         return {**settings, "model": {**new, **model, "recipe": {**plain(asdict(Recipe())), **recipe}}}
     return settings
 
@@ -204,9 +193,8 @@ def _lacking(results: Results, cell: Cell) -> str:
     given = [{"method": one} if isinstance(one, str) else one for one in cell.settings["model"]["methods"]]
     # a method has a title of its own or that of its class
     titles = [one.get("title") or load_scorer(one["method"]).title for one in given]
-    return next(
-        (f"they lack the method '{title}'" for title in titles if title not in results["methods"]), ""
-    )
+    lacking = [title for title in titles if title not in results["methods"]]
+    return f"they lack the method '{lacking[0]}'" if lacking else ""
 
 
 def read_results(path: Path) -> Results:

@@ -21,18 +21,12 @@ from gl_ris.cores import CORES, THREADS
 from gl_ris.errors import EvaluationError, UserError
 from gl_ris.signals import Ended
 
-FLAT = (50, 200, 1000)
-"""Numbers of images at which time and memory of a job are measured."""
+FLAT = (50, 200, 1000)  # numbers of images at which time and memory of a job are measured
 
+_ON_CPU, _COUNTS = ("data.num_workers=0", "trainer.accelerator=cpu"), (("two", 2), ("one", 1))
 PAIRS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "threads": ("default_to_one_thread", {"default": (), "one_thread": ("data.num_workers=0",)}),
-    "processes": (
-        "two_to_one",
-        {
-            name: ("data.num_workers=0", "trainer.accelerator=cpu", f"trainer.devices={count}")
-            for name, count in (("two", 2), ("one", 1))
-        },
-    ),
+    "processes": ("two_to_one", {name: (*_ON_CPU, f"trainer.devices={count}") for name, count in _COUNTS}),
 }
 """What is compared by its stages: the name of the ratio, and the words of either job; without workers a
 process has one thread."""
@@ -151,9 +145,8 @@ def measure_pair(part: str, images: int, repeats: int, job: Callable[..., Job] =
     """Time the stages of cold main jobs A B A B, in the two ways that `PAIRS` names for a part."""
     ratio, ways = PAIRS[part]
     turns = {name: [partial(_cold, job, images, *words)] * repeats for name, words in ways.items()}
-    found = {
-        name: [one.stages for one in timed.results] for name, timed in in_turns(turns, _CPU, part).items()
-    }
+    timed = in_turns(turns, _CPU, part)
+    found = {name: [job.stages for job in one.results] for name, one in timed.items()}
     return {ratio: times_as_fast(*found.values()), "images": images, "seconds": found}
 
 

@@ -236,10 +236,9 @@ def shares(jobs: int) -> list[dict[str, str]]:
     """
     if jobs == 1:
         return [{}]  # all of the machine is its own
-    threads = {} if told() else {CORES: str(max(1, available() // jobs))}
-    devices = gpus()
+    threads, devices = {} if told() else {CORES: str(max(1, available() // jobs))}, gpus()
     if len(devices) < 2:
-        return [dict(threads) for _ in range(jobs)]
+        return [threads] * jobs
     parts = [devices[slot::jobs] or [devices[slot % len(devices)]] for slot in range(jobs)]
     return [{**threads, "CUDA_VISIBLE_DEVICES": ",".join(part)} for part in parts]
 

@@ -3,17 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from experiments.reporting.frame import number
+from experiments.reporting.frame import note, number
 from experiments.run.measuring import DRIFT
 
 Document = Mapping[str, Any]
-
-_NOTES = (
-    "ratio: times as fast as the plain loop in fp32 (median of pairs, A B A B) = work saved x same work "
-    "done faster",
-    "choices: equal ones of all; share: of the best matrix rate ('limit', GFLOP/s) by the crops; open_clip: "
-    "times as fast as its encoder",
-)
 
 
 def page_of(document: Document) -> str:
@@ -28,10 +21,12 @@ def page_of(document: Document) -> str:
                 reasons.append(f"{model} {kind}: {found['missing']}")
                 continue
             rows[-1] |= _row(found, controls[model][kind])
-            beside.append(f"{model} {kind}: {_beside(found)}")
+            items = ", ".join(f"{item['name']} {item['share']:.1%}" for item in found["not_matrix"])
+            gain = number(found["text"]["ratio"], ",.2f")
+            beside.append(note("beside", model=model, kind=kind, gain=gain, items=items))
     if rows:
         table = tabulate(rows, "keys", missingval="-", disable_numparse=True)
-        parts += ["\n".join([table, "", *_NOTES]), *beside]
+        parts += ["\n".join([table, "", note("benchmark")]), *beside]
     parts += [*_pairs(document), *_start_up(document["startup"]), *_flat(**document["flat"])]
     reasons += _drifts(controls)
     return "\n\n".join([*parts, *(["\n  ".join(["No verdict", *reasons])] if reasons else [])])
@@ -57,29 +52,15 @@ def _row(found: Document, control: Document) -> dict[str, str]:
     }
 
 
-def _beside(found: Document) -> str:
-    """Say what texts gain, and what is not matrix work."""
-    items = ", ".join(f"{item['name']} {item['share']:.1%}" for item in found["not_matrix"])
-    gain = f"texts {number(found['text']['ratio'], ',.2f')} times as fast as at the full context"
-    return f"{gain}\n  largest beside matrix work: {items}"
-
-
 def _pairs(document: Document) -> Iterator[str]:
-    for part, key, what, other in (
-        ("threads", "default_to_one_thread", "default settings", "one thread without workers"),
-        ("processes", "two_to_one", "two processes", "one"),
-    ):
+    for part, key in (("threads", "default_to_one_thread"), ("processes", "two_to_one")):
         found = document[part]
         if found["seconds"] is not None:
             seconds = "; ".join(
                 f"{name.replace('_', ' ')} {', '.join(f'{value:.2f}' for value in values)} s"
                 for name, values in found["seconds"].items()
             )
-            ratio = number(found[key], ",.2f")
-            yield (
-                f"Stages of a cold main job, {found['images']} images: {what} {ratio} times as fast as "
-                f"{other} ({seconds})"
-            )
+            yield note(part, images=found["images"], ratio=number(found[key], ",.2f"), seconds=seconds)
 
 
 def _start_up(found: Document | None) -> Iterator[str]:
@@ -88,11 +69,7 @@ def _start_up(found: Document | None) -> Iterator[str]:
             ", ".join(f"{name} {seconds:.2f}" for name, seconds in found[which].items())
             for which in ("parts", "imports")
         )
-        yield (
-            f"First result of a warm main job after {found['seconds_to_first_result']:.2f} s\n"
-            f"  by part ({found['seconds_to_first_result_traced']:.2f} s with imports logged): {parts}\n"
-            f"  imports: {imports}"
-        )
+        yield note("startup", **{**found, "parts": parts, "imports": imports})
 
 
 def _flat(ms_per_image: Document, rss_mb: Document) -> Iterator[str]:
@@ -106,7 +83,6 @@ def _drifts(controls: Document) -> Iterator[str]:
         for kind, control in kinds.items():
             if not control["steady"]:
                 before, after = (max(control[when].values()) for when in ("before", "after"))
-                yield (
-                    f"{name} {kind}: the best matrix rate went from {before:,.0f} to {after:,.0f} GFLOP/s "
-                    f"({control['drift']:.0%}, allowed are {DRIFT:.0%}); run it again on a quieter machine"
+                yield f"{name} {kind}: " + note(
+                    "drift", before=before, after=after, drift=control["drift"], allowed=DRIFT
                 )

@@ -59,8 +59,8 @@ def compare(runs: Sequence[Run], common: bool) -> Comparison:
     A `UserError`, unless they are of the same expressions of a split, or of a part of it that they have in
     ``common``, if that is wanted.
     """
-    keys = _common_keys(runs, common)
-    labels = _labels([run.path for run in runs])
+    keys = common_keys(runs, common)
+    labels = labels_of([run.path for run in runs])
     rows, changed = [], []
     for first, second in _pairs(runs):
         names = [f"{labels[run]}: {method}" if len(runs) > 1 else method for run, method in (first, second)]
@@ -83,7 +83,7 @@ def compare(runs: Sequence[Run], common: bool) -> Comparison:
     return Comparison(document, changed)
 
 
-def _common_keys(runs: Sequence[Run], common: bool) -> list[Key]:
+def common_keys(runs: Sequence[Run], common: bool) -> list[Key]:
     """Return what all have records of, in the order of the first run, after checking that they compare."""
     first, *others = runs
     for other, name in itertools.product(others, _PLACE):
@@ -112,7 +112,8 @@ def _common_keys(runs: Sequence[Run], common: bool) -> list[Key]:
     return keys
 
 
-def _labels(paths: Sequence[Path]) -> list[str]:
+def labels_of(paths: Sequence[Path]) -> list[str]:
+    """Name runs by their folders, with the path where two folders have one name."""
     names = [path.resolve().name for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 

@@ -13,7 +13,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from experiments.reporting.frame import FIGURES, frame_of, number, render, write_csv, write_text
+from experiments.reporting.frame import FIGURES, number, write_csv, write_text
+from experiments.reporting.frame import table as table_of
 from experiments.run.effects import ALL, BASE, POINTS, RecipeEffects, applies, other_recipe, owner_of
 from gl_ris.analysis import Interval, bootstrap, differences, explained
 from gl_ris.files import write_json
@@ -37,21 +38,17 @@ _RETARGETED = "the base recipe's choices, measured against the other targets"
 class Row:
     """One line of the table."""
 
-    point: int | None  # Point of the published code.
-    # The field, or what the line is about, and its value here.
-    name: str
+    point: int | None  # of the published code
+    name: str  # the field, or what the line is about
     value: Any = ""
-    # In percent; empty where the line does not apply.
-    figures: Mapping[str, float] = field(default_factory=dict)
-    # Of the figures and, paired, of their changes from the base; empty where there is no line of changes.
+    figures: Mapping[str, float] = field(default_factory=dict)  # in percent; empty where it does not apply
+    # of the figures and, paired, of their changes from the base; empty where there is no line of changes
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     change_intervals: Mapping[str, Interval] = field(default_factory=dict)
-    # Share of the expressions with another choice than under the base recipe, in percent.
-    changed: float | None = None
-    # How many are behind the figures, and how many of them have no choice.
-    expressions: int | None = None
-    missed: int | None = None
-    note: str = ""  # Why the line does not apply, or how it was measured.
+    changed: float | None = None  # percent of the expressions with another choice than under the base recipe
+    expressions: int | None = None  # how many are behind the figures
+    missed: int | None = None  # how many of them have no choice
+    note: str = ""  # why the line does not apply, or how it was measured
 
 
 class EffectsTable:
@@ -85,7 +82,8 @@ class EffectsTable:
         if not applies(name, self.model.method):
             return replace(row, note=f"does not apply: for method {owner_of(name)} only")
         if name == "unseen":
-            return replace(row, note=_LABEL + self._both_definitions())
+            both = ", ".join(self._both_definitions())
+            return replace(row, note=_LABEL + (f"; oIoU by the base recipe: {both}" if both else ""))
         if name == "skip_images_without_proposals":
             return self._measured(replace(row, note=_TALLIED), base, value)
         if name != "target_overlap":
@@ -94,15 +92,14 @@ class EffectsTable:
             return replace(row, note="does not apply: these data have no option overlap")
         return self._measured(replace(row, note=_RETARGETED), self.retarget(base))
 
-    def _both_definitions(self) -> str:
+    def _both_definitions(self) -> list[str]:
         """Give the base recipe's oIoU by each definition of unseen, where the data have them."""
         subsets = self.model.evaluation.subsets if self.model.evaluation else {}
-        both = [
+        return [
             f"{subset_label(name, self.own)} {figures.methods[BASE]['oIoU']:.2f} of {figures.n_evaluated:,}"
             for name, figures in subsets.items()
             if name.startswith("unseen_") and figures.n_evaluated
         ]
-        return f"; oIoU by the base recipe: {', '.join(both)}" if both else ""
 
     def _measured(self, row: Row, records: Records, skip: bool | None = None) -> Row:
         """Fill in the figures of some records; ``skip`` leaves out images without proposals."""
@@ -133,9 +130,8 @@ def _intervals(pairs: Sequence[tuple[Prediction, Prediction]]) -> dict[str, Any]
         ([one.intersection for one in records], [one.union for one in records])
         for records in zip(*pairs, strict=True)
     )
-    alone = all(one is other for one, other in pairs)
-    changes = {} if alone else differences(ids, base, own)
-    return {"intervals": bootstrap(ids, own[0], own[1]), "change_intervals": changes}
+    changes = {} if all(one is other for one, other in pairs) else differences(ids, base, own)
+    return {"intervals": bootstrap(ids, *own), "change_intervals": changes}
 
 
 def _retargeting(data: Any, rule: Any) -> Callable[[Records], list[Prediction]] | None:
@@ -186,12 +182,11 @@ def write_effects(folder: Path, rows: Sequence[Row], document: Mapping[str, Any]
 
 def _ends(row: Row) -> dict[str, float | None]:
     """Return the columns of the ends of intervals, empty where a line has none."""
-    kinds = {"": row.intervals, "_change": row.change_intervals}
     return {
-        f"{name}{kind}_{end}": ends[place] if (ends := found.get(name)) else None
-        for kind, found in kinds.items()
+        f"{name}{kind}_{end}": value
+        for kind, found in (("", row.intervals), ("_change", row.change_intervals))
         for name in FIGURES
-        for place, end in enumerate(("low", "high"))
+        for end, value in zip(("low", "high"), found.get(name, (None, None)), strict=True)
     }
 
 
@@ -208,7 +203,7 @@ def markdown(rows: Sequence[Row]) -> str:
         misses = "-" if row.missed is None else f"{row.missed:,} of {row.expressions:,}"
         about = [str(row.point or "-"), row.name, _value(row.value) or "-"]
         cells.append([*about, *figures, number(row.changed), misses, row.note])
-    return render(frame_of(cells, _HEADS), "markdown", text=(0, 1, 2, 9))
+    return table_of(cells, _HEADS, text=(0, 1, 2, 9))
 
 
 def _value(value: Any) -> str:

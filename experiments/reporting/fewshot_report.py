@@ -3,7 +3,7 @@
 import itertools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
@@ -17,8 +17,7 @@ from gl_ris.files import decode, write_json
 Results = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Shot:
+class Shot(NamedTuple):
     """A supervised cell: name of its settings, refs of each class (or "all"), seed."""
 
     baseline: str
@@ -29,11 +28,6 @@ class Shot:
     def name(self) -> str:
         """Of its folder."""
         return f"{self.baseline}_k{self.k}_seed{self.seed}"
-
-    @property
-    def label(self) -> str:
-        """For messages."""
-        return f"{self.baseline} k={self.k} seed={self.seed}"
 
 
 @dataclass(frozen=True)
@@ -125,6 +119,9 @@ def _row(planned: Sequence[Shot], cells: FewShotCells) -> dict[str, Any]:
     figures = [next(iter(one["methods"].values())) for one in results]
     spreads = {name: over_seeds([row.get(name) for row in figures]) for name in figures[0]}
     sure = [next(iter(one["intervals"].values())) for one in results if one.get("intervals")]
+    by_end = {name: zip(*(one[name] for one in sure), strict=True) for name in (sure[0] if sure else ())}
+    # what images leave open, without what seeds do
+    ends = {name: tuple(map(statistics.fmean, own)) for name, own in by_end.items()}
     return {
         "model": training[0]["model"],
         "baseline": shots[0].baseline,
@@ -138,15 +135,7 @@ def _row(planned: Sequence[Shot], cells: FewShotCells) -> dict[str, Any]:
         "steps": [one["steps"] for one in training],
         "training_seconds": [one["seconds"] for one in training],
         "evaluation_seconds": [one["seconds"]["total"] for one in results],
-        **({"intervals": _mean_interval(sure)} if len(sure) == len(results) else {}),
-    }
-
-
-def _mean_interval(sure: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, tuple[float, float]]:
-    """Average the ends over seeds: what images leave open, without what seeds do."""
-    return {
-        name: (statistics.fmean(one[name][0] for one in sure), statistics.fmean(one[name][1] for one in sure))
-        for name in sure[0]
+        **({"intervals": ends} if len(sure) == len(results) else {}),
     }
 
 
@@ -165,60 +154,54 @@ def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
 
 def curve_rows(few_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the lines of the CSV: one for each zero-shot method, then one for each model and k."""
-    levels = [
-        {"model": method, "k": 0, "n_refs": 0, "share": 0.0, **{key: {"mean": row[key]} for key in FIGURES}}
-        for method, row in few_shot["zero_shot"].items()
-    ]
     about = ("model", "k", "refs_per_class", "n_refs", "share")
+    kinds = ("mean", "std", "min", "max")
     return [
         {key: row.get(key) for key in about}
         | {"seeds": len(row["seeds"]) if "seeds" in row else None}
-        | {
-            f"{name}_{what}": row[name].get(what)
-            for name in FIGURES
-            for what in ("mean", "std", "min", "max")
-        }
-        for row in (*levels, *few_shot["rows"])
+        | {f"{name}_{kind}": row[name].get(kind) for name in FIGURES for kind in kinds}
+        for row in (*_levels(few_shot), *few_shot["rows"])
+    ]
+
+
+def _levels(few_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each zero-shot method, which learns from nothing."""
+    nothing = {"k": 0, "n_refs": 0, "share": 0.0}
+    return [
+        {"model": method, "title": method, **nothing, **{name: {"mean": row[name]} for name in FIGURES}}
+        for method, row in few_shot["zero_shot"].items()
     ]
 
 
 def report(made: Mapping[str, Any]) -> str:
     """Return what is printed: the table, a sentence about each crossing, and what a reader must know."""
-    few_shot = made["few_shot"]
-    sure = made.get("intervals", {})
-    zero_shot = few_shot["zero_shot"].items()
-    lines = [[method, *"----", *_figures(method, row, sure)] for method, row in zero_shot]
-    lines += [_line(row, sure) for row in few_shot["rows"]]
-    heads = ["oIoU", "over seeds", "mIoU", "over seeds"]
-    table = frame.frame_of(lines, ["Model", "k", "Refs", "Share %", "Seeds", *heads])
+    few_shot, sure = made["few_shot"], made.get("intervals", {})
+    heads = ["Model", "k", "Refs", "Share %", "Seeds", *("oIoU", "over seeds", "mIoU", "over seeds")]
+    lines = [
+        [row["model"], *_about(row), *_figures(row, sure.get(row["title"], {}))]
+        for row in (*_levels(few_shot), *few_shot["rows"])
+    ]
     said = (*frame.note_on_intervals(made), *notes(few_shot, bool(sure)), *frame.notes_on_skipped(made))
-    bullets = "\n".join(f"* {note}" for note in said)
-    return f"# {_title(made)}\n\n{frame.render(table, 'markdown')}\n\n{bullets}".rstrip()
+    return f"# {_title(made)}\n\n{frame.table(lines, heads)}\n\n{frame.bullets(said)}".rstrip()
 
 
 def _title(made: Mapping[str, Any]) -> str:
     return frame.heading("Few-shot comparison", made, made["few_shot"]["limit"])
 
 
-def _line(row: Mapping[str, Any], sure: Mapping[str, Any]) -> list[str]:
+def _about(row: Mapping[str, Any]) -> list[str]:
+    if "seeds" not in row:
+        return ["-"] * 4
     seeds, planned = len(row["seeds"]), row["seeds_planned"]
     counted = str(seeds) if seeds == planned else f"{seeds} of {planned}"
-    means = {name: row[name]["mean"] for name in FIGURES}
-    spreads = {name: number(row[name]["std"]) for name in FIGURES}
-    about = [row["model"], str(row["k"]), f"{row['n_refs']:,}", f"{100 * row['share']:.2f}", counted]
-    return [*about, *_figures(row["title"], means, sure, spreads)]
+    return [str(row["k"]), f"{row['n_refs']:,}", f"{100 * row['share']:.2f}", counted]
 
 
-def _figures(
-    title: str, row: Mapping[str, Any], sure: Mapping[str, Any], spreads: Mapping[str, str] | None = None
-) -> list[str]:
+def _figures(row: Mapping[str, Any], sure: Mapping[str, Sequence[float]]) -> Iterator[str]:
     """Write each figure with its interval, and how it spreads over seeds."""
-    own = sure.get(title, {})
-    return [
-        text
-        for name in FIGURES
-        for text in (number(row[name], interval=own.get(name)), (spreads or {}).get(name, "-"))
-    ]
+    for name in FIGURES:
+        yield number(row[name]["mean"], interval=sure.get(name))
+        yield number(row[name].get("std"))
 
 
 def notes(few_shot: Mapping[str, Any], sure: bool) -> list[str]:
@@ -248,18 +231,15 @@ class Point(NamedTuple):
 class Crossing:
     """How a curve lies to a level; its points go by their names."""
 
-    # "above" (or at the level) or "below": the first point measured; None if none was.
-    start: str | None = None
-    last: str | None = None  # The last point measured.
-    # The points before and behind the first crossing upwards; None without one.
+    start: str | None = None  # the first point measured: "above" (or at the level), "below"; None if none was
+    last: str | None = None  # the last point measured
+    # the points before and behind the first crossing upwards; None without one
     below: str | None = None
     above: str | None = None
-    # Where the line between the two over log k meets the level; None if they stand in one place.
-    place: float | None = None
-    # Points at which the curve comes from above to below, and how often it comes from below to above.
-    falls: tuple[str, ...] = ()
-    rises: int = 0
-    missing: tuple[str, ...] = ()  # Points between the first and the last that were not measured.
+    place: float | None = None  # where the line between the two over log k meets the level, if it does
+    falls: tuple[str, ...] = ()  # points at which the curve comes from above to below
+    rises: int = 0  # how often it comes from below to above
+    missing: tuple[str, ...] = ()  # points between the first and the last that were not measured
 
 
 def crossings(rows: Sequence[Mapping[str, Any]], cells: FewShotCells) -> list[dict[str, Any]]:
@@ -273,11 +253,9 @@ def crossings(rows: Sequence[Mapping[str, Any]], cells: FewShotCells) -> list[di
         curve = [own.get(k, {"k": k, **nothing}) for k in dict.fromkeys(shot.k for shot in cells.shots)]
         points = [Point(str(row["k"]), axis_place(row), row["oIoU"]["mean"]) for row in curve]
         for method, level in levels.items():
-            found = find_crossing(points, level)
+            found, about = find_crossing(points, level), {"model": model, "method": method, "level": level}
             said = sentence(model, f"{method} ({level:.2f})", points[0].name, found)
-            lines.append(
-                {"model": model, "method": method, "level": level, **asdict(found), "sentence": said}
-            )
+            lines.append({**about, **asdict(found), "sentence": said})
     return lines
 
 
@@ -305,9 +283,7 @@ def find_crossing(points: Sequence[Point], level: float) -> Crossing:
     )
 
 
-def _meeting(below: Point, above: Point, level: float) -> float | None:
-    assert below.value is not None
-    assert above.value is not None
+def _meeting(below: Any, above: Any, level: float) -> float | None:
     # all refs may be fewer of each class, on average, than the k before
     if not above.place > below.place:
         return None

@@ -81,8 +81,7 @@ class FigureReport:
             raise UserError(f"None of {len(found):,} expressions was missed: there is nothing to draw.")
         for number, method in enumerate(dict.fromkeys(method for method, _ in missed), start=1):
             for kind in (kind for kind in KINDS if (method, kind) in missed):
-                own = missed[method, kind]
-                some = self._some(own)
+                some = self._some(own := missed[method, kind])
                 heading = f"{method}: {len(some):,} of the {len(own):,} that {KINDS[kind][1]}"
                 yield f"{self.model.name}_{kind}" + (f"_{number}" if number > 1 else ""), (heading, some)
 

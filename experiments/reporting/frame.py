@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gl_ris.analysis import explained
 from gl_ris.analysis import number as number
 from gl_ris.errors import EvaluationError
-from gl_ris.files import plain
+from gl_ris.files import plain, read_table
 from gl_ris.files import write_text as write_text
 
 if TYPE_CHECKING:
@@ -93,6 +93,22 @@ def unique_names(models: Mapping[str, str]) -> dict[str, str]:
     return {key: f"{name} ({key})" if taken.count(name) > 1 else name for key, name in models.items()}
 
 
+def table(rows: Iterable[Sequence[str]], heads: Sequence[str], text: Collection[int] = (0,)) -> str:
+    """Write rows of text as a table in Markdown; see `render`."""
+    return render(frame_of(rows, heads), "markdown", text)
+
+
+def note(name: str, **facts: Any) -> str:
+    """Return a text of ``notes.yaml`` with the facts filled in."""
+    text: str = read_table(Path(__file__).with_name("notes.yaml"))[name]
+    return text.format_map(facts)
+
+
+def bullets(notes: Iterable[str]) -> str:
+    """Write notes as a list in Markdown."""
+    return "\n".join(f"* {one}" for one in notes)
+
+
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Any = None) -> None:
     """Write rows as CSV, at full precision, complete or not at all; see `frame_of`."""
     write_text(path, render(frame_of(rows, columns), "csv"))
@@ -139,14 +155,13 @@ def merged(
 
 def notes_on_skipped(part: Mapping[str, Any], of: str = "") -> list[str]:
     """Say what the figures come to where what a recipe left out counts as missed, if it left anything out."""
-    skipped, every_miss = part.get("n_expressions_skipped", 0), part.get("every_miss", {})
-    changed = {method: row for method, row in every_miss.items() if row != part["methods"].get(method)}
-    return [
-        f"{of}{method}: {skipped:,} expressions are left out for want of proposals; with every miss counted "
-        f"it has oIoU {number(row['oIoU'])}, mIoU {number(row['mIoU'])}."
-        for method, row in changed.items()
-        if skipped
-    ]
+    skipped = part.get("n_expressions_skipped", 0)
+    changed = {
+        method: [number(row[name]) for name in FIGURES]
+        for method, row in part.get("every_miss", {}).items()
+        if skipped and row != part["methods"].get(method)
+    }
+    return [note("skipped", of=of, method=m, skipped=skipped, figures=f) for m, f in changed.items()]
 
 
 def limit_of(document: Mapping[str, Any]) -> int | None:

@@ -15,31 +15,26 @@ LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 Row = Mapping[str, Any]
-Cells = Mapping[tuple[float, float], Mapping[str, Any]]
 _ASIDE = 1.04
 _MOST_LABELS = 11
 
 
-def figure(width: float, height: float, title: str) -> tuple[Any, Any]:
-    """Make a picture with one panel; width and height in inches."""
+def panels(width: float, height: float, title: str, count: int = 1, **options: Any) -> tuple[Any, Any]:
+    """Make a picture with panels beside each other; width and height in inches."""
     from matplotlib.figure import Figure
 
-    picture = Figure(figsize=(width, height), dpi=160, layout="constrained")
-    axes = picture.subplots()
-    axes.set_title(title, fontsize="medium")
+    picture = Figure(figsize=(width, height), dpi=140, layout="constrained")
+    picture.suptitle(title, fontsize="medium")
+    return picture, picture.subplots(1, count, **options)
+
+
+def _quiet_panel(width: float, height: float, title: str) -> tuple[Any, Any]:
+    picture, axes = panels(width, height, title)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, axis="y", alpha=0.25)
     axes.set_axisbelow(True)
+    axes.set_ylabel("oIoU (%)")
     return picture, axes
-
-
-def panels(width: float, height: float, title: str, count: int, **options: Any) -> tuple[Any, Any]:
-    """Make a picture with several panels beside each other; width and height in inches."""
-    from matplotlib.figure import Figure
-
-    picture = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    picture.suptitle(title)
-    return picture, picture.subplots(1, count, **options)
 
 
 def legend_below(picture: Any, axes: Any, columns: int) -> None:
@@ -69,7 +64,8 @@ def draw_curves(path: Path, few_shot: Row, title: str) -> None:
 
     ``few_shot`` is that part of the document of `experiments.reporting.fewshot_report`.
     """
-    picture, axes = figure(7.2, 4.8, title)
+    picture, axes = _quiet_panel(7.2, 4.8, title)
+
     axes.set_xscale("log")
     rows = few_shot["rows"]
     models = list(dict.fromkeys(row["model"] for row in rows))
@@ -87,35 +83,30 @@ def draw_curves(path: Path, few_shot: Row, title: str) -> None:
 
 
 def _draw_model(axes: Any, model: str, rows: Sequence[Row], index: int, aside: float) -> None:
-    look: dict[str, Any] = {"color": LINES[index % len(LINES)], "marker": MARKERS[index % len(MARKERS)]}
+    colour, marker = LINES[index % len(LINES)], MARKERS[index % len(MARKERS)]
     drawn = [row for row in rows if row["oIoU"]["mean"] is not None and math.isfinite(axis_place(row))]
-    counted = [row for row in drawn if row["k"] != "all"]
-    every = [row for row in drawn if row["k"] == "all"]
+    counted, every = ([row for row in drawn if (row["k"] == "all") is is_all] for is_all in (False, True))
     seeds = {len(row["seeds"]) for row in rows}
     most = f"{'up to ' if len(seeds) > 1 else ''}{max(seeds)}"
     label = model if seeds == {1} else f"{model} (mean ± std, {most} seeds)"
-    axes.plot(*_means(counted), **look, label=label)
+    axes.plot(*_means(counted), color=colour, marker=marker, label=label)
     # All refs stand apart, since their mean per class is no k.
     if every:
-        axes.plot(*_means([*counted[-1:], *every]), color=look["color"], linestyle=":")
-        axes.plot(*_means(every), **look, linestyle="none", markerfacecolor="white", markersize=8)
-    for row in drawn:
-        _draw_spread(axes, row, look["color"], aside)
+        axes.plot(*_means([*counted[-1:], *every]), color=colour, linestyle=":")
+        look: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markersize": 8}
+        axes.plot(*_means(every), color=colour, marker=marker, **look)
+    spread = [row for row in drawn if row["oIoU"]["std"] is not None]
+    stds = [row["oIoU"]["std"] for row in spread]
+    look = {"fmt": "none", "ecolor": colour, "capsize": 3, "elinewidth": 1.1, "alpha": 0.7}
+    axes.errorbar(*_means(spread, aside), stds, **look)
+    for row in spread:
+        values = [value for value in row["oIoU"]["values"] if value is not None]
+        places = [axis_place(row) * aside**2] * len(values)
+        axes.scatter(places, values, color=colour, s=14, alpha=0.4, linewidths=0)
 
 
-def _means(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
-    return [axis_place(row) for row in rows], [row["oIoU"]["mean"] for row in rows]
-
-
-def _draw_spread(axes: Any, row: Row, colour: str, aside: float) -> None:
-    """Draw one standard deviation to each side of the mean, and the seeds themselves, a little aside."""
-    mean, std = row["oIoU"]["mean"], row["oIoU"]["std"]
-    if std is None:
-        return
-    place = axis_place(row) * aside
-    axes.errorbar(place, mean, std, color=colour, capsize=3, elinewidth=1.1, alpha=0.7)
-    values = [value for value in row["oIoU"]["values"] if value is not None]
-    axes.scatter([place * aside] * len(values), values, color=colour, s=14, alpha=0.4, linewidths=0)
+def _means(rows: Sequence[Row], aside: float = 1.0) -> tuple[list[float], list[float]]:
+    return [axis_place(row) * aside for row in rows], [row["oIoU"]["mean"] for row in rows]
 
 
 def _draw_levels(axes: Any, zero_shot: Mapping[str, Mapping[str, float | None]]) -> None:
@@ -149,28 +140,23 @@ def _label_ks(axes: Any, rows: Sequence[Row]) -> None:
         look: dict[str, Any] = {"fontsize": "x-small", "ha": "right", "va": "bottom"}
         axes.annotate(f"all\n(mean {every:,.0f}\nper class)", (every, 0.02), (-4, 0), **beside, **look)
     axes.set_xlabel("k, refs of each class to learn from")
-    axes.set_ylabel("oIoU (%)")
     axes.margins(x=0.06, y=0.1)
 
 
 def draw_bars(path: Path, bars: Mapping[str, Mapping[str, float | None]], title: str) -> None:
     """Draw Figure 4 left: for each method its bars by label, in percent; None leaves a gap."""
-    picture, axes = figure(6.4, 4.4, title)
-    labels = list(dict.fromkeys(label for row in bars.values() for label in row))
-    width = 0.8 / max(1, len(labels))
-    for index, label in enumerate(labels):
-        shift = (index - (len(labels) - 1) / 2) * width
-        values = [row.get(label) for row in bars.values()]
-        drawn = [0.0 if value is None else value for value in values]
-        places = [place + shift for place in range(len(bars))]
-        container = axes.bar(places, drawn, width * 0.94, color=LINES[index % len(LINES)], label=label)
-        texts = ["-" if value is None else f"{value:.1f}" for value in values]
+    from pandas import DataFrame
+
+    picture, axes = _quiet_panel(6.4, 4.4, title)
+    values = DataFrame(bars, dtype=float).T
+    values.fillna(0.0).plot.bar(ax=axes, width=0.8, rot=0, color=LINES, edgecolor="white")
+    axes.grid(visible=True, axis="y", alpha=0.25)
+    for container, label in zip(axes.containers, values, strict=True):
+        texts = ["-" if value != value else f"{value:.1f}" for value in values[label]]
         axes.bar_label(container, texts, padding=2, fontsize="small")
-    axes.set_xticks(range(len(bars)), list(bars))
     axes.tick_params(axis="x", length=0)
-    axes.set_ylabel("oIoU (%)")
     axes.margins(y=0.12)
-    axes.legend(frameon=False, ncols=len(labels), loc="upper right", fontsize="small")
+    axes.legend(frameon=False, ncols=len(values.columns), loc="upper right", fontsize="small")
     save(picture, path)
 
 
@@ -181,43 +167,42 @@ def draw_heat_maps(
 
     Alpha runs to the right, beta upwards. ``default`` is the pair to mark.
     """
-    for k in dict.fromkeys(k for k, *_ in points):
-        cells = {(alpha, beta): row for (own, alpha, beta), row in points.items() if own == k}
+    from pandas import DataFrame
+
+    every = DataFrame(points).T.astype(float)
+    for k in every.index.unique(0):
         picture, both = panels(11, 5.6, f"{title}, k = {k}", len(FIGURES))
         for panel, name in zip(both, FIGURES, strict=True):
-            values = [row[name] for row in points.values()]
-            image = _draw_panel(panel, cells, name, default, (min(values), max(values)))
+            limits = every[name].min(), every[name].max()
+            image = _draw_map(panel, every.loc[k][name], default, limits)
             picture.colorbar(image, ax=panel, label=f"{name} (%)", shrink=0.85)
         legend_below(picture, both[0], 2)
         save(picture, folder / f"sweep_k{k}.png")
 
 
-def _draw_panel(
-    panel: Any, cells: Cells, name: str, default: tuple[float, float], limits: tuple[float, float]
-) -> Any:
-    import numpy as np
-
-    alphas, betas = (sorted(set(values)) for values in zip(*cells, strict=True))
-    # Cells are drawn equally large, whatever the spacing of the values.
-    grid = np.array([[cells[alpha, beta][name] for alpha in alphas] for beta in betas])
+def _draw_map(panel: Any, cells: Any, default: tuple[float, float], limits: tuple[float, float]) -> Any:
+    """Draw a figure, a series by alpha and beta, as cells equally large, whatever the spacing of values."""
+    grid = cells.unstack(0)
+    betas, alphas = list(grid.index), list(grid.columns)
     image = panel.imshow(grid, origin="lower", aspect="auto", cmap="viridis", vmin=limits[0], vmax=limits[1])
-    panel.set_title(name)
+    panel.set_title(cells.name)
     panel.set_xlabel("alpha (share of the global visual feature)")
     panel.set_ylabel("beta (share of the global text feature)")
     for set_ticks, values in ((panel.set_xticks, alphas), (panel.set_yticks, betas)):
         ticks = range(0, len(values), -(-len(values) // _MOST_LABELS))
         set_ticks(list(ticks), [f"{values[tick]:.3g}" for tick in ticks])
-    if max(len(alphas), len(betas)) <= _MOST_LABELS:
-        for (y, x), value in np.ndenumerate(grid):
+    if max(grid.shape) <= _MOST_LABELS:
+        for (alpha, beta), value in cells.items():
             # Below the middle of the cell, where a mark may be.
-            look: dict[str, Any] = {"color": "black" if value > sum(limits) / 2 else "white", "fontsize": 7}
-            panel.text(x, y - 0.32, f"{value:.1f}", ha="center", va="center", **look)
-    if default in cells:
+            place = alphas.index(alpha), betas.index(beta) - 0.32
+            colour = "black" if value > sum(limits) / 2 else "white"
+            panel.text(*place, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=7)
+    if default in cells.index:
         # A white line with a dark rim, to be seen on any colour.
         place = alphas.index(default[0]), betas.index(default[1])
         _mark_cell(panel, place, "s", markeredgewidth=4, label="default")
         _mark_cell(panel, place, "s", markeredgewidth=1.5, markeredgecolor="white")
-    best = max(cells, key=lambda pair: cells[pair][name])
+    best = cells.idxmax()
     place = alphas.index(best[0]), betas.index(best[1])
     _mark_cell(panel, place, "*", markerfacecolor="white", label="best")
     return image

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from experiments.reporting.frame import frame_of, number, render, write_csv, write_text
+from experiments.reporting.frame import bullets, note, number, table, write_csv, write_text
 from experiments.reporting.plots import legend_below, panels, save
 from experiments.run.proposal_jobs import Measured, ProposalReport
 from gl_ris.files import write_json
@@ -80,30 +80,20 @@ def markdown(document: Mapping[str, Any]) -> str:
     rows = document["rows"]
     hidden = {"store", *(name for name in ("failed", "missing") if not any(row[name] for row in rows))}
     shown = [name for name in rows[0] if name not in hidden]
-    cells = [[_cell(name, row[name]) for name in shown] for row in rows]
-    table = render(frame_of(cells, shown), "markdown", text=(0, 1))
-    notes = "\n".join(f"* {note}" for note in _notes(document, "missing" in shown))
-    return f"# {_heading(document)}\n\n{table}\n\n{notes}\n"
+    lines = [[_cell(name, row[name]) for name in shown] for row in rows]
+    notes = bullets(_notes(document, "missing" in shown))
+    return f"# {_heading(document)}\n\n{table(lines, shown, text=(0, 1))}\n\n{notes}\n"
 
 
 def _notes(document: Mapping[str, Any], missing: bool) -> Iterator[str]:
-    yield (
-        f"{document['n_images']:,} images, {document['n_objects']:,} objects. oIoU and mIoU: the upper "
-        "bound, the best proposal for every expression. R@t: share of the objects of which some proposal "
-        "has an IoU of t or more."
-    )
     small, large = document["size_bounds"]
-    yield "Small, medium and large part at " + (
-        "COCO's 32 x 32 and 96 x 96 pixels."
-        if (small, large) == COCO_BOUNDS
-        else f"{small:,.0f} and {large:,.0f} pixels, thirds of these objects: COCO's bounds would leave "
-        "a class all but empty."
-    )
-    yield "s/image is what making them took, wherever that was."
+    yield note("proposals", **document)
+    yield note("sizes of COCO" if (small, large) == COCO_BOUNDS else "own sizes", small=small, large=large)
+    yield note("seconds")
     if missing:
-        yield "Images that are missing in a store count for nothing in its line: lines do not compare."
+        yield note("missing")
     if document["n_unusable"]:
-        yield f"{document['n_unusable']:,} images could not be read and count for nothing."
+        yield note("unusable", **document)
 
 
 def _cell(name: str, value: Any) -> str:

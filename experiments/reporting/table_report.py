@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.reporting.frame import (
     FIGURES,
+    bullets,
     ends_of,
     escape,
     frame_of,
     interval_in,
     limit_of,
+    note,
     note_on_intervals,
     number,
     render,
@@ -39,6 +41,7 @@ _COUNTED = ("proposals", *_NUMBERS, "n_failed", "n_skipped", "seconds")
 _INTERVALS = {"methods": "intervals", "every_miss": "every_miss_intervals"}
 _INSIDE = ("methods", "every_miss", *_INTERVALS.values(), "unlike_the_papers", "made_by")
 _SHOWN = {
+    "Data set": "{name}",
     "Proposals": "{proposals}",
     "Images": "{n_images:,}",
     "Expressions": "{n_expressions_evaluated:,} of {n_expressions_expected:,}",
@@ -54,14 +57,12 @@ Results = Mapping[str, Any]
 class Entry:
     """One method of a table."""
 
-    # Name of its line, and the encoder as the line shows it; empty if it has none.
-    label: str
-    encoder: str
-    context: str  # Name of its column within those of a data set; empty in tables without such columns.
-    title: str | None  # What results call it; None where nothing of ours belongs (a line of the paper alone).
-    # The method with its settings, for ``model.methods``; None if nothing is to be run for it.
-    variant: dict[str, Any] | None
-    paper: str | None  # Row of the paper's table that belongs beside it.
+    label: str  # the name of its line
+    encoder: str  # as the line shows it; empty if it has none
+    context: str  # the name of its column within those of a data set; empty in tables without such columns
+    title: str | None  # what results call it; None where nothing of ours belongs (a line of the paper alone)
+    variant: dict[str, Any] | None  # the method with its settings, for ``model.methods``, if it is to be run
+    paper: str | None  # the row of the paper's table that belongs beside it
 
 
 def runs_of(document: Mapping[str, Any], folder: str) -> Iterator[Row]:
@@ -71,8 +72,7 @@ def runs_of(document: Mapping[str, Any], folder: str) -> Iterator[Row]:
     """
     subsets = document.get("subsets") or {}
     for part in (document, *subsets.values()):
-        failures: Mapping[str, int] = part["failures"]
-        every_miss = part.get("every_miss", {})
+        failures, every_miss = part["failures"], part.get("every_miss", {})
         bound = {UPPER_BOUND: part["every_miss_upper_bound"]} if every_miss else {}
         skipped = sum(count for reason, count in failures.items() if reason.startswith("skipped"))
         yield {
@@ -104,22 +104,18 @@ def supervised_entries(trained: Iterable[Results]) -> list[Entry]:
 
 def joined(document: Results, trained: Iterable[Results]) -> Results:
     """Put the figures of supervised models beside those of zero-shot methods on the same data and split."""
-    place = itemgetter("dataset", "partition", "split")
+    place = itemgetter(*PLACE[:3])
     models = [own for own in trained if place(own) == place(document)]
 
     def beside(part: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        parts = list(parts)
-        figures = [next(iter(own["methods"].values())) for own in parts]
-        trained = dict(zip(map(_title, models), figures, strict=True))
-        # what draws its masks leaves nothing out
-        kinds = [kind for kind in ("methods", "every_miss") if kind in part]
-        sure: list[Any] = [next(iter(own.get("intervals", {}).values()), {}) for own in parts]
-        intervals = dict(zip(map(_title, models), sure, strict=True))
-        return {
-            **part,
-            **{kind: part[kind] | trained for kind in kinds},
-            **{key: part[key] | intervals for key in _INTERVALS.values() if key in part},
+        titled = dict(zip(map(_title, models), parts, strict=True))
+        figures = {title: next(iter(own["methods"].values())) for title, own in titled.items()}
+        sure: dict[str, Any] = {
+            title: next(iter(own.get("intervals", {}).values()), {}) for title, own in titled.items()
         }
+        # what draws its masks leaves nothing out
+        added = {**dict.fromkeys(_INTERVALS, figures), **dict.fromkeys(_INTERVALS.values(), sure)}
+        return {**part, **{key: part[key] | more for key, more in added.items() if key in part}}
 
     subsets = {
         name: beside(part, [own["subsets"][name] for own in models])
@@ -190,11 +186,8 @@ class Table:
         encoder = str(self.paper.rows[entry.paper].get("encoder", ""))
         for run in self.runs:
             # what is not of the same images and proposals does not compare with the paper
-            if (
-                run["whole_split"]
-                and not self.paper.unlike(run, entry.paper)
-                and (figures := self.paper.figures(entry.paper, place_of(run)))
-            ):
+            comparable = run["whole_split"] and not self.paper.unlike(run, entry.paper)
+            if comparable and (figures := self.paper.figures(entry.paper, place_of(run))):
                 yield _row(PAPER, entry, encoder, run) | figures
 
     def block(self, figure: str) -> tuple[DataFrame, list[int]]:
@@ -216,47 +209,33 @@ class Table:
         papers = [index for index, (source, *_) in enumerate(lines) if source == PAPER]
         return frame_of(shown, [self.heading, "Encoder", *heads.values()]), papers
 
-    def counts(self) -> DataFrame:
+    def counts(self) -> list[dict[str, str]]:
         """Return what was counted in each run, as text to be read."""
-        return frame_of(
-            {"Data set": self.names[place_of(run)]}
-            | {what: form.format_map(run) for what, form in _SHOWN.items()}
-            for run in self.runs
-        )
+        named = [{"name": self.names[place_of(run)], **run} for run in self.runs]
+        return [{what: form.format_map(run) for what, form in _SHOWN.items()} for run in named]
 
     def notes(self) -> list[str]:
         """Return what a reader must know: whose numbers are whose, what failed, what was limited."""
+        sources = {row["source"] for row in self.rows}
         lines = next(filter(None, map(note_on_intervals, self.runs)), [])
-        if self.paper is not None and any(row["source"] == PAPER for row in self.rows):
-            published = f"{self.paper.source}, {self.paper.note}"
-            lines.append(f"Lines marked (paper) are published numbers: {published}.")
-            lines[-1] += " All others were measured here."
-            found = {
-                one.label: self.paper.rows[str(one.paper)] for one in self.entries if any(self._papers(one))
-            }
-            lines += [f"{name} (paper): {own['league']}." for name, own in found.items() if "league" in own]
-        if any(row["source"] == EVERY_MISS for row in self.rows):
-            lines.append(
-                "Lines marked (every miss counted) count what was skipped as missed; the others leave it "
-                "out, as the published code does."
-            )
-        for run in self.runs:
-            name = self.names[place_of(run)]
-            if not run["n_expressions_expected"]:
-                lines.append(f"{name}: no expression of the split is in it.")
-            if run.get("subset", ALL) == ALL:
-                lines += [] if run["whole_split"] else [f"{name}: limited to {run['n_images']:,} images."]
-                lines += self._note_on_paper(run, name)
-                failures = run["failures"].items()
-                lines += [f"{name}: {reason}: {count:,} expressions." for reason, count in failures]
-        return lines
+        if self.paper is not None and PAPER in sources:
+            lines.append(note("paper", paper=self.paper))
+            rows = {one.label: str(one.paper) for one in self.entries if any(self._papers(one))}
+            leagues = {label: self.paper.rows[row].get("league") for label, row in rows.items()}
+            lines += [f"{label} (paper): {league}." for label, league in leagues.items() if league]
+        lines += [note("every miss")] if EVERY_MISS in sources else []
+        return lines + [line for run in self.runs for line in self._notes_on(run, self.names[place_of(run)])]
 
-    def _note_on_paper(self, run: Row, name: str) -> list[str]:
-        """Say why the paper's figures are not there, if it has some of this place."""
-        if self.paper is None or not run["whole_split"] or place_of(run)[:3] not in self.paper.columns:
-            return []
-        why = self.paper.unlike(run)
-        return [f"{name}: not beside the paper's figures: {why}."] if why else []
+    def _notes_on(self, run: Row, name: str) -> Iterator[str]:
+        if not run["n_expressions_expected"]:
+            yield f"{name}: no expression of the split is in it."
+        if run.get("subset", ALL) != ALL:
+            return
+        if not run["whole_split"]:
+            yield f"{name}: limited to {run['n_images']:,} images."
+        elif self.paper and place_of(run)[:3] in self.paper.columns and (why := self.paper.unlike(run)):
+            yield f"{name}: not beside the paper's figures: {why}."
+        yield from (f"{name}: {reason}: {count:,} expressions." for reason, count in run["failures"].items())
 
 
 def _row(source: str, entry: Entry, encoder: str, run: Row) -> Row:
@@ -283,12 +262,10 @@ def write_all(folder: Path, table: Table, settings: Mapping[str, Any]) -> str:
 def markdown(table: Table) -> str:
     """Return the table as Markdown; percent with two decimals."""
     parts = [f"# {table.title}"] if table.title else []
-    for figure in table.figures:
-        parts.append(f"{figure}\n\n{render(table.block(figure)[0], 'markdown', text=(0, 1))}")
-    parts.append(render(table.counts(), "markdown", text=(0, 1)))
-    notes = table.notes()
-    parts += ["\n".join(f"* {note}" for note in notes)] if notes else []
-    return "\n\n".join(parts) + "\n"
+    frames = {figure: table.block(figure)[0] for figure in table.figures}
+    parts += [f"{figure}\n\n{render(frame, 'markdown', text=(0, 1))}" for figure, frame in frames.items()]
+    parts += [render(frame_of(table.counts()), "markdown", text=(0, 1)), bullets(table.notes())]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def latex(table: Table) -> str:
@@ -302,7 +279,7 @@ def latex(table: Table) -> str:
         body += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{{figure}}} \\", *lines]
     notes = [
         f"{counts.pop('Data set')}: {', '.join(f'{what.lower()} {count}' for what, count in counts.items())}."
-        for counts in table.counts().to_dict("records")
+        for counts in table.counts()
     ]
     lines = [
         r"\begin{table}",
@@ -319,13 +296,10 @@ def latex(table: Table) -> str:
 
 def document(table: Table, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of ``table.json``: the runs with their counts, our scores, and the paper's apart."""
-    ends = [f"{name}_{end}" for name in FIGURES for end in ("low", "high")]
-    kept = ("method", "encoder", "context", *PLACE, *FIGURES, *ends)
-    lists = {OURS: OURS, EVERY_MISS: "every_miss", PAPER: PAPER}
     scores: dict[str, list[Row]] = {OURS: [], PAPER: []}
     for row in table.rows:
-        own = scores.setdefault(lists[row["source"]], [])
-        own.append({key: row[key] for key in kept if key in row})
+        own = scores.setdefault("every_miss" if row["source"] == EVERY_MISS else row["source"], [])
+        own.append({key: value for key, value in row.items() if key not in ("source", *_COUNTED)})
     seconds = [run["seconds"] for run in table.runs if run.get("subset", ALL) == ALL]
     return {
         "schema": 1,

@@ -1,7 +1,7 @@
 """A comparison on an unseen domain: figures on the seen set, on the unseen one and on its subsets."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,14 +93,13 @@ def rows_of(cells: UnseenCells) -> list[dict[str, Any]]:
 
 def _row(name: str, title: str | None, baseline: str | None, cells: Sequence[Results]) -> dict[str, Any]:
     seen, unseen = cells
-    subsets = unseen.get("subsets", {})
     return {
         "model": name,
         "baseline": baseline,
         "training": seen.get("training"),
         "seen": _figures(seen, title),
         "all": _figures(unseen, title),
-        "subsets": {key: _figures(part, title) for key, part in subsets.items()},
+        "subsets": {key: _figures(part, title) for key, part in unseen.get("subsets", {}).items()},
     }
 
 
@@ -111,24 +110,17 @@ def _figures(part: Results, title: str | None) -> Figures | None:
     if title not in methods:
         return None
     sure = part.get("intervals", {}).get(title, {})
-    ends = [frame.ends_of(key, sure.get(key)) for key in FIGURES]
-    return {key: methods[title].get(key) for key in FIGURES} | ends[0] | ends[1]
+    ends = {end: value for key in FIGURES for end, value in frame.ends_of(key, sure.get(key)).items()}
+    return {key: methods[title].get(key) for key in FIGURES} | ends
 
 
 def _methods(parts: Mapping[str, Results], labels: Mapping[str, str]) -> dict[str, dict[str, Figures]]:
-    """Return the methods of several documents, or of subsets of them, a supervised one by its label.
-
-    With every miss counted, too, and with intervals, where all of the documents have that.
-    """
-    kinds = ["methods", "every_miss", "intervals"]
+    """Return the methods of parts, a supervised one by its label; with what else all of the parts have."""
+    kinds = [key for key in ("methods", "every_miss", "intervals") if all(key in p for p in parts.values())]
+    items = [(labels.get(cell), part) for cell, part in parts.items()]
     return {
-        key: {
-            labels.get(cell) or title: figures
-            for cell, part in parts.items()
-            for title, figures in part[key].items()
-        }
+        key: {label or title: figures for label, part in items for title, figures in part[key].items()}
         for key in kinds
-        if all(key in part for part in parts.values())
     }
 
 
@@ -162,13 +154,11 @@ def lines_of(made: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _line(made: Mapping[str, Any], row: Mapping[str, Any], place: str, label: str) -> dict[str, Any]:
-    on_seen = place == "seen"
+    on_seen, before = place == "seen", row["seen"] or {}
     data = (made["unseen_domain"]["seen"] or {}) if on_seen else made
-    before = row["seen"] or {}
     now = {**row["subsets"], "seen": before, "all": row["all"]}.get(place) or {}
     line = {"model": row["model"], "dataset": data.get("dataset"), "split": data.get("split")}
-    line |= {"subset": "All" if on_seen else label, **{name: now.get(name) for name in FIGURES}}
-    line |= {name: value for name, value in now.items() if name not in FIGURES}
+    line |= {"subset": "All" if on_seen else label} | dict.fromkeys(FIGURES) | now
     for name in FIGURES:
         both = not on_seen and None not in (before.get(name), now.get(name))
         line[f"{name}_change"] = now[name] - before[name] if both else None
@@ -194,34 +184,32 @@ def report(made: Mapping[str, Any] | None) -> str:
     for figure in FIGURES:
         rows = []
         for model, lines in lines_of(made).items():
-            both = [
-                [
+            cells = [
+                cell
+                for line in lines
+                for cell in (
                     number(line[figure], interval=frame.interval_in(line, figure)),
                     number(line[f"{figure}_change"], "+.2f"),
-                ]
-                for line in lines
+                )
             ]
             # the seen set has no change from itself
-            rows.append([model, both[0][0], *itertools.chain(*both[1:])])
-        parts.append(f"{figure}\n\n{frame.render(frame.frame_of(rows, heads), 'markdown')}")
-    parts.append("\n".join(f"* {note}" for note in _notes(made, seen)))
-    return "\n\n".join(parts)
+            rows.append([model, cells[0], *cells[2:]])
+        parts.append(f"{figure}\n\n{frame.table(rows, heads)}")
+    return "\n\n".join([*parts, frame.bullets(_notes(made, seen))])
 
 
 def _title(made: Mapping[str, Any]) -> str:
     return frame.heading("Zero-shot transfer", made, made["unseen_domain"]["limit"])
 
 
-def _notes(made: Mapping[str, Any], seen: str) -> list[str]:
-    more = made["unseen_domain"]
-    lines = frame.note_on_intervals(made)
+def _notes(made: Mapping[str, Any], seen: str) -> Iterator[str]:
+    more, key = made["unseen_domain"], "n_expressions_evaluated"
     test = f"{made['dataset']} {made['split']}"
-    key = "n_expressions_evaluated"
-    lines.append(f"All and subsets are of {test}; changes are from {seen}, in points of percent.")
+    yield from frame.note_on_intervals(made)
+    yield f"All and subsets are of {test}; changes are from {seen}, in points of percent."
     for part in made.get("subsets", {}).values():
-        lines.append(f"{part['label']}: {part[key]:,} of {made[key]:,} phrases.")
-        lines += frame.notes_on_skipped(part, f"{part['label']}, ")
-    lines += frame.notes_on_skipped(made)
+        yield f"{part['label']}: {part[key]:,} of {made[key]:,} phrases."
+        yield from frame.notes_on_skipped(part, f"{part['label']}, ")
+    yield from frame.notes_on_skipped(made)
     if more["finished"] < more["cells"]:
-        lines.append(f"{more['finished']:,} of {more['cells']:,} cells are finished.")
-    return lines
+        yield f"{more['finished']:,} of {more['cells']:,} cells are finished."

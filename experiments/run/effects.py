@@ -95,14 +95,10 @@ def variants(
     if len(set(precisions)) < len(precisions) or "fp32" in precisions:
         raise UserError(f"precisions={list(precisions)}: the base has fp32; give bf16 or fp16, each once.")
     scoring = {name: value for name, value in changes.items() if name not in WHOLE_RUN}
-    single = [
-        {"method": method, "title": name, "recipe": {name: value}}
-        for name, value in scoring.items()
-        if applies(name, method)
-    ]
+    single = {name: {name: value} for name, value in scoring.items() if applies(name, method)}
     return [
         {"method": method, "title": BASE},
-        *single,
+        *({"method": method, "title": title, "recipe": fields} for title, fields in single.items()),
         {"method": method, "title": ALL, "recipe": scoring},
         *({"method": method, "title": name, "precision": name} for name in precisions),
         *({"method": method, "title": title, "recipe": fields} for title, fields in more.items()),

@@ -77,14 +77,10 @@ class Figures(ZeroShotRIS):
             )
         if shows == ERRORS and items != RANDOM:
             raise UserError(f"Of misses n of each kind are drawn at random; leave items={items} out.")
-        if shows == HEAT:
-            self._check_maps()
-
-    def _check_maps(self) -> None:
-        if self.run is not None:
+        if shows == HEAT and run is not None:
             raise UserError("Heat maps are not kept in a run; leave run= out, and they are computed.")
         dense = [name for name, scorer in available_scorers().items() if hasattr(scorer, "maps")]
-        for variant in self.variants:
+        for variant in self.variants if shows == HEAT else ():
             if not hasattr(load_scorer(variant.method), "maps"):
                 raise unknown_name("method with a heat map", variant.method, dense)
 
@@ -112,9 +108,8 @@ class Figures(ZeroShotRIS):
             by_name[f"{item.ref_id}_{item.sent_id}"].append(item)
         for name in self.items:
             if (count := len(by_name[str(name)])) != 1:
-                fix = (
-                    "give REF_SENT" if count else "look for it in predictions.jsonl of a run, or raise limit"
-                )
+                there = "look for it in predictions.jsonl of a run, or raise limit"
+                fix = "give REF_SENT" if count else there
                 raise UserError(f"items: {count} expressions have the sent_id {name}; {fix}.")
         return [by_name[str(name)][0] for name in self.items]
 

@@ -1,30 +1,19 @@
 """The folder of a run: everything that the run writes is in it."""
 
 import errno
+import itertools
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from experiments.run.lock import LOCKS, RunLock, refuse_if_live, wait_for_others
 from gl_ris.errors import UserError
+from gl_ris.files import read_table
 
 RUNS = Path("runs")
-_FILES = (
-    *("results.json", "config.yaml", "table.csv", "table.txt", "benchmark.json"),
-    *("predictions.jsonl", "predictions_rank*.jsonl", "slices.csv", "slices.md", "thresholds.json"),
-    *("mask.png", "cutout.png", "overlay.png", "segmentation.json", "segmentations.jsonl"),
-    *("sweep.csv", "sweep.json", "sweep_k*.png"),
-    *("recipe_effects.csv", "recipe_effects.json", "recipe_effects.md"),
-    *("learning_curve.csv", "manifest.json", "weights.pt"),
-    *("proposals.json", "report.csv", "report.json", "report.md", "curve.csv", "curve.png"),
-    *("unseen_domain.csv", "figure*.png", "figure*.pdf", "figure*.json"),
-    *("export/coco_*.json", "export/leaderboard.md", "export/masks/*.png"),
-    *("compare.json", "compare.md", "compare.csv", "changed.csv"),
-    *(".*.tmp", f"{LOCKS}?"),  # of files that were being written when a run was killed
-)
+_FILES: list[str] = read_table(Path(__file__).with_name("folder.yaml"))
 _DRAFTS = (LOCKS, ".*.tmp")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ANSWERS = "segmentations"  # of several images or expressions, a folder of each
@@ -141,16 +130,12 @@ class RunFolder:
         base = RUNS / self.experiment
         self._make(base)
         name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
-            path = base / f"{name}{suffix}"
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            self._made.append(path)
-            return path
-        time.sleep(1)
-        return self._new()
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        while True:
+            with suppress(FileExistsError):
+                (path := base / next(names)).mkdir()
+                self._made.append(path)
+                return path
 
     def _make(self, path: Path) -> None:
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -161,7 +146,7 @@ class RunFolder:
         # the files of a run and nothing else: the folder may be any folder
         for folder in (OVERLAYS, ANSWERS, PROGRESS, f".{PROGRESS}.tmp", UNFINISHED):
             shutil.rmtree(self.path / folder, ignore_errors=True)
-        for pattern in _FILES:
+        for pattern in (*_FILES, ".*.tmp", f"{LOCKS}?"):
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
 

@@ -125,11 +125,10 @@ def safe(text: str) -> str:
 
 def describe(found: Segmentation, opened: OpenImage) -> dict[str, Any]:
     """Say what was found, and how all masks were ranked, the best first."""
-    columns = (found.scores, found.proposals.boxes.int(), opened.areas)
-    scores, boxes, areas = (column[found.ranking].tolist() for column in columns)
+    columns = {"score": found.scores, "box": found.proposals.boxes.int(), "area": opened.areas}
     ranking = [
-        dict(zip(("proposal", "score", "box", "area"), row, strict=True))
-        for row in zip(found.ranking.tolist(), scores, boxes, areas, strict=True)
+        {"proposal": place, **{name: column[place].tolist() for name, column in columns.items()}}
+        for place in found.ranking.tolist()
     ]
     return {
         "noun_phrase": found.noun_phrase,

@@ -40,16 +40,14 @@ class StoreFiller(LightningModule):
         store: Where proposals are kept: true for the usual place, or a folder.
     """
 
-    # Generator and store, and the store by itself, once they are set up.
-    source: ProposalSource
+    source: ProposalSource  # generator and store, once they are set up
     kept: ProposalStore
 
     def __init__(self, proposals: ProposalGenerator | None = None, store: bool | str = True) -> None:
         super().__init__()
         self.proposals, self.store = proposals, store
-        # How many images met with each of `OUTCOMES`, over all processes; empty before the end.
-        self.outcome: dict[str, int] = {}
-        self.seconds = self._started = 0.0  # Wall time of the last run.
+        self.outcome: dict[str, int] = {}  # how many images met with each of `OUTCOMES`, over all processes
+        self.seconds = self._started = 0.0  # wall time of the last run
         self._counts: Counter[str] = Counter()
         # when the run began, before it was cut off: what is stored since then it has made
         self.began: int | None = None
@@ -100,9 +98,8 @@ class StoreFiller(LightningModule):
         if getattr(scene, "fatal", False):
             # A missing file or a full disk meets every image: no use in going on.
             raise UserError(scene.error)
-        outcome: str | None = getattr(scene, "outcome", None)
-        if outcome is not None:
-            return "stored before" if outcome == "read" else outcome
+        if (outcome := getattr(scene, "outcome", None)) is not None:
+            return "stored before" if outcome == "read" else str(outcome)
         if scene.error is not None:
             self._warn(scene, scene.error)
             return "unusable"
@@ -116,9 +113,8 @@ class StoreFiller(LightningModule):
         return "generated"
 
     def _warn(self, scene: SceneLike, reason: str, error: Exception | None = None) -> None:
-        # Once for each reason: one that meets every image would drown all else.
         if reason not in self._reported:
-            self._reported.add(reason)
+            self._reported.add(reason)  # once: one that meets every image would drown all else
             log.warning("Image %s has no proposals (%s).", scene.image_id, reason, exc_info=error)
 
     def on_predict_epoch_end(self) -> None:
@@ -134,12 +130,11 @@ class StoreFiller(LightningModule):
 class Measured:
     """One line of the report."""
 
-    name: str  # Name of the generator, with the settings in which it differs from others of that name.
+    name: str  # of the generator, with the settings in which it differs from others of that name
     league: str
-    store: str | None  # Name of the store; None for the ground truth.
+    store: str | None  # its name; None for the ground truth
     quality: Quality
-    # What making the proposals of an image took, on average; None if it is not known.
-    seconds: float | None = None
+    seconds: float | None = None  # what making the proposals of an image took, on average, if it is known
 
 
 class ProposalReport(LightningModule):
@@ -218,17 +213,17 @@ class ProposalReport(LightningModule):
         parts = zip(*gather_objects(self._qualities), strict=True)
         *qualities, truth = (sum(own, Quality()) for own in parts)
         names = labels([store.manifest for store in self._stores])
-        rows = [
+        self.rows = [
             Measured(name, store.manifest.get("league", "not stated"), store.name, quality, store.seconds)
             for name, store, quality in zip(names, self._stores, qualities, strict=True)
             if quality.objects
         ]
-        if not rows:
+        if not self.rows:
             raise EvaluationError(
                 "Of no image that can be read are there stored proposals of these very pixels."
             )
-        truths = [Measured("ground truth", "ground truth", None, truth)] if truth.objects else []
-        self.rows = [*rows, *truths]
+        if truth.objects:
+            self.rows.append(Measured("ground truth", "ground truth", None, truth))
 
 
 def _objects(scene: SceneLike) -> tuple[Tensor, Tensor]:
@@ -250,14 +245,15 @@ def labels(manifests: Sequence[dict[str, Any]]) -> list[str]:
         ['a x=1', 'a x=3']
     """
     more = ("version", "weights", "generator_class")
-    flat = [{**made["settings"], **{name: made[name] for name in more}} for made in manifests]
+    flat = [
+        (made["generator"], {**made["settings"], **{key: made[key] for key in more}}) for made in manifests
+    ]
     named = []
-    for manifest, own in zip(manifests, flat, strict=True):
-        others = [f for m, f in zip(manifests, flat, strict=True) if m["generator"] == manifest["generator"]]
+    for name, own in flat:
+        others = [settings for other, settings in flat if other == name]
         keys = dict.fromkeys(itertools.chain.from_iterable(others))
-        differing = [key for key in keys if any(f.get(key) != own.get(key) for f in others)]
-        settings = (f"{key}={_short(own.get(key))}" for key in differing)
-        named.append(" ".join([manifest["generator"], *settings]))
+        differing = [key for key in keys if any(one.get(key) != own.get(key) for one in others)]
+        named.append(" ".join([name, *(f"{key}={_short(own.get(key))}" for key in differing)]))
     return named
 
 

@@ -37,9 +37,9 @@ def settings_of(folder: Path, program: str) -> Any:
 
     `UserError` if it is not one of the command that ``program`` starts.
     """
-    path = folder / "config.yaml"
     if not in_use(folder):
         return None
+    path = folder / "config.yaml"
     try:
         text = path.read_text(encoding="utf-8")
         before = read_config(path)
@@ -106,8 +106,7 @@ def changed_since(before: Mapping[str, Any], inputs: Inputs) -> str:
     ``before`` is a document of results, or what `how_it_began` returns of a run; ``inputs`` are those of now,
     see `gl_ris.inputs.inputs_of`, with None for a hash that is not known.
     """
-    version = before.get("methods_version", 1)
-    if version != METHODS_VERSION:
+    if (version := before.get("methods_version", 1)) != METHODS_VERSION:
         return f"its figures are of version {version} of the methods, which is {METHODS_VERSION} now"
     known = before.get("inputs") or {}
     for what, files in inputs.items():
@@ -134,10 +133,8 @@ def refuse_changes(folder: Path, inputs: Inputs) -> None:
 
 def begin(folder: Path, files: Sequence[str], inputs: Inputs) -> None:
     """Note in a run folder that a run begins now, and with what, unless it goes on; make its empty files."""
-    path = folder / PROGRESS / _BEGUN
-    if not path.is_file():
-        began = {"began": time.time_ns(), "methods_version": METHODS_VERSION, "inputs": inputs}
-        write_json(path, began)
+    if not (path := folder / PROGRESS / _BEGUN).is_file():
+        write_json(path, {"began": time.time_ns(), "methods_version": METHODS_VERSION, "inputs": inputs})
     for name in files:
         (folder / name).touch()
 
@@ -153,11 +150,10 @@ def end(folder: Path) -> None:
 
 
 def take_over(folder: Path, wanted: Mapping[int, Sequence[Key]], world_size: int) -> list[Image]:
-    """Find the images that a run has finished, and drop from its files what is not of them.
+    """Return what was counted of each image that a run has finished; drop from its files what is of others.
 
     This process has the folder's lock, and ``world_size`` are going to write. ``wanted`` says what records
-    of each image are about, by its index; empty for a run without records. Returns what was counted of each
-    finished image, with its index.
+    of each image are about, by its index; empty for a run without records.
     """
     for draft in folder.rglob(".*.tmp"):
         shutil.rmtree(draft) if draft.is_dir() else draft.unlink()

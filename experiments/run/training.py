@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import shutil
 import time
@@ -31,13 +30,10 @@ _RECORD = "training.json"  # what a training has said of itself, kept until the 
 # options of data that are about the split that is measured
 _OF_SPLIT = ("limit", "limit_seed", "sentences", "without")
 _BATCHES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")  # what a training's batches hang on
-
-# What the record of a training takes from the manifest of its refs.
+# what the record of a training takes from the manifest of its refs
 _CHOSEN = ("dataset", "split_by", "split", "k", "seed", "n_refs", "n_sentences", "n_images", "share")
-
-POINTS = 1000  # Lines of a learning curve, at most about.
-
-INTERVAL = 300.0  # Seconds between two saved states.
+POINTS = 1000  # lines of a learning curve, at most about
+INTERVAL = 300.0  # seconds between two saved states
 
 
 @dataclass(frozen=True)
@@ -91,8 +87,7 @@ class Unfinished:
 
     def __init__(self, run_folder: Path) -> None:
         self.folder = run_folder / UNFINISHED
-        self.checkpoint = self.folder / STATE
-        self.curve = self.folder / "learning_curve.csv"
+        self.checkpoint, self.curve = self.folder / STATE, self.folder / "learning_curve.csv"
 
     def finish(self) -> None:
         """Keep the learning curve in the run folder, and remove the rest."""
@@ -118,14 +113,16 @@ class Progress(Callback):
         if self.unfinished is None:
             return
         path, self._written = self.unfinished.curve, trainer.global_step
-        kept = []
-        if path.is_file() and trainer.global_step:
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.reader(file) if row[1:2] and row[1].isdigit()]
-            kept = [row for row in rows if int(row[1]) <= trainer.global_step]
+        text = path.read_text(encoding="utf-8") if path.is_file() and trainer.global_step else ""
+        lines = [line.split(",") for line in text.splitlines()]
+        kept = [line for line in lines if line[1:2] and line[1].isdigit() and int(line[1]) <= self._written]
         rates = [f"learning_rate_{place}" for place in range(len(_rates(trainer)))]
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([["epoch", "step", "loss", *rates], *kept])
+        self._write("w", ["epoch", "step", "loss", *rates], *kept)
+
+    def _write(self, mode: str, *lines: list[Any]) -> None:
+        assert self.unfinished is not None
+        with self.unfinished.curve.open(mode, encoding="utf-8") as file:
+            file.writelines(",".join(map(str, line)) + "\n" for line in lines)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -141,9 +138,7 @@ class Progress(Callback):
         self._written = trainer.global_step
         loss = sum(self._losses) / len(self._losses)
         self._losses.clear()
-        with self.unfinished.curve.open("a", newline="", encoding="utf-8") as file:
-            row = [trainer.current_epoch, trainer.global_step, loss, *_rates(trainer)]
-            csv.writer(file, lineterminator="\n").writerow(row)
+        self._write("a", [trainer.current_epoch, trainer.global_step, loss, *_rates(trainer)])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the state if the last time is long ago; every process takes part."""
@@ -163,10 +158,7 @@ def _rates(trainer: Trainer) -> list[float]:
 
 
 class Training:
-    """A training of a configured model that is to come.
-
-    `UserError` if the refs cannot be chosen, or are too few for the trainer.
-    """
+    """A training to come; `UserError` if the refs cannot be chosen, or are too few for the trainer."""
 
     def __init__(
         self, module: SupervisedRIS, source: RISDataModule, settings: TrainingSettings, trainer: Trainer
@@ -186,21 +178,19 @@ class Training:
         steps = self.data.steps_per_epoch(trainer.world_size)
         self.epochs = settings.length(steps, module.baseline.epochs)
         self.steps = steps * self.epochs
-        self.record = self._describe()  # what results say of it; complete after `run`
-
-    def _describe(self) -> dict[str, Any]:
-        subset = self.data.subset
-        return {
-            "model": self.module.baseline.title,
+        subset, parameters = self.data.subset, list(module.parameters())
+        # what results say of it; complete after `run`
+        self.record: dict[str, Any] = {
+            "model": module.baseline.title,
             **{name: getattr(subset.manifest, name) for name in _CHOSEN},
             "shortfall": subset.shortfall,
             "epochs": self.epochs,
             "steps": self.steps,
             "batch_size": self.data.batch_size,
-            "schedule": self.settings.schedule,
-            "weights": self.module.weights,
-            "parameters": sum(p.numel() for p in self.module.parameters()),
-            "trained_parameters": sum(p.numel() for p in self.module.parameters() if p.requires_grad),
+            "schedule": settings.schedule,
+            "weights": module.weights,
+            "parameters": sum(one.numel() for one in parameters),
+            "trained_parameters": sum(one.numel() for one in parameters if one.requires_grad),
         }
 
     def summary(self) -> str:
@@ -270,9 +260,6 @@ class SupervisedCLI(ExperimentCLI):
         super().before_instantiate_classes()
         if self.config.trainer.max_epochs is not None or self.config.trainer.max_steps != -1:
             raise UserError("The length of a training is set by epochs=N, or schedule=min_steps.")
-        if self.config.trainer.strategy == "auto" and several_processes(self.config.trainer):
-            # LAVT's last gate and CLIP's temperature have no part in the loss
-            self.config.trainer.strategy = "ddp_find_unused_parameters_true"
         # the state of a training that was cut off, to go on from; None to begin
         self.checkpoint: Path | None = None
         # the run folder with a model that was trained before the run was cut off; None to train
@@ -284,6 +271,15 @@ class SupervisedCLI(ExperimentCLI):
             self.trained = folder
         elif (checkpoint := Unfinished(folder).checkpoint).is_file():
             self.checkpoint = checkpoint
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer; of several processes so that not all parameters need to be in the loss."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if trainer.world_size == 1 or self.config.trainer.strategy != "auto":
+            return trainer
+        # LAVT's last gate and CLIP's temperature have no part in it
+        self.config.trainer.strategy = "ddp_find_unused_parameters_true"
+        return super().instantiate_trainer(**kwargs, strategy=self.config.trainer.strategy)
 
     @property
     def harmless(self) -> tuple[str, ...]:
@@ -301,41 +297,20 @@ class SupervisedCLI(ExperimentCLI):
         module.configure_model()
         if module.weights is not None:
             return None
-        data = self._data_to_learn_from(settings.split)
+        # the same data module, whole and without proposals
+        without = {"split": settings.split, "proposals": None, **dict.fromkeys(_OF_SPLIT)}
+        options = vars(self.config.data.init_args).items()
+        kept = {name: without.get(name, value) for name, value in options}
+        data = cast("RISDataModule", type(self.datamodule)(**kept))
         data.require_files()
         data.prepare_data()
         training = Training(module, data, settings, self.trainer)
         module.title = f"{module.baseline.title} k={training.record['k']}"
         return training
 
-    def _data_to_learn_from(self, split: str) -> RISDataModule:
-        # the same data module, whole and without proposals
-        options = vars(self.config.data.init_args)
-        without = {"split": split, "proposals": None, **dict.fromkeys(_OF_SPLIT)}
-        kept = {name: without.get(name, value) for name, value in options.items()}
-        return cast("RISDataModule", type(self.datamodule)(**kept))
-
     def check(self) -> None:
         """Prepare the training, whose refs and weights may be missing."""
         _ = self.training
-
-
-def several_processes(trainer: Any) -> bool:
-    """Say whether a trainer of these options will have several processes.
-
-    Example:
-        >>> from types import SimpleNamespace as Options
-        >>> [several_processes(Options(devices=n, num_nodes=1, accelerator="cpu")) for n in (1, "2", [0, 1])]
-        [False, True, True]
-    """
-    devices = trainer.devices
-    if isinstance(devices, str) and "," in devices:
-        devices = [part for part in devices.split(",") if part]
-    if devices in ("auto", -1, "-1"):
-        count = torch.cuda.device_count() if trainer.accelerator in ("auto", "gpu", "cuda") else 1
-    else:
-        count = len(devices) if isinstance(devices, list) else int(devices)
-    return count * int(trainer.num_nodes) > 1
 
 
 def supervised_parts(command: Command, args: ArgsType = None) -> SupervisedCLI:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,16 @@ def test_choose(
     other = [0.0, 0.0, 1.0]
     chosen = choose(torch.tensor([other, row], dtype=torch.float64))
     assert chosen == Choices([2, choice], [1.0, score], [None, failure], [False, tied])
+    order = sorted((-x, n) for n, x in enumerate(row) if math.isfinite(x))
+    assert list(chosen.ranked) == [
+        ((2, 1.0), (0, 0.0), (1, 0.0)),
+        tuple((n, -x) for x, n in order) if not failure else (),
+    ]
+
+
+def test_the_few_best_are_kept_to_five_digits() -> None:
+    scores = torch.arange(8.0)[None] / 7
+    assert choose(scores).ranked == [((7, 1.0), (6, 0.85714), (5, 0.71429), (4, 0.57143), (3, 0.42857))]
 
 
 def test_no_expressions_no_choices() -> None:

@@ -105,7 +105,7 @@ def test_lines_have_the_contract_keys_and_are_strict_json(tmp_path: Path) -> Non
     first, second, third = (json.loads(line, parse_constant=pytest.fail) for line in lines)
     assert third == {**first, "tied": True}
     assert list(first) == [*KEYS, "failure", "index"]
-    usual = ("subsets", "parsed", "target", "chosen", "image", "overlaps", "area")
+    usual = ("subsets", "parsed", "target", "chosen", "image", "overlaps", "area", "ranked")
     assert first | dict.fromkeys(usual) | {"tied": False, "abstained": False} == asdict(RECORD)
     assert "café" in lines[0]
     assert second["score"] is None

@@ -36,12 +36,11 @@ def test_every_command_is_listed_with_a_line() -> None:
         assert ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file()
 
 
-def test_the_list_comes_at_once_and_imports_nothing_heavy() -> None:
-    code = f"import time; t = time.perf_counter()\ntry:\n    {START}\nfinally:\n    import sys\n"
-    code += "    print(time.perf_counter() - t, *sys.modules)"
-    seconds, *modules = min(gl_ris(code=code).stdout.split("version.")[-1].split() for _ in range(3))
+def test_the_list_imports_nothing_heavy() -> None:
+    code = f"try:\n    {START}\nfinally:\n    import sys\n    print(*sys.modules)"
+    modules = gl_ris(code=code).stdout.split("version.")[-1].split()
+    assert "gl_ris" in modules
     assert not {"torch", "lightning", "jsonargparse", "numpy", "spacy", "PIL"} & set(modules)
-    assert float(seconds) < 0.3
 
 
 @pytest.mark.parametrize(

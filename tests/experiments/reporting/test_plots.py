@@ -52,12 +52,17 @@ def test_each_map_has_its_cells_and_the_colours_of_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    draw = plots._draw_panel
-    monkeypatch.setattr(plots, "_draw_panel", lambda *given: drawn.append(given[1:]) or draw(*given))
+    draw = plots._draw_map
+    monkeypatch.setattr(plots, "_draw_map", lambda *given: drawn.append(given[1:]) or draw(*given))
     points = {**grid([0.0, 0.5], [0.5], (0.0, 0.5), 1), **grid([1.0], [0.5], (0.0, 0.5), 3)}
     draw_heat_maps(tmp_path, points, (0.5, 0.5), "toy val")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep_k1.png", "sweep_k3.png"]
     maps = [{(0.0, 0.5): points[1, 0.0, 0.5], (0.5, 0.5): points[1, 0.5, 0.5]}]
     maps.append({(1.0, 0.5): points[3, 1.0, 0.5]})
     limits = {"oIoU": (49.0, 50.0), "mIoU": (0.0, 10.0)}
-    assert drawn == [(cells, name, (0.5, 0.5), limits[name]) for cells in maps for name in limits]
+    found = [(cells.to_dict(), cells.name, *more) for cells, *more in drawn]
+    assert found == [
+        ({pair: row[name] for pair, row in cells.items()}, name, (0.5, 0.5), limits[name])
+        for cells in maps
+        for name in limits
+    ]
