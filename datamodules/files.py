@@ -1,5 +1,6 @@
 """Reading annotation files that are not to be trusted, writing their like, and folders of made data."""
 
+import ctypes
 import gc
 import glob
 import json
@@ -7,7 +8,7 @@ import mmap
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,7 +17,7 @@ from msgspec import Meta
 
 from gl_ris.drafts import draft_of, sweep
 from gl_ris.errors import UserError, in_short
-from gl_ris.files import MAX_PIXELS, atomic_file, decode
+from gl_ris.files import MAX_PIXELS, Mapped, atomic_file, decode_mapped
 
 T = TypeVar("T")
 
@@ -45,11 +46,16 @@ class Sized(msgspec.Struct):
 
 
 def read_annotations(path: Path, kind: type[T]) -> T:
-    """Read a JSON file of annotations as a value of a given type; see `gl_ris.files.decode`.
+    """Read a JSON file of annotations as a value of a given type; see `gl_ris.files.decode_mapped`.
 
     A bare NaN or Infinity, which Python writes and JSON does not know, is a null: the fault of its record.
     """
-    return decode(path, kind, "annotation file", FETCH_AGAIN, _without_nan)
+    return read_mapped(path, kind)[0]
+
+
+def read_mapped(path: Path, kind: type[T]) -> tuple[T, Mapped]:
+    """Read such a file, and also return what `msgspec.Raw` values in ``kind`` are views of."""
+    return decode_mapped(path, kind, "annotation file", FETCH_AGAIN, _without_nan)
 
 
 def _without_nan(content: mmap.mmap) -> bytes | None:
@@ -120,6 +126,8 @@ def uncollected() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+        with suppress(AttributeError, OSError, TypeError):  # what did not stay, by glibc alone
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager

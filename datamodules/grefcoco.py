@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from datamodules.annotated import Columns
 from datamodules.files import Id, compact_json, read_annotations
-from datamodules.records import Instance, Key, Segmentation
+from datamodules.records import Key, Segmentation
 from datamodules.refcoco import RefCOCO
 from datamodules.refer import Form, Sentence
 
@@ -44,8 +45,8 @@ class GRef(msgspec.Struct):
         kinds = _each(self.category_id)
         return kinds[0] if len(kinds) == 1 and self.ann_ids else None
 
-    def target(self, instances: Mapping[Key, Instance]) -> dict[str, Any]:
-        """Return what a `datamodules.records.Referent` knows of the target, given the image's instances.
+    def target(self, annotated: Columns) -> dict[str, Any]:
+        """Return what a `datamodules.records.Referent` knows of the target, given the image's annotations.
 
         Crowds are no part of it, as in the published code.
         """
@@ -55,9 +56,8 @@ class GRef(msgspec.Struct):
             return {"segmentations": (Segmentation(fault=fault),)}
         if nothing:
             return {"segmentations": (), "targeted": False, "absent": True}
-        own = [instances[number] for number in meant]
         return {
-            "segmentations": tuple(one.outline for one in own if not one.crowd),
+            "segmentations": annotated.outlines([annotated.rows[key] for key in meant], crowds=False),
             "ann_id": meant[0] if len(meant) == 1 else None,
             "subsets": ("single" if len(meant) == 1 else "multi",),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,17 +29,17 @@ class Outlines:
     def __init__(self, record: ImageRecord, rule: MaskRule) -> None:
         self.record, self.rule = record, rule
         self.size = record.height, record.width
-        self._drawn: dict[int, Tensor | ValueError] = {}
+        self._drawn: dict[Any, Tensor | ValueError] = {}
 
     def mask(self, outline: Segmentation) -> Tensor:
         """Return the mask of one of the record's outlines, bool ``(H, W)``; ValueError if it is damaged."""
-        found = self._drawn.get(id(outline))
+        found = self._drawn.get(outline.key)
         if found is None:
             try:
                 found = outline.mask(*self.size, self.rule)
             except ValueError as reason:
                 found = reason
-            self._drawn[id(outline)] = found
+            self._drawn[outline.key] = found
         if isinstance(found, ValueError):
             raise found
         return found
@@ -82,14 +82,14 @@ class Outlines:
         with the same pixels are one; so it is where there are more than an image can have. A damaged one is
         left out; what means it has no known target.
         """
-        rows: dict[int, int] = {}  # by outline
+        rows: dict[Any, int] = {}  # by key of the outline
         masks, categories = list[Tensor](), list[str | None]()
         alike: dict[bytes, int] = {}
         room = len(self.record.objects) * self.size[0] * self.size[1] <= _MOST_PIXELS
-        others = [(one.outline, one.category) for one in self.record.objects if room]
+        others = [*zip(self.record.objects, self.record.categories, strict=True)] if room else []
         asked = [(o, ref.category) for ref in self.record.referents for o in ref.segmentations]
         for outline, category in [*others, *asked]:
-            if id(outline) in rows:
+            if outline.key in rows:
                 continue
             try:
                 mask = self.mask(outline)
@@ -97,7 +97,7 @@ class Outlines:
                 continue
             next_row = len(masks)
             row = next_row if others else alike.setdefault(mask.numpy().tobytes(), next_row)
-            rows[id(outline)] = row
+            rows[outline.key] = row
             if row == len(masks):
                 masks.append(mask)
                 categories.append(category)
@@ -106,10 +106,10 @@ class Outlines:
         meant = [self._meant(rows, place) for place in range(len(self.record.referents))]
         return Objects(self.stack(masks), categories, meant)
 
-    def _meant(self, rows: dict[int, int], place: int) -> tuple[int, ...] | None:
+    def _meant(self, rows: dict[Any, int], place: int) -> tuple[int, ...] | None:
         referent = self.record.referents[place]
         if not referent.segmentations:
             return () if referent.absent else None
-        found = [rows.get(id(outline)) for outline in referent.segmentations]
+        found = [rows.get(outline.key) for outline in referent.segmentations]
         known = [row for row in found if row is not None]
         return tuple(sorted(set(known))) if len(known) == len(found) else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +37,13 @@ class Segmentation:
     points: bool = False  # whether that JSON is of PhraseCut's form, see `from_points`
     # a picture of the mask, in place of all others; see `gl_ris.pictures.read_mask`
     file: Path | None = None
+    # what tells it from others where it is made anew at each look; else it is itself
+    place: tuple[Any, int] | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> Any:
+        """What two outlines of a record share only if they are the same annotation's."""
+        return self.place or id(self)
 
     @classmethod
     def from_json(cls, value: Any) -> Segmentation:
@@ -112,20 +120,11 @@ def _draw(polygons: list[list[float]], height: int, width: int) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
-    """An object that the data set outlines in an image, whether anything is said of it or not."""
-
-    outline: Segmentation
-    category: str | None = None  # its name, where the file gives one
-    crowd: bool = False  # whether it outlines many objects at once
-
-
-@dataclass(frozen=True, slots=True)
 class Referent:
     """What one or more sentences refer to."""
 
     ref_id: Key  # the data set's own id of the ref (PhraseCut: of the task)
-    segmentations: tuple[Segmentation, ...]  # its instances; the target is their union
+    segmentations: Collection[Segmentation]  # its instances; the target is their union
     sentences: tuple[str, ...]  # the expressions, as the file has them
     sent_ids: tuple[Key, ...]  # one id per sentence
     category: str | None = None  # name of the category, where the file gives one
@@ -154,11 +153,12 @@ class ImageRecord:
     height: int  # rows of pixels as annotated
     width: int  # columns of pixels as annotated
     referents: tuple[Referent, ...]  # what its expressions refer to, ordered by id
-    # every instance of the image, where the data set knows more than is referred to; outlines that are
-    # referred to are the very ones of ``segmentations``
-    objects: tuple[Instance, ...] = ()
+    # outlines of every instance of the image, where the data set knows more than is referred to; those that
+    # are referred to have the key that they have among ``segmentations``
+    objects: Collection[Segmentation] = ()
+    categories: tuple[str | None, ...] = ()  # of each of them its name, where the file gives one
     # outlines of the instances that are to serve as proposals, if they are
-    instances: tuple[Segmentation, ...] = ()
+    instances: Collection[Segmentation] = ()
 
 
 def sort_key(key: Key) -> tuple[bool, int, str]:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar, cast
 import msgspec
 from lightning.pytorch.utilities import rank_zero_only
 
+from datamodules.annotated import Annotation, Columns
 from datamodules.files import (
     FETCH_AGAIN,
     Id,
@@ -22,14 +23,13 @@ from datamodules.files import (
     clean_text,
     compact_json,
     convert,
-    read_annotations,
+    read_mapped,
     write_bytes,
 )
 from datamodules.pickles import read_plain_pickle
-from datamodules.records import ImageRecord, Instance, Key, Referent, Segmentation, sort_key
+from datamodules.records import ImageRecord, Key, Referent, sort_key
 from gl_ris.errors import UserError, unknown_name
 
-NULL = msgspec.Raw(b"null")  # stands for an outline that the file lacks: a fault of that annotation
 MAX_SENTENCE = 10_000  # characters; more are taken for damage: RefCOCOg's longest has a few hundred
 
 log = logging.getLogger(__name__)
@@ -63,9 +63,9 @@ class Ref(BareRef):
         """The annotations that are meant; in other formats there may be several, or none."""
         return (self.ann_id,)
 
-    def target(self, instances: Mapping[Key, Instance]) -> dict[str, Any]:
-        """Return what a `Referent` knows of the target, given the image's instances by id of annotation."""
-        return {"segmentations": (instances[self.ann_id].outline,), "ann_id": self.ann_id}
+    def target(self, annotated: Columns) -> dict[str, Any]:
+        """Return what a `Referent` knows of the target, given the image's annotations."""
+        return {"segmentations": annotated.outlines([annotated.rows[self.ann_id]]), "ann_id": self.ann_id}
 
     @property
     def category(self) -> Key | None:
@@ -78,16 +78,6 @@ class Image(Sized, gc=False):
 
     id: Id
     file_name: str
-
-
-class Annotation(msgspec.Struct, gc=False):
-    """An instance of COCO."""
-
-    id: Id
-    image_id: Id
-    segmentation: msgspec.Raw = NULL
-    category_id: Any = None
-    iscrowd: Any = 0
 
 
 class Category(msgspec.Struct, gc=False):
@@ -200,29 +190,29 @@ def read_split(
     for ref in _asked(folder, split_by, split, form):
         by_image[ref.image_id].append(ref)
     path = folder / "instances.json"
-    found = read_annotations(path, Instances)
+    found, file = read_mapped(path, Instances)
     images = _by_id((image for image in found.images if image.id in by_image), f"'{path}': image")
     _require_targets(found, by_image, images.keys(), f"'{form.path(folder, split_by)}' and '{path}'", path)
     categories = {category.id: clean_text(category.name) for category in found.categories}
-    objects = _objects(found, images.keys(), categories)
-    proposals: Mapping[Key, tuple[Segmentation, ...]] = {}
+    targets = [number for refs in by_image.values() for ref in refs for number in ref.ann_ids]
+    objects = others = Columns(found.annotations, file, images.keys(), targets)
     if all_instances:
-        other = found if instances is None else read_annotations(instances, Instances)
-        others = objects if instances is None else _objects(other, images.keys(), {})
-        _require_proposals(other, images, instances or path)
-        proposals = {
-            key: tuple(one.outline for one in own.values() if crowds or not one.crowd)
-            for key, own in others.items()
-        }
+        if instances is not None:
+            found, file = read_mapped(instances, Instances)
+            others = Columns(found.annotations, file, images.keys())
+        _require_proposals(found, images, instances or path)
+    del found  # see `Columns`
+    names = [None if kind is None else categories.get(kind) for kind in objects.categories]
     return [
         ImageRecord(
             key,
             clean_text(images[key].file_name),
             images[key].height,
             images[key].width,
-            tuple(_referent(ref, objects[key], categories) for ref in by_image[key]),
-            tuple(objects[key].values()),
-            proposals.get(key, ()),
+            tuple(_referent(ref, objects, categories) for ref in by_image[key]),
+            objects.outlines(objects.images[key]),
+            tuple(names[row] for row in objects.images[key]),
+            others.outlines(others.images[key], crowds) if all_instances else (),
         )
         for key in sorted(by_image, key=sort_key)
     ]
@@ -238,12 +228,17 @@ def _asked(folder: Path, split_by: str, split: str, form: Form) -> list[Ref]:
     if silent := len(own) - len(asked):
         place = f"'{form.path(folder, split_by)}' {split}"
         rank_zero_only(log.warning)("%d refs of %s have no sentence and are left out.", silent, place)
-    if 2 * len(own) > len(refs):
-        return asked
-    # in memory of their own: where they are, each of them keeps a page of those that are not asked for
-    packed = pickle.dumps(asked)
-    del refs, own, asked
-    return cast("list[Ref]", pickle.loads(packed))
+    del refs, own
+    for sentence in (sentence for ref in asked for sentence in ref.sentences):
+        sentence.raw = sentence.raw if isinstance(sentence.raw, str) else None
+    # in memory of their own: where they are, each of them keeps a page of what was read with it
+    try:
+        packed = msgspec.msgpack.encode(asked)
+        unpack = msgspec.msgpack.Decoder(cast("Any", list)[form.kind]).decode
+    except UnicodeEncodeError:  # bytes of Python 2 that are not UTF-8
+        packed, unpack = pickle.dumps(asked), pickle.loads
+    del asked
+    return unpack(packed)
 
 
 def _by_id(records: Iterable[_Record], what: str) -> dict[Key, _Record]:
@@ -287,33 +282,19 @@ def _require_proposals(found: Instances, images: Mapping[Key, Image], path: Path
     _by_id((one for one in found.annotations if one.image_id in images), f"'{path}': annotation")
 
 
-def _objects(
-    found: Instances, images: Set[Key], categories: Mapping[Key, str]
-) -> dict[Key, dict[Key, Instance]]:
-    """Return the instances of each image by id of their annotation; of two with one id, the first."""
-    groups: dict[Key, dict[Key, Instance]] = {key: {} for key in images}
-    for one in found.annotations:
-        own = groups.get(one.image_id)
-        if own is not None and one.id not in own:
-            known = isinstance(one.category_id, int | str)
-            name = categories.get(one.category_id) if known else None
-            own[one.id] = Instance(Segmentation(json=one.segmentation), name, bool(one.iscrowd))
-    return groups
-
-
 def _some(keys: Collection[Key]) -> str:
     first = sorted(keys, key=sort_key)[:3]
     return ", ".join(f"{key!r:.60}" for key in first) + (", ..." if len(keys) > 3 else "")
 
 
-def _referent(ref: Ref, instances: Mapping[Key, Instance], categories: Mapping[Key, str]) -> Referent:
+def _referent(ref: Ref, annotated: Columns, categories: Mapping[Key, str]) -> Referent:
     return Referent(
         ref_id=ref.ref_id,
         sentences=tuple(clean_text(sentence.sent) for sentence in ref.sentences),
         sent_ids=tuple(sentence.sent_id for sentence in ref.sentences),
         category=None if ref.category is None else categories.get(ref.category),
         raw=raw_sentences(ref.sentences),
-        **ref.target(instances),
+        **ref.target(annotated),
     )
 
 

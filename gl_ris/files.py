@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar
 
 from gl_ris.drafts import draft_of, sweep
-from gl_ris.errors import UserError, in_short
+from gl_ris.errors import EvaluationError, UserError, in_short
 
 _T = TypeVar("_T")
+Mend = Callable[[mmap.mmap], bytes | None]  # makes what can be read of content that cannot; None: it cannot
 
 MAX_PIXELS = 178_956_970  # images of more pixels are taken for damage, or for an attack: Pillow warns of them
 
@@ -111,30 +112,68 @@ def write_rows(path: Path | str, rows: Iterable[Iterable[Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def decode(
-    path: Path | str,
-    kind: type[_T],
-    what: str = "file",
-    fix: str = "Fetch the file anew.",
-    mend: Callable[[mmap.mmap], bytes | None] | None = None,
-) -> _T:
+class Mapped:
+    """The bytes of a file: those that it had when they were first asked for, even if another takes its name.
+
+    Pickled it is a path; whoever opens it again under that name finds the same file or an `EvaluationError`.
+    """
+
+    def __init__(self, path: Path, mend: Mend | None = None, mark: tuple[int, ...] | None = None) -> None:
+        self.path, self.mend, self.mark = path, mend, mark
+
+    @functools.cached_property
+    def content(self) -> mmap.mmap | bytes:
+        """The bytes; OSError or ValueError if the file cannot be mapped, as an empty one cannot."""
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise (error if self.mark is None else self._changed()) from None
+        with file:
+            mark = (found := os.fstat(file.fileno())).st_ino, found.st_size, found.st_mtime_ns
+            if self.mark not in (None, mark):
+                raise self._changed()
+            self.mark = mark
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return (self.mend and self.mend(mapped)) or mapped
+
+    def part(self, start: int, end: int) -> bytes:
+        """Return some of the bytes; `EvaluationError` if the file was cut short in its place."""
+        if isinstance(self.content, mmap.mmap) and self.content.size() < end:
+            raise self._changed()  # to read it would end the process
+        return self.content[start:end]
+
+    def _changed(self) -> EvaluationError:
+        return EvaluationError(f"'{self.path}' was changed while it was being used; start again.")
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return Mapped, (self.path.absolute(), self.mend, self.mark)
+
+
+def decode(path: Path | str, kind: type[_T], what: str = "file", fix: str = "Fetch the file anew.") -> _T:
+    """Read a JSON file as a value of a given type; see `decode_mapped`."""
+    return decode_mapped(path, kind, what, fix)[0]
+
+
+def decode_mapped(
+    path: Path | str, kind: type[_T], what: str, fix: str, mend: Mend | None = None
+) -> tuple[_T, Mapped]:
     """Read a JSON file as a value of a given type; nothing that is not of that type comes through.
 
     A `UserError` that says where it is damaged, with ``fix``, a sentence. The file is mapped, not copied, and
-    `msgspec.Raw` values in ``kind`` are views of it. What is no JSON is read once more as ``mend`` makes it,
-    unless that is None.
+    `msgspec.Raw` values in ``kind`` are views of what is returned beside the value. What is no JSON is read
+    once more as ``mend`` makes it, unless that is None.
     """
     import msgspec
 
     try:
-        with Path(path).open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        file = Mapped(Path(path))
         try:
-            return msgspec.json.decode(content, type=kind)
+            return msgspec.json.decode(file.content, type=kind), file
         except msgspec.DecodeError:
-            if mend is None or (mended := mend(content)) is None:
+            mended = Mapped(Path(path), mend, file.mark)
+            if mend is None or isinstance(mended.content, mmap.mmap):
                 raise
-            return msgspec.json.decode(mended, type=kind)
+            return msgspec.json.decode(mended.content, type=kind), mended
     except FileNotFoundError as error:
         raise UserError(f"No {what} at '{path}'.") from error
     except (OSError, ValueError, RecursionError, MemoryError) as error:

@@ -10,7 +10,7 @@ import torch
 
 from datamodules import GRefCOCO, PhraseCut, RefCOCO, RefShapes, Scene
 from datamodules.objects import Outlines
-from datamodules.records import ImageRecord, Instance, Referent, Segmentation
+from datamodules.records import ImageRecord, Referent, Segmentation
 from tests.datamodules.test_grefcoco import gref, module
 
 
@@ -85,12 +85,12 @@ def test_where_only_targets_are_known_they_are_the_objects_each_once() -> None:
 
 
 def test_alike_instances_stay_two_and_too_many_are_left_out() -> None:
-    one, other = Instance(square(2), "a"), Instance(square(2), "b")
-    referents = (Referent(1, (other.outline,), ("x",), (1,)),)
-    few = Outlines(ImageRecord(1, "x", 5, 5, referents, (one, other)), "union").objects()
+    one, other = square(2), square(2)
+    referents = (Referent(1, (other,), ("x",), (1,)),)
+    few = Outlines(ImageRecord(1, "x", 5, 5, referents, (one, other), ("a", "b")), "union").objects()
     assert (few.categories, few.meant) == (["a", "b"], [(1,)])
-    crowd = (one, other) * 20
-    many = Outlines(ImageRecord(1, "x", 8000, 8000, referents, crowd), "union").objects()
+    crowd, names = (one, other) * 20, ("a", "b") * 20
+    many = Outlines(ImageRecord(1, "x", 8000, 8000, referents, crowd, names), "union").objects()
     assert (len(many.masks), many.meant) == (1, [(0,)])
 
 
