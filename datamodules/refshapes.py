@@ -87,6 +87,7 @@ class _Drawn(RISDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the annotations and find the images; called in every process, harmless when repeated."""
+        _ = self.records  # read first: what a user's lists have wrong is no fault of the folder
         with _advice(self.root):
             super().setup(stage)
 
