@@ -89,6 +89,14 @@ def test_the_kind_of_a_drawn_mask(kind: str, mask: Tensor, categories: list[str 
     assert Seen(record.image).kind(record) == kind
 
 
+def test_an_object_that_lies_within_the_target_is_no_part_of_it() -> None:
+    within, mask = strip((10, 30)), strip((10, 28))
+    scene = scene_of([strip((0, 60)), within], ["person", "tie"], (0,))
+    (record,) = with_facts(with_overlaps([record_of(scene, mask)], scene, mask[None]), scene)
+    assert record.image is not None
+    assert Seen(record.image).kind(record) == "other_category"
+
+
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
