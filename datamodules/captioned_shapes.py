@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,17 @@ from torch.utils.data import DataLoader
 
 from datamodules.files import written_whole
 from datamodules.shapes.pairs import FAMILY, family
+from datamodules.shapes.speakers import Caption
 from gl_ris.cores import available
 from gl_ris.files import cache_folder
 from gl_ris.processes import pool
 
+# "right next to" has no side
+_SIDE = re.compile(r"\b(?:left|right(?! next to))\b")
+_OTHER_SIDE = {"left": "right", "right": "left"}
+
 # Part of the cache folder's name: raise it whenever the images or captions change.
-VERSION = 4
+VERSION = 5
 
 
 class CaptionedShapes(LightningDataModule):
@@ -39,11 +45,11 @@ class CaptionedShapes(LightningDataModule):
 
     def __init__(
         self,
-        families: int = 10_000,
+        families: int = 48_000,
         held_out: int = 64,
         captions: int = 8,
-        captions_per_visit: int = 2,
-        image_size: int = 128,
+        captions_per_visit: int = 3,
+        image_size: int = 160,
         batch_size: int = 128,
         seed: int = 0,
     ) -> None:
@@ -80,38 +86,54 @@ class CaptionedShapes(LightningDataModule):
             images.flush()
             (draft / "captions.json").write_bytes(msgspec.json.encode(texts))
 
-    def texts(self) -> list[list[list[str]]]:
+    def captions_by_family(self) -> list[list[list[Caption]]]:
         """All captions, by family and image, those held out last."""
-        return msgspec.json.decode((self.folder / "captions.json").read_bytes(), type=list[list[list[str]]])
+        return msgspec.json.decode(
+            (self.folder / "captions.json").read_bytes(), type=list[list[list[Caption]]]
+        )
 
     def training_captions(self) -> Iterator[str]:
         """Every caption but those held out."""
-        return (text for images in self.texts()[: self.families] for captions in images for text in captions)
+        families = self.captions_by_family()[: self.families]
+        return (caption.text for images in families for captions in images for caption in captions)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches of uint8 images ``(B, H, W, 3)`` and `captions_per_visit` lists of B captions."""
+        """Shuffled batches of uint8 images ``(B, H, W, 3)`` and `captions_per_visit` lists of B captions.
+
+        Half of the families are seen in a mirror, in which left is right in the captions, too.
+        """
         return self._loader(slice(0, self.families), self.captions_per_visit)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """All held-out images in one batch, each with its first caption."""
+        """All held-out images in one batch, with all their captions."""
         return self._loader(slice(self.families, None), None)
 
     def _loader(self, part: slice, drawn: int | None) -> DataLoader[Any]:
-        images, texts = np.load(self.folder / "images.npy", mmap_mode="r")[part], self.texts()[part]
-        collate = functools.partial(_batch, images, texts, drawn)
-        size = self.batch_size // FAMILY if drawn else len(texts)
+        images, said = (
+            np.load(self.folder / "images.npy", mmap_mode="r")[part],
+            self.captions_by_family()[part],
+        )
+        collate = functools.partial(_batch, images, said, drawn)
+        size = self.batch_size // FAMILY if drawn else len(said)
         options: dict[str, Any] = {"shuffle": bool(drawn), "drop_last": bool(drawn), "collate_fn": collate}
-        return DataLoader(range(len(texts)), batch_size=size, **options)  # type: ignore[arg-type]
+        return DataLoader(range(len(said)), batch_size=size, **options)  # type: ignore[arg-type]
 
 
 def _batch(
-    images: np.ndarray, texts: list[list[list[str]]], drawn: int | None, families: list[int]
-) -> tuple[Tensor, list[list[str]]]:
-    """Stack the images of families; draw captions of each, or take the first, one list for each visit."""
+    images: np.ndarray, said: list[list[list[Caption]]], drawn: int | None, families: list[int]
+) -> tuple[Tensor, list[list[Caption]]]:
+    """Stack the images of families; draw captions of each, or take all, one list for each visit."""
+    pictures, visits = [], []
+    for number in families:
+        mirrored = drawn is not None and bool(torch.rand(()) < 0.5)
+        pictures.append(images[number][:, :, ::-1] if mirrored else images[number])
+        for captions in said[number]:
+            order = range(len(captions)) if drawn is None else torch.randperm(len(captions))[:drawn]
+            visits.append([in_a_mirror(captions[k]) if mirrored else captions[k] for k in order])
+    return torch.from_numpy(np.concatenate(pictures)), [list(visit) for visit in zip(*visits, strict=True)]
 
-    def chosen(said: list[str]) -> list[str]:
-        return said[:1] if drawn is None else [said[k] for k in torch.randperm(len(said))[:drawn]]
 
-    captions = [chosen(said) for family in families for said in texts[family]]
-    stacked = np.concatenate([images[family] for family in families])
-    return torch.from_numpy(stacked), [list(visit) for visit in zip(*captions, strict=True)]
+def in_a_mirror(caption: Caption) -> Caption:
+    """Say of the mirrored picture what the caption says of the picture."""
+    text, false = (_SIDE.sub(lambda found: _OTHER_SIDE[found[0]], words) for words in caption[:2])
+    return Caption(text, false, caption.change)

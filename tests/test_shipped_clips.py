@@ -29,12 +29,12 @@ def test_shipped_model_is_an_ordinary_folder_of_at_most_eight_megabytes(name: st
 def test_shipped_model_finds_the_captions_of_new_pictures(name: str) -> None:
     """A model whose weights, tokenizer or preprocessing were mixed up would be right once in 48 times."""
     clip = load_clip(name)
-    made = [family(f"never trained on {number}", 128, 1) for number in range(12)]
+    made = [family(f"never trained on {number}", clip.image_size[0], 1) for number in range(12)]
     pictures = torch.cat([torch.from_numpy(images) for images, _ in made]).permute(0, 3, 1, 2)
     pixels = (pictures.float() / 255 - torch.tensor(clip.mean).view(3, 1, 1)) / torch.tensor(clip.std).view(
         3, 1, 1
     )
-    captions = [texts[0] for _, families in made for texts in families]
+    captions = [texts[0].text for _, families in made for texts in families]
     with torch.no_grad():
         image = torch.nn.functional.normalize(clip.encode_image(pixels), dim=-1)
         text = torch.nn.functional.normalize(clip.encode_texts(captions), dim=-1)

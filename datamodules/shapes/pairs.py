@@ -7,6 +7,7 @@ show whole scenes, some one subject with its neighbours, some a thing alone.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
@@ -15,17 +16,17 @@ import numpy as np
 from PIL import Image
 
 from datamodules.shapes.draw import draw_scene, paint_thing
-from datamodules.shapes.speakers import subject_caption, telling_caption
+from datamodules.shapes.speakers import Caption, subject_caption, telling_caption
 from datamodules.shapes.world import CANVASES, COLORS, EVERYTHING, FILLS, RADIUS, ShapeScene, sample_scene
 
-Shot = tuple[Image.Image, Callable[[], str]]  # a picture, and someone who captions it
+Shot = tuple[Image.Image, Callable[[], Caption]]  # a picture, and someone who captions it
 
 FAMILY = 4
 _COUNTS = (2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6)
 _GREY = (128, 128, 128)
 
 
-def family(seed: str, size: int, captions: int) -> tuple[np.ndarray, list[list[str]]]:
+def family(seed: str, size: int, captions: int) -> tuple[np.ndarray, list[list[Caption]]]:
     """Make one family: uint8 images ``(4, size, size, 3)`` RGB, and for each so many captions.
 
     Equal seeds give equal families. Scenes are squashed to a square, as CLIP will see them.
@@ -73,12 +74,12 @@ def close_ups_of_one_object(rng: Random) -> list[Shot]:
 
 # kinds of families, and their shares
 FAMILIES: dict[Callable[[Random], list[Shot]], float] = {
-    views: 0.3,
-    views_of_one_object: 0.15,
+    views: 0.35,
+    views_of_one_object: 0.1,
     portraits_across_scenes: 0.1,
-    portraits_within_a_scene: 0.2,
+    portraits_within_a_scene: 0.25,
     close_ups_within_a_scene: 0.15,
-    close_ups_of_one_object: 0.1,
+    close_ups_of_one_object: 0.05,
 }
 
 
@@ -152,8 +153,14 @@ def _portrait(rng: Random, scene: ShapeScene, index: int) -> Shot:
     right, bottom = min(scene.width, round(x + reach)), min(scene.height, round(y + reach))
     inside = [t for t in scene.things if t is thing or (left < t.x < right and top < t.y < bottom)]
     framed = replace(scene, things=tuple(inside))
-    picture = draw_scene(scene)[0].crop((left, top, right, bottom))
+    picture = _drawn(scene).crop((left, top, right, bottom))
     return picture, lambda: subject_caption(rng, framed, inside.index(thing))
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn(scene: ShapeScene) -> Image.Image:
+    """Paint a scene of which several pictures are taken one after the other."""
+    return draw_scene(scene)[0]
 
 
 def _close_up(rng: Random, scene: ShapeScene, index: int) -> Shot:
@@ -166,4 +173,4 @@ def _close_up(rng: Random, scene: ShapeScene, index: int) -> Shot:
     left, top, right, bottom = alpha.getbbox() or (0, 0, *patch.size)
     margins = [rng.choice((0, 0, 0, 1, 2, 4)) for _ in range(4)]
     frame = (left + 4 - margins[0], top + 4 - margins[1], right + 4 + margins[2], bottom + 4 + margins[3])
-    return picture.crop(frame), lambda: subject_caption(rng, scene, index)
+    return picture.crop(frame), lambda: subject_caption(rng, scene, index, alone=True)

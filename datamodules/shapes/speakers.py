@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
+from typing import NamedTuple
 
+from datamodules.shapes.falsehoods import Claim, false_version
 from datamodules.shapes.language import sentence, statement, telegram
 from datamodules.shapes.meaning import PLACES, RELATIONS, Expression, Noun, Relation, denotes, holds
 from datamodules.shapes.world import ShapeScene, Thing
 
 Draft = Callable[[Random, ShapeScene, int], tuple[Expression, str]]
-
-# what a caption asserts: for each expression, that the scene holds an object it is true of
-Claim = tuple[Expression, ...]
 
 
 @dataclass(frozen=True)
@@ -106,35 +105,47 @@ REGISTERS: dict[str, Draft] = {
 }
 
 
-def caption(rng: Random, scene: ShapeScene) -> tuple[Claim, str]:
-    """Say something true of a scene, of one to four of its objects: what is claimed, and its words."""
+class Caption(NamedTuple):
+    """What is said of a picture, and a false version of it in words as like as can be."""
+
+    text: str
+    false: str = ""  # empty where no small change makes the caption false
+    change: str = ""  # one of `datamodules.shapes.falsehoods.FALSEHOODS`, by name
+
+
+def caption(rng: Random, scene: ShapeScene) -> Claim:
+    """Claim something true of a scene, of one to four of its objects."""
     count = min(len(scene.things), rng.choice((1, 1, 1, 1, 1, 2, 2, 3, 4)))
     chosen = rng.sample(range(len(scene.things)), count)
     if count == 1:
         return _about_one(rng, scene, chosen[0])
-    claims = tuple(_mention(rng, scene, index) for index in chosen)
-    parts = [sentence(rng, claim, "a") for claim in claims]
-    joint = rng.choice((" and ", ", ")) if count > 2 else " and "
-    return claims, ", ".join(parts[:-1]) + joint + parts[-1]
+    return tuple(_mention(rng, scene, index) for index in chosen)
 
 
-def telling_caption(rng: Random, scene: ShapeScene, others: list[ShapeScene], tries: int = 4) -> str:
+def telling_caption(rng: Random, scene: ShapeScene, others: list[ShapeScene], tries: int = 4) -> Caption:
     """Caption a scene with something that, if it can be found, is false of some similar scenes."""
     for _ in range(tries):
-        claim, text = caption(rng, scene)
+        claim = caption(rng, scene)
         if not any(is_true(claim, other) for other in others):
             break
-    return text
+    return _captioned(rng, claim, lambda changed: is_true(changed, scene))
 
 
-def subject_caption(rng: Random, scene: ShapeScene, index: int) -> str:
+def subject_caption(rng: Random, scene: ShapeScene, index: int, alone: bool = False) -> Caption:
     """Caption a picture taken of one object: the sentence is about that object, whatever else it names.
 
-    It may say more than the picture shows, as people do: how large the object is, what it stands beside.
+    It may say more than the picture shows, as people do: how large the object is, what it stands beside. Of
+    an object that is ``alone`` in the picture no false version is about its neighbours.
     """
     noun = some_noun(rng, scene.things[index], category=0.96, color=0.65, fill=0.5, size=0.3)
     relation = some_relation(rng, scene, index) if rng.random() < 0.65 else None
-    return _words(rng, Expression(noun, relations=(relation,) if relation else ()))
+    claim = (Expression(noun, relations=(relation,) if relation else ()),)
+
+    def may_hold(changed: Claim) -> bool:
+        (said,) = changed
+        return said.noun.fits(scene.things[index]) if alone else holds(said, scene, index, strict=False)
+
+    return _captioned(rng, claim, may_hold)
 
 
 def is_true(claim: Claim, scene: ShapeScene) -> bool:
@@ -149,7 +160,7 @@ def _mention(rng: Random, scene: ShapeScene, index: int) -> Expression:
     return Expression(noun, place=_true_place(rng, scene, index) if rng.random() < 0.2 else None)
 
 
-def _about_one(rng: Random, scene: ShapeScene, index: int) -> tuple[Claim, str]:
+def _about_one(rng: Random, scene: ShapeScene, index: int) -> Claim:
     noun = some_noun(rng, scene.things[index], category=0.95, color=0.55, fill=0.4, size=0.5)
     said = Expression(noun)
     manner = rng.random()
@@ -159,7 +170,23 @@ def _about_one(rng: Random, scene: ShapeScene, index: int) -> tuple[Claim, str]:
         first = some_relation(rng, scene, index, depth=1 if manner > 0.92 else 0)
         second = some_relation(rng, scene, index) if manner < 0.52 else None
         said = replace(said, relations=tuple(relation for relation in (first, second) if relation))
-    return (said,), _words(rng, said)
+    return (said,)
+
+
+def _captioned(rng: Random, claim: Claim, may_hold: Callable[[Claim], bool]) -> Caption:
+    """Word a claim and a false version of it by the same draws: they differ where their meanings do."""
+    change, seed = false_version(rng, claim, may_hold), rng.getrandbits(32)
+    text = in_words(Random(seed), claim)
+    return Caption(text, in_words(Random(seed), change[1]), change[0]) if change else Caption(text)
+
+
+def in_words(rng: Random, claim: Claim) -> str:
+    """Word a claim as captions are: one expression in any style, several as a list."""
+    if len(claim) == 1:
+        return _words(rng, *claim)
+    joint = rng.choice((" and ", ", ")) if len(claim) > 2 else " and "
+    parts = [sentence(rng, said, "a") for said in claim]
+    return ", ".join(parts[:-1]) + joint + parts[-1]
 
 
 def _words(rng: Random, said: Expression) -> str:

@@ -14,13 +14,18 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datamodules.shapes.speakers import Caption
+from gl_ris.supervised.lavt.network import LAVTSize
+
 Tokenize = Callable[[list[str]], Tensor]
-Batch = tuple[Tensor, list[list[str]]]
+Batch = tuple[Tensor, list[list[Caption]]]
 
 START, END, PAD = "<start>", "<end>", "<pad>"
 
 # Share of the steps before the learning rate falls; a run stopped before that can go on to fewer steps.
 LEVEL = 0.75
+
+TEXTS_TOGETHER = 128
 
 
 class ContrastiveCLIP(LightningModule):
@@ -29,6 +34,8 @@ class ContrastiveCLIP(LightningModule):
     Args:
         model_cfg: open_clip's ``model_cfg``: ``embed_dim``, ``vision_cfg``, ``text_cfg``.
         preprocess_cfg: open_clip's ``preprocess_cfg``; its mean and std are used in training.
+        swin: Measures of LAVT's Swin, to train it in the place of an image tower of open_clip: what a LAVT of
+            these measures can start from.
         learning_rate: Peak of the schedule: linear warm-up, level, then linearly to zero over the last
             quarter of the trainer's ``max_steps``.
         weight_decay: On matrices; gains, biases, embeddings and the temperature have none.
@@ -47,17 +54,19 @@ class ContrastiveCLIP(LightningModule):
         learning_rate: float = 1e-3,
         weight_decay: float = 0.1,
         warmup: int = 150,
+        swin: LAVTSize | None = None,
     ) -> None:
         super().__init__()
-        from open_clip.loss import ClipLoss
         from open_clip.model import CLIP
 
         self.model_cfg, self.preprocess_cfg = model_cfg, preprocess_cfg
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup = warmup
         self.model = CLIP(model_cfg["embed_dim"], model_cfg["vision_cfg"], model_cfg["text_cfg"])
+        self.swin = swin
+        if swin is not None:
+            self.model.visual = SwinTower(swin, model_cfg["embed_dim"])
         self.model.to(memory_format=torch.channels_last)
-        self.loss = ClipLoss()
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(preprocess_cfg[name]).view(1, 3, 1, 1), persistent=False)
 
@@ -65,44 +74,93 @@ class ContrastiveCLIP(LightningModule):
         """Read texts with a Hugging Face tokenizer whose end token has the highest id."""
         from open_clip.tokenizer import HFTokenizer
 
-        tokenizer = HFTokenizer(str(folder), context_length=self.model_cfg["text_cfg"]["context_length"])
+        context = self.model_cfg["text_cfg"]["context_length"]
+        # the tokenizer within: captions need none of the cleaning around it
+        tokenizer = HFTokenizer(str(folder), context_length=context).tokenizer
 
         def tokenize(texts: list[str]) -> Tensor:
-            tokens = tokenizer(texts)
             # the text tower is causal: padding behind the longest text adds nothing
-            return tokens[:, : int((tokens != 0).sum(1).max())]
+            options = {"return_tensors": "pt", "padding": True, "truncation": True, "max_length": context}
+            return tokenizer(texts, **options).input_ids
 
         self.tokenize = tokenize
 
-    def features(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """Encode uint8 images ``(B, H, W, 3)`` and lists of B captions: ``(B, D)`` each, all of length 1."""
-        from gl_ris.supervised.cris.network import text_states
-
-        images, captions = batch
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Encode uint8 images ``(B, H, W, 3)`` to ``(B, D)`` of length 1."""
+        visual: Any = self.model.visual
         pixels = (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-        texts = [text_states(self.model, self.tokenize(texts).to(pixels.device))[1] for texts in captions]
-        return self.model.encode_image(pixels, normalize=True), [F.normalize(text, dim=-1) for text in texts]
+        is_vit = hasattr(visual, "transformer")
+        return F.normalize(vit_features(visual, pixels) if is_vit else visual(pixels).float(), dim=-1)
+
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        """Encode texts to ``(len(texts), D)`` of length 1, those of like length together."""
+        tokens = self.tokenize(texts).to(self.mean.device)
+        order = (tokens != 0).sum(1).argsort()
+        parts = []
+        for rows in order.split(TEXTS_TOGETHER):
+            length = int((tokens[rows] != 0).sum(1).max())
+            parts.append(text_features(self.model, tokens[rows, :length]))
+        return F.normalize(torch.cat(parts)[order.argsort()], dim=-1)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """One step of open_clip's ClipLoss, averaged over the sets of captions."""
-        image, texts = self.features(batch)
-        scale = self.model.logit_scale.exp()
-        loss = torch.stack([self.loss(image, text, scale) for text in texts]).mean()
+        """One step: CLIP's loss, with false versions of all captions as further texts (NegCLIP)."""
+        images, visits = batch
+        image, scale = self.encode_images(images), self.model.logit_scale.exp()
+        false = [[k for k, caption in enumerate(visit) if caption.false] for visit in visits]
+        words = [[caption.text for caption in visit] for visit in visits]
+        words += [[visit[k].false for k in owners] for visit, owners in zip(visits, false, strict=True)]
+        parts = self.encode_texts([text for part in words for text in part]).split([len(p) for p in words])
+        losses = [
+            contrastive_loss(image, parts[v], parts[len(visits) + v], owners, scale)
+            for v, owners in enumerate(false)
+        ]
+        loss = torch.stack(losses).mean()
         self.log("train/loss", loss, prog_bar=True)
-        self.log("train/retrieval@1", _retrieval(image, texts[0]), prog_bar=True)
+        self.log("train/retrieval@1", _retrieval(image, parts[0]), prog_bar=True)
         return loss
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the learning rate that is asked for now."""
+        for schedule in checkpoint["lr_schedulers"]:
+            schedule["base_lrs"] = [self.learning_rate] * len(schedule["base_lrs"])
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Clamp the temperature, as CLIP does."""
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, math.log(100))
 
+    def on_train_start(self) -> None:
+        """Draw other batches after a resumption than at the start."""
+        torch.manual_seed(torch.initial_seed() + self.global_step)
+
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Retrieval among the held-out pairs: the share whose own partner comes first."""
-        image, (text, *_) = self.features(batch)
-        self.log("val/loss", self.loss(image, text, self.model.logit_scale.exp()), batch_size=len(image))
+        """Retrieval among the held-out pairs, and how often a caption beats its false version.
+
+        Retrieval is the share whose own partner comes first, of each image's first caption; false versions
+        are those of all captions, by kind of change.
+        """
+        images, visits = batch
+        image = self.encode_images(images)
+        for change, share in self.told_apart(image, visits).items():
+            self.log(f"val/{change}", share, prog_bar=True, batch_size=len(image))
+        text = self.encode_texts([caption.text for caption in visits[0]])
+        loss = contrastive_loss(image, text, text[:0], [], self.model.logit_scale.exp())
+        self.log("val/loss", loss, batch_size=len(image))
         self.log("val/caption_retrieval@1", _retrieval(image, text), prog_bar=True, batch_size=len(image))
         self.log("val/image_retrieval@1", _retrieval(text, image), prog_bar=True, batch_size=len(image))
+
+    def told_apart(self, image: Tensor, visits: list[list[Caption]]) -> dict[str, float]:
+        """Give for each kind of change the share of captions that fit their image better than falsified."""
+        pairs = [(k, said) for visit in visits for k, said in enumerate(visit) if said.false]
+        own = image[[k for k, _ in pairs]]
+        true, false = (
+            (own * self.encode_texts([getattr(said, version) for _, said in pairs])).sum(1)
+            for version in ("text", "false")
+        )
+        right: dict[str, list[bool]] = {}
+        for (_, said), better in zip(pairs, (true > false).tolist(), strict=True):
+            right.setdefault(said.change, []).append(better)
+        return {change: sum(found) / len(found) for change, found in sorted(right.items())}
 
     def configure_optimizers(self) -> Any:
         """AdamW with CLIP's betas; warm-up, level, decay."""
@@ -116,9 +174,17 @@ class ContrastiveCLIP(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def export(self, folder: Path, tokenizer: Path) -> None:
-        """Write an open_clip ``local-dir:`` folder: configuration, fp16 weights, tokenizer files."""
+        """Write an open_clip ``local-dir:`` folder: configuration, fp16 weights, tokenizer files.
+
+        Of a Swin the weights alone, in a file that `gl_ris.supervised.LAVTBaseline` reads as ``swin``.
+        """
         from safetensors.torch import save_file
 
+        if self.swin is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            state = self.model.visual.trunk.state_dict()
+            save_file({name: t.cpu().contiguous() for name, t in state.items()}, folder / "swin.safetensors")
+            return
         shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
         state = {name: value.contiguous().cpu() for name, value in self.model.state_dict().items()}
         halved = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
@@ -149,6 +215,86 @@ def train_tokenizer(texts: Iterable[str], folder: Path, vocabulary: int) -> None
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=ids)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=START, eos_token=END)
     fast.save_pretrained(folder)
+
+
+def contrastive_loss(image: Tensor, text: Tensor, false: Tensor, owners: list[int], scale: Tensor) -> Tensor:
+    """Compute CLIP's symmetric loss, where the images also have to refuse false texts.
+
+    Each false version is one more text for every image (NegCLIP), and once more for its own image alone, with
+    nothing but the caption beside it: among hundreds of texts it would be told apart last.
+
+    Args:
+        image: ``(B, D)``, of length 1, as all features.
+        text: ``(B, D)``.
+        false: ``(F, D)``, false versions of some of the texts.
+        owners: Of which texts, F rows.
+        scale: What cosines are multiplied by.
+    """
+    own = torch.arange(len(image), device=image.device)
+    logits = scale * image @ torch.cat([text, false]).T
+    loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits[:, : len(text)].T, own)) / 2
+    if not owners:
+        return loss
+    lead = logits[owners, owners] - logits[owners, range(len(text), len(text) + len(false))]
+    return loss + F.softplus(-lead).mean()
+
+
+class SwinTower(nn.Module):
+    """LAVT's Swin as the image tower of a CLIP: its last map, normalised, averaged and projected."""
+
+    def __init__(self, size: LAVTSize, embed_dim: int) -> None:
+        from gl_ris.supervised.lavt.network import swin
+
+        super().__init__()
+        self.trunk = swin(size)
+        width = size.embed_dim * 2 ** (len(size.depths) - 1)
+        self.norm, self.proj = nn.LayerNorm(width), nn.Linear(width, embed_dim, bias=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Encode ``(B, 3, H, W)`` to ``(B, embed_dim)``."""
+        maps = self.trunk.patch_embed(pixels)
+        for layer in self.trunk.layers:
+            maps = layer(maps)
+        return self.proj(self.norm(maps).mean(dim=(1, 2)))
+
+
+def vit_features(visual: Any, pixels: Tensor) -> Tensor:
+    """Encode ``(B, 3, H, W)`` with open_clip's VisionTransformer, to ``(B, D)``."""
+    patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
+    first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    tokens = torch.cat([first, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
+    *blocks, last = visual.transformer.resblocks
+    tokens = visual.ln_pre(tokens)
+    for block in blocks:
+        tokens = _block(block, tokens)
+    return (visual.ln_post(_block(last, tokens, rows=1)[:, 0]) @ visual.proj).float()
+
+
+def text_features(model: Any, tokens: Tensor) -> Tensor:
+    """Encode token ids ``(B, L)`` of which the end of text has the largest, to ``(B, D)``."""
+    length = tokens.shape[1]  # the tower is causal: a shorter context gives the same features
+    states = model.token_embedding(tokens) + model.positional_embedding[:length]
+    for block in model.transformer.resblocks:
+        states = _block(block, states, mask=model.attn_mask[:length, :length])
+    ends = states[torch.arange(len(states), device=states.device), tokens.argmax(dim=1)]
+    return (model.ln_final(ends) @ model.text_projection).float()
+
+
+def _block(block: Any, tokens: Tensor, rows: int | None = None, mask: Tensor | None = None) -> Tensor:
+    """Run a residual attention block of open_clip for the first ``rows`` tokens.
+
+    Attention is written out: in half precision on CPUs torch's own takes more than twice as long.
+    """
+    attention, normed = block.attn, block.ln_1(tokens)
+    width = tokens.shape[-1]
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    query = F.linear(normed[:, :rows], weight[:width], bias[:width])
+    parts = (query, *F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1))
+    query, key, value = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in parts)
+    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    seen = (logits if mask is None else logits + mask).softmax(dim=-1).to(value.dtype) @ value
+    tokens = tokens[:, :rows] + attention.out_proj(seen.transpose(1, 2).flatten(2))
+    return tokens + block.mlp(block.ln_2(tokens))
 
 
 def _retrieval(queries: Tensor, keys: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,9 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.run.contrastive import END, LEVEL, PAD, START, ContrastiveCLIP, train_tokenizer
+from datamodules.shapes.speakers import Caption
+from experiments.run.contrastive import (
+    END,
+    LEVEL,
+    PAD,
+    START,
+    ContrastiveCLIP,
+    contrastive_loss,
+    train_tokenizer,
+    vit_features,
+)
 from gl_ris.clip import load_clip
-from gl_ris.supervised.cris.network import text_states
 
 CAPTIONS = [
     "a red star",
@@ -71,12 +81,26 @@ def test_end_token_has_the_highest_id_and_padding_zero(tokenizer: Path) -> None:
     assert loaded.decode(loaded("zebra café").input_ids, skip_special_tokens=True).strip() == "zebra café"
 
 
-def test_cut_texts_are_encoded_as_whole_ones(tokenizer: Path) -> None:
+def test_cut_texts_are_encoded_as_whole_ones(tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = make("vit", tokenizer)
-    tokens = module.tokenize(CAPTIONS)
+    # in three parts, none of them in the order that was asked for
+    monkeypatch.setattr("experiments.run.contrastive.TEXTS_TOGETHER", 2)
+    texts = [CAPTIONS[1], *CAPTIONS]
+    tokens = module.tokenize(texts)
     assert tokens.shape[1] < TEXT["context_length"]
     whole = torch.nn.functional.pad(tokens, (0, TEXT["context_length"] - tokens.shape[1]))
-    assert torch.allclose(text_states(module.model, tokens)[1], module.model.encode_text(whole), atol=1e-6)
+    expected = module.model.encode_text(whole, normalize=True)
+    assert torch.allclose(module.encode_texts(texts), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("tower", VISION)
+def test_images_are_encoded_as_by_open_clip(tower: str, tokenizer: Path) -> None:
+    module, pictures = make(tower, tokenizer).eval(), images(tower, 3)
+    pixels = (pictures.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    expected = module.model.encode_image(pixels, normalize=True)
+    assert torch.allclose(module.encode_images(pictures), expected, atol=1e-5)
+    if tower == "vit":
+        assert vit_features(module.model.visual, pixels).shape == (3, 16)
 
 
 @pytest.mark.parametrize("tower", VISION)
@@ -84,8 +108,8 @@ def test_exported_model_loads_and_encodes_alike(tower: str, tokenizer: Path, tmp
     module = make(tower, tokenizer).eval()
     module.export(tmp_path / "model", tokenizer)
     clip = load_clip(f"local-dir:{tmp_path / 'model'}")
-    expected = text_states(module.model, module.tokenize(CAPTIONS))[1]
-    assert torch.allclose(clip.encode_texts(CAPTIONS), expected, atol=5e-3)  # stored in half precision
+    texts = torch.nn.functional.normalize(clip.encode_texts(CAPTIONS), dim=-1)
+    assert torch.allclose(texts, module.encode_texts(CAPTIONS), atol=5e-3)  # stored in half precision
     pixels = torch.randn(2, 3, *[VISION[tower]["image_size"]] * 2)
     assert torch.allclose(clip.model.encode_image(pixels), module.model.encode_image(pixels), atol=2e-2)
 
@@ -93,16 +117,60 @@ def test_exported_model_loads_and_encodes_alike(tower: str, tokenizer: Path, tmp
 def test_loss_is_the_mean_over_the_sets_of_captions(tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = make("vit", tokenizer).eval()
     monkeypatch.setattr(module, "log", lambda *_, **__: None)
-    pictures, sets = images("vit", 4), [CAPTIONS, CAPTIONS[::-1]]
-    both = module.training_step((pictures, sets), 0)
-    single = [module.training_step((pictures, [texts]), 0) for texts in sets]
+    pictures = images("vit", 4)
+    said = [
+        Caption(text, false)
+        for text, false in zip(CAPTIONS, ["a blue star", "", "right star", ""], strict=True)
+    ]
+    both = module.training_step((pictures, [said, said[::-1]]), 0)
+    single = [module.training_step((pictures, [visit]), 0) for visit in (said, said[::-1])]
     assert torch.allclose(both, torch.stack(single).mean())
 
-    # the definition: symmetric cross entropy over scaled cosines
-    image, (text,) = module.features((pictures, [CAPTIONS]))
-    logits = module.model.logit_scale.exp() * image @ text.T
-    there, back = logits.log_softmax(1).diag(), logits.log_softmax(0).diag()
-    assert torch.allclose(single[0], -(there.mean() + back.mean()) / 2, atol=1e-5)
+
+def test_images_have_to_refuse_false_texts_and_texts_have_no_further_images() -> None:
+    image, text, false = (torch.nn.functional.normalize(torch.randn(n, 8), dim=-1) for n in (3, 3, 2))
+    scale, expected = torch.tensor(5.0), 0.0
+    for k in range(3):
+        among = [math.exp(5 * float(image[k] @ other)) for other in (*text, *false)]
+        back = [math.exp(5 * float(other @ text[k])) for other in image]
+        expected -= (math.log(among[k] / sum(among)) + math.log(back[k] / sum(back))) / 2 / 3
+    for owner, other in zip((2, 0), false, strict=True):
+        pair = [math.exp(5 * float(image[owner] @ one)) for one in (text[owner], other)]
+        expected -= math.log(pair[0] / sum(pair)) / 2
+    assert float(contrastive_loss(image, text, false, [2, 0], scale)) == pytest.approx(expected, abs=1e-5)
+    # without false texts it is CLIP's own
+    from open_clip.loss import ClipLoss
+
+    plain = contrastive_loss(image, text, false[:0], [], scale)
+    assert torch.allclose(plain, ClipLoss()(image, text, scale))
+
+
+def test_captions_are_counted_right_by_kind_of_change(
+    tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = make("vit", tokenizer)
+    east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    monkeypatch.setattr(
+        module, "encode_texts", lambda texts: torch.stack([{"e": east, "n": north}[t[0]] for t in texts])
+    )
+    visits = [
+        [Caption("e", "n", "turned"), Caption("n", "e", "turned")],
+        [Caption("n", "e", "turned"), Caption("e", "")],
+        [Caption("e", "east again", "exchanged"), Caption("n", "e", "exchanged")],
+    ]
+    shares = module.told_apart(torch.stack([east, north]), visits)
+    # a caption that fits no better than its false version is not counted right
+    assert shares == {"exchanged": 1 / 2, "turned": 2 / 3}
+
+
+def test_other_batches_are_drawn_after_a_resumption(tokenizer: Path) -> None:
+    module, orders = make("vit", tokenizer), []
+    for step in (0, 400, 400):
+        torch.manual_seed(3)
+        module._trainer = SimpleNamespace(global_step=step)  # type: ignore[assignment]
+        module.on_train_start()
+        orders.append(torch.randperm(100).tolist())
+    assert orders[0] != orders[1] == orders[2]
 
 
 def test_rate_rises_stays_and_falls(tokenizer: Path) -> None:
