@@ -106,17 +106,17 @@ class ContrastiveCLIP(LightningModule):
         """One step: CLIP's loss, with false versions of all captions as further texts (NegCLIP)."""
         images, visits = batch
         image, scale = self.encode_images(images), self.model.logit_scale.exp()
-        false = [[k for k, caption in enumerate(visit) if caption.false] for visit in visits]
-        words = [[caption.text for caption in visit] for visit in visits]
-        words += [[visit[k].false for k in owners] for visit, owners in zip(visits, false, strict=True)]
-        parts = self.encode_texts([text for part in words for text in part]).split([len(p) for p in words])
-        losses = [
-            contrastive_loss(image, parts[v], parts[len(visits) + v], owners, scale)
-            for v, owners in enumerate(false)
-        ]
-        loss = torch.stack(losses).mean()
+        said = [caption for visit in visits for caption in visit]
+        false = [k for k, caption in enumerate(said) if caption.false]
+        texts = self.encode_texts([c.text for c in said] + [said[k].false for k in false])
+        own, untrue = texts.split([len(said), len(false)])
+        parts = untrue.split([sum(bool(caption.false) for caption in visit) for visit in visits])
+        pairs = zip(own.split(len(image)), parts, strict=True)
+        loss = torch.stack([contrastive_loss(image, *pair, scale) for pair in pairs]).mean()
+        lead = scale * (image.repeat(len(visits), 1)[false] * (own[false] - untrue)).sum(1)
+        loss = loss + loss_by_change(lead, [said[k].change for k in false])
         self.log("train/loss", loss, prog_bar=True)
-        self.log("train/retrieval@1", _retrieval(image, parts[0]), prog_bar=True)
+        self.log("train/retrieval@1", _retrieval(image, own[: len(image)]), prog_bar=True)
         return loss
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -144,7 +144,7 @@ class ContrastiveCLIP(LightningModule):
         for change, share in self.told_apart(image, visits).items():
             self.log(f"val/{change}", share, prog_bar=True, batch_size=len(image))
         text = self.encode_texts([caption.text for caption in visits[0]])
-        loss = contrastive_loss(image, text, text[:0], [], self.model.logit_scale.exp())
+        loss = contrastive_loss(image, text, text[:0], self.model.logit_scale.exp())
         self.log("val/loss", loss, batch_size=len(image))
         self.log("val/caption_retrieval@1", _retrieval(image, text), prog_bar=True, batch_size=len(image))
         self.log("val/image_retrieval@1", _retrieval(text, image), prog_bar=True, batch_size=len(image))
@@ -217,26 +217,25 @@ def train_tokenizer(texts: Iterable[str], folder: Path, vocabulary: int) -> None
     fast.save_pretrained(folder)
 
 
-def contrastive_loss(image: Tensor, text: Tensor, false: Tensor, owners: list[int], scale: Tensor) -> Tensor:
-    """Compute CLIP's symmetric loss, where the images also have to refuse false texts.
+def contrastive_loss(image: Tensor, text: Tensor, false: Tensor, scale: Tensor) -> Tensor:
+    """Compute CLIP's symmetric loss, where false texts are further texts for every image (NegCLIP).
 
-    Each false version is one more text for every image (NegCLIP), and once more for its own image alone, with
-    nothing but the caption beside it: among hundreds of texts it would be told apart last.
-
-    Args:
-        image: ``(B, D)``, of length 1, as all features.
-        text: ``(B, D)``.
-        false: ``(F, D)``, false versions of some of the texts.
-        owners: Of which texts, F rows.
-        scale: What cosines are multiplied by.
+    ``image`` and ``text`` are ``(B, D)``, ``false`` is ``(F, D)``, all of length 1.
     """
     own = torch.arange(len(image), device=image.device)
     logits = scale * image @ torch.cat([text, false]).T
-    loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits[:, : len(text)].T, own)) / 2
-    if not owners:
-        return loss
-    lead = logits[owners, owners] - logits[owners, range(len(text), len(text) + len(false))]
-    return loss + F.softplus(-lead).mean()
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits[:, : len(text)].T, own)) / 2
+
+
+def loss_by_change(lead: Tensor, changes: list[str]) -> Tensor:
+    """Compute how badly captions are told from their false versions, summed over the kinds of change.
+
+    ``lead`` are the logits of captions less those of their false versions. Among hundreds of other texts the
+    false version is told apart last, and most of them are but a word replaced: each kind counts alike.
+    """
+    losses, kinds = F.softplus(-lead), sorted(set(changes))
+    rows = [[k for k, change in enumerate(changes) if change == kind] for kind in kinds]
+    return sum((losses[own].mean() for own in rows), lead.new_zeros(()))
 
 
 class SwinTower(nn.Module):
