@@ -182,6 +182,8 @@ def _listed(*groups: str) -> frozenset[str]:
 
 _AXES = ("left", "right", "top", "bottom")
 _AXIS = {MOST[side]: side for side in _AXES} | {side: MOST[side] for side in ("front", "back")}
+# what is counted from the left unless something else is said ends at the right
+_AXIS["last"] = "right"
 
 
 def _where(own: Sequence[Unit]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, int] | None]:
@@ -191,7 +193,7 @@ def _where(own: Sequence[Unit]) -> tuple[tuple[str, ...], tuple[str, ...], tuple
     last, counted = first(own, "L"), first(own, "K")
     number = first(own, "O") or (first(own, "N") if counted else None)
     axis, axes = counted and _AXIS.get(counted.value, counted.value), [one for one in sides if one in _AXES]
-    if not counted and (number or last) and len(axes) == 1:
+    if (not counted or counted.value == "last") and (number or last) and len(axes) == 1:
         axis = axes[0]
         sides.remove(axis)
     if last and axis in _AXES:

@@ -233,8 +233,13 @@ class Table:
             return
         if not run["whole_split"]:
             yield f"{name}: limited to {run['n_images']:,} images."
-        elif self.paper and place_of(run)[:3] in self.paper.columns and (why := self.paper.unlike(run)):
-            yield f"{name}: not beside the paper's figures: {why}."
+        elif self.paper and place_of(run)[:3] in self.paper.columns:
+            rows = {one.label: one.paper for one in self.entries if one.paper}
+            left_out = {label: why for label, row in rows.items() if (why := self.paper.unlike(run, row))}
+            for why in dict.fromkeys(left_out.values()):
+                own = [label for label in left_out if left_out[label] == why]
+                of = f" of {', '.join(own)}" if len(own) < len(rows) else ""
+                yield f"{name}: not beside the paper's figures{of}: {why}."
         yield from (f"{name}: {reason}: {count:,} expressions." for reason, count in run["failures"].items())
 
 

@@ -17,6 +17,9 @@ _TRUST = 0.5
 _SLIP = 0.01
 # heads that are true of anything: what CLIP makes of such a word says nothing of a mask
 _ANYTHING = frozenset(("one", "thing", "object", "shape", "item", "something"))
+# what the middle is beside another place: "middle donut top row" is nowhere near the centre
+_ACROSS = dict.fromkeys(("left", "right"), "middle row")
+_ACROSS |= dict.fromkeys(("top", "bottom", "front", "back"), "middle column")
 
 
 class Full(Reranker):
@@ -43,7 +46,7 @@ class Full(Reranker):
 
     def rerank(self, sentence: Tensor, phrases: Tensor, parsed: Parsed, regions: Regions) -> Tensor:
         """Return the logarithms of the weights."""
-        if parsed.head in _ANYTHING:
+        if parsed.head.lower() in _ANYTHING:
             phrases = torch.cat([torch.full_like(phrases[:1], 1 / len(sentence)), phrases[1:]])
         # how likely each is of the kind that a phrase names, whatever the others are
         kinds = (phrases / phrases.amax(dim=1, keepdim=True)) ** _TRUST
@@ -55,16 +58,20 @@ class Full(Reranker):
     def alone(self, parsed: Parsed, kind: Tensor, regions: Regions) -> Iterator[Tensor]:
         """Yield how far each mask is at each place, superlative and ordinal, and of the size."""
 
+        def place(name: str) -> Tensor:
+            across = (_ACROSS[side] for side in parsed.places if name == "middle" and side in _ACROSS)
+            return self.places[next(across, name)](regions)
+
         def rank(order: str, k: int = 1) -> Tensor:
             return ordinal(ORDERS[SUPERLATIVES.get(order, order)](regions), kind, k)
 
         def size(name: str) -> Tensor:
             # the share of the others of its kind that are smaller; alone of its kind it is neither
-            others = (kind * (1 - torch.eye(len(kind)).to(kind))).clamp(min=1e-9)
-            share = (ORDERS["big"](regions) * others).sum(dim=1) / others.sum(dim=1)
+            others = kind * (1 - torch.eye(len(kind)).to(kind))
+            share = ((ORDERS["big"](regions) * others).sum(dim=1) + 5e-10) / (others.sum(dim=1) + 1e-9)
             return {"big": share, "small": 1 - share, "medium": 1 - (2 * share - 1).abs()}[name]
 
-        truths = dict.fromkeys(parsed.places, lambda name: self.places[name](regions))
+        truths = dict.fromkeys(parsed.places, place)
         truths |= dict.fromkeys(parsed.superlatives, rank) | ({parsed.size: size} if parsed.size else {})
         for name, truth in truths.items():
             bare = name.removeprefix("not ")

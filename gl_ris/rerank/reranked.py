@@ -1,6 +1,6 @@
 """A scorer whose best masks are ranked anew."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,15 +32,13 @@ class Reranked(Scorer):
         self._inner, self.reranker = (inner,), reranker
         self.name, self.title, self.settings_at_once = inner.name, inner.title, inner.settings_at_once
         self.missing, self.in_order = inner.missing, inner.in_order
+        if hasattr(inner, "maps"):
+            self.maps = inner.maps  # as those tell who ask whether there are any
         self._known: dict[str, tuple[Any, list[str]]] = {}
 
     def prepare(self, context: ImageContext) -> None:
         """Compute ahead what the scorer does."""
         self._inner[0].prepare(context)
-
-    def maps(self, context: ImageContext, expressions: Texts) -> Tensor:
-        """Give the maps of the scorer, if it has any."""
-        return cast("Any", self._inner[0]).maps(context, expressions)
 
     def texts(self, expressions: Texts, noun_phrases: Texts | None = None) -> list[str]:
         """Everything that will be encoded, phrases of the expressions included."""

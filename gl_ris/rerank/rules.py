@@ -136,6 +136,8 @@ PLACES: dict[str, Rule] = {
     "top": _part(lambda x, y, lower: 0.5 - y),
     "bottom": _part(lambda x, y, lower: y - 0.5),
     "middle": _part(lambda x, y, lower: _MIDDLE - torch.maximum((x - 0.5).abs(), (y - 0.5).abs())),
+    "middle column": _part(lambda x, y, lower: _MIDDLE - (x - 0.5).abs()),
+    "middle row": _part(lambda x, y, lower: _MIDDLE - (y - 0.5).abs()),
     "front": _part(lambda x, y, lower: lower - 0.6),
     "back": _part(lambda x, y, lower: 0.6 - lower),
 }

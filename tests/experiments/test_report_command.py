@@ -101,6 +101,13 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
+def test_a_method_without_a_map_has_none_when_it_is_ranked_anew(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert exit_code(lambda: report.main([str(runs[1]), "heat=true", f"run_dir={tmp_path}"])) == 0
+    assert (tmp_path / "report.html").is_file()
+
+
 Page = Callable[..., Any]
 
 

@@ -172,6 +172,11 @@ def test_relations(text: str, wanted: list[Relation]) -> None:
         ("the closest", {"head": "the closest", "superlatives": ["closest"]}),
         ("second one from the right", {"head": "one", "ordinal": ["right", 2]}),
         ("second smallest cup", {"head": "cup", "ordinal": ["smallest", 2]}),
+        ("tenth cup from the top", {"head": "cup", "ordinal": ["top", 10]}),
+        # counted from the end, which is the right one unless something else is said
+        ("second to last cup", {"head": "cup", "ordinal": ["right", 2]}),
+        ("third last cup", {"head": "cup", "ordinal": ["right", 3]}),
+        ("second from the last cup on the left", {"head": "cup", "ordinal": ["left", 2]}),
         ("last man from the middle", {"head": "man"}),
         ("", {}),
         ("  ", {"head": "  "}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,20 @@ def test_a_note_says_why_the_paper_is_not_there(changes: dict[str, Any], why: st
     assert f"* refcoco val: not beside the paper's figures: {why}.\n" in text
     other = markdown(make([results("refshapes", "shapes", "val", **changes)]))
     assert "not beside" not in other
+
+
+def test_a_note_names_the_rows_that_had_other_proposals() -> None:
+    rows = {**PAPER.rows, "crop": {**PAPER.rows["crop"], "proposals": "slic"}}
+    paper = dataclasses.replace(PAPER, rows=rows)
+    texts = [
+        markdown(make([results("refcoco", "unc", "val", proposals=proposals)], paper=paper))
+        for proposals in ("slic", "felzenszwalb", "sam")
+    ]
+    assert all(("Cropping (paper)" in text) == there for text, there in zip(texts, (1, 0, 0), strict=True))
+    why = "* refcoco val: not beside the paper's figures of {}: proposals are {}, the paper's {}."
+    assert why.format("Upper bound, LAVT", "slic", "felzenszwalb") in texts[0]
+    assert why.format("Cropping", "felzenszwalb", "slic") in texts[1]
+    assert [text.count("not beside") for text in texts] == [1, 1, 2]
 
 
 def test_counts_that_were_never_confirmed_are_no_reason() -> None:

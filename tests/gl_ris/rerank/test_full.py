@@ -14,7 +14,7 @@ BOXES = torch.tensor(
     [[x, y, x + side, y + side] for y in (0.0, 60) for x, side in ((0.0, 10), (30, 10), (60, 10), (90, 20))]
 ).double()
 REGIONS = Regions(BOXES, (100, 120))
-KINDS = {"one": [4], "star": [0, 3, 4, 7], "circle": [1, 6], "square": [2, 5], "thing": range(8)}
+KINDS = {"one": [4], "One": [4], "star": [0, 3, 4, 7], "circle": [1, 6], "square": [2, 5], "thing": range(8)}
 
 
 def chosen(head: str, *anchors: str, sure: float = 8.0, **said: object) -> int:
@@ -53,6 +53,7 @@ CASES = [
     ("thing", ("star",), {"relations": (Relation("between", 0),), "places": ("right", "bottom")}, 6),
     # "one" is any, whatever CLIP takes the word for
     ("one", (), {"superlatives": ("rightmost",), "places": ("bottom",)}, 7),
+    ("One", (), {"superlatives": ("rightmost",), "places": ("bottom",)}, 7),
     # relations that turn in a circle end
     ("circle", ("square", "star"), {"relations": (Relation("left", 0), *TURNING)}, 1),
 ]
@@ -63,6 +64,29 @@ def test_what_is_meant_is_chosen(
     head: str, anchors: tuple[str, ...], said: dict[str, object], expected: int
 ) -> None:
     assert chosen(head, *anchors, **said) == expected
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        (("middle",), 4),
+        (("top", "middle"), 1),
+        (("middle", "left"), 3),
+        (("middle", "right"), 5),
+        (("middle", "bottom"), 7),
+        (("front", "middle"), 7),
+        (("top", "right"), 2),
+    ],
+)
+def test_the_middle_of_a_side_is_not_that_of_the_image(places: tuple[str, ...], expected: int) -> None:
+    # row by row, as in "middle donut top row"
+    centres = torch.tensor([[x, y] for y in (15.0, 50, 85) for x in (15.0, 50, 85)]).double()
+    even = torch.full((9,), 1 / 9).double()
+    regions = Regions(torch.cat([centres - 5, centres + 5], dim=1), (100, 100))
+    found = Full().rerank(even, even[None], Parsed("", "star", places=places), regions)
+    assert int(found.argmax()) == expected
+    # and all of it is true
+    assert found.max() > even.log().max() - 0.1
 
 
 @pytest.mark.parametrize(
@@ -77,6 +101,14 @@ def test_what_is_meant_is_chosen(
 )
 def test_what_is_lacked_is_scored_with_its_owner(text: str, phrases: list[str]) -> None:
     assert Full().phrases(parse([text])[0]) == phrases
+
+
+@pytest.mark.parametrize(("size", "truth"), [("big", 0.5), ("small", 0.5), ("medium", 1.0)])
+def test_what_is_alone_of_its_kind_is_neither_big_nor_small(size: str, truth: float) -> None:
+    alone = torch.tensor([0.0, 1, 0]).double()
+    for boxes, kind in ((BOXES[[0, 3, 1]], alone), (BOXES[:1], alone[1:2])):
+        (found,) = Full().alone(Parsed("", "star", size=size), kind, Regions(boxes))
+        assert float(found[kind == 1]) == pytest.approx(truth)
 
 
 def test_without_rules_the_sentence_alone_counts() -> None:

@@ -20,6 +20,7 @@ from gl_ris.rerank.full import Full
 from gl_ris.scorers import available_scorers
 from gl_ris.scorers.global_local import Cropping, GlobalLocal
 from gl_ris.scorers.grad_cam import GradCAM
+from gl_ris.scorers.heat_map import HeatMap
 from gl_ris.sweep import GlobalLocalGrid
 from gl_ris.variants import resolve_variants
 from gl_ris.zero_shot import ZeroShotRIS
@@ -121,6 +122,16 @@ def test_all_texts_are_told_ahead(clips: dict[str, RegionCLIP]) -> None:
     told = scorer.texts(TEXTS, ["x", "y", "z"])
     assert {*TEXTS, "x", "y", "z", "red star", "blue square", "star"} <= set(told)
     assert not {"x", "y"} & set(reranked(Cropping(clips["vit"]), "full", None).texts(TEXTS, ["x", "y", "z"]))
+
+
+def test_maps_are_those_of_the_scorer_if_it_has_any(
+    clips: dict[str, RegionCLIP], image: Tensor, masks: Tensor
+) -> None:
+    inner = HeatMap(clips["vit"], recipe="clean")
+    context = inner.clip.context(image, masks)
+    found: Any = reranked(inner, "full", None)
+    torch.testing.assert_close(found.maps(context, TEXTS), inner.maps(context, TEXTS))
+    assert not hasattr(reranked(GlobalLocal(clips["vit"]), "full", None), "maps")
 
 
 def test_settings_scored_at_once_are_ranked_each(clip: RegionCLIP, image: Tensor, masks: Tensor) -> None:

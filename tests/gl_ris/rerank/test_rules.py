@@ -199,7 +199,10 @@ def test_the_second_of_a_kind_from_the_left_is_not_the_second_mask() -> None:
 
 @pytest.mark.parametrize(
     ("place", "winner"),
-    [("left", 0), ("right", 2), ("top", 0), ("bottom", 2), ("middle", 1), ("front", 2), ("back", 0)],
+    [
+        *[("left", 0), ("right", 2), ("top", 0), ("bottom", 2), ("front", 2), ("back", 0)],
+        *[("middle", 1), ("middle column", 1), ("middle row", 1)],
+    ],
 )
 def test_places_are_in_the_image_and_not_among_the_masks(place: str, winner: int) -> None:
     boxes = torch.tensor([[0.0, 0, 20, 20], [40, 40, 60, 60], [80, 80, 100, 100]])
