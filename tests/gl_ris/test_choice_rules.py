@@ -314,6 +314,13 @@ def test_a_file_that_does_not_have_them_is_refused(
         rule_of(str(path), None, "A", {})
 
 
+@pytest.mark.parametrize("name", ["abstain", "union"])
+@pytest.mark.parametrize("given", [float("nan"), float("inf"), -float("inf")])
+def test_a_threshold_that_is_not_finite_is_refused_before_a_run(name: str, given: float) -> None:
+    with pytest.raises(UserError, match=rf"{name}={given} is no threshold; give a finite number"):
+        rule_of(*((given, None) if name == "abstain" else (None, given)), "A", {})
+
+
 def test_thresholds_of_other_settings_are_refused(clips: Any, predict: Predict, tmp_path: Path) -> None:
     path = tmp_path / "thresholds.json"
     path.write_text(json.dumps(document(calibrated(clips))))
