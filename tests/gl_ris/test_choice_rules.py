@@ -286,6 +286,15 @@ def test_a_run_reaches_what_the_thresholds_were_found_to_reach(
     assert (said.get("found on") == "toy train (3 images), proposals: ground_truth") == bool(kinds)
 
 
+def test_that_no_threshold_was_better_than_none_is_said(clips: Any, predict: Predict, tmp_path: Path) -> None:
+    content, path = document(calibrated(clips)), tmp_path / "thresholds.json"
+    content["methods"]["Given"]["abstain"] = {"gIoU": 50.0}
+    path.write_text(json.dumps(content))
+    model, _ = predict(Data(scenes()), GIVEN, abstain=str(path))
+    place = "toy train (3 images), proposals: ground_truth"
+    assert model.rules() == {"Given": {"abstain": "none", "found on": place}}
+
+
 def test_thresholds_are_found_on_train_alone(clips: Any) -> None:
     data = Data(scenes())
     data.split = "val"  # type: ignore[attr-defined]
