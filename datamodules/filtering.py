@@ -70,7 +70,8 @@ def listed(path: Path, ids: ExpressionIds, split: str) -> set[Key]:
             wrong.append(str(error))
     if wrong:
         some = "; ".join([*wrong[:_SHOWN], *(["..."] if len(wrong) > _SHOWN else [])])
-        raise UserError(f"'{path}': {len(wrong):,} of {len(rows):,} ids cannot be used: {some}.")
+        fix = "take them out, or choose their data by data= and split="
+        raise UserError(f"'{path}': {len(wrong):,} of {len(rows):,} ids cannot be used: {some}; {fix}.")
     return found
 
 

@@ -9,6 +9,7 @@ from datamodules.base import GROUND_TRUTH, RISDataModule
 from datamodules.records import ImageRecord
 from datamodules.refer import REFER, Form, read_split
 from gl_ris.errors import UserError, unknown_name
+from gl_ris.inputs import by_name
 
 PUBLISHED = ("refcoco", "refcoco+", "refcocog", "grefcoco")  # what `datamodules.download` fetches
 
@@ -80,7 +81,7 @@ class RefCOCO(RISDataModule):
         files = [self.form.path(folder, self.partition), folder / "instances.json"]
         if self.instances is not None and self.proposals == GROUND_TRUTH:
             files.append(self.instances)
-        return {path.name: path for path in files}
+        return by_name(files)
 
     def image_folders(self) -> list[Path]:
         """Return where the images are usually kept."""

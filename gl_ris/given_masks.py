@@ -15,8 +15,7 @@ from gl_ris.drawing import NONE, DrawingEvaluator, Drawn
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.evaluator import SceneLike
 from gl_ris.expression_ids import ExpressionIds, Key, expression_keys
-from gl_ris.hashes import sha256_of
-from gl_ris.inputs import Input
+from gl_ris.inputs import Input, by_name
 from gl_ris.mask_files import Found, by_expression, check_sizes, read_found
 from gl_ris.recipe import Recipe
 
@@ -97,7 +96,7 @@ class GivenMasks(DrawingEvaluator):
 
     def input_files(self, data: Any) -> dict[str, Mapping[str, Input]]:
         """Return the files; a folder by one hash."""
-        return {"predictions": {path.name: sha256_of(path) for path in self.paths}}
+        return {"predictions": by_name(self.paths)}
 
     def check(self, data: Any, trainer: Trainer) -> None:
         """Find out what every mask is about, and check their sizes; a `UserError` says what is wrong."""

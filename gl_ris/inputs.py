@@ -1,7 +1,7 @@
 """What a run was made of: the files that bear on its figures, by their SHA-256."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,27 @@ def inputs_of(module: Any, data: Any) -> dict[str, dict[str, str | None]]:
     read once and then known by size and time of change; downloads of the Hugging Face hub are known by the
     hash that its cache keeps them under.
     """
-    lists = {path.name: path for path in data.filter.files.values()}
+    lists = by_name(data.filter.files.values())
     files: dict[str, Mapping[str, Input]] = {"annotations": data.input_files(), "lists": lists}
     files |= module.input_files(data)
     return {
         what: {name: sha256_of(of) if isinstance(of, Path) else of for name, of in own.items()}
         for what, own in files.items()
         if own
+    }
+
+
+def by_name(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return files by their names; those of one name in several folders by their paths, so that none is lost.
+
+    Example:
+        >>> list(by_name([Path("a/x"), Path("b/x"), Path("b/y")]))
+        ['a/x', 'b/x', 'y']
+    """
+    found = [*dict.fromkeys(paths)]
+    names = [path.name for path in found]
+    return {
+        str(path) if names.count(name) > 1 else name: path for path, name in zip(found, names, strict=True)
     }
 
 

@@ -48,7 +48,8 @@ class Seen:
             return HIT if record.iou else FAILED if record.failure else NOTHING_MEANT
         if union and 2 * intersection >= union:
             return HIT
-        if record.failure is not None and not record.abstained:
+        # whoever abstains where the target has no pixel misses it for that, too
+        if record.failure is not None and not (record.abstained and self.exact(record)[0]):
             return NO_PROPOSAL if record.failure in (NO_PROPOSALS, SKIPPED) else FAILED
         best = self.best(record)
         if best is not None and 2 * best[0] < best[1]:

@@ -260,7 +260,7 @@ def format_table(results: Results) -> str:
     views, lines = list(views_of(results)), []
     for label, counting, part in views:
         name = f"{label}, {counting}" if counting else label
-        figures = _block(part, results) if part.n_expressions_expected else []
+        figures = _block(part, results) if _has_some(part) else []
         lines += ["", *([f"{name}: {_evaluated(part)}"] if len(views) > 1 else []), *figures]
     partition = f" ({results.partition})" if results.partition else ""
     heading = f"{results.dataset} {results.split}{partition}, proposals: {results.proposals}"
@@ -321,8 +321,13 @@ def write_table_csv(path: Path | str, results: Results) -> None:
     write_rows(path, rows)
 
 
+def _has_some(part: Results | Subset) -> bool:
+    """Say whether any expression is behind the figures, be it one that is known to have no target."""
+    return part.n_expressions_expected > 0 or any("gIoU" in row for row in part.methods.values())
+
+
 def _evaluated(part: Results | Subset) -> str:
-    if not part.n_expressions_expected:
+    if not _has_some(part):
         return "no expression of the split is in it"
     failed = sum(part.failures.values()) - part.n_expressions_skipped
     missed = f", {failed:,} failed" if failed else ""

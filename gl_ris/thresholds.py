@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -62,9 +63,13 @@ def rule_of(abstain: Given, union: Given, title: str, settings: Mapping[str, Any
     """Return the rule of a method, thresholds being numbers or looked up in a file.
 
     What one file gives for both is what was found for both together. `UserError` if a file does not have the
-    method with these ``settings``.
+    method with these ``settings``, or a number is not finite.
     """
     found = {"abstain": abstain, "union": union}
+    for name, given in found.items():
+        # which compares with no score as one means it, and which results cannot hold
+        if isinstance(given, float) and not math.isfinite(given):
+            raise UserError(f"{name}={given} is no threshold; give a finite number, or null for none.")
     files = {name: given for name, given in found.items() if isinstance(given, str)}
     which = "both" if len(files) == 2 and abstain == union else None
     for name, file in files.items():

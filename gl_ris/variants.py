@@ -86,8 +86,9 @@ class Variant:
 
     @property
     def said_rule(self) -> dict[str, Any]:
-        """The thresholds of `rule`, and what those of files were found on."""
-        found = {name: value for name, value in asdict(self.rule).items() if value is not None}
+        """The thresholds that were asked for, "none" where a file has none, and what it was found on."""
+        rule = {name: "none" if value is None else value for name, value in asdict(self.rule).items()}
+        found = {name: value for name, value in rule.items() if getattr(self, name) is not None}
         files = {read_thresholds(file).place for file in self.rule_files}
         return {**found, **({"found on": "; ".join(sorted(files))} if files else {})}
 

@@ -153,20 +153,20 @@ def _difference(one: Prediction, other: Prediction) -> float | None:
 
 
 def _mask_iou(one: Prediction, other: Prediction) -> float:
-    """Return the IoU of two masks; 1 where both are the same or neither is there, 0 where one is not."""
+    """Return the IoU of two masks; 1 where both are the same or neither has a pixel, 0 where one has none."""
     if one.segmentation == other.segmentation:
         return 1.0
-    if one.segmentation is None or other.segmentation is None:
-        return 0.0
-    if one.segmentation["size"] != other.segmentation["size"]:
-        sizes = f"{one.segmentation['size']} and {other.segmentation['size']}"
+    known = [code for code in (one.segmentation, other.segmentation) if code is not None]
+    if known[0]["size"] != known[-1]["size"]:
+        sizes = f"{known[0]['size']} and {known[-1]['size']}"
         raise UserError(
             f"The masks of image {one.image_id} have sizes {sizes}; the runs are of other images."
         )
     from pycocotools import mask
 
-    pair: list[Any] = [{**m, "counts": m["counts"].encode()} for m in (one.segmentation, other.segmentation)]
-    return float(mask.iou(pair[:1], pair[1:], [0])[0, 0])
+    codes: list[Any] = [{**code, "counts": code["counts"].encode()} for code in known]
+    some = [code for code in codes if mask.area(code)]
+    return float(mask.iou(some[:1], some[1:], [0])[0, 0]) if len(some) == 2 else 1.0 - len(some)
 
 
 def _row(records: Sequence[Sequence[Prediction]], changed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from gl_ris.metrics import THRESHOLDS
 from gl_ris.results import UPPER_BOUND
 from gl_ris.tally import ABSENT, ALL
 
+_GRES = ("cIoU", "gIoU", "N_acc", "T_acc")  # the last of them of expressions with a target alone
 _UNIT = 1 << 32  # the tally counts IoU in units of its inverse
 
 
@@ -48,11 +49,9 @@ class Counted:
     def intervals(self, subset: str = ALL, *, every_miss: bool = False) -> dict[str, dict[str, Any]]:
         """Return by method the intervals of its figures on a subset; empty without an expression."""
         counted = {one: sums for one, sums in self._of(subset, every_miss).items() if sums[0, 3]}
-        if not counted:
-            return {}
-        names = figure_names(THRESHOLDS)
-        rows = intervals(np.stack([counted[one][:, :-1] for one in in_order(list(counted))[0]]))
-        bound = {title: dict(zip(names[:2], rows[-1], strict=False)) for title in self._bound}
+        names, own = figure_names(THRESHOLDS), [counted[one][:, :-1] for one in in_order(list(counted))[0]]
+        rows = intervals(np.stack(own)) if own else []
+        bound = {title: dict(zip(names[:2], rows[-1], strict=False)) for title in self._bound if rows}
         sure = {
             title: dict(zip(names, row, strict=True)) for title, row in zip(self._methods, rows, strict=False)
         }
@@ -64,7 +63,8 @@ class Counted:
             ]
             both = np.stack([np.hstack([part[:, [0, 1, 2, 3, -1]] for part in pair]) for pair in pairs])
             for title, row in zip(self._methods, intervals(both, of=_gres), strict=False):
-                sure[title] |= dict(zip(("cIoU", "gIoU", "N_acc", "T_acc"), row, strict=True))
+                gres = dict(zip(_GRES if rows else _GRES[:-1], row, strict=False))
+                sure[title] = sure.get(title, {}) | gres
         return sure | bound
 
     def part(self, subset: str = ALL, skipped: bool = False) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_each_form_of_a_list_is_read(name: str, tmp_path: Path) -> None:
         (
             "x.txt",
             "71\n5\n6\n80\n7\n8\n",
-            r"5 of 6 ids .*: 5 is .*; 6 is .*; 80 is the name of 2 .*; \.\.\.\.",
+            r"5 of 6 ids .*: 5 is .*; 6 is .*; 80 is the name of 2 .*; \.\.\.; take them out, or .* split=\.",
         ),
         ("x.csv", "id,ref_id\n71,7\n", r"cannot be read \(.*sent_id"),
         ("x.json", '{"sent_id": 71}', "is no JSON list of sentence ids"),

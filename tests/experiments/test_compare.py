@@ -237,6 +237,19 @@ def test_where_nothing_is_meant_it_is_right_to_choose_nothing(tmp_path: Path) ->
     assert "| gIoU difference |" in " ".join((tmp_path / "out" / "compare.md").read_text().split())
 
 
+def test_a_mask_without_a_pixel_is_the_same_as_none(tmp_path: Path) -> None:
+    rle = coco.encode(np.asfortranarray(drawn(0).astype(np.uint8)))
+    blank = {"size": [SIDE, SIDE], "counts": rle["counts"].decode()}
+    # by hand: none and blank are alike, and both are another mask than a drawn one
+    for name, columns, code in (("one", 0, None), ("two", 0, blank), ("three", 6, None)):
+        made: dict[str, Any] = {} if columns else {"segmentation": code}
+        write_run(tmp_path / name, {"A": [columns]}, keep=1, **made)
+    for names, expected in ((("one", "two"), []), (("two", "three"), [0.0]), (("three", "one"), [0.0])):
+        out = tmp_path / "-".join(names)
+        compare.main([*(str(tmp_path / name) for name in names), f"run_dir={out}"])
+        assert [float(row["mask_iou"]) for row in rows(out, "changed.csv")] == expected
+
+
 def test_it_needs_no_torch() -> None:
     code = (
         "import sys, experiments.compare, experiments.reporting.comparison; sys.exit('torch' in sys.modules)"

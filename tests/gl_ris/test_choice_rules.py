@@ -286,6 +286,15 @@ def test_a_run_reaches_what_the_thresholds_were_found_to_reach(
     assert (said.get("found on") == "toy train (3 images), proposals: ground_truth") == bool(kinds)
 
 
+def test_that_no_threshold_was_better_than_none_is_said(clips: Any, predict: Predict, tmp_path: Path) -> None:
+    content, path = document(calibrated(clips)), tmp_path / "thresholds.json"
+    content["methods"]["Given"]["abstain"] = {"gIoU": 50.0}
+    path.write_text(json.dumps(content))
+    model, _ = predict(Data(scenes()), GIVEN, abstain=str(path))
+    place = "toy train (3 images), proposals: ground_truth"
+    assert model.rules() == {"Given": {"abstain": "none", "found on": place}}
+
+
 def test_thresholds_are_found_on_train_alone(clips: Any) -> None:
     data = Data(scenes())
     data.split = "val"  # type: ignore[attr-defined]
@@ -312,6 +321,13 @@ def test_a_file_that_does_not_have_them_is_refused(
         path.write_text(json.dumps(document(calibrated(clips)) | change))
     with pytest.raises(UserError, match=said):
         rule_of(str(path), None, "A", {})
+
+
+@pytest.mark.parametrize("name", ["abstain", "union"])
+@pytest.mark.parametrize("given", [float("nan"), float("inf"), -float("inf")])
+def test_a_threshold_that_is_not_finite_is_refused_before_a_run(name: str, given: float) -> None:
+    with pytest.raises(UserError, match=rf"{name}={given} is no threshold; give a finite number"):
+        rule_of(*((given, None) if name == "abstain" else (None, given)), "A", {})
 
 
 def test_thresholds_of_other_settings_are_refused(clips: Any, predict: Predict, tmp_path: Path) -> None:

@@ -62,6 +62,22 @@ def test_files_of_a_clip_model(tmp_path: Path) -> None:
     }
 
 
+def test_of_files_of_one_name_each_has_its_hash(tmp_path: Path) -> None:
+    from datamodules import RefCOCO
+    from gl_ris.given_masks import GivenMasks
+
+    folder, paths = tmp_path / "refcoco", [tmp_path / name / "x.json" for name in ("a", "b")]
+    for path in (folder / "refs(unc).p", folder / "instances.json", *paths):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(str(path).encode())
+    data = RefCOCO(tmp_path, sentences=paths[0], without=paths[1])
+    found = inputs_of(GivenMasks([str(path) for path in paths]), data)
+    each = {str(path): digest(str(path).encode()) for path in paths}
+    assert found["predictions"] == found["lists"] == each
+    alone = inputs_of(GivenMasks(str(paths[0])), RefCOCO(tmp_path, sentences=paths[0]))
+    assert alone["predictions"] == alone["lists"] == {"x.json": each[str(paths[0])]}
+
+
 def test_inputs_of_a_run(tmp_path: Path) -> None:
     from datamodules import RefCOCO
     from gl_ris.proposals import SLIC

@@ -116,6 +116,15 @@ def test_the_kind_where_there_are_proposals(kind: str, changes: dict[str, Any]) 
     assert Seen(record.image).kind(record) == kind
 
 
+def test_who_abstains_where_the_target_has_no_pixel_failed_by_the_annotation() -> None:
+    scene = scene_of([strip(), TWIN], ["dog", "dog"], (0,))
+    record = record_of(scene, None, abstained=True, failure="empty target")
+    for proposals in (None, torch.stack([TWIN])):
+        (told_of,) = with_facts([record], scene, proposals)
+        assert told_of.image is not None
+        assert Seen(told_of.image).kind(told_of) == "failed"
+
+
 def test_several_objects_are_one_target_and_one_of_them_is_a_part() -> None:
     scene = scene_of([strip((0, 20)), strip((10, 40)), OTHER], ["dog", "dog", "cat"], (0, 1))
     (record,) = with_facts([record_of(scene, strip((0, 19)), choice=0)], scene, torch.stack([strip((0, 19))]))

@@ -255,6 +255,17 @@ def test_the_table_says_in_a_line_what_expressions_say(tmp_path: Path) -> None:
     assert "parsed" not in _results().document()
 
 
+def test_a_run_on_expressions_that_mean_nothing_has_a_table() -> None:
+    nothing = dict.fromkeys(("oIoU", "mIoU"))
+    counts = dict.fromkeys(("n_expressions_expected", "n_expressions_evaluated"), 0)
+    more = {"methods": {"A": {**nothing, "gIoU": 40.0, "N_acc": 40.0}}, "upper_bound": nothing}
+    lines = format_table(_results(**counts, **more, n_expressions_no_target=5)).splitlines()
+    assert [line.split() for line in lines[2:5:2]] == [
+        ["Method", "oIoU", "mIoU", "gIoU", "N_acc"],
+        ["A", "-", "-", "40.00", "40.00"],
+    ]
+
+
 def test_the_table_says_what_is_missing() -> None:
     table = format_table(_results(n_expressions_evaluated=3990, failures={}, partition=None))
     assert "3,990 evaluated of 4,000 expected (10 MISSING)" in table
