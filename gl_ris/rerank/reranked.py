@@ -76,7 +76,8 @@ class Reranked(Scorer):
         order = sentence.argsort(descending=True, stable=True)
         inside, behind = order.tensor_split([self.reranker.top or len(order)])
         rest = sentence[behind].double() - sentence.max() - 1 + found[inside].min()
-        return found.double().index_copy(0, behind, rest)
+        # what the scorer leaves out is never chosen
+        return found.double().index_copy(0, behind, rest).masked_fill(sentence.isneginf(), -torch.inf)
 
     def _with_phrases(self, expressions: Texts, noun_phrases: Texts | None) -> tuple[list[str], Texts | None]:
         """Return expressions with their phrases behind them, each once, and the noun phrases of all."""

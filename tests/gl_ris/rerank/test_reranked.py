@@ -12,12 +12,15 @@ from torch import Tensor
 
 import gl_ris
 from gl_ris.clip import RegionCLIP
+from gl_ris.clip.image import ImageContext
 from gl_ris.errors import UserError
 from gl_ris.parsing import Parsed
 from gl_ris.recipe import Recipe
 from gl_ris.rerank import Regions, Reranked, Reranker, load_reranker, reranked
 from gl_ris.rerank.full import Full
 from gl_ris.scorers import available_scorers
+from gl_ris.scorers.base import Texts
+from gl_ris.scorers.floors import LargestProposal
 from gl_ris.scorers.global_local import Cropping, GlobalLocal
 from gl_ris.scorers.grad_cam import GradCAM
 from gl_ris.scorers.heat_map import HeatMap
@@ -122,6 +125,31 @@ def test_all_texts_are_told_ahead(clips: dict[str, RegionCLIP]) -> None:
     told = scorer.texts(TEXTS, ["x", "y", "z"])
     assert {*TEXTS, "x", "y", "z", "red star", "blue square", "star"} <= set(told)
     assert not {"x", "y"} & set(reranked(Cropping(clips["vit"]), "full", None).texts(TEXTS, ["x", "y", "z"]))
+
+
+class Partial(LargestProposal):
+    """Leaves masks out, as a file of scores may."""
+
+    known: tuple[int, ...]
+
+    def score(self, context: ImageContext, expressions: Texts, noun_phrases: Texts | None) -> Tensor:
+        scores = torch.full((len(expressions), len(context.masks)), -torch.inf)
+        for number in self.known:
+            scores[:, number] = number
+        return scores
+
+
+@pytest.mark.parametrize("top", [None, 2])
+@pytest.mark.parametrize("known", [(3, 5), (4,), ()])
+@pytest.mark.parametrize("name", ["full", "reclip", "hybridgl"])
+def test_what_a_scorer_leaves_out_is_never_chosen(
+    name: str, known: tuple[int, ...], top: int | None, clip: RegionCLIP, image: Tensor, masks: Tensor
+) -> None:
+    inner = Partial(clip)
+    inner.known = known
+    for row in reranked(inner, name, top)(image, masks, TEXTS):
+        assert tuple(row.isfinite().nonzero().flatten().tolist()) == known
+        assert row[~row.isfinite()].isneginf().all()
 
 
 def test_maps_are_those_of_the_scorer_if_it_has_any(
