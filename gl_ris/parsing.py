@@ -182,6 +182,7 @@ def _listed(*groups: str) -> frozenset[str]:
 
 _AXES = ("left", "right", "top", "bottom")
 _AXIS = {MOST[side]: side for side in _AXES} | {side: MOST[side] for side in ("front", "back")}
+_FROM = ("left", "right", "above", "below", "front", "behind")
 # what is counted from the left unless something else is said ends at the right
 _AXIS["last"] = "right"
 
@@ -198,7 +199,9 @@ def _where(own: Sequence[Unit]) -> tuple[tuple[str, ...], tuple[str, ...], tuple
         sides.remove(axis)
     if last and axis in _AXES:
         most.append(MOST[axis])
-    # nothing is counted from the middle
+    # nothing is counted from the middle; "second man right of the car" is counted from the car
+    if not axis and any(unit.value in _FROM for unit in only(own, "R")):
+        axis = "middle"
     ordinal = (axis or "left", int(number.value)) if number and axis != "middle" else None
     return tuple(sides), tuple(dict.fromkeys(most)), ordinal
 

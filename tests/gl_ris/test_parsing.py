@@ -173,6 +173,10 @@ def test_relations(text: str, wanted: list[Relation]) -> None:
         ("second one from the right", {"head": "one", "ordinal": ["right", 2]}),
         ("second smallest cup", {"head": "cup", "ordinal": ["smallest", 2]}),
         ("tenth cup from the top", {"head": "cup", "ordinal": ["top", 10]}),
+        (
+            "the second man to the right of the car",
+            {"head": "man", "anchors": ["car"], "relations": [{"kind": "right", "anchor": 0}]},
+        ),
         # counted from the end, which is the right one unless something else is said
         ("second to last cup", {"head": "cup", "ordinal": ["right", 2]}),
         ("third last cup", {"head": "cup", "ordinal": ["right", 3]}),
