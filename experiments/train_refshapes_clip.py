@@ -52,9 +52,9 @@ def _set_up_logs(trainer: Any, folder: Path) -> None:
 
     # a version for each time that the training goes on
     trainer.loggers = [CSVLogger(folder, name="curve")]
-    trainer.callbacks.append(
-        ModelCheckpoint(folder / "checkpoints", save_last=True, every_n_train_steps=EVERY_STEPS)
-    )
+    # no counter: in a folder that was moved it would leave the last one as it is and write another beside it
+    options: dict[str, Any] = {"every_n_train_steps": EVERY_STEPS, "enable_version_counter": False}
+    trainer.callbacks.append(ModelCheckpoint(folder / "checkpoints", save_last=True, **options))
 
 
 def join_curves(folder: Path, path: Path) -> None:

@@ -23,7 +23,7 @@ STAGES = ("data", "proposals", "image", "text", "score", "metrics", "total")
 # Of what leads from inputs and settings to figures: raised whenever a figure changes, so that grids measure
 # anew what an older program has measured, and no run mixes both. 2: baselines under recipe ``published``.
 # 3: CLIP in bf16, by other kernels and with batch norms folded.
-METHODS_VERSION = 3
+METHODS_VERSION = 4
 
 UPPER_BOUND = "Upper bound"  # what tables call the best choices
 # names of two ways of counting, where they differ

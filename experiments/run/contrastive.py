@@ -34,6 +34,8 @@ class ContrastiveCLIP(LightningModule):
     Args:
         model_cfg: open_clip's ``model_cfg``: ``embed_dim``, ``vision_cfg``, ``text_cfg``.
         preprocess_cfg: open_clip's ``preprocess_cfg``; its mean and std are used in training.
+        windows: Number of parts of each image, of a ResNet, that captions are held against besides the whole;
+            the best counts (multiple instances).
         swin: Measures of LAVT's Swin, to train it in the place of an image tower of open_clip: what a LAVT of
             these measures can start from.
         learning_rate: Peak of the schedule: linear warm-up, level, then linearly to zero over the last
@@ -55,13 +57,16 @@ class ContrastiveCLIP(LightningModule):
         weight_decay: float = 0.1,
         warmup: int = 150,
         swin: LAVTSize | None = None,
+        windows: int = 0,
     ) -> None:
         super().__init__()
+        if windows and "patch_size" in model_cfg["vision_cfg"]:
+            raise ValueError(f"windows={windows} needs a ResNet: leave it out, or give the settings of one.")
         from open_clip.model import CLIP
 
         self.model_cfg, self.preprocess_cfg = model_cfg, preprocess_cfg
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.warmup = warmup
+        self.warmup, self.windows = warmup, windows
         self.model = CLIP(model_cfg["embed_dim"], model_cfg["vision_cfg"], model_cfg["text_cfg"])
         self.swin = swin
         if swin is not None:
@@ -92,6 +97,20 @@ class ContrastiveCLIP(LightningModule):
         is_vit = hasattr(visual, "transformer")
         return F.normalize(vit_features(visual, pixels) if is_vit else visual(pixels).float(), dim=-1)
 
+    def encode_views(self, images: Tensor, keeps: Tensor) -> Tensor:
+        """Encode whole images and parts of them, to ``(B, 1 + len(keeps), D)`` of length 1, the whole first.
+
+        ``keeps``, ``(N, rows, columns)`` of 0 and 1, are the parts on the last map of a ResNet. One is pooled
+        as a region is (paper, Eq. 3): zeros outside of it, and the mean over all positions as the query.
+        """
+        found: list[Tensor] = []
+        pool: Any = self.model.visual.attnpool
+        handle = pool.register_forward_pre_hook(lambda _, args: found.append(args[0]))
+        whole = self.encode_images(images)
+        handle.remove()
+        parts = [F.normalize(pool(found[0] * keep).float(), dim=-1) for keep in keeps.to(found[0])]
+        return torch.stack([whole, *parts], dim=1)
+
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Encode texts to ``(len(texts), D)`` of length 1, those of like length together."""
         tokens = self.tokenize(texts).to(self.mean.device)
@@ -105,16 +124,22 @@ class ContrastiveCLIP(LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step: CLIP's loss, with false versions of all captions as further texts (NegCLIP)."""
         images, visits = batch
-        image, scale = self.encode_images(images), self.model.logit_scale.exp()
+        scale = self.model.logit_scale.exp()
+        views = self._views(images)
+        image = views[:, 0]
         said = [caption for visit in visits for caption in visit]
         false = [k for k, caption in enumerate(said) if caption.false]
         texts = self.encode_texts([c.text for c in said] + [said[k].false for k in false])
         own, untrue = texts.split([len(said), len(false)])
         parts = untrue.split([sum(bool(caption.false) for caption in visit) for visit in visits])
-        pairs = zip(own.split(len(image)), parts, strict=True)
-        loss = torch.stack([contrastive_loss(image, *pair, scale) for pair in pairs]).mean()
-        lead = scale * (image.repeat(len(visits), 1)[false] * (own[false] - untrue)).sum(1)
-        loss = loss + loss_by_change(lead, [said[k].change for k in false])
+        pairs = list(zip(own.split(len(image)), parts, strict=True))
+        changes = [said[k].change for k in false]
+        owners = torch.tensor(false) % len(image)
+        loss = image.new_zeros(())
+        for seen in [views[:, :1], views][: 1 + bool(self.windows)]:
+            loss = loss + torch.stack([contrastive_loss(seen, *pair, scale) for pair in pairs]).mean()
+            true, wrong = ((seen[owners] * t[:, None]).sum(-1).amax(1) for t in (own[false], untrue))
+            loss = loss + loss_by_change(scale * (true - wrong), changes)
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/retrieval@1", _retrieval(image, own[: len(image)]), prog_bar=True)
         return loss
@@ -128,6 +153,12 @@ class ContrastiveCLIP(LightningModule):
         """Clamp the temperature, as CLIP does."""
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, math.log(100))
+
+    def _views(self, images: Tensor) -> Tensor:
+        if not self.windows:
+            return self.encode_images(images)[:, None]
+        side = self.model_cfg["vision_cfg"]["image_size"] // 32
+        return self.encode_views(images, random_windows(self.windows, side, side))
 
     def on_train_start(self) -> None:
         """Draw other batches after a resumption than at the start."""
@@ -220,11 +251,23 @@ def train_tokenizer(texts: Iterable[str], folder: Path, vocabulary: int) -> None
 def contrastive_loss(image: Tensor, text: Tensor, false: Tensor, scale: Tensor) -> Tensor:
     """Compute CLIP's symmetric loss, where false texts are further texts for every image (NegCLIP).
 
-    ``image`` and ``text`` are ``(B, D)``, ``false`` is ``(F, D)``, all of length 1.
+    ``image`` and ``text`` are ``(B, D)``, ``false`` is ``(F, D)``, all of length 1. Of images as
+    ``(B, V, D)`` the view counts that fits a text best.
     """
     own = torch.arange(len(image), device=image.device)
-    logits = scale * image @ torch.cat([text, false]).T
+    views = image if image.ndim == 3 else image[:, None]
+    logits = scale * (views @ torch.cat([text, false]).T).amax(dim=1)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits[:, : len(text)].T, own)) / 2
+
+
+def random_windows(count: int, rows: int, columns: int) -> Tensor:
+    """Draw windows of two or three cells a side: float ``(count, rows, columns)`` of 0 and 1."""
+    keep = torch.zeros(count, rows, columns)
+    for window in keep:
+        height, width = (int(torch.randint(2, 4, ())) for _ in range(2))
+        top, left = (int(torch.randint(0, n - s + 1, ())) for n, s in ((rows, height), (columns, width)))
+        window[top : top + height, left : left + width] = 1
+    return keep
 
 
 def loss_by_change(lead: Tensor, changes: list[str]) -> Tensor:

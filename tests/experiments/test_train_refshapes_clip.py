@@ -9,8 +9,9 @@ import pytest
 from experiments import train_refshapes_clip
 from experiments.train_refshapes_clip import join_curves
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = [
-    "data.families=8", "data.held_out=2", "data.captions=2", "data.batch_size=8", "data.image_size=128",
+    "data.families=8", "data.held_out=2", "data.captions=2", "data.batch_size=8", "data.image_size=160",
     "trainer.val_check_interval=2", "trainer.log_every_n_steps=1", "trainer.enable_progress_bar=false",
 ]  # fmt: skip
 
@@ -37,6 +38,29 @@ def test_training_leaves_a_model_and_goes_on_where_it_stopped(
     assert steps == sorted(set(steps))
     assert any(row["val/caption_retrieval@1"] for row in rows)
     assert load_clip(f"local-dir:{folder / 'model'}").encode_texts(["a red star"]).shape == (1, 128)
+
+
+def test_a_swin_is_trained_for_lavt_tiny_to_start_from(
+    run_command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yaml
+    from safetensors.torch import load_file
+
+    from gl_ris.supervised.lavt.network import LAVT, LAVTSize
+    from gl_ris.supervised.starting import load_classifier
+
+    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path))
+    small = [setting for setting in SMALL if "image_size" not in setting]
+    code, _, error = run_command(
+        train_refshapes_clip, *small, "tower=swin", f"run_dir={tmp_path / 'run'}", "trainer.max_steps=2"
+    )
+    assert code == 0, error
+    settings = yaml.safe_load((CONFIGS / "baseline" / "lavt-tiny.yaml").read_text())
+    network = LAVT(LAVTSize(**settings["model"]["baseline"]["init_args"]["size"]))
+    file = tmp_path / "run" / "model" / "swin.safetensors"
+    load_classifier(network.visual, str(file))
+    for name, tensor in load_file(file).items():
+        assert network.visual.state_dict()[name].equal(tensor)
 
 
 def write_curve(folder: Path, version: int, text: str) -> None:

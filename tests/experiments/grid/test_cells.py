@@ -177,7 +177,7 @@ def test_what_was_cut_off_goes_on_only_with_the_weights_that_it_began_with(
     ("changes", "said"),
     [
         ({}, ""),
-        ({"methods_version": 1}, "its figures are of version 1 of the methods, which is 3 now"),
+        ({"methods_version": 1}, "its figures are of version 1 of the methods, which is 4 now"),
         (
             {"inputs": {"annotations": {"instances.json": "0"}}},
             "instances.json of its annotations has changed",

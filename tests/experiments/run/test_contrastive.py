@@ -17,10 +17,13 @@ from experiments.run.contrastive import (
     START,
     ContrastiveCLIP,
     contrastive_loss,
+    random_windows,
     train_tokenizer,
     vit_features,
 )
 from gl_ris.clip import load_clip
+from gl_ris.clip.kernels import Layers
+from gl_ris.clip.tower import open_tower
 
 CAPTIONS = [
     "a red star",
@@ -126,7 +129,7 @@ def test_loss_is_that_of_all_visits_and_of_the_kinds_of_change(
         Caption(CAPTIONS[2], "right star", "place"),
         first[0],
     ]
-    image = module.encode_images(pictures)
+    image = module.encode_images(pictures).detach()
     expected, leads = 0.0, {"word": [], "place": []}
     for visit in (first, second):
         own = module.encode_texts([caption.text for caption in visit])
@@ -155,6 +158,38 @@ def test_images_have_to_refuse_false_texts_and_texts_have_no_further_images() ->
 
     plain = contrastive_loss(image, text, false[:0], scale)
     assert torch.allclose(plain, ClipLoss()(image, text, scale))
+
+
+def test_windows_are_pooled_as_regions_are_and_the_best_view_counts(tokenizer: Path, tmp_path: Path) -> None:
+    module, pictures = make("rn", tokenizer, windows=3).eval(), images("rn", 1)
+    keeps = torch.tensor([[[1, 1], [0, 0]], [[0, 1], [0, 1]]])
+    views = module.encode_views(pictures, keeps)
+    assert torch.allclose(views[:, 0], module.encode_images(pictures))
+    # the evaluation's own way to pool a region
+    tower = open_tower(module.model.visual, Layers())
+    state = tower.image_state((pictures.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25, 0)
+    expected = torch.nn.functional.normalize(tower.region_features(state, keeps.float(), 0), dim=-1)
+    assert torch.allclose(views[0, 1:], expected, atol=1e-5)
+
+    text = torch.nn.functional.normalize(torch.randn(1, 16), dim=-1)
+    false = torch.nn.functional.normalize(torch.randn(2, 16), dim=-1)
+    best = [float((views[0] @ one).max()) for one in (*text, *false)]
+    expected_loss = math.log(sum(math.exp(5 * one) for one in best)) / 2 - 5 * best[0] / 2
+    assert float(contrastive_loss(views, text, false, torch.tensor(5.0))) == pytest.approx(
+        expected_loss, abs=1e-5
+    )
+
+
+def test_windows_have_two_or_three_cells_a_side() -> None:
+    for window in random_windows(50, 5, 4):
+        rows, columns = window.amax(1), window.amax(0)
+        assert {int(rows.sum()), int(columns.sum())} <= {2, 3}
+        assert torch.equal(window, rows[:, None] * columns)
+
+
+def test_windows_of_a_vit_are_refused(tokenizer: Path) -> None:
+    with pytest.raises(ValueError, match="windows=2 needs a ResNet"):
+        make("vit", tokenizer, windows=2)
 
 
 def test_captions_are_counted_right_by_kind_of_change(
