@@ -208,6 +208,7 @@ def test_what_cannot_be_filled_is_said(arguments: list[str], said: str, run_here
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_figures_do_not_depend_on_the_store_or_the_number_of_processes(
     run_here: Run,
     command: Callable[..., subprocess.CompletedProcess[str]],

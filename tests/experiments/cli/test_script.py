@@ -104,6 +104,7 @@ def test_the_end_names_what_was_written_and_what_is_next(
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_processes_of_a_run_are_started_as_by_python(toy: list[str], tmp_path: Path) -> None:
     began = time.time()
     answer = gl_ris("zero_shot", *toy, "trainer.devices=2", "trainer.accelerator=cpu", f"run_dir={tmp_path}")
