@@ -34,7 +34,7 @@ class Waits(LargestProposal):
     ("number", "to", "waits", "code", "said"),
     [
         (signal.SIGTERM, "rank-1", "1", 143, "ended by SIGTERM; what is done is kept in run"),
-        (signal.SIGKILL, "rank-0", "1", -signal.SIGKILL, ""),
+        pytest.param(signal.SIGKILL, "rank-0", "1", -signal.SIGKILL, "", marks=pytest.mark.slow),
         (
             signal.SIGKILL,
             "rank-1",

@@ -149,6 +149,7 @@ def test_a_store_that_is_filled_and_the_report_on_it_are_logged(run_here: Run, t
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_two_processes_report_the_same_under_the_words_of_the_help(
     run_here: Run, command: Callable[..., Any], toy: list[str], tmp_path: Path
 ) -> None:

@@ -161,6 +161,7 @@ def test_recipe_effects_take_the_tenth_point_along(
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_two_processes_count_the_subsets_of_one(
     run_here: Run,
     command: Callable[..., subprocess.CompletedProcess[str]],

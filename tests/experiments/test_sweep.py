@@ -120,6 +120,7 @@ def test_what_cannot_work_is_refused_before_any_work(
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_two_processes_give_the_bits_of_one(
     run_here: Run,
     command: Callable[..., subprocess.CompletedProcess[str]],

@@ -214,6 +214,7 @@ def test_a_run_that_fails_ends_the_table_with_its_code(
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_two_processes_give_the_table_of_one(
     run_here: Run, tables_here: Run, own_table: list[str], tmp_path: Path
 ) -> None:

@@ -197,7 +197,12 @@ def test_fewer_candidates_after_a_small_image_by_the_published_code_alone(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "rerank", "told"), [("published", "none", 1), ("published", "full", 1), ("clean", "none", 0)]
+    ("recipe", "rerank", "told"),
+    [
+        pytest.param("published", "none", 1, marks=pytest.mark.slow),
+        ("published", "full", 1),
+        ("clean", "none", 0),
+    ],
 )
 def test_what_depends_on_the_order_of_images_is_told_where_a_run_goes_on(
     recipe: str, rerank: str, told: int, predict: Any, caplog: pytest.LogCaptureFixture

@@ -197,6 +197,7 @@ def test_images_nowhere_to_be_found_are_counted(tmp_path: Path) -> None:
     assert kinds(look(folder, image_root=tmp_path / "elsewhere", images="none")) == {}
 
 
+@pytest.mark.slow
 def test_many_processes_find_what_one_does(tmp_path: Path) -> None:
     def damage(refs: Any, instances: Any, folder: Path) -> None:
         for n in range(5, 150):

@@ -23,7 +23,10 @@ LINE = [
 
 @pytest.mark.ddp
 @pytest.mark.usefixtures("drawn_refshapes")
-@pytest.mark.parametrize(("processes", "kills"), [([1], 3), ([1, 2], 3)], ids=["one", "two"])
+@pytest.mark.parametrize(
+    ("processes", "kills"),
+    [pytest.param([1], 3, marks=pytest.mark.slow, id="one"), pytest.param([1, 2], 3, id="two")],
+)
 def test_killed_runs_come_out_as_undisturbed_ones(
     processes: Sequence[int], kills: int, tmp_path: Path
 ) -> None:
