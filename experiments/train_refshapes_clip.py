@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from experiments.cli.command import Command, closing_words, run
+from gl_ris.errors import UserError
 
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
@@ -29,6 +30,7 @@ def train(cli: ExperimentCLI) -> Path:
     run = RunFolder(*place, resume=resumed or cli.config.resume)
     folder = run.create()
     write_config(folder / "config.yaml", cli.settings(), COMMAND.program)
+    check_size(model.image_size, data.image_size)
     data.prepare_data()
     tokenizer = folder / "tokenizer"
     if not tokenizer.is_dir():
@@ -42,8 +44,17 @@ def train(cli: ExperimentCLI) -> Path:
     join_curves(folder / "curve", folder / "model" / "training.csv")
     run.close()
     print(f"\nModel        {folder / 'model'}")
-    closing_words(COMMAND.name, folder)
+    closing_words(COMMAND.name if model.swin is None else "train_refshapes_swin", folder)
     return folder / "model"
+
+
+def check_size(tower: int, pictures: int) -> None:
+    """Raise a `UserError` where a tower reads squares of another side, in pixels, than the pictures have."""
+    if tower != pictures:
+        raise UserError(
+            f"data.image_size={pictures} does not fit the tower, which reads {tower} pixels: set "
+            f"data.image_size={tower}, or the tower's image_size (model.model_cfg.vision_cfg, or model.swin)."
+        )
 
 
 def _set_up_logs(trainer: Any, folder: Path) -> None:

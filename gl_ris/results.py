@@ -22,7 +22,8 @@ STAGES = ("data", "proposals", "image", "text", "score", "metrics", "total")
 
 # Of what leads from inputs and settings to figures: raised whenever a figure changes, so that grids measure
 # anew what an older program has measured, and no run mixes both. 2: baselines under recipe ``published``.
-# 3: CLIP in bf16, by other kernels and with batch norms folded.
+# 3: CLIP in bf16, by other kernels and with batch norms folded. 4: masks that are left out, ordinals from the
+# end or of an anchor, and the middle of a side are ranked anew otherwise.
 METHODS_VERSION = 4
 
 UPPER_BOUND = "Upper bound"  # what tables call the best choices

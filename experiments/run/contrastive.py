@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.shapes.speakers import Caption
+from experiments.run.training_towers import SwinTower, text_features, vit_features
 from gl_ris.supervised.lavt.network import LAVTSize
 
 Tokenize = Callable[[list[str]], Tensor]
@@ -25,6 +26,7 @@ START, END, PAD = "<start>", "<end>", "<pad>"
 # Share of the steps before the learning rate falls; a run stopped before that can go on to fewer steps.
 LEVEL = 0.75
 
+# Texts in one pass of the tower: few enough that short ones are not padded to the length of the longest.
 TEXTS_TOGETHER = 128
 
 
@@ -61,7 +63,7 @@ class ContrastiveCLIP(LightningModule):
     ) -> None:
         super().__init__()
         if windows and "patch_size" in model_cfg["vision_cfg"]:
-            raise ValueError(f"windows={windows} needs a ResNet: leave it out, or give the settings of one.")
+            raise ValueError(f"windows={windows} needs a ResNet: leave it out, or take tower=rn.")
         from open_clip.model import CLIP
 
         self.model_cfg, self.preprocess_cfg = model_cfg, preprocess_cfg
@@ -74,6 +76,11 @@ class ContrastiveCLIP(LightningModule):
         self.model.to(memory_format=torch.channels_last)
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(preprocess_cfg[name]).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def image_size(self) -> int:
+        """The side of the squares that the image tower reads, in pixels."""
+        return int(self.swin.image_size if self.swin else self.model_cfg["vision_cfg"]["image_size"])
 
     def use_tokenizer(self, folder: Path) -> None:
         """Read texts with a Hugging Face tokenizer whose end token has the highest id."""
@@ -157,7 +164,7 @@ class ContrastiveCLIP(LightningModule):
     def _views(self, images: Tensor) -> Tensor:
         if not self.windows:
             return self.encode_images(images)[:, None]
-        side = self.model_cfg["vision_cfg"]["image_size"] // 32
+        side = self.image_size // 32
         return self.encode_views(images, random_windows(self.windows, side, side))
 
     def on_train_start(self) -> None:
@@ -279,64 +286,6 @@ def loss_by_change(lead: Tensor, changes: list[str]) -> Tensor:
     losses, kinds = F.softplus(-lead), sorted(set(changes))
     rows = [[k for k, change in enumerate(changes) if change == kind] for kind in kinds]
     return sum((losses[own].mean() for own in rows), lead.new_zeros(()))
-
-
-class SwinTower(nn.Module):
-    """LAVT's Swin as the image tower of a CLIP: its last map, normalised, averaged and projected."""
-
-    def __init__(self, size: LAVTSize, embed_dim: int) -> None:
-        from gl_ris.supervised.lavt.network import swin
-
-        super().__init__()
-        self.trunk = swin(size)
-        width = size.embed_dim * 2 ** (len(size.depths) - 1)
-        self.norm, self.proj = nn.LayerNorm(width), nn.Linear(width, embed_dim, bias=False)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Encode ``(B, 3, H, W)`` to ``(B, embed_dim)``."""
-        maps = self.trunk.patch_embed(pixels)
-        for layer in self.trunk.layers:
-            maps = layer(maps)
-        return self.proj(self.norm(maps).mean(dim=(1, 2)))
-
-
-def vit_features(visual: Any, pixels: Tensor) -> Tensor:
-    """Encode ``(B, 3, H, W)`` with open_clip's VisionTransformer, to ``(B, D)``."""
-    patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
-    first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
-    tokens = torch.cat([first, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
-    *blocks, last = visual.transformer.resblocks
-    tokens = visual.ln_pre(tokens)
-    for block in blocks:
-        tokens = _block(block, tokens)
-    return (visual.ln_post(_block(last, tokens, rows=1)[:, 0]) @ visual.proj).float()
-
-
-def text_features(model: Any, tokens: Tensor) -> Tensor:
-    """Encode token ids ``(B, L)`` of which the end of text has the largest, to ``(B, D)``."""
-    length = tokens.shape[1]  # the tower is causal: a shorter context gives the same features
-    states = model.token_embedding(tokens) + model.positional_embedding[:length]
-    for block in model.transformer.resblocks:
-        states = _block(block, states, mask=model.attn_mask[:length, :length])
-    ends = states[torch.arange(len(states), device=states.device), tokens.argmax(dim=1)]
-    return (model.ln_final(ends) @ model.text_projection).float()
-
-
-def _block(block: Any, tokens: Tensor, rows: int | None = None, mask: Tensor | None = None) -> Tensor:
-    """Run a residual attention block of open_clip for the first ``rows`` tokens.
-
-    Attention is written out: in half precision on CPUs torch's own takes more than twice as long.
-    """
-    attention, normed = block.attn, block.ln_1(tokens)
-    width = tokens.shape[-1]
-    weight, bias = attention.in_proj_weight, attention.in_proj_bias
-    query = F.linear(normed[:, :rows], weight[:width], bias[:width])
-    parts = (query, *F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1))
-    query, key, value = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in parts)
-    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    seen = (logits if mask is None else logits + mask).softmax(dim=-1).to(value.dtype) @ value
-    tokens = tokens[:, :rows] + attention.out_proj(seen.transpose(1, 2).flatten(2))
-    return tokens + block.mlp(block.ln_2(tokens))
 
 
 def _retrieval(queries: Tensor, keys: Tensor) -> Tensor:

@@ -16,32 +16,49 @@ SMALL = [
 ]  # fmt: skip
 
 
+Run = Callable[..., tuple[int, str, str]]
+
+
 def test_training_leaves_a_model_and_goes_on_where_it_stopped(
-    run_command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gl_ris.clip import load_clip
 
-    folder = tmp_path / "run"
-    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path))
-    code, _, error = run_command(
-        train_refshapes_clip, *SMALL, "tower=vit", f"run_dir={folder}", "trainer.max_steps=2"
-    )
-    assert code == 0, error
-    assert "Drawing captioned shapes" in error
-    code, _, error = run_command(
-        train_refshapes_clip, *SMALL, "tower=vit", f"--run_dir={folder}", "--trainer.max_steps=4"
-    )
-    assert code == 0, error
+    monkeypatch.setattr(train_refshapes_clip, "EVERY_STEPS", 1)
+    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
+    folder, said = tmp_path / "0", ""
+    for times, steps in enumerate((2, 4, 6)):
+        # each time under another name, as if the folder had been moved
+        folder = folder.rename(tmp_path / str(times)) if times else folder
+        settings = ["tower=vit", f"run_dir={folder}", f"trainer.max_steps={steps}"]
+        code, said, error = run_command(train_refshapes_clip, *SMALL, *settings)
+        assert code == 0, error
+        assert ("Drawing captioned shapes" in error) == (times == 0)
+        curve = folder / "curve" / f"version_{times}" / "metrics.csv"
+        own = [int(row["step"]) for row in csv.DictReader(curve.open()) if row["train/loss"]]
+        assert own == [steps - 2, steps - 1]
     rows = list(csv.DictReader((folder / "model" / "training.csv").open()))
-    steps = [int(row["step"]) for row in rows if row["train/loss"]]
-    assert len(steps) == 4
-    assert steps == sorted(set(steps))
+    assert [int(row["step"]) for row in rows if row["train/loss"]] == [*range(6)]
     assert any(row["val/caption_retrieval@1"] for row in rows)
+    assert f"experiments.zero_shot clip=local-dir:{folder}/model" in said
     assert load_clip(f"local-dir:{folder / 'model'}").encode_texts(["a red star"]).shape == (1, 128)
 
 
+def test_pictures_of_another_size_than_the_tower_reads_are_refused_before_they_are_drawn(
+    run_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
+    for tower, side in (("vit", 160), ("swin", 96)):
+        settings = [f"tower={tower}", f"run_dir={tmp_path / tower}", "data.image_size=64"]
+        code, _, error = run_command(train_refshapes_clip, *SMALL, *settings)
+        assert code == 2
+        assert "data.image_size=64" in error
+        assert f"set data.image_size={side}" in " ".join(error.split())
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_swin_is_trained_for_lavt_tiny_to_start_from(
-    run_command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import yaml
     from safetensors.torch import load_file
@@ -51,13 +68,14 @@ def test_a_swin_is_trained_for_lavt_tiny_to_start_from(
 
     monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path))
     small = [setting for setting in SMALL if "image_size" not in setting]
-    code, _, error = run_command(
+    code, said, error = run_command(
         train_refshapes_clip, *small, "tower=swin", f"run_dir={tmp_path / 'run'}", "trainer.max_steps=2"
     )
     assert code == 0, error
     settings = yaml.safe_load((CONFIGS / "baseline" / "lavt-tiny.yaml").read_text())
     network = LAVT(LAVTSize(**settings["model"]["baseline"]["init_args"]["size"]))
     file = tmp_path / "run" / "model" / "swin.safetensors"
+    assert f"baseline=lavt-tiny baseline.swin={file}" in " ".join(said.split())
     load_classifier(network.visual, str(file))
     for name, tensor in load_file(file).items():
         assert network.visual.state_dict()[name].equal(tensor)

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 
+import numpy as np
 import pytest
 
-from datamodules.captioned_shapes import in_a_mirror
+from datamodules.captioned_shapes import _batch, in_a_mirror
 from datamodules.shapes import falsehoods
 from datamodules.shapes.meaning import Expression, Noun, Relation
 from datamodules.shapes.pairs import family
@@ -142,3 +143,23 @@ MIRRORED = [
 @pytest.mark.parametrize(("text", "expected"), MIRRORED)
 def test_left_is_right_in_a_mirror(text: str, expected: str) -> None:
     assert in_a_mirror(Caption(text, expected, "x")) == (expected, text, "x")
+
+
+def test_mirrored_pictures_have_mirrored_captions() -> None:
+    pictures = np.zeros((3, 4, 8, 8, 3), np.uint8)
+    pictures[:, :, :, 4:] = 255
+    caption = Caption("light on the right", "light on the left", "places_turned")
+    batches = [_batch(pictures, [[[caption] * 5] * 4] * 3, 2, [2, 0]) for _ in range(20)]
+    seen = set()
+    for images, visits in batches:
+        assert images.shape == (8, 8, 8, 3)
+        assert [len(visit) for visit in visits] == [8, 8]
+        for image, *said in zip(images, *visits, strict=True):
+            side, other = ("right", "left") if image[:, 4:].sum() else ("left", "right")
+            assert said == [(f"light on the {side}", f"light on the {other}", "places_turned")] * 2
+            seen.add(side)
+    assert seen == {"left", "right"}
+    # what is held out is seen as it is, with all that is said of it
+    images, visits = _batch(pictures, [[[caption] * 5] * 4] * 3, None, [0, 1, 2])
+    assert bool((images[:, :, 4:] == 255).all())
+    assert visits == [[caption] * 12] * 5
