@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,6 +10,8 @@ from experiments.cli.command import Command, closing_words, run
 from gl_ris.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from experiments.cli.parts import ExperimentCLI
 
 COMMAND = Command.documented("train_refshapes_clip")
@@ -33,7 +36,9 @@ def train(cli: ExperimentCLI) -> Path:
     check_size(model.image_size, data.image_size)
     data.prepare_data()
     tokenizer = folder / "tokenizer"
-    if not tokenizer.is_dir():
+    if model.start is not None:
+        print(take_weights(model.model, model.start, tokenizer))
+    elif not tokenizer.is_dir():
         train_tokenizer(data.training_captions(), tokenizer, model.model_cfg["text_cfg"]["vocab_size"])
     model.use_tokenizer(tokenizer)
     _set_up_logs(trainer, folder)
@@ -55,6 +60,38 @@ def check_size(tower: int, pictures: int) -> None:
             f"data.image_size={pictures} does not fit the tower, which reads {tower} pixels: set "
             f"data.image_size={tower}, or the tower's image_size (model.model_cfg.vision_cfg, or model.swin)."
         )
+
+
+def take_weights(model: nn.Module, start: str, tokenizer: Path) -> str:
+    """Take from another small CLIP its tokenizer, into a folder, and all weights that fit; say which.
+
+    Raises:
+        UserError: It is not there, cannot be read, or nothing of it fits.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from gl_ris.clip.loading import ASSETS, LOCAL, SHIPPED
+
+    folder = ASSETS / start if start in SHIPPED else Path(start.removeprefix(LOCAL))
+    mend = f"Name one of {', '.join(SHIPPED)}, or local-dir:FOLDER of a training (its folder model)."
+    try:
+        state = load_file(folder / "open_clip_model.safetensors")
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            tokenizer.mkdir(exist_ok=True)
+            shutil.copy(folder / name, tokenizer)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"model.start={start} cannot be read: {error}. {mend}") from error
+    own = model.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        raise UserError(f"model.start={start} has no weight of a name and shape as asked for. {mend}")
+    model.load_state_dict(fitting, strict=False)
+    towers = [sum(name.startswith("visual.") for name in part) for part in (fitting, own)]
+    return (
+        f"Start        from {start}: {towers[0]} of {towers[1]} tensors of the image tower, "
+        f"{len(fitting) - towers[0]} of {len(own) - towers[1]} others; the rest from random values"
+    )
 
 
 def _set_up_logs(trainer: Any, folder: Path) -> None:

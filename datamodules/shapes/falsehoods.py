@@ -75,10 +75,10 @@ def words_replaced(claim: Claim, rng: Random) -> Iterator[Claim]:
 
 # kinds of false versions, and their shares where all are possible
 FALSEHOODS: dict[Callable[[Claim, Random], Iterator[Claim]], float] = {
-    relations_turned: 0.3,
-    places_turned: 0.2,
+    relations_turned: 0.4,
+    places_turned: 0.15,
     roles_exchanged: 0.2,
-    attributes_exchanged: 0.2,
+    attributes_exchanged: 0.15,
     words_replaced: 0.1,
 }
 

@@ -22,7 +22,7 @@ from datamodules.shapes.world import CANVASES, COLORS, EVERYTHING, FILLS, RADIUS
 Shot = tuple[Image.Image, Callable[[], Caption]]  # a picture, and someone who captions it
 
 FAMILY = 4
-_COUNTS = (2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6)
+_COUNTS = (2, 2, 2, 3, 3, 3, 4, 4, 5, 6)
 _GREY = (128, 128, 128)
 
 
@@ -74,11 +74,11 @@ def close_ups_of_one_object(rng: Random) -> list[Shot]:
 
 # kinds of families, and their shares
 FAMILIES: dict[Callable[[Random], list[Shot]], float] = {
-    views: 0.35,
-    views_of_one_object: 0.1,
+    views: 0.55,
+    views_of_one_object: 0.05,
     portraits_across_scenes: 0.1,
-    portraits_within_a_scene: 0.25,
-    close_ups_within_a_scene: 0.15,
+    portraits_within_a_scene: 0.15,
+    close_ups_within_a_scene: 0.1,
     close_ups_of_one_object: 0.05,
 }
 

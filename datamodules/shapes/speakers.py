@@ -115,7 +115,7 @@ class Caption(NamedTuple):
 
 def caption(rng: Random, scene: ShapeScene) -> Claim:
     """Claim something true of a scene, of one to four of its objects."""
-    count = min(len(scene.things), rng.choice((1, 1, 1, 1, 1, 2, 2, 3, 4)))
+    count = min(len(scene.things), rng.choice((1, 1, 1, 1, 1, 1, 1, 2, 2, 3)))
     chosen = rng.sample(range(len(scene.things)), count)
     if count == 1:
         return _about_one(rng, scene, chosen[0])
@@ -138,7 +138,7 @@ def subject_caption(rng: Random, scene: ShapeScene, index: int, alone: bool = Fa
     an object that is ``alone`` in the picture no false version is about its neighbours.
     """
     noun = some_noun(rng, scene.things[index], category=0.96, color=0.65, fill=0.5, size=0.3)
-    relation = some_relation(rng, scene, index) if rng.random() < 0.65 else None
+    relation = some_relation(rng, scene, index) if rng.random() < 0.75 else None
     claim = (Expression(noun, relations=(relation,) if relation else ()),)
 
     def may_hold(changed: Claim) -> bool:
@@ -164,11 +164,11 @@ def _about_one(rng: Random, scene: ShapeScene, index: int) -> Claim:
     noun = some_noun(rng, scene.things[index], category=0.95, color=0.55, fill=0.4, size=0.5)
     said = Expression(noun)
     manner = rng.random()
-    if manner < 0.28:
+    if manner < 0.2:
         said = replace(said, place=_true_place(rng, scene, index))
-    elif manner > 0.40:
+    elif manner > 0.25:
         first = some_relation(rng, scene, index, depth=1 if manner > 0.92 else 0)
-        second = some_relation(rng, scene, index) if manner < 0.52 else None
+        second = some_relation(rng, scene, index) if manner < 0.35 else None
         said = replace(said, relations=tuple(relation for relation in (first, second) if relation))
     return (said,)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.shapes.speakers import Caption
-from experiments.run.training_towers import SwinTower, text_features, vit_features
+from experiments.run.training_towers import SwinTower, resnet_views, text_features, vit_views
 from gl_ris.supervised.lavt.network import LAVTSize
 
 Tokenize = Callable[[list[str]], Tensor]
@@ -29,6 +29,9 @@ LEVEL = 0.75
 # Texts in one pass of the tower: few enough that short ones are not padded to the length of the longest.
 TEXTS_TOGETHER = 128
 
+# Sides of windows, as shares of the image's: about those of the objects.
+WINDOW = (0.2, 0.5)
+
 
 class ContrastiveCLIP(LightningModule):
     """Train a CLIP with open_clip's own model class and loss.
@@ -36,10 +39,15 @@ class ContrastiveCLIP(LightningModule):
     Args:
         model_cfg: open_clip's ``model_cfg``: ``embed_dim``, ``vision_cfg``, ``text_cfg``.
         preprocess_cfg: open_clip's ``preprocess_cfg``; its mean and std are used in training.
-        windows: Number of parts of each image, of a ResNet, that captions are held against besides the whole;
-            the best counts (multiple instances).
+        windows: Number of parts of each image that captions are held against besides the whole; which of them a
+            caption is about is left open (MIL-NCE: Miech et al., CVPR 2020, "End-to-end learning of visual
+            representations from uncurated instructional videos").
         swin: Measures of LAVT's Swin, to train it in the place of an image tower of open_clip: what a LAVT of
             these measures can start from.
+        start: Another small CLIP, shipped or ``local-dir:FOLDER``, to take the tokenizer and all weights from
+            whose names and shapes fit.
+        locked_steps: Number of steps during which the text tower stays as it is: an image tower that starts
+            from nothing would spoil one that has learnt.
         learning_rate: Peak of the schedule: linear warm-up, level, then linearly to zero over the last
             quarter of the trainer's ``max_steps``.
         weight_decay: On matrices; gains, biases, embeddings and the temperature have none.
@@ -60,15 +68,18 @@ class ContrastiveCLIP(LightningModule):
         warmup: int = 150,
         swin: LAVTSize | None = None,
         windows: int = 0,
+        start: str | None = None,
+        locked_steps: int = 0,
     ) -> None:
         super().__init__()
-        if windows and "patch_size" in model_cfg["vision_cfg"]:
-            raise ValueError(f"windows={windows} needs a ResNet: leave it out, or take tower=rn.")
+        if windows and swin:
+            raise ValueError(f"windows={windows} needs a ResNet or a ViT: leave it out, or take tower=rn.")
         from open_clip.model import CLIP
 
         self.model_cfg, self.preprocess_cfg = model_cfg, preprocess_cfg
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup, self.windows = warmup, windows
+        self.start, self.locked_steps = start, locked_steps
         self.model = CLIP(model_cfg["embed_dim"], model_cfg["vision_cfg"], model_cfg["text_cfg"])
         self.swin = swin
         if swin is not None:
@@ -81,6 +92,16 @@ class ContrastiveCLIP(LightningModule):
     def image_size(self) -> int:
         """The side of the squares that the image tower reads, in pixels."""
         return int(self.swin.image_size if self.swin else self.model_cfg["vision_cfg"]["image_size"])
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the tower's patches, or of its last map."""
+        side = self.image_size // (self.model_cfg["vision_cfg"]["patch_size"] if self._is_vit else 32)
+        return side, side
+
+    @property
+    def _is_vit(self) -> bool:
+        return "patch_size" in self.model_cfg["vision_cfg"]
 
     def use_tokenizer(self, folder: Path) -> None:
         """Read texts with a Hugging Face tokenizer whose end token has the highest id."""
@@ -99,24 +120,21 @@ class ContrastiveCLIP(LightningModule):
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Encode uint8 images ``(B, H, W, 3)`` to ``(B, D)`` of length 1."""
-        visual: Any = self.model.visual
-        pixels = (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-        is_vit = hasattr(visual, "transformer")
-        return F.normalize(vit_features(visual, pixels) if is_vit else visual(pixels).float(), dim=-1)
+        if self.swin:
+            return F.normalize(self.model.visual(self._pixels(images)).float(), dim=-1)
+        return self.encode_views(images, torch.ones(1, *self.grid))[:, 0]
 
     def encode_views(self, images: Tensor, keeps: Tensor) -> Tensor:
-        """Encode whole images and parts of them, to ``(B, 1 + len(keeps), D)`` of length 1, the whole first.
+        """Encode parts of images, to ``(B, N, D)`` of length 1.
 
-        ``keeps``, ``(N, rows, columns)`` of 0 and 1, are the parts on the last map of a ResNet. One is pooled
-        as a region is (paper, Eq. 3): zeros outside of it, and the mean over all positions as the query.
+        ``keeps``, ``(N, rows, columns)`` in [0, 1], are the parts on the grid of a ResNet or ViT.
         """
-        found: list[Tensor] = []
-        pool: Any = self.model.visual.attnpool
-        handle = pool.register_forward_pre_hook(lambda _, args: found.append(args[0]))
-        whole = self.encode_images(images)
-        handle.remove()
-        parts = [F.normalize(pool(found[0] * keep).float(), dim=-1) for keep in keeps.to(found[0])]
-        return torch.stack([whole, *parts], dim=1)
+        views = vit_views if self._is_vit else resnet_views
+        keeps = keeps.to(self.mean.device)
+        return F.normalize(views(self.model.visual, self._pixels(images), keeps), dim=-1)
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        return (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Encode texts to ``(len(texts), D)`` of length 1, those of like length together."""
@@ -145,8 +163,10 @@ class ContrastiveCLIP(LightningModule):
         loss = image.new_zeros(())
         for seen in [views[:, :1], views][: 1 + bool(self.windows)]:
             loss = loss + torch.stack([contrastive_loss(seen, *pair, scale) for pair in pairs]).mean()
-            true, wrong = ((seen[owners] * t[:, None]).sum(-1).amax(1) for t in (own[false], untrue))
-            loss = loss + loss_by_change(scale * (true - wrong), changes)
+            true, wrong = (
+                (scale * (seen[owners] @ t[..., None])).logsumexp(dim=(1, 2)) for t in (own[false], untrue)
+            )
+            loss = loss + loss_by_change(true - wrong, changes)
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/retrieval@1", _retrieval(image, own[: len(image)]), prog_bar=True)
         return loss
@@ -156,6 +176,12 @@ class ContrastiveCLIP(LightningModule):
         for schedule in checkpoint["lr_schedulers"]:
             schedule["base_lrs"] = [self.learning_rate] * len(schedule["base_lrs"])
 
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Lock the text tower, or let it learn."""
+        for name, parameter in self.model.named_parameters():
+            if not name.startswith("visual.") and name != "logit_scale":
+                parameter.requires_grad_(self.global_step >= self.locked_steps)
+
     def on_train_batch_end(self, *_: Any) -> None:
         """Clamp the temperature, as CLIP does."""
         with torch.no_grad():
@@ -164,8 +190,8 @@ class ContrastiveCLIP(LightningModule):
     def _views(self, images: Tensor) -> Tensor:
         if not self.windows:
             return self.encode_images(images)[:, None]
-        side = self.image_size // 32
-        return self.encode_views(images, random_windows(self.windows, side, side))
+        whole = torch.ones(1, *self.grid)
+        return self.encode_views(images, torch.cat([whole, random_windows(self.windows, *self.grid)]))
 
     def on_train_start(self) -> None:
         """Draw other batches after a resumption than at the start."""
@@ -259,22 +285,24 @@ def contrastive_loss(image: Tensor, text: Tensor, false: Tensor, scale: Tensor) 
     """Compute CLIP's symmetric loss, where false texts are further texts for every image (NegCLIP).
 
     ``image`` and ``text`` are ``(B, D)``, ``false`` is ``(F, D)``, all of length 1. Of images as
-    ``(B, V, D)`` the view counts that fits a text best.
+    ``(B, V, D)`` the views count together, by the sum of their exponentials: the best ones most (MIL-NCE).
     """
     own = torch.arange(len(image), device=image.device)
     views = image if image.ndim == 3 else image[:, None]
-    logits = scale * (views @ torch.cat([text, false]).T).amax(dim=1)
+    logits = (scale * (views @ torch.cat([text, false]).T)).logsumexp(dim=1)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits[:, : len(text)].T, own)) / 2
 
 
 def random_windows(count: int, rows: int, columns: int) -> Tensor:
-    """Draw windows of two or three cells a side: float ``(count, rows, columns)`` of 0 and 1."""
-    keep = torch.zeros(count, rows, columns)
-    for window in keep:
-        height, width = (int(torch.randint(2, 4, ())) for _ in range(2))
-        top, left = (int(torch.randint(0, n - s + 1, ())) for n, s in ((rows, height), (columns, width)))
-        window[top : top + height, left : left + width] = 1
-    return keep
+    """Draw boxes of a fifth to a half of each side: the covered share of each cell, ``(count, rows, columns)``."""
+    size = torch.empty(count, 2).uniform_(*WINDOW)
+    start = torch.rand(count, 2) * (1 - size)
+    covered = []
+    for side, cells in enumerate((rows, columns)):
+        low, high = start[:, side, None] * cells, (start + size)[:, side, None] * cells
+        cell = torch.arange(cells)
+        covered.append((torch.minimum(high, cell + 1) - torch.maximum(low, cell)).clamp(min=0))
+    return covered[0][:, :, None] * covered[1][:, None]
 
 
 def loss_by_change(lead: Tensor, changes: list[str]) -> Tensor:
