@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments import train_refshapes_clip
 from experiments.train_refshapes_clip import join_curves
@@ -79,6 +80,56 @@ def test_a_swin_is_trained_for_lavt_tiny_to_start_from(
     load_classifier(network.visual, str(file))
     for name, tensor in load_file(file).items():
         assert network.visual.state_dict()[name].equal(tensor)
+
+
+def test_a_training_starts_from_another_model_whose_texts_stay_as_long_as_asked(
+    run_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    from gl_ris.clip.loading import ASSETS
+
+    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
+    given, folders = load_file(ASSETS / "refshapes-rn" / "open_clip_model.safetensors"), {}
+    for locked in (2, 1):
+        folders[locked] = tmp_path / str(locked)
+        settings = ["model.start=refshapes-rn", f"model.locked_steps={locked}", "trainer.max_steps=2"]
+        code, said, error = run_command(
+            train_refshapes_clip, *SMALL, "tower=vit", f"run_dir={folders[locked]}", *settings
+        )
+        assert code == 0, error
+        assert "0 of 80 tensors of the image tower, 42 of 42 others" in " ".join(said.split())
+        state = load_file(folders[locked] / "model" / "open_clip_model.safetensors")
+        texts = [name for name in state if not name.startswith("visual.") and name != "logit_scale"]
+        assert len(texts) > 40
+        assert all(state[name].equal(given[name]) for name in texts) == (locked == 2)
+        tokenizer = folders[locked] / "model" / "tokenizer.json"
+        assert tokenizer.read_bytes() == (ASSETS / "refshapes-rn" / "tokenizer.json").read_bytes()
+
+
+def test_a_start_that_is_not_one_is_an_error_before_training(
+    run_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import save_file
+
+    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
+    damaged, other = tmp_path / "damaged", tmp_path / "other"
+    for folder in (damaged, other):
+        folder.mkdir()
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (folder / name).write_text("{}")
+    (damaged / "open_clip_model.safetensors").write_bytes(b"\x08")
+    save_file({"visual.proj": torch.zeros(3)}, other / "open_clip_model.safetensors")
+    for number, (start, reason) in enumerate(
+        [("no/folder", "cannot be read"), (damaged, "cannot be read"), (other, "has no weight of a name and shape")]
+    ):
+        settings = ["tower=rn", f"run_dir={tmp_path / f'run{number}'}", f"model.start=local-dir:{start}"]
+        code, _, error = run_command(train_refshapes_clip, *SMALL, *settings)
+        assert code == 2
+        words = " ".join(error.split())
+        assert f"model.start=local-dir:{start}" in words
+        assert reason in words
+        assert "Name one of refshapes-vit, refshapes-rn, or local-dir:FOLDER" in words
 
 
 def write_curve(folder: Path, version: int, text: str) -> None:
