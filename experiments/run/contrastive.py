@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -72,8 +73,6 @@ class ContrastiveCLIP(LightningModule):
         locked_steps: int = 0,
     ) -> None:
         super().__init__()
-        if windows and swin:
-            raise ValueError(f"windows={windows} needs a ResNet or a ViT: leave it out, or take tower=rn.")
         from open_clip.model import CLIP
 
         self.model_cfg, self.preprocess_cfg = model_cfg, preprocess_cfg
@@ -96,8 +95,10 @@ class ContrastiveCLIP(LightningModule):
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the tower's patches, or of its last map."""
-        side = self.image_size // (self.model_cfg["vision_cfg"]["patch_size"] if self._is_vit else 32)
-        return side, side
+        stride = self.model_cfg["vision_cfg"]["patch_size"] if self._is_vit else 32
+        if self.swin:
+            stride = self.swin.patch_size * 2 ** (len(self.swin.depths) - 1)
+        return self.image_size // stride, self.image_size // stride
 
     @property
     def _is_vit(self) -> bool:
@@ -120,21 +121,17 @@ class ContrastiveCLIP(LightningModule):
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Encode uint8 images ``(B, H, W, 3)`` to ``(B, D)`` of length 1."""
-        if self.swin:
-            return F.normalize(self.model.visual(self._pixels(images)).float(), dim=-1)
         return self.encode_views(images, torch.ones(1, *self.grid))[:, 0]
 
     def encode_views(self, images: Tensor, keeps: Tensor) -> Tensor:
         """Encode parts of images, to ``(B, N, D)`` of length 1.
 
-        ``keeps``, ``(N, rows, columns)`` in [0, 1], are the parts on the grid of a ResNet or ViT.
+        ``keeps``, ``(N, rows, columns)`` in [0, 1], are the parts on the tower's grid.
         """
-        views = vit_views if self._is_vit else resnet_views
-        keeps = keeps.to(self.mean.device)
-        return F.normalize(views(self.model.visual, self._pixels(images), keeps), dim=-1)
-
-    def _pixels(self, images: Tensor) -> Tensor:
-        return (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        pixels = (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        visual: Any = self.model.visual
+        views = visual if self.swin else functools.partial(vit_views if self._is_vit else resnet_views, visual)
+        return F.normalize(views(pixels, keeps.to(pixels.device)), dim=-1)
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Encode texts to ``(len(texts), D)`` of length 1, those of like length together."""

@@ -20,12 +20,13 @@ class SwinTower(nn.Module):
         width = size.embed_dim * 2 ** (len(size.depths) - 1)
         self.norm, self.proj = nn.LayerNorm(width), nn.Linear(width, embed_dim, bias=False)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Encode ``(B, 3, H, W)`` to ``(B, embed_dim)``."""
+    def forward(self, pixels: Tensor, keeps: Tensor) -> Tensor:
+        """Encode parts of ``(B, 3, H, W)``, as `resnet_views` does; one is averaged by its weights."""
         maps = self.trunk.patch_embed(pixels)
         for layer in self.trunk.layers:
             maps = layer(maps)
-        return self.proj(self.norm(maps).mean(dim=(1, 2)))
+        shares = keeps.flatten(1) / keeps.sum(dim=(1, 2))[:, None]
+        return self.proj(shares.to(maps.dtype) @ self.norm(maps).flatten(1, 2)).float()
 
 
 def resnet_views(visual: Any, pixels: Tensor, keeps: Tensor) -> Tensor:

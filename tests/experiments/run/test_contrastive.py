@@ -197,9 +197,19 @@ def test_windows_are_the_covered_shares_of_boxes() -> None:
             assert touched == list(range(touched[0], touched[-1] + 1))
 
 
-def test_windows_of_a_swin_are_refused(tokenizer: Path) -> None:
-    with pytest.raises(ValueError, match="windows=2 needs a ResNet or a ViT"):
-        make("vit", tokenizer, windows=2, swin=LAVTSize())
+def test_parts_of_a_swin_are_weighted_means_of_its_last_map(tokenizer: Path) -> None:
+    size = LAVTSize(image_size=48, patch_size=3, embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4)
+    module = make("vit", tokenizer, swin=size).eval()
+    assert module.grid == (8, 8)
+    keeps, pictures = random_windows(2, 8, 8), torch.randint(0, 256, (3, 48, 48, 3), dtype=torch.uint8)
+    visual: Any = module.model.visual
+    maps = visual.trunk.patch_embed((pictures.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25)
+    for layer in visual.trunk.layers:
+        maps = layer(maps)
+    for view, keep in zip(module.encode_views(pictures, keeps).unbind(1), keeps, strict=True):
+        mean = (visual.norm(maps) * keep[None, :, :, None]).sum(dim=(1, 2)) / keep.sum()
+        expected = torch.nn.functional.normalize(mean @ visual.proj.weight.T, dim=-1)
+        assert torch.allclose(view, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("tower", VISION)
