@@ -10,8 +10,6 @@ from experiments.cli.command import Command, closing_words, run
 from gl_ris.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from experiments.cli.parts import ExperimentCLI
 
 COMMAND = Command.documented("train_refshapes_clip")
@@ -23,6 +21,7 @@ def train(cli: ExperimentCLI) -> Path:
     from experiments.run.contrastive import train_tokenizer
     from experiments.run.evaluate import write_config
     from experiments.run.folder import RunFolder
+    from experiments.run.small_clips import folder_of, take_weights
     from gl_ris.cores import all_cores
     from gl_ris.signals import kept_if_ended
 
@@ -37,7 +36,10 @@ def train(cli: ExperimentCLI) -> Path:
     data.prepare_data()
     tokenizer = folder / "tokenizer"
     if model.start is not None:
-        print(take_weights(model.model, model.start, tokenizer))
+        print(f"Start        {take_weights(model.model, model.start)}")
+        tokenizer.mkdir(exist_ok=True)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(folder_of(model.start) / name, tokenizer)
     elif not tokenizer.is_dir():
         train_tokenizer(data.training_captions(), tokenizer, model.model_cfg["text_cfg"]["vocab_size"])
     model.use_tokenizer(tokenizer)
@@ -60,38 +62,6 @@ def check_size(tower: int, pictures: int) -> None:
             f"data.image_size={pictures} does not fit the tower, which reads {tower} pixels: set "
             f"data.image_size={tower}, or the tower's image_size (model.model_cfg.vision_cfg, or model.swin)."
         )
-
-
-def take_weights(model: nn.Module, start: str, tokenizer: Path) -> str:
-    """Take from another small CLIP its tokenizer, into a folder, and all weights that fit; say which.
-
-    Raises:
-        UserError: It is not there, cannot be read, or nothing of it fits.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from gl_ris.clip.loading import ASSETS, LOCAL, SHIPPED
-
-    folder = ASSETS / start if start in SHIPPED else Path(start.removeprefix(LOCAL))
-    mend = f"Name one of {', '.join(SHIPPED)}, or local-dir:FOLDER of a training (its folder model)."
-    try:
-        state = load_file(folder / "open_clip_model.safetensors")
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            tokenizer.mkdir(exist_ok=True)
-            shutil.copy(folder / name, tokenizer)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"model.start={start} cannot be read: {error}. {mend}") from error
-    own = model.state_dict()
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    if not fitting:
-        raise UserError(f"model.start={start} has no weight of a name and shape as asked for. {mend}")
-    model.load_state_dict(fitting, strict=False)
-    towers = [sum(name.startswith("visual.") for name in part) for part in (fitting, own)]
-    return (
-        f"Start        from {start}: {towers[0]} of {towers[1]} tensors of the image tower, "
-        f"{len(fitting) - towers[0]} of {len(own) - towers[1]} others; the rest from random values"
-    )
 
 
 def _set_up_logs(trainer: Any, folder: Path) -> None:

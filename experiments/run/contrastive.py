@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import shutil
@@ -16,7 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.shapes.speakers import Caption
-from experiments.run.training_towers import SwinTower, resnet_views, text_features, vit_views
+from experiments.run.small_clips import MEND, folder_of, take_weights
+from experiments.run.training_towers import (
+    SwinTower,
+    covered,
+    random_boxes,
+    resnet_views,
+    text_features,
+    vit_views,
+)
+from gl_ris.errors import UserError
 from gl_ris.supervised.lavt.network import LAVTSize
 
 Tokenize = Callable[[list[str]], Tensor]
@@ -30,8 +38,8 @@ LEVEL = 0.75
 # Texts in one pass of the tower: few enough that short ones are not padded to the length of the longest.
 TEXTS_TOGETHER = 128
 
-# Sides of windows, as shares of the image's: about those of the objects.
-WINDOW = (0.2, 0.5)
+# Weight of the cosine distance to a teacher's features, beside losses of two or three nats each.
+IMITATION = 20.0
 
 
 class ContrastiveCLIP(LightningModule):
@@ -40,15 +48,17 @@ class ContrastiveCLIP(LightningModule):
     Args:
         model_cfg: open_clip's ``model_cfg``: ``embed_dim``, ``vision_cfg``, ``text_cfg``.
         preprocess_cfg: open_clip's ``preprocess_cfg``; its mean and std are used in training.
-        windows: Number of parts of each image that captions are held against besides the whole; which of them a
-            caption is about is left open (MIL-NCE: Miech et al., CVPR 2020, "End-to-end learning of visual
-            representations from uncurated instructional videos").
+        windows: Number of parts of each image that captions are held against besides the whole; which of
+            them a caption is about is left open (MIL-NCE: Miech et al., CVPR 2020, "End-to-end learning of
+            visual representations from uncurated instructional videos").
         swin: Measures of LAVT's Swin, to train it in the place of an image tower of open_clip: what a LAVT of
             these measures can start from.
         start: Another small CLIP, shipped or ``local-dir:FOLDER``, to take the tokenizer and all weights from
             whose names and shapes fit.
         locked_steps: Number of steps during which the text tower stays as it is: an image tower that starts
             from nothing would spoil one that has learnt.
+        teacher: Another small CLIP, named as ``start`` is, whose image tower is imitated besides: its
+            features of the same parts of the same images, by their cosine.
         learning_rate: Peak of the schedule: linear warm-up, level, then linearly to zero over the last
             quarter of the trainer's ``max_steps``.
         weight_decay: On matrices; gains, biases, embeddings and the temperature have none.
@@ -71,6 +81,7 @@ class ContrastiveCLIP(LightningModule):
         windows: int = 0,
         start: str | None = None,
         locked_steps: int = 0,
+        teacher: str | None = None,
     ) -> None:
         super().__init__()
         from open_clip.model import CLIP
@@ -84,6 +95,8 @@ class ContrastiveCLIP(LightningModule):
         if swin is not None:
             self.model.visual = SwinTower(swin, model_cfg["embed_dim"])
         self.model.to(memory_format=torch.channels_last)
+        # in a list, lest it be taken for a part of what is trained
+        self.teachers = [] if teacher is None else [trained(teacher)]
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(preprocess_cfg[name]).view(1, 3, 1, 1), persistent=False)
 
@@ -129,9 +142,15 @@ class ContrastiveCLIP(LightningModule):
         ``keeps``, ``(N, rows, columns)`` in [0, 1], are the parts on the tower's grid.
         """
         pixels = (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-        visual: Any = self.model.visual
-        views = visual if self.swin else functools.partial(vit_views if self._is_vit else resnet_views, visual)
-        return F.normalize(views(pixels, keeps.to(pixels.device)), dim=-1)
+        visual, keeps = self.model.visual, keeps.to(pixels.device)
+        if self.swin:
+            return F.normalize(visual(pixels, keeps), dim=-1)
+        views = vit_views if self._is_vit else resnet_views
+        return F.normalize(views(visual, pixels, keeps), dim=-1)
+
+    def encode_boxes(self, images: Tensor, boxes: Tensor) -> Tensor:
+        """Encode parts of images, given as `random_boxes` gives them, to ``(B, N, D)`` of length 1."""
+        return self.encode_views(images, covered(boxes, *self.grid))
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Encode texts to ``(len(texts), D)`` of length 1, those of like length together."""
@@ -147,7 +166,8 @@ class ContrastiveCLIP(LightningModule):
         """One step: CLIP's loss, with false versions of all captions as further texts (NegCLIP)."""
         images, visits = batch
         scale = self.model.logit_scale.exp()
-        views = self._views(images)
+        boxes = random_boxes(self.windows)
+        views = self.encode_boxes(images, boxes)
         image = views[:, 0]
         said = [caption for visit in visits for caption in visit]
         false = [k for k, caption in enumerate(said) if caption.false]
@@ -156,7 +176,7 @@ class ContrastiveCLIP(LightningModule):
         parts = untrue.split([sum(bool(caption.false) for caption in visit) for visit in visits])
         pairs = list(zip(own.split(len(image)), parts, strict=True))
         changes = [said[k].change for k in false]
-        owners = torch.tensor(false) % len(image)
+        owners = torch.tensor(false, dtype=torch.long) % len(image)
         loss = image.new_zeros(())
         for seen in [views[:, :1], views][: 1 + bool(self.windows)]:
             loss = loss + torch.stack([contrastive_loss(seen, *pair, scale) for pair in pairs]).mean()
@@ -164,6 +184,10 @@ class ContrastiveCLIP(LightningModule):
                 (scale * (seen[owners] @ t[..., None])).logsumexp(dim=(1, 2)) for t in (own[false], untrue)
             )
             loss = loss + loss_by_change(true - wrong, changes)
+        for teacher in self.teachers:
+            with torch.no_grad():
+                wanted = teacher.to(self.mean.device).encode_boxes(images, boxes)
+            loss = loss + IMITATION * (1 - (views * wanted).sum(-1)).mean()
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/retrieval@1", _retrieval(image, own[: len(image)]), prog_bar=True)
         return loss
@@ -183,12 +207,6 @@ class ContrastiveCLIP(LightningModule):
         """Clamp the temperature, as CLIP does."""
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, math.log(100))
-
-    def _views(self, images: Tensor) -> Tensor:
-        if not self.windows:
-            return self.encode_images(images)[:, None]
-        whole = torch.ones(1, *self.grid)
-        return self.encode_views(images, torch.cat([whole, random_windows(self.windows, *self.grid)]))
 
     def on_train_start(self) -> None:
         """Draw other batches after a resumption than at the start."""
@@ -290,16 +308,18 @@ def contrastive_loss(image: Tensor, text: Tensor, false: Tensor, scale: Tensor) 
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits[:, : len(text)].T, own)) / 2
 
 
-def random_windows(count: int, rows: int, columns: int) -> Tensor:
-    """Draw boxes of a fifth to a half of each side: the covered share of each cell, ``(count, rows, columns)``."""
-    size = torch.empty(count, 2).uniform_(*WINDOW)
-    start = torch.rand(count, 2) * (1 - size)
-    covered = []
-    for side, cells in enumerate((rows, columns)):
-        low, high = start[:, side, None] * cells, (start + size)[:, side, None] * cells
-        cell = torch.arange(cells)
-        covered.append((torch.minimum(high, cell + 1) - torch.maximum(low, cell)).clamp(min=0))
-    return covered[0][:, :, None] * covered[1][:, None]
+def trained(name: str) -> ContrastiveCLIP:
+    """Load a small CLIP to be imitated; `UserError` if it cannot be read."""
+    from gl_ris.clip.loading import CONFIG
+
+    folder = folder_of(name)
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"The small CLIP {name} cannot be read: {error}. {MEND}") from error
+    clip = ContrastiveCLIP(config["model_cfg"], config["preprocess_cfg"]).eval()
+    take_weights(clip.model, name)
+    return clip.requires_grad_(False)
 
 
 def loss_by_change(lead: Tensor, changes: list[str]) -> Tensor:

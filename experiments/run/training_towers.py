@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 from gl_ris.supervised.lavt.network import LAVTSize, swin
 
+# Sides of windows, as shares of the image's: about those of the objects.
+WINDOW = (0.2, 0.5)
+
 
 class SwinTower(nn.Module):
     """LAVT's Swin as the image tower of a CLIP: its last map, normalised, averaged and projected."""
@@ -32,8 +35,8 @@ class SwinTower(nn.Module):
 def resnet_views(visual: Any, pixels: Tensor, keeps: Tensor) -> Tensor:
     """Pool parts of the last map of open_clip's ModifiedResNet, to ``(B, N, D)``.
 
-    ``keeps``, ``(N, rows, columns)`` in [0, 1], weighs the map's positions. A part is pooled as a region is (paper,
-    Eqs. 2 and 3): zeros outside of it, and the mean over all positions as the query.
+    ``keeps``, ``(N, rows, columns)`` in [0, 1], weighs the map's positions. A part is pooled as a region is
+    (paper, Eqs. 2 and 3): zeros outside of it, and the mean over all positions as the query.
     """
     maps = visual.stem(pixels)
     for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
@@ -66,8 +69,8 @@ def _heads(tokens: Tensor, pool: Any) -> Tensor:
 def vit_views(visual: Any, pixels: Tensor, keeps: Tensor) -> Tensor:
     """Encode parts of images by open_clip's VisionTransformer, to ``(B, N, D)``.
 
-    A part is masked as a region is in the last block (paper, Eq. 3 with k = 1); ``keeps``, ``(N, rows, columns)``,
-    is positive at its patches, as a layer norm lets nothing else of a weight through.
+    A part is masked as a region is in the last block (paper, Eq. 3 with k = 1); ``keeps``, ``(N, rows,
+    columns)``, is positive at its patches: a layer norm lets nothing else of a weight through.
     """
     patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
     first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
@@ -112,10 +115,29 @@ def _block(block: Any, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def _projected(attention: Any, normed: Tensor, rows: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Project to (scaled) queries, those of the first ``rows`` tokens, keys and values: ``(B, heads, L, d)``."""
+    """Project to scaled queries (of the first ``rows`` tokens), keys and values: ``(B, heads, L, d)``."""
     width = normed.shape[-1]
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     query = F.linear(normed[:, :rows], weight[:width], bias[:width])
     parts = (query, *F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1))
     query, key, value = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in parts)
     return query * query.shape[-1] ** -0.5, key, value
+
+
+def random_boxes(count: int) -> Tensor:
+    """Draw boxes with sides of `WINDOW`, behind that of the whole image.
+
+    They are ``(1 + count, 4)``, as top, left, bottom and right in [0, 1].
+    """
+    size = torch.empty(count, 2).uniform_(*WINDOW)
+    start = torch.rand(count, 2) * (1 - size)
+    return torch.cat([torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.cat([start, start + size], dim=1)])
+
+
+def covered(boxes: Tensor, rows: int, columns: int) -> Tensor:
+    """Compute the share of each cell of a grid that boxes cover: float ``(N, rows, columns)`` in [0, 1]."""
+    shares = []
+    for side, cells in enumerate((rows, columns)):
+        low, high, cell = boxes[:, side, None] * cells, boxes[:, side + 2, None] * cells, torch.arange(cells)
+        shares.append((torch.minimum(high, cell + 1) - torch.maximum(low, cell)).clamp(min=0))
+    return shares[0][:, :, None] * shares[1][:, None]

@@ -120,16 +120,15 @@ def test_a_start_that_is_not_one_is_an_error_before_training(
             (folder / name).write_text("{}")
     (damaged / "open_clip_model.safetensors").write_bytes(b"\x08")
     save_file({"visual.proj": torch.zeros(3)}, other / "open_clip_model.safetensors")
-    for number, (start, reason) in enumerate(
-        [("no/folder", "cannot be read"), (damaged, "cannot be read"), (other, "has no weight of a name and shape")]
-    ):
+    reasons = {"no/folder": "cannot be read", damaged: "cannot be read", other: "has no weight of a name"}
+    for number, (start, reason) in enumerate(reasons.items()):
         settings = ["tower=rn", f"run_dir={tmp_path / f'run{number}'}", f"model.start=local-dir:{start}"]
         code, _, error = run_command(train_refshapes_clip, *SMALL, *settings)
         assert code == 2
         words = " ".join(error.split())
-        assert f"model.start=local-dir:{start}" in words
+        assert f"The small CLIP local-dir:{start}" in words
         assert reason in words
-        assert "Name one of refshapes-vit, refshapes-rn, or local-dir:FOLDER" in words
+        assert "Name refshapes-vit or refshapes-rn, or local-dir:FOLDER" in words
 
 
 def write_curve(folder: Path, version: int, text: str) -> None:

@@ -17,9 +17,9 @@ from experiments.run.contrastive import (
     START,
     ContrastiveCLIP,
     contrastive_loss,
-    random_windows,
     train_tokenizer,
 )
+from experiments.run.training_towers import covered, random_boxes
 from gl_ris.clip import load_clip
 from gl_ris.clip.kernels import Layers
 from gl_ris.clip.tower import open_tower
@@ -161,8 +161,7 @@ def test_images_have_to_refuse_false_texts_and_texts_have_no_further_images() ->
 @pytest.mark.parametrize("tower", VISION)
 def test_windows_are_pooled_as_regions_are(tower: str, tokenizer: Path) -> None:
     module, pictures = make(tower, tokenizer).eval(), images(tower, 1)
-    keeps = random_windows(3, *module.grid)
-    keeps[0] = 1
+    keeps = covered(random_boxes(2), *module.grid)
     keeps = keeps.ceil() if tower == "vit" else keeps
     views = module.encode_views(pictures, keeps)
     assert torch.allclose(views[:, 0], module.encode_images(pictures), atol=1e-6)
@@ -185,7 +184,13 @@ def test_views_count_together_and_the_best_most() -> None:
 
 def test_windows_are_the_covered_shares_of_boxes() -> None:
     torch.manual_seed(0)
-    for window in random_windows(50, 5, 4):
+    boxes = random_boxes(50)
+    whole, *windows = covered(boxes, 5, 4)
+    assert torch.equal(whole, torch.ones(5, 4))
+    # on a finer grid they are the same boxes
+    finer = covered(boxes, 10, 8).unflatten(2, (4, 2)).unflatten(1, (5, 2))
+    assert torch.allclose(finer.mean(dim=(2, 4))[1:], torch.stack(windows), atol=1e-6)
+    for window in windows:
         assert window.min() >= 0
         assert window.max() <= 1 + 1e-6
         # a box is the product of what it covers of rows and of columns, which are connected
@@ -201,7 +206,7 @@ def test_parts_of_a_swin_are_weighted_means_of_its_last_map(tokenizer: Path) -> 
     size = LAVTSize(image_size=48, patch_size=3, embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4)
     module = make("vit", tokenizer, swin=size).eval()
     assert module.grid == (8, 8)
-    keeps, pictures = random_windows(2, 8, 8), torch.randint(0, 256, (3, 48, 48, 3), dtype=torch.uint8)
+    keeps, pictures = covered(random_boxes(1), 8, 8), torch.randint(0, 256, (3, 48, 48, 3), dtype=torch.uint8)
     visual: Any = module.model.visual
     maps = visual.trunk.patch_embed((pictures.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25)
     for layer in visual.trunk.layers:
@@ -222,6 +227,32 @@ def test_a_training_with_windows_reaches_all_weights(
     module.training_step((images(tower, 4), visits), 0).backward()
     without = [name for name, p in module.model.named_parameters() if p.grad is None]
     assert without == []
+
+
+def test_a_teacher_is_imitated_in_the_same_parts_of_the_same_images(
+    tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = make("rn", tokenizer).eval()
+    teacher.export(tmp_path, tokenizer)
+    visits, pictures = [[Caption(text) for text in CAPTIONS]], images("rn", 4)
+    losses, modules = [], []
+    for options in ({}, {"teacher": f"local-dir:{tmp_path}"}):
+        module = make("rn", tokenizer, windows=2, **options).eval()
+        module.model.visual.attnpool.c_proj.weight.data.mul_(-1)
+        monkeypatch.setattr(module, "log", lambda *_, **__: None)
+        torch.manual_seed(1)
+        losses.append(module.training_step((pictures, visits), 0))
+        modules.append(module)
+    torch.manual_seed(1)
+    boxes = random_boxes(2)
+    pair = [one.encode_boxes(pictures, boxes) for one in (modules[1], teacher)]
+    distance = 1 - torch.nn.functional.cosine_similarity(*pair, dim=-1)
+    assert float(losses[1] - losses[0]) == pytest.approx(20 * float(distance.mean()), rel=1e-2)
+    assert distance.min() > 0.5
+    # it is not trained, and no part of a checkpoint
+    assert modules[1].state_dict().keys() == modules[0].state_dict().keys()
+    losses[1].backward()
+    assert all(p.grad is None for p in modules[1].teachers[0].parameters())
 
 
 def test_captions_are_counted_right_by_kind_of_change(
