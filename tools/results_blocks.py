@@ -95,12 +95,33 @@ def _crossed(work: Path, crossed: Mapping[str, Any]) -> str:
     return render(frame_of(shown, [*lines.values(), *heads]), "markdown", text=range(len(lines)))
 
 
+class _Figure(float):
+    """A number of a row, written with its interval where a form asks for nothing else."""
+
+    text: str
+
+    def __format__(self, form: str) -> str:
+        return super().__format__(form) if form else self.text
+
+
+class _Nothing:
+    """What a row does not have, in whatever form."""
+
+    def __format__(self, form: str) -> str:
+        return "-"
+
+
+def _figure(row: Row, name: str) -> _Figure:
+    figure = _Figure(row[name])
+    figure.text = number(row[name], interval=interval_in(row, name))
+    return figure
+
+
 def _cell(form: str, row: Row) -> str:
-    floats = {name: value for name, value in row.items() if isinstance(value, float)}
-    texts = {name: number(value, interval=interval_in(row, name)) for name, value in floats.items()}
-    text = form.format_map(
-        defaultdict(lambda: "-", {name: _written(value) for name, value in row.items()} | texts)
-    )
+    parts = {
+        name: _figure(row, name) if isinstance(value, float) else _written(value) for name, value in row.items()
+    }
+    text = form.format_map(defaultdict(_Nothing, parts))
     # too few to read anything from
     return f"*{text}*" if row.get("small") else text
 
@@ -112,7 +133,7 @@ def _written(value: Any) -> str:
 def _rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a CSV without their empty cells, or those of the misses of a result document."""
     if path.suffix == ".json":
-        yield from _misses(json.loads(path.read_bytes()))
+        yield from ({"job": path.parent.name, **row} for row in _misses(json.loads(path.read_bytes())))
         return
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
