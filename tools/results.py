@@ -79,13 +79,13 @@ def main(tokens: Sequence[str] | None = None) -> None:
 
 def _listed(jobs: dict[str, str], work: Path) -> list[str]:
     done = {name: "begun" if (work / name).is_dir() else "" for name in jobs}
-    return [f"{name:<20} {done[name]:<9} python -m {_spelt(line, work)}" for name, line in jobs.items()]
+    return [f"{name:<20} {done[name]:<9} python -m {spelt(line, work)}" for name, line in jobs.items()]
 
 
 def run(name: str, line: str, work: Path) -> bool:
     """Run a job in its folder, or go on with it; say whether it went well."""
     folder = work / name
-    words = [*shlex.split(_spelt(line, work)), f"run_dir={folder}"]
+    words = [*shlex.split(spelt(line, work)), f"run_dir={folder}"]
     if _stale(folder):
         words = [word.replace("resume=true", "overwrite=true") for word in words]
     show(f"\n{name}: python -m {shlex.join(words)}")
@@ -95,7 +95,7 @@ def run(name: str, line: str, work: Path) -> bool:
     return code == 0
 
 
-def _spelt(line: str, work: Path) -> str:
+def spelt(line: str, work: Path) -> str:
     """Put into a command line what it names in braces."""
     return line.format(work=work, **read_table(PLAN)["shared"])
 

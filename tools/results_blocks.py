@@ -119,7 +119,8 @@ def _figure(row: Row, name: str) -> _Figure:
 
 def _cell(form: str, row: Row) -> str:
     parts = {
-        name: _figure(row, name) if isinstance(value, float) else _written(value) for name, value in row.items()
+        name: _figure(row, name) if isinstance(value, float) else _written(value)
+        for name, value in row.items()
     }
     text = form.format_map(defaultdict(_Nothing, parts))
     # too few to read anything from

@@ -72,7 +72,8 @@ def work(tmp_path: Path) -> Path:
 def root(tmp_path: Path) -> Path:
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text(PAGE)
-    (tmp_path / "docs" / "results.md").write_text("# None\n")
+    for name in results.PAGES[1:]:
+        (tmp_path / name).write_text("# None\n")
     return tmp_path
 
 
@@ -91,6 +92,20 @@ def test_misses_are_rows_by_kind_and_ways_of_doing_better(work: Path) -> None:
     shown = cells(made({"crossed": {**kinds, "cell": "{count} {share} {oIoU_gain}"}}, work))[2:]
     assert shown == [["hit", "3 75.00 -"], ["part", "1 25.00 2.50"]]
     assert cells(made({"crossed": rooms}, work))[2:] == [[n, "2.00"] for n in ("now", "ranking", "masks")]
+
+
+def test_a_form_of_its_own_leaves_the_interval_out_and_what_is_not_there_is_a_dash(work: Path) -> None:
+    kind = {**CROSSED, "lines": {"job": "run"}, "cell": "{oIoU:.1f} {absent:.1f}"}
+    (line,) = cells(made({"crossed": {**kind, "where": {"dataset": ["b"]}}}, work))[2:]
+    assert line == ["t", "50.5 -"]
+    gains = {
+        "files": ["t/results.json"],
+        "lines": {"job": "run"},
+        "columns": ["kind"],
+        "cell": "{oIoU_gain:.1f}",
+    }
+    heads, _, shown = cells(made({"crossed": {**gains, "where": {"kind": ["hit", "part"]}}}, work))
+    assert (heads, shown) == (["run", "hit", "part"], ["t", "-", "2.5"])
 
 
 def test_a_report_loses_its_title_and_its_seconds(work: Path) -> None:
@@ -190,5 +205,7 @@ def test_every_block_is_on_a_page_once_and_of_a_job() -> None:
 
 def test_the_jobs_are_commands_of_the_pages() -> None:
     text = "\n".join((results.ROOT / name).read_text(encoding="utf-8") for name in results.PAGES)
-    for name in ("refshapesg", "table-1", "table-2", "table-3", "recipe", "unseen", "fewshot"):
-        assert f"python -m {PLAN['jobs'][name].removesuffix(' resume=true')}" in text
+    names = ("refshapesg", "table-1", "table-2", "table-3", "recipe", "unseen", "fewshot", "rerank")
+    for name in (*names, "rerank-true-masks", "true-thresholds"):
+        line = results.spelt(PLAN["jobs"][name], Path("work"))
+        assert f"python -m {line.removesuffix(' resume=true')}" in text
