@@ -32,7 +32,8 @@ def train(cli: ExperimentCLI) -> Path:
     run = RunFolder(*place, resume=resumed or cli.config.resume)
     folder = run.create()
     write_config(folder / "config.yaml", cli.settings(), COMMAND.program)
-    check_size(model.image_size, data.image_size)
+    for reader in (model, *model.teachers):
+        check_size(reader.image_size, data.image_size)
     data.prepare_data()
     tokenizer = folder / "tokenizer"
     if model.start is not None:
@@ -59,8 +60,8 @@ def check_size(tower: int, pictures: int) -> None:
     """Raise a `UserError` where a tower reads squares of another side, in pixels, than the pictures have."""
     if tower != pictures:
         raise UserError(
-            f"data.image_size={pictures} does not fit the tower, which reads {tower} pixels: set "
-            f"data.image_size={tower}, or the tower's image_size (model.model_cfg.vision_cfg, or model.swin)."
+            f"data.image_size={pictures} does not fit the tower or its teacher, which reads {tower} pixels: "
+            f"set data.image_size={tower}, or another image_size (model.model_cfg.vision_cfg, model.swin)."
         )
 
 

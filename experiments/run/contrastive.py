@@ -165,10 +165,19 @@ class ContrastiveCLIP(LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step: CLIP's loss, with false versions of all captions as further texts (NegCLIP)."""
         images, visits = batch
-        scale = self.model.logit_scale.exp()
         boxes = random_boxes(self.windows)
         views = self.encode_boxes(images, boxes)
-        image = views[:, 0]
+        loss = self._caption_loss(views, visits)
+        for teacher in self.teachers:
+            with torch.no_grad():
+                wanted = teacher.to(self.mean.device).encode_boxes(images, boxes)
+            loss = loss + IMITATION * (1 - (views * wanted).sum(-1)).mean()
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def _caption_loss(self, views: Tensor, visits: list[list[Caption]]) -> Tensor:
+        """Sum what whole images lose, and with windows, what they and their parts lose together."""
+        image, scale = views[:, 0], self.model.logit_scale.exp()
         said = [caption for visit in visits for caption in visit]
         false = [k for k, caption in enumerate(said) if caption.false]
         texts = self.encode_texts([c.text for c in said] + [said[k].false for k in false])
@@ -184,11 +193,6 @@ class ContrastiveCLIP(LightningModule):
                 (scale * (seen[owners] @ t[..., None])).logsumexp(dim=(1, 2)) for t in (own[false], untrue)
             )
             loss = loss + loss_by_change(true - wrong, changes)
-        for teacher in self.teachers:
-            with torch.no_grad():
-                wanted = teacher.to(self.mean.device).encode_boxes(images, boxes)
-            loss = loss + IMITATION * (1 - (views * wanted).sum(-1)).mean()
-        self.log("train/loss", loss, prog_bar=True)
         self.log("train/retrieval@1", _retrieval(image, own[: len(image)]), prog_bar=True)
         return loss
 

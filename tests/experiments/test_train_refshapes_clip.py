@@ -49,11 +49,12 @@ def test_pictures_of_another_size_than_the_tower_reads_are_refused_before_they_a
     run_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
-    for tower, side in (("vit", 160), ("swin", 96)):
-        settings = [f"tower={tower}", f"run_dir={tmp_path / tower}", "data.image_size=64"]
+    teacher = ["data.image_size=160", "model.teacher=refshapes-rn"]  # which reads 128
+    for tower, side, more in (("vit", 160, []), ("swin", 96, []), ("rn", 128, teacher)):
+        settings = [f"tower={tower}", f"run_dir={tmp_path / tower}", *(more or ["data.image_size=64"])]
         code, _, error = run_command(train_refshapes_clip, *SMALL, *settings)
         assert code == 2
-        assert "data.image_size=64" in error
+        assert f"data.image_size={160 if more else 64} does not fit" in " ".join(error.split())
         assert f"set data.image_size={side}" in " ".join(error.split())
     assert not (tmp_path / "cache").exists()
 
@@ -98,7 +99,7 @@ def test_a_training_starts_from_another_model_whose_texts_stay_as_long_as_asked(
             train_refshapes_clip, *SMALL, "tower=vit", f"run_dir={folders[locked]}", *settings
         )
         assert code == 0, error
-        assert "0 of 80 tensors of the image tower, 42 of 42 others" in " ".join(said.split())
+        assert "0 of 80 tensors of the image tower of refshapes-rn, 42 of 42 others" in " ".join(said.split())
         state = load_file(folders[locked] / "model" / "open_clip_model.safetensors")
         texts = [name for name in state if not name.startswith("visual.") and name != "logit_scale"]
         assert len(texts) > 40
@@ -129,6 +130,11 @@ def test_a_start_that_is_not_one_is_an_error_before_training(
         assert f"The small CLIP local-dir:{start}" in words
         assert reason in words
         assert "Name refshapes-vit or refshapes-rn, or local-dir:FOLDER" in words
+    code, _, error = run_command(
+        train_refshapes_clip, *SMALL, "tower=rn", "model.teacher=local-dir:no/folder"
+    )
+    assert code == 2
+    assert "The small CLIP local-dir:no/folder cannot be read" in " ".join(error.split())
 
 
 def write_curve(folder: Path, version: int, text: str) -> None:
