@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from experiments.cli.command import Command, closing_words, run
-from gl_ris.errors import UserError
 
 if TYPE_CHECKING:
     from experiments.cli.parts import ExperimentCLI
@@ -32,8 +31,6 @@ def train(cli: ExperimentCLI) -> Path:
     run = RunFolder(*place, resume=resumed or cli.config.resume)
     folder = run.create()
     write_config(folder / "config.yaml", cli.settings(), COMMAND.program)
-    for reader in (model, *model.teachers):
-        check_size(reader.image_size, data.image_size)
     data.prepare_data()
     tokenizer = folder / "tokenizer"
     if model.start is not None:
@@ -54,15 +51,6 @@ def train(cli: ExperimentCLI) -> Path:
     print(f"\nModel        {folder / 'model'}")
     closing_words(COMMAND.name if model.swin is None else "train_refshapes_swin", folder)
     return folder / "model"
-
-
-def check_size(tower: int, pictures: int) -> None:
-    """Raise a `UserError` where a tower reads squares of another side, in pixels, than the pictures have."""
-    if tower != pictures:
-        raise UserError(
-            f"data.image_size={pictures} does not fit the tower or its teacher, which reads {tower} pixels: "
-            f"set data.image_size={tower}, or another image_size (model.model_cfg.vision_cfg, model.swin)."
-        )
 
 
 def _set_up_logs(trainer: Any, folder: Path) -> None:

@@ -137,11 +137,14 @@ class ContrastiveCLIP(LightningModule):
         return self.encode_views(images, torch.ones(1, *self.grid))[:, 0]
 
     def encode_views(self, images: Tensor, keeps: Tensor) -> Tensor:
-        """Encode parts of images, to ``(B, N, D)`` of length 1.
+        """Encode parts of images, brought to the tower's size, to ``(B, N, D)`` of length 1.
 
         ``keeps``, ``(N, rows, columns)`` in [0, 1], are the parts on the tower's grid.
         """
-        pixels = (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        pixels, side = images.permute(0, 3, 1, 2).float() / 255, (self.image_size,) * 2
+        if pixels.shape[2:] != side:
+            pixels = F.interpolate(pixels, side, mode="bilinear", antialias=True)
+        pixels = (pixels - self.mean) / self.std
         visual, keeps = self.model.visual, keeps.to(pixels.device)
         if self.swin:
             return F.normalize(visual(pixels, keeps), dim=-1)

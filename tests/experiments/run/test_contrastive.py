@@ -202,6 +202,22 @@ def test_windows_are_the_covered_shares_of_boxes() -> None:
             assert touched == list(range(touched[0], touched[-1] + 1))
 
 
+def test_pictures_are_brought_to_the_size_that_a_tower_reads(tokenizer: Path) -> None:
+    module, small = make("rn", tokenizer).eval(), images("rn", 2)
+    # each pixel twice in both directions: half the size gives them back, near enough
+    twice = small.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    pictures = torch.full_like(twice, 90)
+    assert torch.allclose(
+        module.encode_images(pictures), module.encode_images(pictures[:, ::2, ::2]), atol=1e-6
+    )
+    near = torch.nn.functional.interpolate(
+        twice.permute(0, 3, 1, 2).float(), (64, 64), mode="bilinear", antialias=True
+    )
+    expected = module.encode_images(near.permute(0, 2, 3, 1))
+    assert torch.allclose(module.encode_images(twice), expected, atol=1e-6)
+    assert not torch.allclose(module.encode_images(twice), module.encode_images(pictures), atol=1e-6)
+
+
 def test_parts_of_a_swin_are_weighted_means_of_its_last_map(tokenizer: Path) -> None:
     size = LAVTSize(image_size=48, patch_size=3, embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4)
     module = make("vit", tokenizer, swin=size).eval()
