@@ -62,12 +62,7 @@ def hub_files(repository: str) -> dict[str, Input]:
 
 def source_files(source: str) -> dict[str, Input]:
     """Return the files of a model that is named by a file, a folder, or a name of timm or the hub."""
-    from gl_ris.clip.loading import ASSETS
-    from gl_ris.supervised.starting import SHIPPED_SWIN
-
     path = Path(source).expanduser()
-    if source == SHIPPED_SWIN:
-        return {f"{source}/{name}": file for name, file in listed(ASSETS / source).items()}
     if path.is_dir():
         return {f"{path.name}/{name}": file for name, file in files_in(path).items()}
     if path.is_file():

@@ -6,7 +6,6 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from gl_ris.errors import UserError, in_short
-from gl_ris.hashes import check_shipped
 from gl_ris.hub import reaching_hub
 from gl_ris.no_code import refuse_code
 from gl_ris.supervised.segmenter import Tokenize
@@ -15,8 +14,6 @@ from gl_ris.weights import check_names_and_shapes, read_weights, state_dict_in
 # What a classifier has on top; and what a Swin computes from its measures, whatever a file says.
 _TOP = ("head.", "norm.")
 _COMPUTED = ("attn_mask", "relative_position_index")
-
-SHIPPED_SWIN = "refshapes-swin"
 
 
 def load_tokenizer(source: str) -> Tokenize:
@@ -61,7 +58,7 @@ def clip_tokenizer(name: str) -> Tokenize:
 
 
 def load_classifier(network: nn.Module, source: str) -> None:
-    """Load timm's weights (a name, a file, or `SHIPPED_SWIN`) into a network of timm's names without its top.
+    """Load timm's weights (a name, or a file) into a network of timm's names that lacks what is on top.
 
     `UserError` if they cannot be loaded, or are of other measures.
     """
@@ -86,11 +83,6 @@ def load_bert(network: nn.Module, source: str) -> None:
 
 
 def _state(source: str, what: str) -> Mapping[str, Tensor]:
-    if source == SHIPPED_SWIN:
-        from gl_ris.clip.loading import ASSETS
-
-        check_shipped(ASSETS / source)
-        source = str(ASSETS / source / "swin.safetensors")
     if Path(source).suffix in (".pt", ".pth", ".safetensors", ".bin"):
         return state_dict_in(read_weights(source, what), what)
     import timm
