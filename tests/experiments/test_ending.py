@@ -33,7 +33,10 @@ class Waits(LargestProposal):
 @pytest.mark.parametrize(
     ("number", "to", "waits", "code", "said"),
     [
-        (signal.SIGTERM, "rank-1", "1", 143, "ended by SIGTERM; what is done is kept in run"),
+        pytest.param(
+            *(signal.SIGTERM, "rank-1", "1", 143, "ended by SIGTERM; what is done is kept in run"),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(signal.SIGKILL, "rank-0", "1", -signal.SIGKILL, "", marks=pytest.mark.slow),
         (
             signal.SIGKILL,

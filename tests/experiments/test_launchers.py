@@ -37,7 +37,8 @@ def free_port() -> int:
 
 
 @pytest.mark.ddp
-@pytest.mark.parametrize("nodes", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", [1, 2])
 def test_torchrun_gives_the_bytes_of_one_process(
     run_command: Callable[..., tuple[int, str, str]], toy: list[str], tmp_path: Path, nodes: int
 ) -> None:

@@ -149,6 +149,7 @@ class Waits(LargestProposal):
 """
 
 
+@pytest.mark.slow
 def test_a_cell_that_was_killed_goes_on(
     tables_here: Run, toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -275,6 +275,7 @@ def test_two_processes_give_the_bits_of_one(
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_two_processes_share_a_run_folder_named_by_the_time_and_fail_together(
     command: Callable[..., subprocess.CompletedProcess[str]], toy: list[str], toy_root: Path, tmp_path: Path
 ) -> None:

@@ -25,8 +25,9 @@ LINE = [
 @pytest.mark.usefixtures("drawn_refshapes")
 @pytest.mark.parametrize(
     ("processes", "kills"),
-    [pytest.param([1], 3, marks=pytest.mark.slow, id="one"), pytest.param([1, 2], 3, id="two")],
+    [pytest.param([1], 3, id="one"), pytest.param([1, 2], 3, id="two")],
 )
+@pytest.mark.slow
 def test_killed_runs_come_out_as_undisturbed_ones(
     processes: Sequence[int], kills: int, tmp_path: Path
 ) -> None:
