@@ -74,10 +74,12 @@ def _crossed(work: Path, crossed: Mapping[str, Any]) -> str:
 
     ``lines`` maps the keys that name a line to its heads, ``columns`` has the keys that name a column, and
     ``cell`` is a form of what stands where they cross; ``where`` keeps rows by what they have under a key,
-    in the order in which it has them. Rows without an encoder are in the lines of every encoder.
+    in the order in which it has them. Rows without an encoder are in the lines of every encoder; those
+    that no column names are left out.
     """
     lines, columns, where = crossed["lines"], crossed["columns"], crossed.get("where", {})
     rows = [row for file in crossed["files"] for row in _rows(work / file)]
+    rows = [row for row in rows if {*columns} <= {*row}]
     rows = [row for row in rows if all(row.get(key) in kept for key, kept in where.items())]
     rows.sort(key=lambda row: [kept.index(row[key]) for key, kept in where.items()])
     keys = dict.fromkeys(tuple(row[key] for key in lines) for row in rows if {*lines} <= {*row})

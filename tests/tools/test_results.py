@@ -104,7 +104,7 @@ def test_a_form_of_its_own_leaves_the_interval_out_and_what_is_not_there_is_a_da
         "columns": ["kind"],
         "cell": "{oIoU_gain:.1f}",
     }
-    heads, _, shown = cells(made({"crossed": {**gains, "where": {"kind": ["hit", "part"]}}}, work))
+    heads, _, shown = cells(made({"crossed": gains}, work))
     assert (heads, shown) == (["run", "hit", "part"], ["t", "-", "2.5"])
 
 
