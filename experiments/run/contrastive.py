@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.shapes.speakers import Caption
-from experiments.run.small_clips import MEND, folder_of, take_weights
+from experiments.run.small_clips import MEND, folder_of
 from experiments.run.training_towers import (
     SwinTower,
     covered,
@@ -317,15 +317,15 @@ def contrastive_loss(image: Tensor, text: Tensor, false: Tensor, scale: Tensor) 
 
 def trained(name: str) -> ContrastiveCLIP:
     """Load a small CLIP to be imitated; `UserError` if it cannot be read."""
-    from gl_ris.clip.loading import CONFIG
+    from gl_ris.clip.loading import CONFIG, load_clip
 
-    folder = folder_of(name)
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"The small CLIP {name} cannot be read: {error}. {MEND}") from error
-    clip = ContrastiveCLIP(config["model_cfg"], config["preprocess_cfg"]).eval()
-    take_weights(clip.model, name)
+    if not (folder_of(name) / CONFIG).is_file():
+        raise UserError(f"The small CLIP {name} cannot be read: it has no {CONFIG}. {MEND}")
+    loaded = load_clip(name)  # which checks what the folder holds
+    model_cfg = json.loads((folder_of(name) / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
+    colours = {"mean": loaded.mean, "std": loaded.std}
+    clip = ContrastiveCLIP(model_cfg, colours).eval()
+    clip.model.load_state_dict(loaded.model.state_dict())
     return clip.requires_grad_(False)
 
 

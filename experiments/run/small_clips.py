@@ -8,6 +8,7 @@ from torch import nn
 
 from gl_ris.clip.loading import ASSETS, LOCAL, SHIPPED
 from gl_ris.errors import UserError
+from gl_ris.no_code import refuse_code
 
 MEND = f"Name {' or '.join(SHIPPED)}, or {LOCAL}FOLDER of a training (its folder model)."
 
@@ -26,6 +27,7 @@ def take_weights(model: nn.Module, name: str) -> str:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    refuse_code(folder_of(name), f"The small CLIP {name}")
     try:
         state = load_file(folder_of(name) / "open_clip_model.safetensors")
     except (OSError, SafetensorError) as error:

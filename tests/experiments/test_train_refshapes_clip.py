@@ -120,6 +120,15 @@ def test_a_start_that_is_not_one_is_an_error_before_training(
         assert f"The small CLIP local-dir:{start}" in words
         assert reason in words
         assert "Name refshapes-vit or refshapes-rn, or local-dir:FOLDER" in words
+    (other / "open_clip_config.json").write_text('{"model_cfg": {}}')
+    code, _, error = run_command(train_refshapes_clip, *SMALL, "tower=rn", f"model.teacher=local-dir:{other}")
+    assert code == 2
+    assert "says no image tower" in " ".join(error.split())
+    (damaged / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": "mine.Tokenizer"}}')
+    coded = ["tower=rn", f"run_dir={tmp_path / 'coded'}", f"model.start=local-dir:{damaged}"]
+    code, _, error = run_command(train_refshapes_clip, *SMALL, *coded)
+    assert code == 2
+    assert "auto_map" in error
     code, _, error = run_command(
         train_refshapes_clip, *SMALL, "tower=rn", "model.teacher=local-dir:no/folder"
     )
