@@ -44,7 +44,7 @@ class TableSettings(Grid):
         encoders: CLIP models by the keys that rows use, MODEL or MODEL/WEIGHTS, e.g. RN50-quickgelu/openai.
         supervised: Names of files in configs/baseline, a list: models that are trained on all of each data
             set's train split and evaluated beside the zero-shot methods, e.g. [cris-tiny].
-        alphas: Share of the global visual feature by name of the data set; elsewhere that of zero_shot.
+        shares: What alpha, beta and masked_blocks are by name of the data set; elsewhere those of zero_shot.
         jobs: How many data sets and splits side by side: up to as many as there are GPUs, or cores. Null
             takes one per GPU, or two where there is none; and one if trainer.devices is given.
         options: Options of zero_shot for all runs, e.g. [proposals=slic]; those of a training (training.*)
@@ -60,7 +60,7 @@ class TableSettings(Grid):
     splits: dict[str, list[str]] | list[str] | str = "val"
     encoders: dict[str, str] | None = None
     supervised: list[str] | str | None = None
-    alphas: dict[str, float] | None = None
+    shares: dict[str, dict[str, float]] | None = None
     jobs: int | None = None
     options: list[str] | None = None
 
@@ -127,9 +127,9 @@ class TableSettings(Grid):
         common.append(f"model.methods={json.dumps(variants)}")
         cells = []
         for name, data in self._data_sets():
-            alpha = [f"model.alpha={share}" for key, share in (self.alphas or {}).items() if key == name]
+            shares = [f"model.{key}={value:g}" for key, value in (self.shares or {}).get(name, {}).items()]
             for split in self._splits_of(name):
-                arguments = [f"data={data}", f"data.split={split}", *model, *alpha, *common]
+                arguments = [f"data={data}", f"data.split={split}", *model, *shares, *common]
                 cells.append(Cell(f"{name} {split}", arguments))
         return cells
 
@@ -150,13 +150,13 @@ class TableSettings(Grid):
         return found
 
     def _data_sets(self) -> list[tuple[str, str]]:
-        """Return name and option of each data set; a `UserError` for alphas or splits of another."""
+        """Return name and option of each data set; a `UserError` for shares or splits of another."""
         if not self.data:
             raise UserError("data=[] must name one data set or more.")
         sets = _listed(self.data)
         names = [name_of_data(item) for item in sets]
-        # The alphas of configs/tables.yaml are there for all data sets.
-        for option, known in (("alphas", [*names, *ZERO_SHOT.settings()["data"]]), ("splits", names)):
+        # The shares of configs/tables.yaml are there for all data sets.
+        for option, known in (("shares", [*names, *ZERO_SHOT.settings()["data"]]), ("splits", names)):
             keys = getattr(self, option)
             for name in keys if isinstance(keys, dict) else ():
                 if name not in known:

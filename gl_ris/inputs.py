@@ -75,12 +75,19 @@ def source_files(source: str) -> dict[str, Input]:
     return hub_files(config.hf_hub_id) if config and config.hf_hub_id else {source: None}
 
 
+def shipped_files(name: str) -> dict[str, Input]:
+    """Return the files of a folder of weights that comes with the package."""
+    from gl_ris.clip.loading import ASSETS
+
+    return {f"{name}/{own}": path for own, path in listed(ASSETS / name).items()}
+
+
 def clip_files(name: str, pretrained: str | None) -> dict[str, Input]:
     """Return the files of a CLIP model that `gl_ris.load_clip` has loaded by these names."""
-    from gl_ris.clip.loading import ASSETS, HUB, LOCAL, SHIPPED
+    from gl_ris.clip.loading import HUB, LOCAL, SHIPPED
 
     if name in SHIPPED:
-        return {f"{name}/{own}": path for own, path in listed(ASSETS / name).items()}
+        return shipped_files(name)
     if name.startswith(LOCAL):
         return source_files(name.removeprefix(LOCAL))
     if name.startswith(HUB):

@@ -23,6 +23,7 @@ from gl_ris.no_code import refuse_code
 
 ASSETS = Path(__file__).parent.parent / "assets"
 SHIPPED = ("refshapes-vit", "refshapes-rn")
+SWIN = "refshapes-swin"  # no CLIP: what LAVT-tiny starts from
 LOCAL, HUB = "local-dir:", "hf-hub:"
 CONFIG = "open_clip_config.json"
 

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gl_ris.clip.loading import SHIPPED
+from gl_ris.clip.loading import SHIPPED, SWIN
 from gl_ris.errors import UserError
-from gl_ris.inputs import Input, clip_files, source_files
+from gl_ris.inputs import Input, shipped_files, source_files
 from gl_ris.weights import load_strictly
 
 # From expressions to token ids, special tokens included, of any length.
@@ -39,7 +39,7 @@ class Baseline(ABC):
         """Return the files that it starts from, and those of its tokenizer, by name."""
         named = (getattr(self, name, None) for name in ("swin", "bert", "tokenizer"))
         sources = dict.fromkeys(source for source in named if source is not None)
-        found = (clip_files(one, None) if one in SHIPPED else source_files(one) for one in sources)
+        found = (shipped_files(one) if one in (*SHIPPED, SWIN) else source_files(one) for one in sources)
         return {name: path for files in found for name, path in files.items()}
 
     @abstractmethod

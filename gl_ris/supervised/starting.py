@@ -5,7 +5,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from gl_ris.clip.loading import ASSETS, SWIN
 from gl_ris.errors import UserError, in_short
+from gl_ris.hashes import check_shipped
 from gl_ris.hub import reaching_hub
 from gl_ris.no_code import refuse_code
 from gl_ris.supervised.segmenter import Tokenize
@@ -58,7 +60,7 @@ def clip_tokenizer(name: str) -> Tokenize:
 
 
 def load_classifier(network: nn.Module, source: str) -> None:
-    """Load timm's weights (a name, or a file) into a network of timm's names that lacks what is on top.
+    """Load timm's weights (a name, or a file), or the shipped ones, into a network that lacks what is on top.
 
     `UserError` if they cannot be loaded, or are of other measures.
     """
@@ -83,6 +85,9 @@ def load_bert(network: nn.Module, source: str) -> None:
 
 
 def _state(source: str, what: str) -> Mapping[str, Tensor]:
+    if source == SWIN:
+        check_shipped(ASSETS / SWIN)
+        source = str(ASSETS / SWIN / "swin.safetensors")
     if Path(source).suffix in (".pt", ".pth", ".safetensors", ".bin"):
         return state_dict_in(read_weights(source, what), what)
     import timm

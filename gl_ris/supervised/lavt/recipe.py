@@ -28,7 +28,8 @@ class LAVTBaseline(Baseline):
 
     Args:
         size: Measures of the network.
-        swin: timm's name of the Swin to start from, or a file of weights; null starts from random ones.
+        swin: timm's name of the Swin to start from, a file of weights, or refshapes-swin, which
+            is shipped; null starts from random ones.
         bert: Hugging Face name or folder of the BERT to start from; null starts from random weights.
         tokenizer: Hugging Face name or folder of the tokenizer, or a shipped CLIP for its tokenizer.
         learning_rate: At the first step.
