@@ -44,6 +44,8 @@ def train(cli: ExperimentCLI) -> Path:
     _set_up_logs(trainer, folder)
     again = f"the same command with run_dir={folder} goes on from the last checkpoint in it"
     with kept_if_ended(lambda: again), all_cores():
+        if not resumed:
+            trainer.validate(model, data)
         trainer.fit(model, data, ckpt_path=last if resumed else None, weights_only=True if resumed else None)
     model.export(folder / "model", tokenizer)
     join_curves(folder / "curve", folder / "model" / "training.csv")

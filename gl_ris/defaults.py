@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gl_ris.errors import UserError, in_short
 from gl_ris.proposals.base import ProposalGenerator
@@ -36,6 +36,19 @@ _CANVASES, _MOST_COLOURS = ((192, 240), (216, 216), (240, 192)), 0.25
 def usual_weights(name: str) -> str | None:
     """Return the weights of a CLIP model that come with its name alone, if any do."""
     return CLIP[1] if name == CLIP[0] else None
+
+
+class Shares(NamedTuple):
+    """What Global-Local takes where nothing is said: its alpha (Eq. 5), beta (Eq. 8) and k (Eq. 3)."""
+
+    alpha: float = 0.85
+    beta: float = 0.5
+    masked_blocks: int = 3
+
+
+def usual_shares(clip_name: str) -> Shares:
+    """Return the paper's shares, for RefCOCOg, or those that RefShapes' train split chose for its CLIPs."""
+    return Shares(0.4, 0.75, 1) if suits_drawings(clip_name) else Shares()
 
 
 def suits_drawings(clip_name: str) -> bool:

@@ -17,11 +17,13 @@ from torch import Tensor
 from gl_ris.bits import Bits
 from gl_ris.defaults import (
     CLIP,
+    Shares,
     fetching,
     is_drawing,
     of_photograph,
     suits_drawings,
     usual_proposals,
+    usual_shares,
     usual_weights,
 )
 from gl_ris.errors import UserError, unknown_name
@@ -80,9 +82,11 @@ class Segmenter:
         device: Where a model given by name is put.
         rerank: What ranks the masks anew, ``"none"``, ``"full"`` ...: see `gl_ris.rerank.load_reranker`.
         top: How many of the best masks; None for the re-ranker's own number.
-        alpha: Share of the global visual feature, from 0 to 1 (Eq. 5).
-        beta: Share of the global text feature, from 0 to 1 (Eq. 8).
-        masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper).
+        alpha: Share of the global visual feature, from 0 to 1 (Eq. 5); None takes the paper's 0.85, and 0.4
+            for a shipped CLIP (`gl_ris.defaults.usual_shares`).
+        beta: Share of the global text feature, from 0 to 1 (Eq. 8); likewise 0.5, and 0.75.
+        masked_blocks: Blocks of a ViT with masked tokens, counted from the last (k in the paper); likewise 3,
+            and 1.
         parser: What parses expressions: None for the shipped pipeline of spaCy, or another one.
         **options: What else the method takes.
 
@@ -102,9 +106,9 @@ class Segmenter:
         device: str = "cpu",
         rerank: str = "none",
         top: int | None = None,
-        alpha: float = 0.85,
-        beta: float = 0.5,
-        masked_blocks: int = 3,
+        alpha: float | None = None,
+        beta: float | None = None,
+        masked_blocks: int | None = None,
         parser: Any = None,
         **options: Any,
     ) -> None:
@@ -118,7 +122,9 @@ class Segmenter:
         self.clip_name = clip if isinstance(clip, str) else clip.name
         self.weights = (pretrained or usual_weights(clip)) if isinstance(clip, str) else None
         self._clip, self._device, self._given, self._post = clip, device, proposals, post
-        shares = alpha, beta, masked_blocks
+        asked = {"alpha": alpha, "beta": beta, "masked_blocks": masked_blocks}
+        own: Any = {name: value for name, value in asked.items() if value is not None}
+        shares = usual_shares(self.clip_name)._replace(**own)
         self._make = lambda model: reranked(kind(model, *shares, recipe, parser, **options), rerank, top)
         self._rerank, self._scorer = rerank, cast("Scorer | None", None)
         self._texts = SplitTexts(parser)
@@ -146,10 +152,11 @@ class Segmenter:
         scorer.clip.prepare_texts(scorer.texts(expressions, phrases))
 
     def models(self) -> dict[str, Any]:
-        """Name what answers: the CLIP model and its weights, the method, and what makes the masks."""
+        """Name what answers: the CLIP model, its weights, the method with its shares, what makes masks."""
         made = self._given.name if isinstance(self._given, ProposalGenerator) else "given"
-        clip = {"clip": self.clip_name, "pretrained": self.weights}
-        return {**clip, "method": self.load().title, "proposals": made, "rerank": self._rerank}
+        clip, scorer = {"clip": self.clip_name, "pretrained": self.weights}, self.load()
+        shares = {name: getattr(scorer, name) for name in Shares._fields}
+        return {**clip, "method": scorer.title, **shares, "proposals": made, "rerank": self._rerank}
 
     def open(self, image: Picture) -> OpenImage:
         """Read an image, make its masks and encode them, once for all expressions to come.

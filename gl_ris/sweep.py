@@ -14,6 +14,7 @@ from gl_ris.bits import Bits
 from gl_ris.choices import Choices
 from gl_ris.clip.image import ImageContext
 from gl_ris.clip.region_clip import RegionCLIP
+from gl_ris.defaults import usual_shares
 from gl_ris.errors import UserError
 from gl_ris.evaluator import Records, SceneLike
 from gl_ris.scorers import Scorer
@@ -129,7 +130,9 @@ class Sweep(ZeroShotRIS):
     def default(self) -> Cell | None:
         """The default cell; None if it is not on the grid."""
         wanted = [cell for cell in self.cells if (cell.alpha, cell.beta) == (self.alpha, self.beta)]
-        return next((cell for cell in wanted if cell.masked_blocks == 3), wanted[0] if wanted else None)
+        (variant,) = self.variants
+        usual = usual_shares(variant.clip).masked_blocks
+        return next((cell for cell in wanted if cell.masked_blocks == usual), wanted[0] if wanted else None)
 
     def _judge(self, scene: SceneLike, masks: Bits, chosen: list[Choices], failure: str | None) -> Records:
         """Count without records and without subsets."""

@@ -223,25 +223,32 @@ class ContrastiveCLIP(LightningModule):
         """Retrieval among the held-out pairs, and how often a caption beats its false version.
 
         Retrieval is the share whose own partner comes first, of each image's first caption; false versions
-        are those of all captions, by kind of change.
+        are those of all captions, by kind of change, and once more where the image's parts count, too.
         """
         images, visits = batch
-        image = self.encode_images(images)
-        for change, share in self.told_apart(image, visits).items():
-            self.log(f"val/{change}", share, prog_bar=True, batch_size=len(image))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same parts each time, and no other training for having been measured
+            views = self.encode_boxes(images, random_boxes(self.windows))
+        image = views[:, 0]
+        for prefix, seen in (("", views[:, :1]), ("parts/", views))[: 1 + bool(self.windows)]:
+            for change, share in self.told_apart(seen, visits).items():
+                self.log(f"val/{prefix}{change}", share, prog_bar=not prefix, batch_size=len(image))
         text = self.encode_texts([caption.text for caption in visits[0]])
         loss = contrastive_loss(image, text, text[:0], self.model.logit_scale.exp())
         self.log("val/loss", loss, batch_size=len(image))
         self.log("val/caption_retrieval@1", _retrieval(image, text), prog_bar=True, batch_size=len(image))
         self.log("val/image_retrieval@1", _retrieval(text, image), prog_bar=True, batch_size=len(image))
 
-    def told_apart(self, image: Tensor, visits: list[list[Caption]]) -> dict[str, float]:
-        """Give for each kind of change the share of captions that fit their image better than falsified."""
+    def told_apart(self, views: Tensor, visits: list[list[Caption]]) -> dict[str, float]:
+        """Give for each kind of change the share of captions that fit their image better than falsified.
+
+        Of several views ``(B, V, D)`` of an image all count, as in `contrastive_loss`.
+        """
         pairs = [(k, said) for visit in visits for k, said in enumerate(visit) if said.false]
-        own = image[[k for k, _ in pairs]]
+        own, scale = views[[k for k, _ in pairs]], self.model.logit_scale.exp()
         true, false = (
-            (own * self.encode_texts([getattr(said, version) for _, said in pairs])).sum(1)
-            for version in ("text", "false")
+            (scale * (own @ self.encode_texts(texts)[..., None])).logsumexp(dim=(1, 2))
+            for texts in ([said.text for _, said in pairs], [said.false for _, said in pairs])
         )
         right: dict[str, list[bool]] = {}
         for (_, said), better in zip(pairs, (true > false).tolist(), strict=True):
@@ -255,7 +262,7 @@ class ContrastiveCLIP(LightningModule):
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.98))
         warmup, decay = self.warmup, (1 - LEVEL) * total
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: max(0.0, min((step + 1) / warmup, 1.0, (total - step) / decay))
+            optimizer, lambda step: max(0.0, min((step + 1) / warmup, 1.0, (total - step) / max(decay, 1e-9)))
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -38,8 +38,8 @@ _KEPT = 3  # pictures whose features are kept
 class Asked:
     """The settings that the page has a control for."""
 
-    alpha: float = 0.85
-    beta: float = 0.5
+    alpha: float | None = None  # None takes what suits the CLIP model
+    beta: float | None = None
     rerank: str = NONE
     method: str = "global_local"
     proposals: str | None = None  # name of one of `Models.generators`; None for the first

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.run.demo_answers import MAX_CHARACTERS, Asked, Desk, as_html
+from gl_ris.defaults import usual_shares
 from gl_ris.errors import UserError, in_short
 from gl_ris.rerank.base import CHOICES
 
@@ -92,6 +93,7 @@ def make_page(desk: Desk, examples: list[list[str]]) -> Any:
         gr.Markdown(
             f"# {_TITLE}\nA picture and a sentence in, the mask that is meant out. `{desk.models.clip}`"
         )
+        usual = usual_shares(desk.models.clip)
         with gr.Row():
             with gr.Column():
                 picture = gr.Image(
@@ -109,8 +111,8 @@ def make_page(desk: Desk, examples: list[list[str]]) -> Any:
                 notice, understood = gr.HTML(elem_id="notice"), gr.HTML(elem_id="understood")
             with gr.Column():
                 best = gr.Image(label="The mask that is meant", interactive=False, elem_id="best", **plain)
-                alpha = gr.Slider(value=Asked.alpha, label="alpha: share of the whole picture", **share)
-                beta = gr.Slider(value=Asked.beta, label="beta: share of the whole sentence", **share)
+                alpha = gr.Slider(value=usual.alpha, label="alpha: share of the whole picture", **share)
+                beta = gr.Slider(value=usual.beta, label="beta: share of the whole sentence", **share)
                 rerank = gr.Radio(list(CHOICES), value=Asked.rerank, label="Ranked anew by", elem_id="rerank")
                 with gr.Row():
                     method = gr.Dropdown(desk.models.methods(), value=Asked.method, label="Scorer")

@@ -58,10 +58,13 @@ def test_one_photo_gives_mask_cutout_overlay_and_document(folder: Path, run_comm
         "clip": "refshapes-rn",
         "pretrained": None,
         "method": "Global-Local",
+        "alpha": 0.4,
+        "beta": 0.75,
+        "masked_blocks": 1,
         "proposals": "slic",
         "rerank": "none",
     }
-    assert found["config"]["model"]["alpha"] == 0.85
+    assert found["config"]["model"]["alpha"] is None
     assert found["seconds"]["image"] > 0
     assert found["versions"]["torch"]
     cutout = Image.open(folder / "run" / "cutout.png")

@@ -44,7 +44,7 @@ def test_a_sweep_leaves_every_cell_the_best_ones_and_pictures(
     run_here: Run, run_command: Run, toy: list[str], tmp_path: Path
 ) -> None:
     run, alone = tmp_path / "run", tmp_path / "alone"
-    code, output, _ = run_here(*toy, *GRID, "alpha=0.85", f"run_dir={run}")
+    code, output, _ = run_here(*toy, *GRID, "alpha=0.85", "beta=0.5", f"run_dir={run}")
     assert code == 0
     assert sorted(path.name for path in run.iterdir()) == [
         "config.yaml",
@@ -65,7 +65,9 @@ def test_a_sweep_leaves_every_cell_the_best_ones_and_pictures(
     for name in ("oIoU", "mIoU"):
         assert found["best"][name][name] == max(float(row[name]) for row in rows)
     # the default cell once more, by the other command
-    code, _, _ = run_command(zero_shot, *toy, "limit=5", "alpha=0.85", "beta=0.5", f"run_dir={alone}")
+    code, _, _ = run_command(
+        zero_shot, *toy, "limit=5", "alpha=0.85", "beta=0.5", "model.masked_blocks=3", f"run_dir={alone}"
+    )
     assert code == 0
     figures = document(alone, "results.json")["methods"]["Global-Local"]
     assert found["default"] == {"alpha": 0.85, "beta": 0.5, "masked_blocks": 3, **figures}
@@ -148,4 +150,5 @@ def test_help_explains_the_axes_and_warns_of_tuning() -> None:
 
 def test_the_default_cell_is_that_of_zero_shot() -> None:
     defaults = [yaml.safe_load(module.COMMAND.config.read_text())["model"] for module in (sweep, zero_shot)]
-    assert [model["alpha"] for model in defaults] == [0.4, 0.4]
+    for name in ("alpha", "beta", "masked_blocks"):
+        assert len({model[name] for model in defaults}) == 1

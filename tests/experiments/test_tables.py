@@ -119,15 +119,22 @@ def test_encoders(encoder: str, clip: str, pretrained: str | None) -> None:
     assert (entry.encoder, entry.variant["clip"], entry.variant["pretrained"]) == (encoder, clip, pretrained)
 
 
-def test_data_by_class_and_alphas_by_name(own_table: str) -> None:
+def test_data_by_class_and_shares_by_name(own_table: str) -> None:
     data = {"class_path": "datamodules.RefCOCO", "init_args": {"dataset": "toy", "root": "somewhere"}}
     runs = runs_of(
-        settings_of(own_table, f"data=[refshapes, {json.dumps(data)}]", "alphas.toy=0.5", "limit=4")
+        settings_of(
+            own_table,
+            f"data=[refshapes, {json.dumps(data)}]",
+            "shares.toy.alpha=0.5",
+            "shares.toy.masked_blocks=2",
+            "limit=4",
+        )
     )
     assert [label for label, _ in runs] == ["refshapes val", "toy val"]
     assert option(runs[1][1], "data") == data
     assert option(runs[1][1], "model.alpha") == 0.5
-    assert option(runs[0][1], "model.alpha") == 0.4
+    assert option(runs[1][1], "model.masked_blocks") == 2
+    assert [option(runs[0][1], f"model.{name}") for name in ("alpha", "beta")] == [0.4, 0.75]
     assert "limit=4" in runs[1][1]
 
 
@@ -155,8 +162,8 @@ def test_a_printed_configuration_means_the_same(
         (["OWN", "data=[refshapes,refshapes]"], "refshapes val is there twice"),
         (["OWN", "splits=[vall]"], "Unknown split of RefShapes 'vall'. Did you mean 'val'?"),
         (["OWN", "splits={refshape: [val]}"], "Unknown data set in splits 'refshape'"),
-        (["OWN", "alphas.refcocoo=1"], "Unknown data set in alphas 'refcocoo'"),
-        (["OWN", "alphas.refshapes=2"], "alpha=2.0 is out of range"),
+        (["OWN", "shares.refcocoo={alpha: 1}"], "Unknown data set in shares 'refcocoo'"),
+        (["OWN", "shares.refshapes.alpha=2"], "alpha=2.0 is out of range"),
         (
             ["OWN", "data=refshapes", "limit=1", "encoders.vit=refshapes-vitt"],
             "Did you mean 'refshapes-vit'?",

@@ -98,6 +98,27 @@ def test_a_training_starts_from_another_model_whose_texts_stay_as_long_as_asked(
         assert tokenizer.read_bytes() == (ASSETS / "refshapes-rn" / "tokenizer.json").read_bytes()
 
 
+def test_what_a_training_starts_from_is_measured_first(
+    run_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    from gl_ris.clip.loading import ASSETS
+
+    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
+    settings = ["tower=rn", "model.start=refshapes-rn", "trainer.max_steps=0", f"run_dir={tmp_path / 'run'}"]
+    code, said, error = run_command(train_refshapes_clip, *SMALL, *settings)
+    assert code == 0, error
+    assert "val/parts/relations_turned" in said
+    (row,) = csv.DictReader((tmp_path / "run" / "model" / "training.csv").open())
+    assert row["step"] == "0"
+    assert float(row["val/parts/words_replaced"]) > 0.5
+    # no step was made: the weights are those that were given
+    state = load_file(tmp_path / "run" / "model" / "open_clip_model.safetensors")
+    given = load_file(ASSETS / "refshapes-rn" / "open_clip_model.safetensors")
+    assert all(state[name].equal(tensor) for name, tensor in given.items())
+
+
 def test_a_start_that_is_not_one_is_an_error_before_training(
     run_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,7 +160,10 @@ def test_an_image_is_encoded_once_whatever_the_grid(
 
 
 def test_the_default_cell_is_found_or_known_to_be_missing() -> None:
-    assert Sweep(alphas=21, betas=3, masked_blocks=[1, 3]).default == Cell(0.85, 0.5, 3)
+    both = {"alphas": 21, "betas": 3, "masked_blocks": [3, 1]}
+    # of several k, the paper's for the paper's models, and that of RefShapes for its own
+    assert Sweep(clip="ViT-B-32-quickgelu", pretrained="openai", **both).default == Cell(0.85, 0.5, 3)
+    assert Sweep(clip="refshapes-vit", **both).default == Cell(0.85, 0.5, 1)
     assert Sweep(alphas=[0.95], betas=[0.5], masked_blocks=2, alpha=0.95).default == Cell(0.95, 0.5, 2)
     assert Sweep(alphas=2, betas=2).default is None
 

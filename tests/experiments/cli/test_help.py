@@ -76,7 +76,8 @@ def test_help_explains_options_from_the_source() -> None:
     ("command", "option", "default"),
     [
         (COMMAND, "model.alpha", "[0.4]"),
-        (COMMAND, "model.beta", "[0.5]"),
+        (COMMAND, "model.beta", "[0.75]"),
+        (COMMAND, "model.masked_blocks", "[1]"),
         (COMMAND, "model.methods", "[global_local]"),
         (COMMAND, "model.proposals", "[SLIC]"),
         (COMMAND, "model.store", "[true]"),

@@ -284,9 +284,28 @@ def test_captions_are_counted_right_by_kind_of_change(
         [Caption("n", "e", "turned"), Caption("e", "")],
         [Caption("e", "east again", "exchanged"), Caption("n", "e", "exchanged")],
     ]
-    shares = module.told_apart(torch.stack([east, north]), visits)
+    shares = module.told_apart(torch.stack([east, north])[:, None], visits)
     # a caption that fits no better than its false version is not counted right
     assert shares == {"exchanged": 1 / 2, "turned": 2 / 3}
+    # two parts that look north outweigh a whole that looks east
+    views = torch.stack([torch.stack([east, north, north]), torch.stack([east] * 3)])
+    assert module.told_apart(views, visits) == {"exchanged": 0, "turned": 1 / 3}
+
+
+def test_held_out_pictures_are_measured_whole_and_in_the_same_parts_each_time(tokenizer: Path) -> None:
+    module, found = make("rn", tokenizer, windows=2), []
+    module.log = lambda name, value, **_: logged.update({name: float(value)})  # type: ignore[method-assign]
+    images = torch.randint(0, 255, (4, 64, 64, 3), dtype=torch.uint8)
+    batch = images, [[Caption("a red star", "a star", "turned")] * 4]
+    for seed in (1, 2):
+        logged: dict[str, float] = {}
+        torch.manual_seed(seed)
+        module.validation_step(batch, 0)
+        found.append((logged, torch.rand(()), torch.manual_seed(seed), torch.rand(())))
+    assert found[0][0] == found[1][0]
+    assert {"val/turned", "val/parts/turned"} <= found[0][0].keys()
+    # what a training draws next does not hang on having been measured
+    assert all(after == expected for _, after, _, expected in found)
 
 
 def test_other_batches_are_drawn_after_a_resumption(tokenizer: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gl_ris.errors import UserError
+from gl_ris.supervised.lavt.recipe import LAVTBaseline
 from gl_ris.supervised.starting import clip_tokenizer, load_tokenizer
 
+CONFIGS = Path(__file__).parents[3] / "configs" / "baseline"
 SHIPPED = Path(__file__).parents[3] / "gl_ris" / "assets" / "refshapes-rn"
 
 
@@ -32,7 +35,7 @@ def test_the_shipped_tokenizer_serves_both_kinds_of_model() -> None:
     assert by_clip(texts) == by_bert(texts)
     for row in by_clip(texts):
         assert row[0] == 1
-        assert row[-1] == 516 == max(row)
+        assert row[-1] == 515 == max(row)
         assert 0 not in row
     assert by_clip([]) == []
 
@@ -40,3 +43,20 @@ def test_the_shipped_tokenizer_serves_both_kinds_of_model() -> None:
 def test_a_tokenizer_that_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match="no/such"):
         load_tokenizer("no/such")
+
+
+def test_the_shipped_swin_is_what_lavt_tiny_starts_from() -> None:
+    from safetensors.torch import load_file
+
+    from gl_ris.supervised.lavt.network import LAVT, LAVTSize
+    from gl_ris.supervised.starting import load_classifier
+
+    settings = yaml.safe_load((CONFIGS / "lavt-tiny.yaml").read_text())["model"]["baseline"]["init_args"]
+    network = LAVT(LAVTSize(**settings["size"]))
+    load_classifier(network.visual, "refshapes-swin")
+    state = load_file(SHIPPED.parent / "refshapes-swin" / "swin.safetensors")
+    assert len(state) > 50
+    assert all(network.visual.state_dict()[name].equal(tensor) for name, tensor in state.items())
+    baseline = LAVTBaseline(swin="refshapes-swin", bert=None, tokenizer="refshapes-rn")
+    names = set(baseline.input_files())
+    assert {"refshapes-swin/swin.safetensors", "refshapes-rn/tokenizer.json"} <= names
