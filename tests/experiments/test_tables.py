@@ -125,8 +125,7 @@ def test_data_by_class_and_shares_by_name(own_table: str) -> None:
         settings_of(
             own_table,
             f"data=[refshapes, {json.dumps(data)}]",
-            "shares.toy.alpha=0.5",
-            "shares.toy.masked_blocks=2",
+            "shares.toy={alpha: 0.5, masked_blocks: 2}",
             "limit=4",
         )
     )
