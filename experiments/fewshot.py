@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COMMAND = Command.documented("fewshot")
 
-FEW = 16
+FEW = 64
 _TRAINED = "experiments.unseen_domain or experiments.supervised, since here every model is trained"
 
 
@@ -28,7 +28,7 @@ class FewShotSettings(Comparison):
     Args:
         k: How many refs of each class a model learns from: a number, all, or a list of such.
         seeds: Each seed chooses other refs: a list for every k, or a mapping from k to lists, in which "*"
-            stands for the others. Null takes 0, 1 and 2 for every k up to 16 of a curve (few refs make a
+            stands for the others. Null takes 0, 1 and 2 for every k up to 64 of a curve (few refs make a
             matter of luck of which they are), and 0 for larger ones or a single k.
     """
 

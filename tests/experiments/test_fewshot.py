@@ -33,7 +33,7 @@ def test_by_default_the_curve_of_both_small_models() -> None:
     assert names[:4] == ["zero-shot", "lavt-tiny_k1_seed0", "lavt-tiny_k1_seed1", "lavt-tiny_k1_seed2"]
     assert names[4] == "cris-tiny_k1_seed0"
     assert names[-2:] == ["lavt-tiny_k256_seed0", "cris-tiny_k256_seed0"]
-    assert len(names) == len(set(names)) == 1 + 2 * (3 + 3 + 3 + 1 + 1)
+    assert len(names) == len(set(names)) == 1 + 2 * (3 + 3 + 3 + 3 + 1)
     assert cells[0].arguments[:3] == ["data=refshapesg", "data.split=val", 'methods=["global_local"]']
     assert cells[1].arguments[:5] == [
         *("baseline=lavt-tiny", "data=refshapesg", "split=val"),
