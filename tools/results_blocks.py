@@ -120,11 +120,13 @@ def _figure(row: Row, name: str) -> _Figure:
 
 
 def _cell(form: str, row: Row) -> str:
+    """Write a row's figures in their form, those between slashes without the ones that it has not."""
     parts = {
         name: _figure(row, name) if isinstance(value, float) else _written(value)
         for name, value in row.items()
     }
-    text = form.format_map(defaultdict(_Nothing, parts))
+    figures = form.format_map(defaultdict(_Nothing, parts)).split(" / ")
+    text = " / ".join(figure for figure in figures if figure != "-") or "-"
     # too few to read anything from
     return f"*{text}*" if row.get("small") else text
 

@@ -108,6 +108,14 @@ def test_a_form_of_its_own_leaves_the_interval_out_and_what_is_not_there_is_a_da
     assert (heads, shown) == (["run", "hit", "part"], ["t", "-", "2.5"])
 
 
+def test_of_figures_between_slashes_those_that_a_row_has_not_are_left_out(work: Path) -> None:
+    kind = {**CROSSED, "where": {"method": ["Global-Local"]}}
+    one = made({"crossed": {**kind, "cell": "{absent:.1f} / {mIoU:.1f} / {other}"}}, work)
+    assert [line[-1] for line in cells(one)[2:]] == ["60.2", "41.5"]
+    none = made({"crossed": {**kind, "cell": "{absent} / {other}"}}, work)
+    assert [line[-1] for line in cells(none)[2:]] == ["-", "-"]
+
+
 def test_a_report_loses_its_title_and_its_seconds(work: Path) -> None:
     text = "# Title\n\n| a | Seconds |\n|:--|--------:|\n| b | 1.0 |\n\n* a note\n"
     (work / "t" / "table.md").write_text(text)
