@@ -111,7 +111,7 @@ def main() -> None:
         document = write_sweep(folder, model, evaluated, ids)
         print(f"\n{format_table(msgspec.convert(document, Results))}\n{remarks(document)}\n")
         best = document["best"]["oIoU"]
-        return {"alpha": best["alpha"], "beta": best["beta"]}
+        return {name: best[name] for name in ("alpha", "beta", "masked_blocks")}
 
     carry_out(cli, Keeper(), report)
 

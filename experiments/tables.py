@@ -127,7 +127,7 @@ class TableSettings(Grid):
         common.append(f"model.methods={json.dumps(variants)}")
         cells = []
         for name, data in self._data_sets():
-            shares = [f"model.{key}={value:g}" for key, value in (self.shares or {}).get(name, {}).items()]
+            shares = [f"model.{key}={value:.15g}" for key, value in (self.shares or {}).get(name, {}).items()]
             for split in self._splits_of(name):
                 arguments = [f"data={data}", f"data.split={split}", *model, *shares, *common]
                 cells.append(Cell(f"{name} {split}", arguments))

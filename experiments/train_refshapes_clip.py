@@ -20,7 +20,7 @@ def train(cli: ExperimentCLI) -> Path:
     from experiments.run.contrastive import train_tokenizer
     from experiments.run.evaluate import write_config
     from experiments.run.folder import RunFolder
-    from experiments.run.small_clips import folder_of, take_weights
+    from experiments.run.small_clips import TOKENIZER, folder_of, take_weights
     from gl_ris.cores import all_cores
     from gl_ris.signals import kept_if_ended
 
@@ -33,10 +33,10 @@ def train(cli: ExperimentCLI) -> Path:
     write_config(folder / "config.yaml", cli.settings(), COMMAND.program)
     data.prepare_data()
     tokenizer = folder / "tokenizer"
-    if model.start is not None:
+    if model.start is not None and not resumed:
         print(f"Start        {take_weights(model.model, model.start)}")
         tokenizer.mkdir(exist_ok=True)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
+        for name in TOKENIZER:
             shutil.copy(folder_of(model.start) / name, tokenizer)
     elif not tokenizer.is_dir():
         train_tokenizer(data.training_captions(), tokenizer, model.model_cfg["text_cfg"]["vocab_size"])

@@ -57,9 +57,9 @@ LAUNCHERS = {"torchrun": ("--nnodes", "--nproc_per_node", "--rdzv_backend", "--r
 PLACEHOLDERS = {
     "{folder}/model": str(CONFIGS.parent / "gl_ris" / "assets" / "refshapes-vit"),
     "{folder}": "runs/zero_shot/<time>",
-    "local-dir:configs": f"local-dir:{CONFIGS}",
     "{alpha}": "0.5",
     "{beta}": "0.5",
+    "{masked_blocks}": "1",
     "DIR/weights.pt": "weights.pt",
     "=FILE": "=weights.pt",
     "DIR": "data/mine",

@@ -114,7 +114,7 @@ class Caption(NamedTuple):
 
 
 def caption(rng: Random, scene: ShapeScene) -> Claim:
-    """Claim something true of a scene, of one to four of its objects."""
+    """Claim something true of a scene, of one to three of its objects."""
     count = min(len(scene.things), rng.choice((1, 1, 1, 1, 1, 1, 1, 2, 2, 3)))
     chosen = rng.sample(range(len(scene.things)), count)
     if count == 1:

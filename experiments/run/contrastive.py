@@ -43,7 +43,7 @@ IMITATION = 20.0
 
 
 class ContrastiveCLIP(LightningModule):
-    """Train a CLIP with open_clip's own model class and loss.
+    """Train a CLIP of open_clip's model class by CLIP's loss, on whole images and parts of them.
 
     Args:
         model_cfg: open_clip's ``model_cfg``: ``embed_dim``, ``vision_cfg``, ``text_cfg``.
@@ -86,6 +86,14 @@ class ContrastiveCLIP(LightningModule):
         super().__init__()
         from open_clip.model import CLIP
 
+        if windows < 0:
+            raise UserError(f"model.windows={windows} must be 0 or more.")
+        if locked_steps and start is None:
+            raise UserError(
+                f"model.locked_steps={locked_steps} keeps the texts as they are, which are random without "
+                "model.start; give one, or leave locked_steps out."
+            )
+
         self.model_cfg, self.preprocess_cfg = model_cfg, preprocess_cfg
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup, self.windows = warmup, windows
@@ -97,6 +105,12 @@ class ContrastiveCLIP(LightningModule):
         self.model.to(memory_format=torch.channels_last)
         # in a list, lest it be taken for a part of what is trained
         self.teachers = [] if teacher is None else [trained(teacher)]
+        for other in self.teachers:
+            if (size := other.model_cfg["embed_dim"]) != model_cfg["embed_dim"]:
+                raise UserError(
+                    f"model.teacher={teacher} has features of {size} numbers, and model.model_cfg.embed_dim "
+                    f"is {model_cfg['embed_dim']}; make them equal."
+                )
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(preprocess_cfg[name]).view(1, 3, 1, 1), persistent=False)
 
@@ -166,7 +180,7 @@ class ContrastiveCLIP(LightningModule):
         return F.normalize(torch.cat(parts)[order.argsort()], dim=-1)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """One step: CLIP's loss, with false versions of all captions as further texts (NegCLIP)."""
+        """One step: what captions lose on images and parts, and the distance to a teacher's features."""
         images, visits = batch
         boxes = random_boxes(self.windows)
         views = self.encode_boxes(images, boxes)
@@ -245,6 +259,8 @@ class ContrastiveCLIP(LightningModule):
         Of several views ``(B, V, D)`` of an image all count, as in `contrastive_loss`.
         """
         pairs = [(k, said) for visit in visits for k, said in enumerate(visit) if said.false]
+        if not pairs:
+            return {}
         own, scale = views[[k for k, _ in pairs]], self.model.logit_scale.exp()
         true, false = (
             (scale * (own @ self.encode_texts(texts)[..., None])).logsumexp(dim=(1, 2))

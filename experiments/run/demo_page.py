@@ -44,7 +44,9 @@ class Server:
         import gradio
 
         # those of the system: gradio's own would be fetched
-        theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+        theme = gradio.themes.Default(
+            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        )
         switches = ("share", "ssr_mode", "mcp_server", "pwa", "enable_monitoring", "run_history", "inbrowser")
         try:
             page.launch(

@@ -10,6 +10,7 @@ from gl_ris.clip.loading import ASSETS, LOCAL, SHIPPED
 from gl_ris.errors import UserError
 from gl_ris.no_code import refuse_code
 
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 MEND = f"Name {' or '.join(SHIPPED)}, or {LOCAL}FOLDER of a training (its folder model)."
 
 
@@ -36,6 +37,14 @@ def take_weights(model: nn.Module, name: str) -> str:
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     if not fitting:
         raise UserError(f"The small CLIP {name} has no weight of a name and shape that are asked for. {MEND}")
+    missing = [file for file in TOKENIZER if not (folder_of(name) / file).is_file()]
+    words = "token_embedding.weight"
+    if missing or (words in own and words not in fitting):
+        lack = f"no {missing[0]}" if missing else f"{len(state.get(words, ())):,} tokens"
+        wanted = f"model.model_cfg.text_cfg.vocab_size={len(own[words]):,} goes with its tokenizer"
+        raise UserError(
+            f"The small CLIP {name} has {lack}; {MEND if missing else wanted + '; make them equal.'}"
+        )
     model.load_state_dict(fitting, strict=False)
     towers = [sum(key.startswith("visual.") for key in part) for part in (fitting, own)]
     return (

@@ -24,7 +24,7 @@ class SwinTower(nn.Module):
         self.norm, self.proj = nn.LayerNorm(width), nn.Linear(width, embed_dim, bias=False)
 
     def forward(self, pixels: Tensor, keeps: Tensor) -> Tensor:
-        """Encode parts of ``(B, 3, H, W)``, as `resnet_views` does; one is averaged by its weights."""
+        """Encode parts of ``(B, 3, H, W)`` to ``(B, N, D)``: means of the last map, weighed by ``keeps``."""
         maps = self.trunk.patch_embed(pixels)
         for layer in self.trunk.layers:
             maps = layer(maps)
@@ -70,7 +70,7 @@ def vit_views(visual: Any, pixels: Tensor, keeps: Tensor) -> Tensor:
     """Encode parts of images by open_clip's VisionTransformer, to ``(B, N, D)``.
 
     A part is masked as a region is in the last block (paper, Eq. 3 with k = 1); ``keeps``, ``(N, rows,
-    columns)``, is positive at its patches: a layer norm lets nothing else of a weight through.
+    columns)``, is positive at its patches: how large it is makes no difference, since a layer norm follows.
     """
     patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
     first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
@@ -125,7 +125,7 @@ def _projected(attention: Any, normed: Tensor, rows: int | None = None) -> tuple
 
 
 def random_boxes(count: int) -> Tensor:
-    """Draw boxes with sides of `WINDOW`, behind that of the whole image.
+    """Return the box of the whole image, then ``count`` random ones with sides of `WINDOW`.
 
     They are ``(1 + count, 4)``, as top, left, bottom and right in [0, 1].
     """

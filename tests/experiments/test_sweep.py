@@ -15,6 +15,8 @@ import yaml
 from PIL import Image
 
 from experiments import sweep, zero_shot
+from experiments.cli.overrides import CONFIGS
+from gl_ris.defaults import Shares, usual_shares
 
 Run = Callable[..., tuple[int, str, str]]
 GRID = ["alphas=[0,0.5,0.85]", "betas=3", "masked_blocks=[1,3]"]
@@ -148,7 +150,23 @@ def test_help_explains_the_axes_and_warns_of_tuning() -> None:
         assert expected in text
 
 
-def test_the_default_cell_is_that_of_zero_shot() -> None:
-    defaults = [yaml.safe_load(module.COMMAND.config.read_text())["model"] for module in (sweep, zero_shot)]
-    for name in ("alpha", "beta", "masked_blocks"):
-        assert len({model[name] for model in defaults}) == 1
+@pytest.mark.parametrize("name", ["zero_shot", "sweep", "calibrate", "figures", "recipe_effects"])
+def test_shares_of_refshapes_are_those_of_one_photo(name: str) -> None:
+    model = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["model"]
+    assert tuple(model[share] for share in Shares._fields) == usual_shares("refshapes-rn")
+
+
+def test_shares_of_other_data_are_those_of_the_paper() -> None:
+    assert usual_shares("ViT-B-32-quickgelu") == (0.85, 0.5, 3)
+    shares = yaml.safe_load((CONFIGS / "tables.yaml").read_text())["shares"]
+    for path in (CONFIGS / "data").glob("*.yaml"):
+        model = yaml.safe_load(path.read_text()).get("model", {})
+        own = {share: model[share] for share in Shares._fields if share in model}
+        if path.stem.startswith("refshapes"):
+            assert not own
+        else:
+            assert (own["beta"], own["masked_blocks"]) == (0.5, 3)
+            assert shares.get(path.stem, own) == own
+    assert {tuple(shares[name].values()) for name in shares if name.startswith("refshapes")} == {
+        usual_shares("refshapes-rn")
+    }

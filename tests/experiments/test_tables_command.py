@@ -53,7 +53,13 @@ def own_table(tmp_path: Path, toy_root: Path, clip_dirs: dict[str, str]) -> list
         for name in ("toy", "yot")
     ]
     encoders = {"rn": clip_dirs["resnet"], "vit": clip_dirs["vit"]}
-    content = {"title": "Own", "rows": ROWS, "data": data, "encoders": encoders, "alphas": {"toy": 0.5}}
+    content = {
+        "title": "Own",
+        "rows": ROWS,
+        "data": data,
+        "encoders": encoders,
+        "shares": {"toy": {"alpha": 0.5}},
+    }
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
     return [
         f"table={tmp_path / 'own.yaml'}",

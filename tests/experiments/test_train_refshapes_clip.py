@@ -119,6 +119,47 @@ def test_what_a_training_starts_from_is_measured_first(
     assert all(state[name].equal(tensor) for name, tensor in given.items())
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["model.windows=-1"], "model.windows=-1 must be 0 or more"),
+        (["model.locked_steps=5"], "model.locked_steps=5 keeps the texts as they are, which are random"),
+        (
+            ["model.teacher=refshapes-rn", "model.model_cfg.embed_dim=64"],
+            "model.teacher=refshapes-rn has features of 128 numbers, and model.model_cfg.embed_dim is 64",
+        ),
+        (
+            ["model.start=refshapes-rn", "model.model_cfg.text_cfg.vocab_size=500"],
+            "The small CLIP refshapes-rn has 641 tokens; model.model_cfg.text_cfg.vocab_size=500 goes with",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(
+    settings: list[str], words: str, run_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
+    arguments = [*SMALL, "tower=vit", f"run_dir={tmp_path / 'run'}", *settings]
+    code, _, error = run_command(train_refshapes_clip, *arguments)
+    assert code == 2
+    assert words in " ".join(error.split())
+
+
+def test_a_start_without_a_tokenizer_is_an_error_before_training(
+    run_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from gl_ris.clip.loading import ASSETS
+
+    monkeypatch.setenv("GL_RIS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "start"
+    shutil.copytree(ASSETS / "refshapes-rn", folder, ignore=shutil.ignore_patterns("tokenizer*"))
+    settings = [f"model.start=local-dir:{folder}", f"run_dir={tmp_path / 'run'}"]
+    code, _, error = run_command(train_refshapes_clip, *SMALL, "tower=vit", *settings)
+    assert code == 2
+    assert "has no tokenizer.json" in " ".join(error.split())
+
+
 def test_a_start_that_is_not_one_is_an_error_before_training(
     run_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
