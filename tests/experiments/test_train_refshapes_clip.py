@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,9 @@ SMALL = [
     "trainer.val_check_interval=2", "trainer.log_every_n_steps=1", "trainer.enable_progress_bar=false",
 ]  # fmt: skip
 
+
+# the text tower of configs/tower with another vocabulary
+FEWER_WORDS = {"context_length": 40, "vocab_size": 500, "width": 128, "heads": 4, "layers": 3}
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -129,7 +133,7 @@ def test_what_a_training_starts_from_is_measured_first(
             "model.teacher=refshapes-rn has features of 128 numbers, and model.model_cfg.embed_dim is 64",
         ),
         (
-            ["model.start=refshapes-rn", "model.model_cfg.text_cfg.vocab_size=500"],
+            ["model.start=refshapes-rn", f"model.model_cfg.text_cfg={json.dumps(FEWER_WORDS)}"],
             "The small CLIP refshapes-rn has 641 tokens; model.model_cfg.text_cfg.vocab_size=500 goes with",
         ),
     ],
