@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from gl_ris.command_line import Arguments, leave, show
+from gl_ris.cores import available
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import atomic_file, read_table
 
@@ -30,7 +33,7 @@ READ = PAGES[:2]
 PLAN = Path(__file__).with_name("results.yaml")
 
 _DESCRIPTION = """\
-Run what the README and the pages of docs state, one job after the other, put their figures between the
+Run what the README and the pages of docs state, several jobs side by side, put their figures between the
 markers of the pages, and copy their pictures. Each job has a folder in --work; what is finished there is
 kept, and what was cut off goes on. Blocks of jobs that have not been run there stay as they are."""
 _EXAMPLES = """\
@@ -51,6 +54,8 @@ def parser() -> Arguments:
     add("--only", default="", metavar="JOB,...", help="these jobs [all]")
     add("--check", action="store_true", help="compare the pages with the runs, and change nothing")
     add("--work", type=Path, default=Path("runs/results"), help="folder of the runs [runs/results]")
+    usual = min(2, available())
+    add("--side", type=int, default=usual, metavar="N", help=f"jobs side by side [{usual}]")
     add("--root", type=Path, default=ROOT, help="folder with the pages [this checkout]")
     return made
 
@@ -70,7 +75,9 @@ def main(tokens: Sequence[str] | None = None) -> None:
         show("\n".join(wrong or ["Every figure of what was run is that of the last run."]))
         sys.exit(1 if wrong else 0)
     else:
-        failed = [name for name in names if not run(name, plan["jobs"][name], options.work)]
+        if options.side < 1:
+            raise UserError(f"--side={options.side} must be 1 or more.")
+        failed = run({name: plan["jobs"][name] for name in names}, options.work, options.side)
         fill(plan, options.work, options.root)
         if failed:
             show(f"failed: {', '.join(failed)}")
@@ -82,17 +89,53 @@ def _listed(jobs: dict[str, str], work: Path) -> list[str]:
     return [f"{name:<20} {done[name]:<9} python -m {spelt(line, work)}" for name, line in jobs.items()]
 
 
-def run(name: str, line: str, work: Path) -> bool:
-    """Run a job in its folder, or go on with it; say whether it went well."""
-    folder = work / name
-    words = [*shlex.split(spelt(line, work)), f"run_dir={folder}"]
-    if _stale(folder):
+def run(jobs: Mapping[str, str], work: Path, side: int) -> list[str]:
+    """Run jobs in their folders, or go on with them, so many side by side; return those that failed.
+
+    A job waits for those whose files its command line names. The output of several goes to ``JOB.log``.
+    """
+    from experiments.grid.runner import children, shares
+
+    failed, waiting, slots = list[str](), [*jobs], shares(side)
+    running: dict[Future[int], tuple[str, dict[str, str], float]] = {}
+    with ThreadPoolExecutor(side) as threads, children() as processes:
+        while waiting or running:
+            unfinished = {*waiting, *(name for name, *_ in running.values())}
+            for name in [name for name in waiting if not unfinished & needed(jobs[name])][: len(slots)]:
+                waiting.remove(name)
+                processes.append(_started(name, jobs[name], work, slots[0], side > 1))
+                running[threads.submit(processes[-1].wait)] = name, slots.pop(0), time.monotonic()
+            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                name, slot, began = running.pop(ended)
+                slots.append(slot)
+                failed += [name] * (ended.result() != 0)
+                how = f"exit code {ended.result()}" if ended.result() else "done"
+                left = f"{len(waiting) + len(running)} of {len(jobs)} jobs left"
+                show(f"{name}: {how} after {time.monotonic() - began:,.0f} s; {left}")
+    return failed
+
+
+def _started(
+    name: str, line: str, work: Path, slot: Mapping[str, str], logged: bool
+) -> subprocess.Popen[bytes]:
+    """Start a job: with its output on the terminal, or in a log beside its folder."""
+    from experiments.grid.runner import start
+
+    words = [*shlex.split(spelt(line, work)), f"run_dir={work / name}"]
+    if _stale(work / name):
         words = [word.replace("resume=true", "overwrite=true") for word in words]
-    show(f"\n{name}: python -m {shlex.join(words)}")
-    start = time.monotonic()
-    code = subprocess.run([sys.executable, "-m", *words], check=False).returncode
-    show(f"{name}: {'done' if code == 0 else f'exit code {code}'} after {time.monotonic() - start:,.0f} s")
-    return code == 0
+    command, log = [sys.executable, "-m", *words], work / f"{name}.log"
+    show(f"{name}: python -m {shlex.join(words)}" + (f" (its output is in {log})" if logged else ""))
+    if not logged:
+        return start(command, slot)
+    work.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        return start(command, slot, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+
+
+def needed(line: str) -> set[str]:
+    """Return the jobs whose files a command line names."""
+    return {*re.findall(r"\{work\}/([^/\s]+)", line)}
 
 
 def spelt(line: str, work: Path) -> str:

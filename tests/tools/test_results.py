@@ -158,31 +158,74 @@ def test_nothing_is_checked_without_a_run(root: Path) -> None:
         results.check(PLAN, root / "nowhere", root)
 
 
+@pytest.mark.parametrize("side", [1, 2])
 def test_a_job_that_fails_is_named_and_the_others_go_on(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    side: int, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     plan = {**PLAN, "jobs": {"bad": "no_such_module", "good": "this --not-read"}}
     monkeypatch.setattr(results, "read_table", lambda _: plan)
     with pytest.raises(SystemExit, match="1"):
-        results.main([f"--work={tmp_path / 'work'}", f"--root={root}"])
-    said = capfd.readouterr().out
-    assert re.search(r"bad: exit code 1 after", said)
+        results.main([f"--work={tmp_path / 'work'}", f"--root={root}", f"--side={side}"])
+    said, wrong = capfd.readouterr()
+    assert re.search(r"bad: exit code 1 after .* of 2 jobs left", said)
     assert re.search(r"good: done after", said)
     assert "README.md: 0 tables of runs; not run: main-job" in said
     assert said.endswith("failed: bad\n")
+    # what several print at a time is in files of theirs
+    logs = {path.stem: path.read_text() for path in (tmp_path / "work").glob("*.log")}
+    assert sorted(logs) == ([] if side == 1 else ["bad", "good"])
+    assert "No module named no_such_module" in (wrong if side == 1 else logs["bad"])
+
+
+SLEEPER = """import pathlib, sys, time
+name = pathlib.Path(next(word for word in sys.argv if word.startswith("run_dir="))[8:]).name
+with open("order.txt", "a") as file: print("begins", name, file=file, flush=True)
+time.sleep(float(sys.argv[1]))
+with open("order.txt", "a") as file: print("ends", name, file=file, flush=True)
+"""
+
+
+def test_a_job_waits_for_those_whose_files_it_reads_and_lets_others_past(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    jobs = {
+        "made": "sleeper 1.5",
+        "reads": "sleeper 0 abstain={work}/made/thresholds.json",
+        "other": "sleeper 0",
+    }
+    assert results.run(jobs, tmp_path / "work", 2) == []
+    lines = (tmp_path / "order.txt").read_text().splitlines()
+    assert [line for line in lines if "reads" not in line][1:] == ["begins other", "ends other", "ends made"]
+    assert lines[-3:] == ["ends made", "begins reads", "ends reads"]
+
+
+def test_the_jobs_that_read_files_of_others_name_them() -> None:
+    needs = {name: sorted(results.needed(line)) for name, line in PLAN["jobs"].items()}
+    assert needs["first-look"] == ["re-ranked"]
+    assert needs["gres-both"] == ["thresholds"]
+    assert needs["table-1"] == []
+    assert {*PLAN["jobs"]} >= {other for others in needs.values() for other in others}
+
+
+def test_no_jobs_side_by_side_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--side=0 must be 1 or more"):
+        results.main(["--side=0"])
 
 
 def test_a_run_of_older_methods_begins_anew(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[list[str]] = []
 
-    def run(words: list[str], check: bool) -> object:
+    def start(words: list[str], slot: dict[str, str]) -> object:
         lines.append(words)
-        return type("Done", (), {"returncode": 0})
+        return type("Process", (), {"wait": lambda _: 0, "poll": lambda _: 0})()
 
-    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr("experiments.grid.runner.start", start)
     for version in (0, results_version()):
         (work / "t" / "results.json").write_text(json.dumps({"methods_version": version}))
-        assert results.run("t", "experiments.zero_shot resume=true", work)
+        assert results.run({"t": "experiments.zero_shot resume=true"}, work, 1) == []
     ends = [["overwrite=true", f"run_dir={work / 't'}"], ["resume=true", f"run_dir={work / 't'}"]]
     assert lines == [[sys.executable, "-m", "experiments.zero_shot", *end] for end in ends]
 
