@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,25 @@ from typing import Any
 import pytest
 
 
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for each test: `mktemp` would look at those of all others before it names one."""
+    root = tmp_path_factory.mktemp("worlds")
+    return (root / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_world(worlds: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     import torch
 
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("cwd")
+    world = next(worlds)
+    folder, store = world / "cwd", world / "store"
+    for made in (folder, store):
+        made.mkdir(parents=True)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.setenv("GL_RIS_STORE", str(tmp_path_factory.mktemp("store")))
+    monkeypatch.setenv("GL_RIS_STORE", str(store))
     for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     yield

@@ -7,7 +7,6 @@ random weights; files of weights are only looked for.
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -17,15 +16,12 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
-from PIL import Image
 
 from documented import Line, documented_lines
+from documented_world import make_world, small
 from experiments.cli import script
 from experiments.cli.command import CONFIGS
 from gl_ris.errors import UserError
-from gl_ris.expression_ids import expression_keys
-from real_data import HEIGHT, WIDTH, write_real_data
 
 # Lines that are not driven, by how they begin, and why.
 NOT_DRIVEN = {
@@ -84,87 +80,14 @@ def reason_not_to(line: Line) -> str | None:
     return next((why for begin, why in NOT_DRIVEN.items() if line.text.startswith(begin)), None)
 
 
-WEIGHTS = (
-    *("data/weights/FreeSOLO_R101_30k_pl.pth", "data/weights/cutler_cascade_final.pth"),
-    *("checkpoints/lavt_gref_umd.pth", "checkpoints/lavt_refcoco.pth", "checkpoints/cris_r50_refcoco.pth"),
-    *("weights.pt", "lavt_refcocog_umd.pth", "runs/supervised/<time>/weights.pt"),
-)
 GRIDS = {"tables": "TableSettings", "fewshot": "FewShotSettings", "unseen_domain": "UnseenSettings"}
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder with everything that lines name, and a small RefShapes in a cache of its own."""
-    from datamodules import refshapes
-    from tiny_sams import FAMILIES, save_sam
-
-    root = tmp_path_factory.mktemp("world")
-    write_real_data(root / "data")
-    # heat maps and scores of another program
-    (root / "maps").mkdir()
-    (root / "scores.jsonl").touch()
-    (root / "photos").mkdir()
-    for name in ("photo.jpg", "drawing.png", "photos/1.jpg"):
-        (root / name).touch()
-    for name in WEIGHTS:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    outline = {"segmentation": [[4, 4, 20, 4, 20, 24]], "score": 0.5}
-    (root / "masks.json").write_text(json.dumps([{"image_id": n, **outline} for n in range(130)]))
-    (root / "runs" / "zero_shot" / "<time>").mkdir(parents=True)
-    (root / "runs" / "zero_shot" / "<time>" / "config.yaml").write_text("model: {alpha: 0.3}\n")
-    table = yaml.safe_load((CONFIGS / "tables" / "1.yaml").read_text())
-    encoders = {"rn": "refshapes-rn", "vit": "refshapes-vit"}
-    (root / "my_table.yaml").write_text(yaml.safe_dump({"rows": table["rows"][:2], "encoders": encoders}))
-    docs = CONFIGS.parent / "docs"
-    for page, module in (("new_scorer.md", "my_methods"), ("proposals.md", "my_masks")):
-        code = (docs / page).read_text().split("```python\n")[-1].split("```")[0]
-        (root / f"{module}.py").write_text(code)
-    blocks = (docs / "rerank.md").read_text().split("```python\n")[1:]
-    for module, code in zip(("my_rules", "my_reranker"), blocks, strict=True):
-        (root / f"{module}.py").write_text(code.split("```")[0])
-    for family in FAMILIES:
-        save_sam(root / "sams" / family, family)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GL_RIS_CACHE", str(root / "cache"))
-        small(patch)
-        for data in (refshapes.RefShapes(), refshapes.RefShapes(split="train"), refshapes.RefShapesPhrases()):
-            data.prepare_data()
-        write_predictions(root)
-    return root
-
-
-def write_predictions(root: Path) -> None:
-    """Write masks of other programs, and lists of expressions, for the data that lines name them with."""
-    from datamodules import RefCOCO, RefCOCOM, RefShapes
-
-    line = {"method": "Global-Local", "segmentation": None}
-    data: dict[str, Any] = {split: RefCOCO(root / "data", split=split) for split in ("val", "testA")}
-    data["own"] = RefShapes()
-    if (root / "data" / "moondream").is_dir():
-        data["m"] = RefCOCOM(root / "data")
-    rows = {
-        name: [
-            {**line, "image_id": image, "ref_id": ref, "sent_id": sent}
-            for image, ref, sent in expression_keys(one.records)
-        ]
-        for name, one in data.items()
-    }
-    for name, own in {"testA": "results", "val": "refcoco_val", "m": "refcoco_m"}.items():
-        (root / f"{own}.json").write_text(json.dumps(rows.get(name, [])))
-    lines = "".join(json.dumps(row) + "\n" for row in rows["own"])
-    (root / "runs" / "zero_shot" / "<time>" / "predictions.jsonl").write_text(lines)
-    (root / "faulty.txt").write_text(str(rows["val"][0]["sent_id"]))
-    (root / "kept.json").write_text(json.dumps([row["sent_id"] for row in rows["own"][:2]]))
-    (root / "masks").mkdir()
-    Image.new("L", (WIDTH, HEIGHT), 255).save(root / "masks" / f"{rows['testA'][0]['sent_id']}.png")
-
-
-def small(patch: pytest.MonkeyPatch) -> None:
-    from datamodules import refshapes
-
-    patch.setattr(refshapes, "SIZES", {"train": 12, "val": 5, "testA": 5, "testB": 5})
-    patch.setattr(refshapes, "PHRASE_SIZES", {"val": 10, "test": 5})
+    made = tmp_path_factory.mktemp("world")
+    make_world(made)
+    return made
 
 
 @pytest.fixture
@@ -192,6 +115,9 @@ def here(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shipped = name.startswith("local-dir:")
         return make(name, pretrained, **options) if shipped else without_weights(name)
 
+    # random values that nothing is computed with would be half of the time
+    for name in ("uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"):
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
     monkeypatch.setattr("open_clip.create_model", on_meta)
     monkeypatch.setattr(open_clip.factory, "create_model", on_meta)
     families = {"sam-vit": "sam", "sam2": "sam2", "sam-hq": "sam_hq", "EdgeTAM": "edgetam"}

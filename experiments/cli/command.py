@@ -26,8 +26,8 @@ _FEW = 4  # folders that are named
 # Short spellings of options that several commands have.
 SHORTHAND = {
     **{name: f"data.{name}" for name in ("limit", "split")},
-    **{name: f"model.{name}" for name in ("alpha", "beta", "clip", "post", "proposals", "recipe")},
-    **{name: f"model.{name}" for name in ("abstain", "rerank", "store", "top", "union")},
+    **{name: f"model.{name}" for name in ("alpha", "beta", "clip", "masked_blocks", "post")},
+    **{name: f"model.{name}" for name in ("proposals", "recipe", "abstain", "rerank", "store", "top", "union")},
 }
 
 

@@ -21,7 +21,8 @@ _OF_ALL = (
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.enable_progress_bar"),
 )
 _OF_ZERO_SHOT = (
-    *("abstain", "alpha", "beta", "clip", "post", "proposals", "rerank", "row", "store", "top", "union"),
+    *("abstain", "alpha", "beta", "clip", "masked_blocks", "post", "proposals"),
+    *("rerank", "row", "store", "top", "union"),
 )
 _EVERYWHERE = ("run_dir", "overwrite", "resume", "config", "print_config", "help")
 

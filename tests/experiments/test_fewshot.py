@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from experiments import fewshot
+from experiments.cli.command import SHORTHAND, Command
 from experiments.fewshot import FewShotSettings, in_order, seeds_of
 from experiments.grid import settings
 from experiments.grid.settings import baselines_for
@@ -47,16 +48,23 @@ def test_real_data_take_the_models_of_the_paper() -> None:
     assert names == ["zero-shot", "lavt_k64_seed0", "cris_k64_seed0"]
 
 
+def test_short_forms_of_zero_shot_options_go_to_its_cells() -> None:
+    supervised = Command.documented("supervised").shorthand
+    own = {name for name in SHORTHAND if name not in supervised}
+    assert own >= {"alpha", "masked_blocks", "rerank"}
+    assert {FewShotSettings.group_of(name) for name in own} == {"zero_shot"}
+
+
 def test_options_go_to_the_cells_that_know_them() -> None:
     given = settings_of(
         *("k=all", "seeds=[3]", "limit=20", "data.root=there", "--trainer.devices", "2", "recipe=published"),
-        *("training.epochs=1", "trainer.precision=bf16-mixed", "proposals=slic", "clip=refshapes-vit"),
+        *("training.epochs=1", "trainer.precision=bf16-mixed", "proposals=slic", "masked_blocks=2"),
         *("zero_shot=[model.beta=1]", "baselines=cris-tiny", "methods=[random]", "wandb=disabled"),
     )
     zero_shot, trained = (cell.arguments for cell in given.cells())
     common = ["wandb=disabled", "limit=20", "data.root=there", "trainer.devices=2", "recipe=published"]
     assert [item for item in zero_shot if item in trained] == ["data=refshapesg", *common]
-    assert zero_shot[-3:] == ["model.beta=1", "proposals=slic", "clip=refshapes-vit"]
+    assert zero_shot[-3:] == ["model.beta=1", "proposals=slic", "masked_blocks=2"]
     assert trained[-2:] == ["training.epochs=1", "trainer.precision=bf16-mixed"]
     assert trained[3:5] == ["k=all", "seed=3"]
 

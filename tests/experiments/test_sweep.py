@@ -68,7 +68,7 @@ def test_a_sweep_leaves_every_cell_the_best_ones_and_pictures(
         assert found["best"][name][name] == max(float(row[name]) for row in rows)
     # the default cell once more, by the other command
     code, _, _ = run_command(
-        zero_shot, *toy, "limit=5", "alpha=0.85", "beta=0.5", "model.masked_blocks=3", f"run_dir={alone}"
+        zero_shot, *toy, "limit=5", "alpha=0.85", "beta=0.5", "masked_blocks=3", f"run_dir={alone}"
     )
     assert code == 0
     figures = document(alone, "results.json")["methods"]["Global-Local"]

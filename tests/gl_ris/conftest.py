@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from gl_ris.clip import RegionCLIP, load_clip
@@ -33,6 +34,15 @@ def clips(clip_folder: Callable[..., Path]) -> dict[str, RegionCLIP]:
 def clip(request: pytest.FixtureRequest, clips: dict[str, RegionCLIP]) -> RegionCLIP:
     """Each tiny CLIP in turn."""
     return clips[request.param]
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    """A blue and a red square on grey."""
+    image = Image.new("RGB", (80, 60), (90, 90, 90))
+    image.paste((20, 20, 230), (5, 5, 25, 25))
+    image.paste((230, 20, 20), (40, 20, 70, 50))
+    return image
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_the_end_names_what_was_written_and_what_is_next(
     closing_words("sweep", tmp_path, alpha=0.4, beta=1, masked_blocks=1)
     assert capsys.readouterr().out == (
         f"Run folder   {tmp_path}\nWritten      results.json, overlays/\n"
-        "Next         python -m experiments.zero_shot alpha=0.4 beta=1 model.masked_blocks=1\n"
+        "Next         python -m experiments.zero_shot alpha=0.4 beta=1 masked_blocks=1\n"
     )
 
 
