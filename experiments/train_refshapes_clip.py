@@ -17,10 +17,8 @@ EVERY_STEPS = 100
 
 def train(cli: ExperimentCLI) -> Path:
     """Train, and return the model's folder in open_clip's ``local-dir:`` form, with the curve beside it."""
-    from experiments.run.contrastive import train_tokenizer
     from experiments.run.evaluate import write_config
     from experiments.run.folder import RunFolder
-    from experiments.run.small_clips import TOKENIZER, folder_of, take_weights
     from gl_ris.cores import all_cores
     from gl_ris.signals import kept_if_ended
 
@@ -33,14 +31,7 @@ def train(cli: ExperimentCLI) -> Path:
     write_config(folder / "config.yaml", cli.settings(), COMMAND.program)
     data.prepare_data()
     tokenizer = folder / "tokenizer"
-    if model.start is not None and not resumed:
-        print(f"Start        {take_weights(model.model, model.start)}")
-        tokenizer.mkdir(exist_ok=True)
-        for name in TOKENIZER:
-            shutil.copy(folder_of(model.start) / name, tokenizer)
-    elif not tokenizer.is_dir():
-        train_tokenizer(data.training_captions(), tokenizer, model.model_cfg["text_cfg"]["vocab_size"])
-    model.use_tokenizer(tokenizer)
+    _begin(model, data, tokenizer, resumed)
     _set_up_logs(trainer, folder)
     again = f"the same command with run_dir={folder} goes on from the last checkpoint in it"
     with kept_if_ended(lambda: again), all_cores():
@@ -53,6 +44,21 @@ def train(cli: ExperimentCLI) -> Path:
     print(f"\nModel        {folder / 'model'}")
     closing_words(COMMAND.name if model.swin is None else "train_refshapes_swin", folder)
     return folder / "model"
+
+
+def _begin(model: Any, data: Any, tokenizer: Path, resumed: bool) -> None:
+    """Give a model the weights and words that it starts from: those of another one, or words of its captions."""
+    from experiments.run.contrastive import train_tokenizer
+    from experiments.run.small_clips import TOKENIZER, folder_of, take_weights
+
+    if model.start is not None and not resumed:
+        print(f"Start        {take_weights(model.model, model.start)}")
+        tokenizer.mkdir(exist_ok=True)
+        for name in TOKENIZER:
+            shutil.copy(folder_of(model.start) / name, tokenizer)
+    elif not tokenizer.is_dir():
+        train_tokenizer(data.training_captions(), tokenizer, model.model_cfg["text_cfg"]["vocab_size"])
+    model.use_tokenizer(tokenizer)
 
 
 def _set_up_logs(trainer: Any, folder: Path) -> None:

@@ -27,7 +27,10 @@ _FEW = 4  # folders that are named
 SHORTHAND = {
     **{name: f"data.{name}" for name in ("limit", "split")},
     **{name: f"model.{name}" for name in ("alpha", "beta", "clip", "masked_blocks", "post")},
-    **{name: f"model.{name}" for name in ("proposals", "recipe", "abstain", "rerank", "store", "top", "union")},
+    **{
+        name: f"model.{name}"
+        for name in ("proposals", "recipe", "abstain", "rerank", "store", "top", "union")
+    },
 }
 
 

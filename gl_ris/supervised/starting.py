@@ -67,7 +67,7 @@ def load_classifier(network: nn.Module, source: str) -> None:
     what = f"The classifier '{source}'"
     state = _state(source, what)
     own = {n: t for n, t in state.items() if not n.startswith(_TOP) and not n.endswith(_COMPUTED)}
-    _fit(network, own, what)
+    _fit(network, own, what, "swin")
 
 
 def load_bert(network: nn.Module, source: str) -> None:
@@ -81,7 +81,7 @@ def load_bert(network: nn.Module, source: str) -> None:
     what = f"BERT '{source}'"
     refuse_code(source, what)
     hub = not Path(source).is_dir()
-    _fit(network, _or_advice(load, what, "a folder that save_pretrained wrote", hub), what)
+    _fit(network, _or_advice(load, what, "a folder that save_pretrained wrote", hub), what, "bert")
 
 
 def _state(source: str, what: str) -> Mapping[str, Tensor]:
@@ -112,7 +112,13 @@ def _or_advice(
         ) from error
 
 
-def _fit(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+def _fit(network: nn.Module, state: Mapping[str, Tensor], what: str, option: str) -> None:
     wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_COMPUTED)}
-    check_names_and_shapes(state, wanted, what)
+    try:
+        check_names_and_shapes(state, wanted, what)
+    except UserError as error:
+        other = (
+            f"For a network of these measures give other weights, or baseline.{option}=null for random ones."
+        )
+        raise UserError(f"{error} {other}") from error
     network.load_state_dict(state, strict=False)
