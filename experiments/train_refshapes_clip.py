@@ -47,7 +47,7 @@ def train(cli: ExperimentCLI) -> Path:
 
 
 def _begin(model: Any, data: Any, tokenizer: Path, resumed: bool) -> None:
-    """Give a model the weights and words that it starts from: those of another one, or words of its captions."""
+    """Give a model the weights and words of the one it starts from, or words of its captions."""
     from experiments.run.contrastive import train_tokenizer
     from experiments.run.small_clips import TOKENIZER, folder_of, take_weights
 
