@@ -46,9 +46,29 @@ class Shares(NamedTuple):
     masked_blocks: int = 3
 
 
+_DRAWN = Shares(0.4, 0.75, 1)
+
+
 def usual_shares(clip_name: str) -> Shares:
     """Return the paper's shares, for RefCOCOg, or those that RefShapes' train split chose for its CLIPs."""
-    return Shares(0.4, 0.75, 1) if suits_drawings(clip_name) else Shares()
+    return _DRAWN if suits_drawings(clip_name) else Shares()
+
+
+def shares_of_others(clip_name: str, shares: Shares) -> str | None:
+    """Say which shares suit a CLIP model if it has those of the other kind: drawn world, photographs.
+
+    None if it has not, and of models in folders, whose world is not known.
+    """
+    from gl_ris.clip.loading import LOCAL
+
+    usual = usual_shares(clip_name)
+    if shares == usual or shares not in (_DRAWN, Shares()) or clip_name.startswith(LOCAL):
+        return None
+    has, wanted = (
+        f"alpha={own.alpha} beta={own.beta} masked_blocks={own.masked_blocks}" for own in (shares, usual)
+    )
+    world = "the drawn world of RefShapes" if shares == _DRAWN else "photographs"
+    return f"{clip_name} has {has}, which suit {world}; for this model give {wanted}."
 
 
 def suits_drawings(clip_name: str) -> bool:

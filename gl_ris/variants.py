@@ -99,6 +99,16 @@ class Variant:
         return {name: value for name, value in own.items() if name not in ("title", "abstain", "union")}
 
     @property
+    def foreign_shares(self) -> str | None:
+        """What to say where Global-Local mixes by shares that suit other pictures than the model does."""
+        from gl_ris.defaults import Shares, shares_of_others
+        from gl_ris.scorers.global_local import GlobalLocal
+
+        if load_scorer(self.method) is not GlobalLocal:
+            return None
+        return shares_of_others(self.clip, Shares(self.alpha, self.beta, self.masked_blocks))
+
+    @property
     def model(self) -> tuple[str, str | None, str]:
         """What `gl_ris.load_clip` needs to know; variants of which this is equal share one model."""
         return self.clip, self.pretrained, self.precision

@@ -169,9 +169,12 @@ def check(cli: ExperimentCLI, *, models: bool = True) -> None:
 
 
 def announce(cli: ExperimentCLI) -> None:
-    """Say how many proposals are stored and how many have to be made, if any have."""
+    """Say which settings are those of other pictures, and how many proposals have to be made, if any have."""
     from gl_ris.proposals.source import describe_stored
 
+    for line in dict.fromkeys(variant.foreign_shares for variant in getattr(cli.model, "variants", ())):
+        if line is not None:
+            print(line, flush=True)
     source = cast("Any", cli.model).open_source(cli.datamodule)
     if source is not None:
         print(describe_stored(source, set(cast("Any", cli.datamodule).image_ids())), flush=True)

@@ -146,6 +146,7 @@ def test_a_data_set_of_the_paper_comes_with_the_settings_of_the_paper(name: str,
     assert (model.alpha, model.beta) == (alpha, 0.5)
     (variant,) = model.variants
     assert (variant.masked_blocks, variant.model) == (3, ("ViT-B-32-quickgelu", "openai", "fp32"))
+    assert variant.foreign_shares is None
 
 
 @pytest.mark.parametrize("chosen", ["proposals=freesolo", "model.proposals=gl_ris.proposals.FreeSOLO"])

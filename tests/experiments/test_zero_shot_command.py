@@ -249,6 +249,16 @@ def test_what_cannot_work_is_refused_before_any_work(
     assert said in refusal(zero_shot, *toy, *arguments)
 
 
+def test_shares_of_another_world_are_said_before_the_work(
+    run_here: Run, toy: list[str], tmp_path: Path
+) -> None:
+    own = ["clip=refshapes-rn", "alpha=0.85", "beta=0.5", "masked_blocks=3", "limit=1"]
+    code, output, _ = run_here(*toy, *own, "methods=global_local", f"run_dir={tmp_path / 'run'}")
+    said = "refshapes-rn has alpha=0.85 beta=0.5 masked_blocks=3, which suit photographs"
+    assert code == 0
+    assert output.index(said) < output.index("Global-Local")
+
+
 @pytest.mark.ddp
 def test_two_processes_give_the_bits_of_one(
     run_here: Run,

@@ -142,3 +142,25 @@ def test_pictures_of_refshapes_are_drawings(name: str, tmp_path: Path) -> None:
     words = () if name == "make_phrases" else ("val",)
     getattr(scenes, name)("a seed", *words, file)
     assert defaults.is_drawing(read_picture(file))
+
+
+@pytest.mark.parametrize(
+    ("clip", "shares", "said"),
+    [
+        ("refshapes-rn", (0.4, 0.75, 1), None),
+        ("refshapes-vit", (0.85, 0.5, 3), "suit photographs; for this model give alpha=0.4 beta=0.75 mas"),
+        ("ViT-B-32-quickgelu", (0.85, 0.5, 3), None),
+        (
+            "ViT-B-32-quickgelu",
+            (0.4, 0.75, 1),
+            "suit the drawn world of RefShapes; for this model give alpha=0.85",
+        ),
+        ("ViT-B-32-quickgelu", (0.4, 0.75, 2), None),  # someone's own
+        ("local-dir:mine", (0.4, 0.75, 1), None),  # it may be of the drawn world, too
+    ],
+)
+def test_shares_that_suit_another_world_are_told(
+    clip: str, shares: tuple[float, float, int], said: str | None
+) -> None:
+    found = defaults.shares_of_others(clip, defaults.Shares(*shares))
+    assert found is None if said is None else said in (found or "")

@@ -51,6 +51,13 @@ def test_fields_of_a_recipe_change_the_recipe_of_the_run() -> None:
     assert changed.recipe == Recipe.named("published", antialias=True)
 
 
+def test_only_what_mixes_by_shares_speaks_of_those_of_another_world() -> None:
+    drawn = {"alpha": 0.4, "beta": 0.75, "masked_blocks": 1, "clip": "ViT-B-32-quickgelu"}
+    mixing, cropping = resolve_variants(["global_local", "cropping"], {**DEFAULTS, **drawn})
+    assert "ViT-B-32-quickgelu has alpha=0.4 beta=0.75 masked_blocks=1" in str(mixing.foreign_shares)
+    assert cropping.foreign_shares is None
+
+
 def test_weights_belong_to_the_clip_that_is_named_with_them() -> None:
     shipped, other = resolve_variants(
         [
