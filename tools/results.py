@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 import shutil
@@ -18,6 +19,7 @@ from gl_ris.command_line import Arguments, leave, show
 from gl_ris.cores import available
 from gl_ris.errors import UserError, unknown_name
 from gl_ris.files import atomic_file, read_table
+from gl_ris.progress import bar
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -31,6 +33,7 @@ PAGES = (
 # those in whose text, too, every figure with two decimals is of a table
 READ = PAGES[:2]
 PLAN = Path(__file__).with_name("results.yaml")
+TICK = 5  # seconds after which the bar of jobs goes on
 
 _DESCRIPTION = """\
 Run what the README and the pages of docs state, several jobs side by side, put their figures between the
@@ -98,20 +101,26 @@ def run(jobs: Mapping[str, str], work: Path, side: int) -> list[str]:
 
     failed, waiting, slots = list[str](), [*jobs], shares(side)
     running: dict[Future[int], tuple[str, dict[str, str], float]] = {}
-    with ThreadPoolExecutor(side) as threads, children() as processes:
+    # one job at a time has the terminal, and bars of its own
+    meter = bar("jobs", "job", total=len(jobs), delay=0 if side > 1 else math.inf)
+    with ThreadPoolExecutor(side) as threads, children() as processes, meter:
         while waiting or running:
             unfinished = {*waiting, *(name for name, *_ in running.values())}
             for name in [name for name in waiting if not unfinished & needed(jobs[name])][: len(slots)]:
                 waiting.remove(name)
+                meter.clear()
                 processes.append(_started(name, jobs[name], work, slots[0], side > 1))
                 running[threads.submit(processes[-1].wait)] = name, slots.pop(0), time.monotonic()
-            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+            meter.set_postfix_str(", ".join(name for name, *_ in running.values()), refresh=side > 1)
+            for ended in wait(running, TICK, FIRST_COMPLETED).done:
                 name, slot, began = running.pop(ended)
                 slots.append(slot)
                 failed += [name] * (ended.result() != 0)
                 how = f"exit code {ended.result()}" if ended.result() else "done"
                 left = f"{len(waiting) + len(running)} of {len(jobs)} jobs left"
+                meter.clear()
                 show(f"{name}: {how} after {time.monotonic() - began:,.0f} s; {left}")
+                meter.update()
     return failed
 
 

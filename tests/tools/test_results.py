@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tqdm import tqdm
 
 from gl_ris.errors import UserError
 from tools import results
@@ -177,11 +180,13 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(
     assert "No module named no_such_module" in (wrong if side == 1 else logs["bad"])
 
 
-SLEEPER = """import pathlib, sys, time
+# ends when the job that its first word names has ended
+WAITER = """import pathlib, sys, time
 name = pathlib.Path(next(word for word in sys.argv if word.startswith("run_dir="))[8:]).name
-with open("order.txt", "a") as file: print("begins", name, file=file, flush=True)
-time.sleep(float(sys.argv[1]))
-with open("order.txt", "a") as file: print("ends", name, file=file, flush=True)
+order = pathlib.Path("order.txt")
+with order.open("a") as file: print("begins", name, file=file, flush=True)
+while sys.argv[1] != "-" and f"ends {sys.argv[1]}" not in order.read_text(): time.sleep(0.1)
+with order.open("a") as file: print("ends", name, file=file, flush=True)
 """
 
 
@@ -189,13 +194,31 @@ def test_a_job_waits_for_those_whose_files_it_reads_and_lets_others_past(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    (tmp_path / "waiter.py").write_text(WAITER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    reads = "sleeper 0 abstain={work}/made/thresholds.json"
-    jobs = {"made": "sleeper 2", "reads": reads, "other": "sleeper 0"}
+    reads = "waiter - abstain={work}/made/thresholds.json"
+    jobs = {"made": "waiter other", "reads": reads, "other": "waiter -"}
     assert results.run(jobs, tmp_path / "work", 2) == []
     lines = (tmp_path / "order.txt").read_text().splitlines()
-    assert lines[-4:] == ["ends other", "ends made", "begins reads", "ends reads"]
+    begun = ("begins made", "begins other")  # side by side, in any order
+    assert [line for line in lines if line not in begun] == [
+        *("ends other", "ends made", "begins reads", "ends reads"),
+    ]
+
+
+@pytest.mark.parametrize(("side", "shown"), [(2, ["0/2", "one, two", "2/2"]), (1, [])])
+def test_a_bar_says_what_runs_and_what_is_left(
+    side: int, shown: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+
+    def bar(title: str, unit: str, **options: Any) -> Any:
+        return tqdm(desc=title, unit=unit, **options, file=terminal, ncols=80)
+
+    monkeypatch.setattr(results, "bar", bar)
+    assert results.run({"one": "this --not-read", "two": "this --not-read"}, tmp_path, side) == []
+    found = terminal.getvalue()
+    assert [part for part in ("0/2", "one, two", "2/2") if part in found] == shown
 
 
 def test_the_jobs_that_read_files_of_others_name_them() -> None:
