@@ -69,6 +69,16 @@ def test_answers_are_those_of_segment(examples: list[list[str]], changes: dict[s
     assert not found.failed
 
 
+def test_the_examples_are_found(examples: list[list[str]], tmp_path: Path) -> None:
+    from datamodules.shapes.scenes import make_picture
+
+    for number, (file, text) in enumerate(examples):
+        drawn = make_picture(f"demo {number}", "val", tmp_path / "again.png")
+        said = {one.text: place for place, own in drawn.utterances["refshapesg"].items() for one in own}
+        target, mask = drawn.masks[said[text]], gl_ris.segment(file, text, clip="refshapes-rn").mask.numpy()
+        assert (target & mask).sum() > 0.5 * (target | mask).sum(), text
+
+
 def test_controls_answer_from_kept_features(examples: list[list[str]], encoded: Counter[str]) -> None:
     desk, (file, text) = Desk(Models()), examples[0]
     assert "anew" in desk.answer(file, text, Asked()).sentences[-1]
