@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,21 @@ PAGES = (
     "docs/misses.md",
     "docs/proposals.md",
 )
-# those in whose text, too, every figure with two decimals is of a table
+# run unless others are named; in their text, too, every figure with two decimals is of a table
 READ = PAGES[:2]
 PLAN = Path(__file__).with_name("results.yaml")
 TICK = 5  # seconds after which the bar of jobs goes on
 
 _DESCRIPTION = """\
-Run what the README and the pages of docs state, several jobs side by side, put their figures between the
-markers of the pages, and copy their pictures. Each job has a folder in --work; what is finished there is
-kept, and what was cut off goes on. Blocks of jobs that have not been run there stay as they are."""
+Run what the README and the pages of docs state, several jobs side by side, put the figures of all that has
+been run between the markers of the pages, and copy the pictures. Each job has a folder in --work; what is
+finished there is kept, and what was cut off goes on. Blocks of jobs that were not run there stay as they are."""
 _EXAMPLES = """\
 examples:
   python -m tools.results
-      everything
+      what README.md and docs/results.md state
+  python -m tools.results --pages=docs/gres.md,docs/misses.md
+      what two other pages do
   python -m tools.results --only=refshapesg,table-1
       two of the jobs
   python -m tools.results --check
@@ -54,7 +57,8 @@ def parser() -> Arguments:
     made = Arguments("python -m tools.results", _DESCRIPTION, _EXAMPLES)
     add = made.add_argument
     add("--list", action="store_true", help="list the jobs, and which have a folder")
-    add("--only", default="", metavar="JOB,...", help="these jobs [all]")
+    add("--pages", default=",".join(READ), metavar="PAGE,...", help=f"jobs of these pages [{','.join(READ)}]")
+    add("--only", default="", metavar="JOB,...", help="these jobs, and no others")
     add("--check", action="store_true", help="compare the pages with the runs, and change nothing")
     add("--work", type=Path, default=Path("runs/results"), help="folder of the runs [runs/results]")
     usual = min(2, available())
@@ -67,12 +71,10 @@ def main(tokens: Sequence[str] | None = None) -> None:
     """Run the command; a figure that is not that of the runs, and a job that fails, are exit code 1."""
     options = parser().read(sys.argv[1:] if tokens is None else tokens)
     plan = read_table(PLAN)
-    names = [name for name in options.only.split(",") if name] or [*plan["jobs"]]
-    for name in names:
-        if name not in plan["jobs"]:
-            raise unknown_name("job", name, plan["jobs"])
+    only = _named("job", options.only, plan["jobs"])
+    pages = _named("page", options.pages, PAGES)
     if options.list:
-        show("\n".join(_listed(plan["jobs"], options.work)))
+        show("\n".join(_listed(plan, options.work, options.root)))
     elif options.check:
         wrong = check(plan, options.work, options.root)
         show("\n".join(wrong or ["Every figure of what was run is that of the last run."]))
@@ -80,6 +82,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
     else:
         if options.side < 1:
             raise UserError(f"--side={options.side} must be 1 or more.")
+        names = only or jobs_of(plan, pages, options.root)
         failed = run({name: plan["jobs"][name] for name in names}, options.work, options.side)
         fill(plan, options.work, options.root)
         if failed:
@@ -87,9 +90,35 @@ def main(tokens: Sequence[str] | None = None) -> None:
             sys.exit(1)
 
 
-def _listed(jobs: dict[str, str], work: Path) -> list[str]:
-    done = {name: "begun" if (work / name).is_dir() else "" for name in jobs}
-    return [f"{name:<20} {done[name]:<9} python -m {spelt(line, work)}" for name, line in jobs.items()]
+def _named(kind: str, given: str, known: Collection[str]) -> list[str]:
+    names = [name for name in given.split(",") if name]
+    for name in names:
+        if name not in known:
+            raise unknown_name(kind, name, known)
+    return names
+
+
+def _listed(plan: dict[str, Any], work: Path, root: Path) -> list[str]:
+    lines = []
+    for page in PAGES:
+        lines.append(f"{page}:")
+        for name in jobs_of(plan, [page], root):
+            begun = "begun" if (work / name).is_dir() else ""
+            lines.append(f"  {name:<20} {begun:<6} python -m {spelt(plan['jobs'][name], work)}")
+    return lines
+
+
+def jobs_of(plan: dict[str, Any], pages: Sequence[str], root: Path) -> list[str]:
+    """Return the jobs that the blocks and pictures of pages are made of, in the order of the plan."""
+    from tools.results_blocks import blocks_of, sources_of
+
+    texts = [(root / page).read_text(encoding="utf-8") for page in pages]
+    kinds = [plan["blocks"][block.name] for text in texts for block in blocks_of(text)]
+    drawn = [source for name, source in plan["pictures"].items() if any(Path(name).name in t for t in texts)]
+    wanted = {source.partition("/")[0] for source in (*chain(*map(sources_of, kinds)), *drawn)}
+    while more := {other for name in wanted for other in needed(plan["jobs"][name])} - wanted:
+        wanted |= more
+    return [name for name in plan["jobs"] if name in wanted]
 
 
 def run(jobs: Mapping[str, str], work: Path, side: int) -> list[str]:

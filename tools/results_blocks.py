@@ -50,6 +50,12 @@ def made(kind: Mapping[str, Any], work: Path) -> str | None:
         return None
 
 
+def sources_of(kind: Mapping[str, Any]) -> list[str]:
+    """Return the files, as JOB/FILE, that a block is made of."""
+    own = kind[next(iter(kind))]
+    return [own] if isinstance(own, str) else list(own["files"])
+
+
 def _terminal(work: Path, terminal: str) -> str:
     """Show a text as a terminal does."""
     text = (work / terminal).read_text(encoding="utf-8").strip("\n")

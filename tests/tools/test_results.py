@@ -165,10 +165,10 @@ def test_nothing_is_checked_without_a_run(root: Path) -> None:
 def test_a_job_that_fails_is_named_and_the_others_go_on(
     side: int, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    plan = {**PLAN, "jobs": {"bad": "no_such_module", "good": "this --not-read"}}
+    plan = {**PLAN, "jobs": {"bad": "no_such_module", "good": "this --not-read", "other": "no_module"}}
     monkeypatch.setattr(results, "read_table", lambda _: plan)
     with pytest.raises(SystemExit, match="1"):
-        results.main([f"--work={tmp_path / 'work'}", f"--root={root}", f"--side={side}"])
+        results.main([f"--work={tmp_path / 'work'}", f"--root={root}", f"--side={side}", "--only=bad,good"])
     said, wrong = capfd.readouterr()
     assert re.search(r"bad: exit code 1 after .* of 2 jobs left", said)
     assert re.search(r"good: done after", said)
@@ -228,6 +228,48 @@ def test_the_jobs_that_read_files_of_others_name_them() -> None:
     assert {*PLAN["jobs"]} >= {other for others in needs.values() for other in others}
 
 
+def test_the_jobs_of_a_page_are_those_of_its_tables_and_pictures_and_what_they_read(root: Path) -> None:
+    pages = {
+        "README.md": "![](docs/first_look.png)",
+        "docs/gres.md": "<!-- results: gres-slic -->\n<!-- end -->\n",
+        "docs/misses.md": "<!-- results: recipe -->\n<!-- end -->\n",
+    }
+    for name, text in pages.items():
+        (root / name).write_text(text)
+    found = {name: results.jobs_of(PLAN, [name], root) for name in results.PAGES}
+    assert found["README.md"] == ["re-ranked", "first-look"]
+    assert found["docs/gres.md"] == ["thresholds", "gres", "gres-abstain", "gres-union", "gres-both"]
+    assert found["docs/misses.md"] == ["recipe"]
+    assert found["docs/rerank.md"] == []
+    assert results.jobs_of(PLAN, ["docs/misses.md", "README.md"], root) == [
+        "re-ranked",
+        "first-look",
+        "recipe",
+    ]
+
+
+def test_without_a_word_the_jobs_of_both_first_pages_are_run(
+    root: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def run(jobs: dict[str, str], *_: object) -> list[str]:
+        ran.extend(jobs)
+        return []
+
+    monkeypatch.setattr(results, "run", run)
+    (root / "docs" / "gres.md").write_text("<!-- results: gres-slic -->\n<!-- end -->\n")
+    results.main([f"--work={work}", f"--root={root}"])
+    assert ran == ["refshapesg"]
+    results.main([f"--work={work}", f"--root={root}", "--pages=docs/gres.md"])
+    assert "gres-both" in ran
+
+
+def test_every_job_is_of_a_page() -> None:
+    found = {name for page in results.PAGES for name in results.jobs_of(PLAN, [page], results.ROOT)}
+    assert found == {*PLAN["jobs"]}
+
+
 def test_no_jobs_side_by_side_is_refused() -> None:
     with pytest.raises(UserError, match=r"--side=0 must be 1 or more"):
         results.main(["--side=0"])
@@ -257,6 +299,8 @@ def results_version() -> int:
 def test_unknown_jobs_and_blocks_are_refused(root: Path, work: Path) -> None:
     with pytest.raises(UserError, match=r"Unknown job 'tabel-1'\. Did you mean 'table-1'"):
         results.main(["--only=tabel-1"])
+    with pytest.raises(UserError, match=r"Unknown page 'docs/gers\.md'\. Did you mean 'docs/gres\.md'"):
+        results.main(["--pages=docs/gers.md"])
     (root / "README.md").write_text(PAGE.replace("main-job", "main-jib"))
     with pytest.raises(UserError, match="Did you mean 'main-job'"):
         results.check(PLAN, work, root)
