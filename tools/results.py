@@ -39,7 +39,7 @@ TICK = 5  # seconds after which the bar of jobs goes on
 _DESCRIPTION = """\
 Run what the README and the pages of docs state, several jobs side by side, put the figures of all that has
 been run between the markers of the pages, and copy the pictures. Each job has a folder in --work; what is
-finished there is kept, and what was cut off goes on. Blocks of jobs that were not run there stay as they are."""
+finished there is kept, and what was cut off goes on. Blocks of jobs not run there stay as they are."""
 _EXAMPLES = """\
 examples:
   python -m tools.results
