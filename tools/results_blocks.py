@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.reporting.frame import frame_of, interval_in, number, render
+from gl_ris.errors import UserError
 
 Row = dict[str, Any]
 
@@ -81,7 +82,7 @@ def _crossed(work: Path, crossed: Mapping[str, Any]) -> str:
     ``lines`` maps the keys that name a line to its heads, ``columns`` has the keys that name a column, and
     ``cell`` is a form of what stands where they cross; ``where`` keeps rows by what they have under a key,
     in the order in which it has them. Rows without an encoder are in the lines of every encoder; those
-    that no column names are left out.
+    that no column names are left out. A `UserError` if no row has all that a line is named by.
     """
     lines, columns, where = crossed["lines"], crossed["columns"], crossed.get("where", {})
     rows = [row for file in crossed["files"] for row in _rows(work / file)]
@@ -89,6 +90,10 @@ def _crossed(work: Path, crossed: Mapping[str, Any]) -> str:
     rows = [row for row in rows if all(row.get(key) in kept for key, kept in where.items())]
     rows.sort(key=lambda row: [kept.index(row[key]) for key, kept in where.items()])
     keys = dict.fromkeys(tuple(row[key] for key in lines) for row in rows if {*lines} <= {*row})
+    if not keys:
+        raise UserError(
+            f"No row of {', '.join(crossed['files'])} has {', '.join(lines)} and what is asked for."
+        )
     table: dict[tuple[Any, ...], Row] = {key: {} for key in keys}
     for row, key in ((row, key) for row in rows for key in keys):
         own = zip(lines, key, strict=True)

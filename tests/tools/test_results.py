@@ -119,6 +119,12 @@ def test_of_figures_between_slashes_those_that_a_row_has_not_are_left_out(work: 
     assert [line[-1] for line in cells(none)[2:]] == ["-", "-"]
 
 
+def test_a_table_without_a_line_is_refused(work: Path) -> None:
+    for change in ({"lines": {"no_such_key": "set"}}, {"where": {"method": ["no such method"]}}):
+        with pytest.raises(UserError, match=r"No row of t/table\.csv has "):
+            made({"crossed": {**CROSSED, **change}}, work)
+
+
 def test_a_report_loses_its_title_and_its_seconds(work: Path) -> None:
     text = "# Title\n\n| a | Seconds |\n|:--|--------:|\n| b | 1.0 |\n\n* a note\n"
     (work / "t" / "table.md").write_text(text)
