@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shlex
@@ -184,9 +183,10 @@ def spelt(line: str, work: Path) -> str:
 def _stale(folder: Path) -> bool:
     """Say whether methods have changed since a run; grids find out by themselves."""
     from gl_ris.results import METHODS_VERSION
+    from tools.results_blocks import document_in
 
     try:
-        return bool(json.loads((folder / "results.json").read_bytes())["methods_version"] != METHODS_VERSION)
+        return bool(document_in(folder / "results.json")["methods_version"] != METHODS_VERSION)
     except FileNotFoundError:
         return False
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.reporting.frame import frame_of, interval_in, number, render
-from gl_ris.errors import UserError
+from gl_ris.errors import UserError, in_short
 
 Row = dict[str, Any]
 
@@ -51,6 +51,16 @@ def made(kind: Mapping[str, Any], work: Path) -> str | None:
         return None
 
 
+def document_in(path: Path) -> dict[str, Any]:
+    """Read a document of a run; `FileNotFoundError` if it is not there, `UserError` if it is damaged."""
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"'{path}' is damaged ({in_short(error, 100)}); delete it, and its job is run again."
+        ) from error
+
+
 def sources_of(kind: Mapping[str, Any]) -> list[str]:
     """Return the files, as JOB/FILE, that a block is made of."""
     own = kind[next(iter(kind))]
@@ -69,7 +79,7 @@ def _report(work: Path, report: str, by: str | None = None) -> str:
     It is a Markdown file, or what the ``report`` of the module ``by`` makes of a result document.
     """
     text = (work / report).read_text(encoding="utf-8")
-    text = text if by is None else import_module(by).report(json.loads(text))
+    text = text if by is None else import_module(by).report(document_in(work / report))
     parts = [part for part in text.strip().split("\n\n") if not part.startswith("# ")]
     return "\n\n".join(
         _LAST.sub("|", part) if part.split("\n")[0].endswith("Seconds |") else part for part in parts
@@ -91,9 +101,8 @@ def _crossed(work: Path, crossed: Mapping[str, Any]) -> str:
     rows.sort(key=lambda row: [kept.index(row[key]) for key, kept in where.items()])
     keys = dict.fromkeys(tuple(row[key] for key in lines) for row in rows if {*lines} <= {*row})
     if not keys:
-        raise UserError(
-            f"No row of {', '.join(crossed['files'])} has {', '.join(lines)} and what is asked for."
-        )
+        files, asked = ", ".join(crossed["files"]), ", ".join([*lines, *where])
+        raise UserError(f"No row of {files} has what its table in tools/results.yaml asks for ({asked}).")
     table: dict[tuple[Any, ...], Row] = {key: {} for key in keys}
     for row, key in ((row, key) for row in rows for key in keys):
         own = zip(lines, key, strict=True)
@@ -149,7 +158,7 @@ def _written(value: Any) -> str:
 def _rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a CSV without their empty cells, or those of the misses of a result document."""
     if path.suffix == ".json":
-        yield from ({"job": path.parent.name, **row} for row in _misses(json.loads(path.read_bytes())))
+        yield from ({"job": path.parent.name, **row} for row in _misses(document_in(path)))
         return
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):

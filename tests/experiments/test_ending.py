@@ -70,7 +70,6 @@ def test_what_ends_one_process_ends_the_run(
     ] * 2
 
 
-@pytest.mark.slow
 def test_a_terminal_without_the_characters_of_a_run_is_no_obstacle(toy: list[str], tmp_path: Path) -> None:
     words = ["-m", "experiments.zero_shot", *toy, "methods=[random]", "limit=2", "run_dir=läufe"]
     process = start(words, tmp_path, LC_ALL="C", PYTHONIOENCODING="ascii")

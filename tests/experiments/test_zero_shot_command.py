@@ -136,7 +136,6 @@ run(COMMAND, main)
 """
 
 
-@pytest.mark.slow
 def test_a_warm_job_imports_nothing_that_it_does_not_need(
     run_here: Run, toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

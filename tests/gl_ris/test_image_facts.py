@@ -15,28 +15,13 @@ from gl_ris.errors import UserError
 from gl_ris.predictions import (
     AnnotatedObject,
     ImageFacts,
-    Prediction,
     PredictionWriter,
     UnitedObjects,
     merge_predictions,
     read_predictions,
 )
+from toy_records import RECORD
 
-RECORD = Prediction(
-    image_id=581857,
-    ref_id=16,
-    sent_id=47,
-    expression="left star",
-    noun_phrase="star",
-    method="Global-Local",
-    choice=3,
-    score=0.1,
-    iou=0.25,
-    intersection=1,
-    union=4,
-    segmentation={"size": [2, 2], "counts": "04"},
-    index=0,
-)
 FACTS = ImageFacts(
     size=(2, 3),
     areas=(1, 2, 6),

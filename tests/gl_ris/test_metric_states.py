@@ -137,7 +137,6 @@ torch.distributed.destroy_process_group()
 
 
 @pytest.mark.ddp
-@pytest.mark.slow
 def test_two_processes_give_the_bits_of_one(tmp_path: Path) -> None:
     intersection, union = random_areas(count=27)
     areas = json.dumps(torch.stack([intersection, union], dim=1).tolist())

@@ -20,6 +20,7 @@ from gl_ris.predictions import (
     read_predictions,
     whole_images,
 )
+from toy_records import RECORD
 
 KEYS = [
     "image_id",
@@ -35,21 +36,6 @@ KEYS = [
     "union",
     "segmentation",
 ]
-RECORD = Prediction(
-    image_id=581857,
-    ref_id=16,
-    sent_id=47,
-    expression="the café's \u201cleft\u201d star",
-    noun_phrase="star",
-    method="Global-Local",
-    choice=3,
-    score=0.1,
-    iou=0.25,
-    intersection=1,
-    union=4,
-    segmentation={"size": [2, 2], "counts": "04"},
-    index=0,
-)
 
 
 def _image(index: int) -> list[Prediction]:

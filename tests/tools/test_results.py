@@ -119,6 +119,21 @@ def test_of_figures_between_slashes_those_that_a_row_has_not_are_left_out(work: 
     assert [line[-1] for line in cells(none)[2:]] == ["-", "-"]
 
 
+@pytest.mark.parametrize("text", ['{"broken', "[", "5"])
+def test_a_damaged_document_is_named_with_the_fix(text: str, root: Path, work: Path) -> None:
+    (work / "refshapesg" / "results.json").write_text(text)
+    said = r"refshapesg/results\.json' is damaged .*; delete it, and its job is run again"
+    with pytest.raises(UserError, match=said):
+        results.main(["--only=refshapesg", f"--work={work}", f"--root={root}"])
+    document = "refshapesg/results.json"
+    for kind in (
+        {"crossed": {"files": [document], "lines": {}, "columns": []}},
+        {"report": document, "by": "experiments.reporting.fewshot_report"},
+    ):
+        with pytest.raises(UserError, match=said):
+            made(kind, work)
+
+
 def test_a_table_without_a_line_is_refused(work: Path) -> None:
     for change in ({"lines": {"no_such_key": "set"}}, {"where": {"method": ["no such method"]}}):
         with pytest.raises(UserError, match=r"No row of t/table\.csv has "):
